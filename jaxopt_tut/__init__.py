@@ -1,0 +1,52 @@
+"""See, explain and differentiate the training of any JAX model.
+
+The rooms of the library, each imported on first use so that `import jaxopt_tut` stays cheap:
+
+* `initializers`: where the weights start, from constants to the edge of chaos.
+* `optimizers`: how they move, as optax transformations.
+* `landscape`: loss surfaces whose minima are known.
+* `models`: the small networks of the experiments.
+* `datasets`: Fashion-MNIST, bundled and in full.
+* `training`: compiled training runs.
+* `plotting`: pictures of all of it (needs the extra `plot`).
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxopt_tut import (
+        datasets,
+        initializers,
+        landscape,
+        models,
+        optimizers,
+        plotting,
+        training,
+    )
+
+__all__ = [
+    "datasets",
+    "initializers",
+    "landscape",
+    "models",
+    "optimizers",
+    "plotting",
+    "training",
+]
+
+
+def __getattr__(name: str):
+    """Import the room `name` the first time it is asked for."""
+    if name in __all__:
+        return importlib.import_module(f"jaxopt_tut.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("jaxopt_tut")
+    raise AttributeError(f"module 'jaxopt_tut' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the rooms, also those not imported yet."""
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,98 @@
+"""The few operations on pytrees that `optax.tree` lacks: naming leaves and refusing bad ones."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_tut.types import PyTree
+
+
+def path_name(path: tuple) -> str:
+    """Return the readable name of a key path: its keys joined by slashes.
+
+    Args:
+      path: A key path as `jax.tree_util.tree_flatten_with_path` gives it.
+
+    Returns:
+      For instance `"layers/0/kernel"`; `"(root)"` for a tree that is a single leaf.
+
+    Example:
+      >>> import jax
+      >>> tree = {"layers": [{"kernel": 1.0}]}
+      >>> [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+      ['layers/0/kernel']
+    """
+    return jax.tree_util.keystr(path, simple=True, separator="/") or "(root)"
+
+
+def named_leaves(tree: PyTree) -> list[tuple[str, object]]:
+    """List the leaves of a tree with their names, in the order of `jax.tree.leaves`.
+
+    Args:
+      tree: Any pytree; `None` is an empty subtree, as everywhere in JAX.
+
+    Returns:
+      Pairs of `path_name` and leaf.
+
+    Example:
+      >>> named_leaves({"b": 1, "a": (2, None)})
+      [('a/0', 2), ('b', 1)]
+    """
+    return [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def require_inexact(params: PyTree, caller: str) -> None:
+    """Refuse a tree that has a leaf without a derivative (integers, booleans, keys).
+
+    Args:
+      params: The tree that an optimizer or a gradient is to work on.
+      caller: The name of the function that asks; it opens the message.
+
+    Raises:
+      TypeError: If a leaf is neither floating nor complex; the message names its key path.
+
+    Example:
+      >>> require_inexact({"weight": 1.0}, "adam")
+      >>> require_inexact({"count": 3}, "adam")
+      Traceback (most recent call last):
+      ...
+      TypeError: adam needs floating or complex parameters, got int32 at 'count'.
+    """
+    for name, leaf in named_leaves(params):
+        dtype = getattr(leaf, "dtype", None)
+        dtype = jnp.result_type(leaf) if dtype is None else dtype
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(f"{caller} needs floating or complex parameters, got {dtype} at {name!r}.")
+
+
+def require_same_structure(expected: PyTree, actual: PyTree, caller: str) -> None:
+    """Refuse two trees that differ in their leaves' paths or shapes.
+
+    Args:
+      expected: The tree that sets the rule.
+      actual: The tree to compare with it.
+      caller: The name of the function that asks; it opens the message.
+
+    Raises:
+      ValueError: If a leaf is missing, superfluous or of another shape; the message names the
+        key paths on both sides.
+
+    Example:
+      >>> require_same_structure({"a": 1.0}, {"b": 1.0}, "fit")
+      Traceback (most recent call last):
+      ...
+      ValueError: fit needs trees with the same leaves, got 'a' on one side and 'b' on the other.
+    """
+    left, right = named_leaves(expected), named_leaves(actual)
+    for i in range(max(len(left), len(right))):
+        here = left[i] if i < len(left) else ("(no leaf)", None)
+        there = right[i] if i < len(right) else ("(no leaf)", None)
+        if here[0] != there[0]:
+            raise ValueError(
+                f"{caller} needs trees with the same leaves, "
+                f"got {here[0]!r} on one side and {there[0]!r} on the other."
+            )
+        if jnp.shape(here[1]) != jnp.shape(there[1]):
+            raise ValueError(
+                f"{caller} needs leaves of the same shape, got {jnp.shape(here[1])} at {here[0]!r} "
+                f"and {jnp.shape(there[1])} at {there[0]!r}."
+            )

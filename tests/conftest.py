@@ -1,0 +1,14 @@
+"""Settings of the whole suite: strict promotion, and the compilation cache off."""
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "warn")
+
+
+@pytest.fixture
+def x64():
+    """Run one test in double precision; the library itself never switches it on."""
+    with jax.enable_x64(True):
+        yield
