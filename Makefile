@@ -1,0 +1,48 @@
+# Every target sets itself up in .venv and needs only make and Python >= 3.11.
+#   make demo | test | check | bench | data | clean      [PYTHON=python3.13]
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+# Two workers suit two cores; `make test SLOW=1` adds the tests marked slow.
+WORKERS ?= 2
+MARKERS := $(if $(SLOW),,-m "not slow")
+
+.PHONY: demo test check bench data clean environment
+
+demo: $(VENV)/.installed-experiments
+	$(BIN)/python -m experiments all --data mini --out results
+
+test: $(VENV)/.installed-test
+	$(PYTEST) -q -n $(WORKERS) --dist worksteal $(MARKERS) tests
+
+check: $(VENV)/.installed-test $(VENV)/.installed-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(PYTEST) -q tests/test_layers.py
+	$(PYTEST) -q -n $(WORKERS) jaxopt_tut
+
+bench: $(VENV)/.installed-plot
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet -c constraints.txt ".[bench]" \
+	  || echo "PyTorch could not be installed: its columns will say 'not installed'."
+	$(BIN)/python -m benchmarks
+
+data: $(VENV)/.installed-plot
+	$(BIN)/python -m jaxopt_tut.datasets
+
+clean:
+	rm -rf $(VENV) results .pytest_cache .ruff_cache .hypothesis
+
+# The stamps say which extras are installed; editing the pins or pyproject.toml renews them.
+$(VENV)/.installed-%: pyproject.toml constraints.txt | environment
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	@touch $@
+
+# Build the environment, and build it anew when another interpreter is asked for.
+environment:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "jaxopt_tut needs Python >= 3.11; name one with: make ... PYTHON=python3.13"; exit 1; }
+	@wanted=$$($(PYTHON) -c "import sys; print(sys.version)"); \
+	if [ "$$wanted" != "$$($(BIN)/python -c 'import sys; print(sys.version)' 2>/dev/null)" ]; then \
+	  echo "Making $(VENV) with $$wanted"; $(PYTHON) -m venv --clear $(VENV); fi
