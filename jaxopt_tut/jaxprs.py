@@ -1,0 +1,411 @@
+r"""Read jaxprs: the only module that knows the parameters of their equations.
+
+A jaxpr is the list of primitive calls that JAX records when it traces a function,
+
+$$v_i = f_i(v_{\mathrm{parents}(i)}), \qquad i = 1, \dots, N,$$
+
+and some of the $f_i$ (`jit`, `scan`, `cond`, ...) hold further jaxprs. What differs between
+versions of JAX is settled here: closed and open jaxprs are one class from 0.12 on, and `scan`
+no longer counts its constants and carries.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from jax.extend import core
+
+CallKind = Literal[
+    "primitive", "jit", "remat", "custom_jvp", "custom_vjp", "scan", "while", "cond", "call"
+]
+"""What `kind_of_call` answers."""
+
+_KINDS: dict[str, CallKind] = {
+    "jit": "jit",
+    "pjit": "jit",
+    "remat": "remat",
+    "remat2": "remat",
+    "checkpoint": "remat",
+    "custom_jvp_call": "custom_jvp",
+    "custom_vjp_call": "custom_vjp",
+    "custom_vjp_call_jaxpr": "custom_vjp",
+    "scan": "scan",
+    "while": "while",
+    "cond": "cond",
+}
+
+
+def open_jaxpr(jaxpr: Any) -> core.Jaxpr:
+    """Return the jaxpr without its constants, whichever form it comes in.
+
+    Args:
+      jaxpr: A closed or open jaxpr; from jax 0.12 on the two are one class.
+
+    Returns:
+      The object with `constvars`, `invars`, `eqns` and `outvars`.
+
+    Example:
+      >>> import jax
+      >>> [eqn.primitive.name for eqn in open_jaxpr(jax.make_jaxpr(jax.numpy.sin)(1.0)).eqns]
+      ['sin']
+    """
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+def constants(jaxpr: Any) -> list[Any]:
+    """Return the values of `open_jaxpr(jaxpr).constvars`.
+
+    Args:
+      jaxpr: A closed or open jaxpr.
+
+    Returns:
+      One value a constvar: the arrays the traced function closed over.
+
+    Example:
+      >>> import jax, numpy as np
+      >>> table = np.arange(3.0)
+      >>> [value.shape for value in constants(jax.make_jaxpr(lambda x: x + table)(1.0))]
+      [(3,)]
+    """
+    return list(getattr(jaxpr, "consts", ()))
+
+
+def is_literal(atom: Any) -> bool:
+    """Tell whether an operand of an equation is a number written into the jaxpr.
+
+    Args:
+      atom: A member of `eqn.invars` or `jaxpr.outvars`.
+
+    Returns:
+      True for a literal (its value is `atom.val`), False for a variable.
+    """
+    return isinstance(atom, core.Literal)
+
+
+def kind_of_call(eqn: core.JaxprEqn) -> CallKind:
+    """Say how an equation holds further jaxprs, if it does.
+
+    Args:
+      eqn: An equation of a jaxpr.
+
+    Returns:
+      `"jit"`, `"remat"`, `"custom_jvp"`, `"custom_vjp"`, `"scan"`, `"while"` or `"cond"`;
+      `"call"` for any other primitive with a jaxpr inside (`shard_map`, `custom_linear_solve`);
+      `"primitive"` where there is none.
+
+    Example:
+      >>> import jax
+      >>> program = jax.make_jaxpr(lambda x: jax.nn.relu(jax.jit(jax.numpy.sin)(x)) + 1)(1.0)
+      >>> [kind_of_call(eqn) for eqn in program.eqns]
+      ['jit', 'custom_jvp', 'primitive']
+    """
+    kind = _KINDS.get(eqn.primitive.name)
+    if kind is not None:
+        return kind
+    return "call" if next(core.jaxprs_in_params(eqn.params), None) is not None else "primitive"
+
+
+class SubJaxpr(NamedTuple):
+    """One jaxpr inside an equation, and how its ends are joined to the equation's.
+
+    Attributes:
+      label: Its role: `"call"`, `"body"`, `"condition"`, `"branch0"`, `"branch1"`, ...
+      jaxpr: The jaxpr, closed or open.
+      inputs: For each of its invars, the position in `eqn.invars` that feeds it.
+      outputs: For each of its outvars, the position in `eqn.outvars` it feeds; empty for a
+        condition. `inputs` and `outputs` are None for a call whose wiring is not known.
+    """
+
+    label: str
+    jaxpr: Any
+    inputs: tuple[int, ...] | None
+    outputs: tuple[int, ...] | None
+
+
+def sub_jaxprs(eqn: core.JaxprEqn) -> list[SubJaxpr]:
+    """List the jaxprs that an equation holds, with their wiring.
+
+    Args:
+      eqn: An equation of a jaxpr.
+
+    Returns:
+      Its jaxprs in a fixed order; none for a plain primitive. The forward part alone of a
+      `custom_jvp` or `custom_vjp` call; a `while` gives its condition, then its body.
+
+    Example:
+      >>> import jax
+      >>> def power(x, y):
+      ...     return jax.lax.cond(x > 0, lambda: x**y, lambda: x)
+      >>> eqn = jax.make_jaxpr(power)(1.0, 2.0).eqns[-1]
+      >>> [(sub.label, sub.inputs, sub.outputs) for sub in sub_jaxprs(eqn)]
+      [('branch0', (1, 2), (0,)), ('branch1', (1, 2), (0,))]
+    """
+    num_in, num_out = len(eqn.invars), len(eqn.outvars)
+    inputs, outputs = tuple(range(num_in)), tuple(range(num_out))
+    kind = kind_of_call(eqn)
+    if kind == "primitive":
+        return []
+    if kind == "cond":
+        branches = enumerate(cond_branches(eqn))
+        return [SubJaxpr(f"branch{k}", branch, inputs[1:], outputs) for k, branch in branches]
+    if kind == "while":
+        parts = while_parts(eqn)
+        for_condition, for_body, carry = parts.split(inputs)
+        return [
+            SubJaxpr("condition", parts.condition, (*for_condition, *carry), ()),
+            SubJaxpr("body", parts.body, (*for_body, *carry), outputs),
+        ]
+    if kind == "scan":
+        return [SubJaxpr("body", eqn.params["jaxpr"], inputs, outputs)]
+    if kind in ("jit", "remat", "custom_jvp", "custom_vjp"):
+        return [SubJaxpr("call", called_jaxpr(eqn), inputs, outputs)]
+    found = []
+    for jaxpr in core.jaxprs_in_params(eqn.params):
+        one = open_jaxpr(jaxpr)
+        whole = len(one.invars) == num_in and len(one.outvars) == num_out
+        found.append(SubJaxpr("call", jaxpr, inputs if whole else None, outputs if whole else None))
+    return found
+
+
+def called_jaxpr(eqn: core.JaxprEqn) -> Any:
+    """Return the jaxpr that a `jit`, `remat`, `custom_jvp` or `custom_vjp` equation calls.
+
+    Args:
+      eqn: An equation for which `kind_of_call` says one of the four.
+
+    Returns:
+      The jaxpr, whose invars and outvars match the equation's one to one.
+
+    Raises:
+      ValueError: If the equation is none of the four.
+
+    Example:
+      >>> import jax
+      >>> eqn = jax.make_jaxpr(jax.nn.relu)(1.0).eqns[0]
+      >>> len(open_jaxpr(called_jaxpr(eqn)).invars)
+      1
+    """
+    for name in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
+        if name in eqn.params:
+            return eqn.params[name]
+    raise ValueError(f"called_jaxpr needs a call equation, got {eqn.primitive.name}.")
+
+
+class ScanParts(NamedTuple):
+    """A `scan` equation, taken apart.
+
+    Attributes:
+      body: The closed jaxpr of one step: `(*consts, *carry, *x) -> (*carry, *y)`.
+      num_consts: Number of inputs that are the same in every step.
+      num_carry: Number of inputs (and first outputs) handed from step to step.
+      length: Number of steps.
+      reverse: Whether the steps run from the last to the first.
+      unroll: How many steps XLA sees as straight-line code.
+    """
+
+    body: Any
+    num_consts: int
+    num_carry: int
+    length: int
+    reverse: bool
+    unroll: int
+
+    def split_inputs(self, values: Sequence) -> tuple[Sequence, Sequence, Sequence]:
+        """Cut a sequence aligned with the equation's inputs into consts, carry and xs."""
+        middle = self.num_consts + self.num_carry
+        return values[: self.num_consts], values[self.num_consts : middle], values[middle:]
+
+    def split_outputs(self, values: Sequence) -> tuple[Sequence, Sequence]:
+        """Cut a sequence aligned with the equation's outputs into carry and ys."""
+        return values[: self.num_carry], values[self.num_carry :]
+
+
+def scan_parts(eqn: core.JaxprEqn) -> ScanParts:
+    """Take a `scan` equation apart, the same way on every version of JAX.
+
+    A carry has as many axes outside the body as inside; an `x` and a `y` have one more outside.
+    That tells them apart without the counts, which jax 0.12 no longer writes down.
+
+    Args:
+      eqn: An equation for which `kind_of_call` says `"scan"`.
+
+    Returns:
+      Its body and the numbers that split its inputs and outputs.
+
+    Example:
+      >>> import jax
+      >>> def weighted_sum(w, xs):
+      ...     return jax.lax.scan(lambda total, x: (total + w * x, total), 0.0, xs)
+      >>> eqn = jax.make_jaxpr(weighted_sum)(2.0, jax.numpy.arange(3.0)).eqns[-1]
+      >>> parts = scan_parts(eqn)
+      >>> parts.num_consts, parts.num_carry, parts.length
+      (1, 1, 3)
+    """
+    params = eqn.params
+    body = open_jaxpr(params["jaxpr"])
+    num_carry = _num_same_rank(body.outvars, eqn.outvars)
+    num_consts = _num_same_rank(body.invars, eqn.invars) - num_carry
+    return ScanParts(
+        params["jaxpr"],
+        num_consts,
+        num_carry,
+        params["length"],
+        params["reverse"],
+        params["unroll"],
+    )
+
+
+def _num_same_rank(inside: Sequence, outside: Sequence) -> int:
+    pairs = zip(inside, outside, strict=True)
+    return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in pairs)
+
+
+def cond_branches(eqn: core.JaxprEqn) -> tuple[Any, ...]:
+    """Return the branches of a `cond` equation; input 0 of the equation picks one of them.
+
+    Args:
+      eqn: An equation for which `kind_of_call` says `"cond"` (`lax.switch` is one too).
+
+    Returns:
+      The branches' jaxprs; each takes the equation's inputs from the second on.
+    """
+    return tuple(eqn.params["branches"])
+
+
+class WhileParts(NamedTuple):
+    """A `while` equation, taken apart.
+
+    Attributes:
+      condition: The jaxpr `(*condition_consts, *carry) -> bool`.
+      body: The jaxpr `(*body_consts, *carry) -> carry`.
+      num_condition_consts: Number of inputs that only the condition reads.
+      num_body_consts: Number of inputs that only the body reads.
+    """
+
+    condition: Any
+    body: Any
+    num_condition_consts: int
+    num_body_consts: int
+
+    def split(self, values: Sequence) -> tuple[Sequence, Sequence, Sequence]:
+        """Cut a sequence aligned with the inputs into condition consts, body consts, carry."""
+        first, second = self.num_condition_consts, self.num_body_consts
+        return values[:first], values[first : first + second], values[first + second :]
+
+
+def while_parts(eqn: core.JaxprEqn) -> WhileParts:
+    """Take a `while` equation apart.
+
+    Args:
+      eqn: An equation for which `kind_of_call` says `"while"`.
+
+    Returns:
+      Its two jaxprs and the numbers that split its inputs.
+
+    Example:
+      >>> import jax
+      >>> def doubled(x, limit):
+      ...     return jax.lax.while_loop(lambda v: v < limit, lambda v: 2 * v, x)
+      >>> parts = while_parts(jax.make_jaxpr(doubled)(1.0, 9.0).eqns[-1])
+      >>> parts.num_condition_consts, parts.num_body_consts
+      (1, 0)
+    """
+    params = eqn.params
+    return WhileParts(
+        params["cond_jaxpr"], params["body_jaxpr"], params["cond_nconsts"], params["body_nconsts"]
+    )
+
+
+def scope(eqn: core.JaxprEqn, outer: str = "") -> str:
+    """Return the `named_scope` path in which an equation was traced.
+
+    The marks that transformations leave (`jvp(...)`, `vmap(...)`) and the formulas that
+    `einsum` adds are taken off, so that a name does not depend on how the function was called.
+
+    Args:
+      eqn: An equation of a jaxpr.
+      outer: The scope of the enclosing equation: inside a `jit` names start afresh.
+
+    Returns:
+      The names joined by slashes, outermost first; empty without a scope.
+
+    Example:
+      >>> import jax
+      >>> @jax.named_scope("encoder")
+      ... def layer(x):
+      ...     return jax.vmap(jax.named_scope("dense")(jax.numpy.sin))(x)
+      >>> scope(jax.make_jaxpr(layer)(jax.numpy.ones(3)).eqns[0])
+      'encoder/dense'
+    """
+    parts = [] if not outer else [outer]
+    stack = str(eqn.source_info.name_stack)
+    for piece in stack.split("/") if stack else ():
+        name = _FORMULA.sub("", _WRAPPERS.sub("", piece)).strip(")")
+        if name:
+            parts.append(name)
+    return "/".join(parts)
+
+
+_WRAPPERS = re.compile(
+    r"^(?:(?:jvp|transpose|vmap|pmap|linearize|checkpoint|rematted_computation)\()+"
+)
+_FORMULA = re.compile(r"^[^/]*->[^/]*$")
+
+
+def bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
+    """Apply an equation's primitive to new values, in the context it was traced in.
+
+    The context holds what `jax.default_matmul_precision`, `jax.enable_x64` and the mesh were
+    set to; without it the result could differ from the traced function's.
+
+    Args:
+      eqn: An equation of a jaxpr.
+      values: One value an input.
+
+    Returns:
+      One value an output, also where there is only one.
+
+    Example:
+      >>> import jax
+      >>> eqn = jax.make_jaxpr(lambda x: 3 * x)(1.0).eqns[0]
+      >>> [float(value) for value in bind(eqn, [3.0, 5.0])]
+      [15.0]
+    """
+    with eqn.ctx.manager:
+        return bind_here(eqn, values)
+
+
+def bind_here(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
+    """Apply an equation's primitive to new values, in the current context.
+
+    For loops that enter `eqn.ctx.manager` themselves, once for a run of equations.
+
+    Args:
+      eqn: An equation of a jaxpr.
+      values: One value an input.
+
+    Returns:
+      One value an output, also where there is only one.
+    """
+    primitive = eqn.primitive
+    outputs = primitive.bind(*values, **primitive.get_bind_params(eqn.params))
+    return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
+    """Turn a jaxpr back into a function of flat arguments.
+
+    Args:
+      jaxpr: A closed jaxpr, or an open one without constants (as `remat` holds).
+
+    Returns:
+      A function that takes one value an invar and returns the list of outputs.
+
+    Example:
+      >>> import jax
+      >>> program = jax.make_jaxpr(lambda x, y: x - y)(1.0, 2.0)
+      >>> [float(value) for value in function_of(program)(5.0, 2.0)]
+      [3.0]
+    """
+    closed = jaxpr if hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
+    return core.jaxpr_as_fun(closed)
