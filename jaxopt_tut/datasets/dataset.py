@@ -1,0 +1,140 @@
+"""What every loader returns, and how a validation part is split off."""
+
+import operator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int32, Key, UInt8
+
+from jaxopt_tut.datasets.normalization import pixel_statistics, verify_normalization
+
+_VERIFIED_BATCH = 1024
+
+
+class Split(NamedTuple):
+    """Images with their labels.
+
+    Attributes:
+      images: Grey values from 0 to 255, on the host as loaded; one byte a pixel.
+      labels: The class of each image.
+    """
+
+    images: UInt8[np.ndarray | Array, "num height width"]
+    labels: Int32[np.ndarray | Array, " num"]
+
+
+class Dataset(NamedTuple):
+    """Training and test images, and the two numbers that normalise both.
+
+    Attributes:
+      train: The images to learn from; a validation part is split off by
+        `split_train_validation`.
+      test: The images to judge by.
+      mean: Mean grey value of the training images on the scale [0, 1], one for all pixels.
+      std: Standard deviation of the same grey values.
+    """
+
+    train: Split
+    test: Split
+    mean: float
+    std: float
+
+
+def assemble(train: Split, test: Split, *, caller: str) -> Dataset:
+    """Compute the normalisation of `train` and verify it on the first batch of 1024 images.
+
+    Args:
+      train: The training images, on the host.
+      test: The test images, on the host.
+      caller: The name of the loader that asks; it opens the message.
+
+    Returns:
+      The data set that the loader returns.
+
+    Raises:
+      ValueError: If the first batch isn't normalised by the statistics of the whole, because the
+        images are sorted or were damaged in a way that no format check sees.
+
+    Example:
+      >>> rows = np.arange(2 * 28 * 28).reshape(2, 28, 28).astype(np.uint8)
+      >>> split = Split(rows, np.zeros(2, np.int32))
+      >>> round(assemble(split, split, caller="example").mean, 6)
+      0.491036
+    """
+    mean, std = pixel_statistics(np.asarray(train.images))
+    check = verify_normalization(train.images[:_VERIFIED_BATCH], mean, std)
+    if not check.ok:
+        raise ValueError(
+            f"{caller} needs a first batch with |mean| < 0.03 and |std - 1| < 0.03 "
+            f"once normalised, got mean={check.mean:.4f} and std={check.std:.4f}."
+        )
+    return Dataset(train, test, mean, std)
+
+
+def split_train_validation(
+    key: Key[Array, ""], split: Split, num_validation: int
+) -> tuple[Split, Split]:
+    r"""Split a validation part off the training images, by key.
+
+    $$\text{validation} = (x_{\pi(1)}, \dots, x_{\pi(m)}), \qquad
+      \text{train} = (x_{\pi(m+1)}, \dots, x_{\pi(n)})$$
+
+    with $\pi$ a permutation of the $n$ images, uniform over all $n!$, and $m$ = `num_validation`.
+    Every image is in exactly one part; the same key gives the same bits. Not stratified: the
+    number of a class in the validation part scatters by about $\sqrt{m\,p\,(1-p)}$ for a class of
+    frequency $p$. Costs one copy of the images, on the default device.
+
+    Args:
+      key: A typed key (`jax.random.key`).
+      split: The images to split.
+      num_validation: How many go to the validation part, $0 < m < n$.
+
+    Returns:
+      The training part and the validation part, as JAX arrays.
+
+    Raises:
+      TypeError: If `key` is not one typed key, or `num_validation` not an integer.
+      ValueError: If either part would be empty, or there are not as many labels as images.
+
+    Example:
+      >>> images = np.arange(5, dtype=np.uint8)[:, None, None]
+      >>> split = Split(images, np.arange(5, dtype=np.int32))
+      >>> train, validation = split_train_validation(jax.random.key(0), split, 2)
+      >>> train.images.shape, validation.images.shape
+      ((3, 1, 1), (2, 1, 1))
+      >>> sorted([*train.labels.tolist(), *validation.labels.tolist()])
+      [0, 1, 2, 3, 4]
+
+    References:
+      Lippe (2022), "Optimization and Initialization" (UvA Deep Learning, tutorial 4), splits
+      50 000 : 10 000.
+      https://uvadlc-notebooks.readthedocs.io/en/latest/tutorial_notebooks/JAX/tutorial4/Optimization_and_Initialization.html
+    """
+    if not jnp.issubdtype(getattr(key, "dtype", np.float32), jax.dtypes.prng_key) or key.shape:
+        raise TypeError(f"split_train_validation needs one typed key of jax.random.key, got {key}.")
+    try:
+        num_validation = operator.index(num_validation)
+    except TypeError as error:
+        raise TypeError(
+            f"split_train_validation needs an integer num_validation, got {num_validation!r}."
+        ) from error
+    num_images, num_labels = len(split.images), len(split.labels)
+    if num_images != num_labels:
+        raise ValueError(
+            f"split_train_validation needs as many labels as images, "
+            f"got {num_labels} and {num_images}."
+        )
+    if not 0 < num_validation < num_images:
+        raise ValueError(
+            f"split_train_validation needs 0 < num_validation < {num_images}, "
+            f"got num_validation={num_validation}."
+        )
+    order = jax.random.permutation(key, num_images)
+    shuffled = Split(*(jnp.asarray(leaf)[order] for leaf in split))
+    validation, train = (
+        Split(*(leaf[part] for leaf in shuffled))
+        for part in (slice(num_validation), slice(num_validation, None))
+    )
+    return train, validation
