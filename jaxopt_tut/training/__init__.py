@@ -1,1 +1,14 @@
-"""training."""
+"""Compiled training runs.
+
+* `fit`: train on data that stays on the device, one donated program a step.
+* `evaluator`: metrics over a whole data set, for `fit(..., evaluate=)`.
+* `Aux`: what a loss with metrics or model state returns beside its value.
+* `compilation_cache`: keep compiled programs on disk between processes.
+"""
+
+from jaxopt_tut.training.compilation import compilation_cache
+from jaxopt_tut.training.evaluation import evaluator
+from jaxopt_tut.training.fitting import FitResult, History, fit
+from jaxopt_tut.training.steps import Aux
+
+__all__ = ["Aux", "FitResult", "History", "compilation_cache", "evaluator", "fit"]

@@ -1,0 +1,32 @@
+"""Run all benchmarks, or the named ones: `python -m benchmarks [--quick] [NAME ...]`."""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+
+import benchmarks
+from benchmarks import measure
+
+
+def names() -> list[str]:
+    """List the benchmarks: the modules of this package that are not its tools."""
+    found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
+    return sorted(set(found) - {"__main__", "measure"})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(names()):
+        parser.error(f"unknown benchmark {sorted(unknown)}; there are {', '.join(names())}")
+    print(measure.machine())
+    for name in arguments.names or names():
+        importlib.import_module(f"benchmarks.{name}").main(quick=arguments.quick)
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

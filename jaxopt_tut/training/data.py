@@ -1,0 +1,69 @@
+"""Training data as the compiled programs see it: arrays on the device, normalised on the fly."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxopt_tut.datasets import Dataset, Split, normalize
+from jaxopt_tut.trees import named_leaves
+from jaxopt_tut.types import Batch, PyTree
+
+
+class DeviceData(NamedTuple):
+    """Examples on the device and what brings images to zero mean and unit variance.
+
+    Everything here is passed to the programs as an argument: an array that a program closes over
+    becomes a constant, which XLA tries to fold.
+    """
+
+    arrays: PyTree
+    """Every leaf has the examples in its first axis."""
+    normalization: tuple[Float[Array, ""], Float[Array, ""]] | None
+    """Mean and standard deviation of the images, or None for data used as they are."""
+
+
+def device_data(dataset: Dataset | PyTree, caller: str) -> DeviceData:
+    """Put a data set's training split, or any tree of arrays, on the device.
+
+    Args:
+      dataset: A `Dataset` of images or a tree of arrays with a common first axis.
+      caller: The name of the function that asks; it opens the messages.
+
+    Returns:
+      The arrays; images stay uint8.
+
+    Raises:
+      ValueError: If there is no array, a leaf has no axis, or the first axes differ.
+    """
+    normalization = None
+    if isinstance(dataset, Dataset):
+        normalization = (jnp.float32(dataset.mean), jnp.float32(dataset.std))
+        dataset = dataset.train
+    sizes = {name: np.shape(leaf)[:1] for name, leaf in named_leaves(dataset)}
+    if not sizes:
+        raise ValueError(f"{caller} needs a dataset with at least one array, got none.")
+    first_name, first_size = next(iter(sizes.items()))
+    for name, size in sizes.items():
+        if not size or size != first_size:
+            raise ValueError(
+                f"{caller} needs arrays with a common first axis, "
+                f"got {first_size} at {first_name!r} and {size} at {name!r}."
+            )
+    return DeviceData(jax.tree.map(jnp.asarray, dataset), normalization)
+
+
+def num_examples(data: DeviceData) -> int:
+    """Return the length of the common first axis."""
+    return jax.tree.leaves(data.arrays)[0].shape[0]
+
+
+def take(data: DeviceData, indices: Int[Array, "batch"]) -> Batch:
+    """Gather a batch; images are normalised after the gather, so that only bytes are moved."""
+    batch = jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="clip"), data.arrays)
+    if data.normalization is None:
+        return batch
+    mean, std = data.normalization
+    return Split(normalize(batch.images, mean, std), batch.labels)

@@ -1,0 +1,133 @@
+"""The compiled part of `fit`: one update, and as many of them in one dispatch as asked for."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from jaxopt_tut.training.data import DeviceData, num_examples, take
+from jaxopt_tut.types import LossFn, Params, PyTree
+
+
+class Aux(NamedTuple):
+    """What a loss returns beside its value: `return loss, Aux(metrics, model_state)`."""
+
+    metrics: dict[str, Array] = {}
+    """Scalars to be averaged over each epoch."""
+    model_state: PyTree = None
+    """The new state of the model (running averages of BatchNorm, say)."""
+
+
+class Carry(NamedTuple):
+    """What one step hands to the next; its buffers are donated."""
+
+    params: Params
+    opt_state: optax.OptState
+    model_state: PyTree
+    step: Int[Array, ""]
+    """Steps taken in this epoch."""
+    alive: Bool[Array, ""]
+    """False from the first non-finite loss on: nothing is updated any more."""
+    record: dict[str, Float[Array, "steps"]]
+    """Loss and metrics of every step of this epoch."""
+
+
+def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[Array, Aux]]:
+    """Give every accepted form of a loss one form: `(params, batch, model_state) -> loss, Aux`."""
+
+    def normal_form(params, batch, model_state):
+        out = loss_fn(params, batch, model_state) if has_model_state else loss_fn(params, batch)
+        loss, aux = out if isinstance(out, tuple) else (out, Aux())
+        if not isinstance(aux, Aux):
+            aux = Aux(metrics=aux)
+        return loss, aux if has_model_state else aux._replace(model_state=None)
+
+    return normal_form
+
+
+@partial(jax.jit, static_argnames=("init", "optimizer"))
+def initial_state(key: Key[Array, ""], init: Callable, optimizer: optax.GradientTransformation):
+    """Draw parameters and build the optimizer state in one program: eagerly it takes seconds."""
+    params = init(key)
+    return params, optimizer.init(params)
+
+
+@partial(jax.jit, static_argnames=("batch_size",))
+def epoch_order(
+    key: Key[Array, ""], epoch: Int[Array, ""], data: DeviceData, batch_size: int
+) -> Int[Array, "steps batch"]:
+    """Shuffle the examples for one epoch; the last partial batch is dropped."""
+    size = num_examples(data)
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), size)
+    num_steps = size // batch_size
+    return order[: num_steps * batch_size].reshape(num_steps, batch_size)
+
+
+@partial(jax.jit, static_argnames=("loss_fn", "batch_size"))
+def loss_of_first_batch(
+    params: Params, data: DeviceData, model_state: PyTree, *, loss_fn: LossFn, batch_size: int
+) -> tuple[Array, Aux]:
+    """Evaluate the loss once; `fit` asks for its shapes only, which are cached with the trace."""
+    batch = take(data, jnp.arange(batch_size))
+    return loss_and_aux(loss_fn, model_state is not None)(params, batch, model_state)
+
+
+@partial(
+    jax.jit,
+    static_argnames=("loss_fn", "optimizer", "has_model_state", "steps_per_call", "sharding"),
+    donate_argnames=("carry",),
+)
+def run_steps(
+    carry: Carry,
+    data: DeviceData,
+    order: Int[Array, "steps batch"],
+    *,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformationExtraArgs,
+    has_model_state: bool,
+    steps_per_call: int,
+    sharding: Any = None,
+) -> Carry:
+    """Take the next `steps_per_call` steps of the epoch, fewer at its end."""
+    value_and_grad = jax.value_and_grad(loss_and_aux(loss_fn, has_model_state), has_aux=True)
+
+    def one_step(carry: Carry) -> Carry:
+        batch = take(data, order[carry.step])
+        if sharding is not None:
+            batch = jax.lax.with_sharding_constraint(batch, sharding)
+        (loss, aux), grads = value_and_grad(carry.params, batch, carry.model_state)
+        alive = carry.alive & jnp.isfinite(loss)
+        updates, opt_state = optimizer.update(
+            grads, carry.opt_state, carry.params, value=loss, grad=grads
+        )
+        params = optax.apply_updates(carry.params, updates)
+        # The select is fused into the update, which reads the old buffers anyway.
+        keep = partial(jax.tree.map, partial(_where_alive, alive))
+        record = {"loss": loss, **aux.metrics}
+        return Carry(
+            params=keep(params, carry.params),
+            opt_state=keep(opt_state, carry.opt_state),
+            model_state=keep(aux.model_state, carry.model_state),
+            step=carry.step + 1,
+            alive=alive,
+            record={
+                name: column.at[carry.step].set(record[name].astype(column.dtype))
+                for name, column in carry.record.items()
+            },
+        )
+
+    if steps_per_call == 1:  # straight-line code: on CPU a loop around the step was slower
+        return one_step(carry)
+    num_steps = jnp.minimum(steps_per_call, order.shape[0] - carry.step)
+    return jax.lax.fori_loop(0, num_steps, lambda _, carry: one_step(carry), carry)
+
+
+def _where_alive(alive, new, old):
+    """Select, and pass through what `where` cannot (a typed key in the model state)."""
+    if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
+        return new
+    return jnp.where(alive, new, old)
