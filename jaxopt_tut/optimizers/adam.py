@@ -47,9 +47,9 @@ def scale_by_adam(
 
     The part of `adam` without the learning rate; two copies of the parameters are kept. Updates
     of real parameters are those of `optax.scale_by_adam` to the bit. Derivatives are not: the
-    root's is taken as 0 at 0, where no gradient has arrived yet, instead of $\infty \cdot 0$. And where the denominator
-    is 0, which takes a zero gradient and $\epsilon = \epsilon_0 = 0$ (or an $\epsilon$ that
-    float16 rounds to 0), the update is the bias-corrected $m_t$, i.e. 0, instead of 0/0.
+    root's is taken as 0 at 0, where no gradient has arrived yet, instead of $\infty \cdot 0$. And
+    where the denominator is 0, which takes a zero gradient and $\epsilon = \epsilon_0 = 0$ (or an
+    $\epsilon$ that float16 rounds to 0), the update is $\hat m_t$, that is 0, instead of 0/0.
 
     Args:
       b1: $\beta_1$ in [0, 1).

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Inexact
 
 
 def require_finite(caller: str, **values: Any) -> None:
@@ -89,8 +89,8 @@ def _is_static(caller: str, name: str, value: Any) -> bool:
     return not isinstance(value, jax.Array)
 
 
-def cast(value: ArrayLike, dtype: Any) -> Float[Array, ""]:
-    """Express a hyper-parameter in the precision of a leaf, so that it never promotes the leaf.
+def cast(value: ArrayLike, dtype: DTypeLike) -> Inexact[Array, ""]:
+    """Express a hyper-parameter in the dtype of a leaf, so that it never promotes the leaf.
 
     Args:
       value: A real scalar. (Complex with zero imaginary part is what `optax.inject_hyperparams`
@@ -98,11 +98,11 @@ def cast(value: ArrayLike, dtype: Any) -> Float[Array, ""]:
       dtype: The leaf's dtype, floating or complex.
 
     Returns:
-      The scalar, in the real dtype that belongs to `dtype`.
+      The scalar in that dtype.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> cast(0.5, jnp.complex64).dtype, cast(jnp.float32(0.5), jnp.bfloat16).dtype
-      (dtype('float32'), dtype(bfloat16))
+      >>> cast(jnp.float32(0.5), jnp.bfloat16).dtype
+      dtype(bfloat16)
     """
-    return jnp.asarray(jnp.real(value), jnp.finfo(dtype).dtype)
+    return jnp.asarray(jnp.real(value), dtype)

@@ -131,7 +131,8 @@ def debias(averages: PyTree, decay: ArrayLike, count: ArrayLike) -> PyTree:
       >>> print(debias(jnp.array(0.25), 0.75, jnp.array(1)))
       1.0
     """
-    weight = 1 - jax.lax.pow(jnp.real(1.0 * decay), count)  # its derivative is right at 0 too
+    decay = jnp.real(1.0 * decay)
+    weight = 1 - jax.lax.pow(decay, jnp.asarray(count, decay.dtype))
     return jax.tree.map(lambda m: m / cast(weight, m.dtype), averages)
 
 

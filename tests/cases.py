@@ -1,0 +1,98 @@
+"""The transforms of the library in one table, and the problem on which their contract is tested.
+
+Add a row for each new transform: `tests/test_contracts.py` then tests all that every public
+transform promises.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxopt_tut import optimizers
+
+
+class Case(NamedTuple):
+    """One transform with its options.
+
+    Every option that is a `float` is taken for a hyper-parameter: it is traced, vmapped and
+    differentiated. Choose values inside of their ranges, for finite differences need both sides.
+    """
+
+    name: str
+    make: Callable[..., optax.GradientTransformation]
+    options: dict[str, Any]
+    # (loss, params) -> what `update` wants beside the gradients: for a line search `value`, `grad`
+    # and `value_fn`
+    extra_args: Callable[[Callable, Any], dict[str, Any]] = lambda *_: {}
+    # the name with which its error messages begin, if it is not that of `make`
+    caller: str | None = None
+    dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16", "complex64")
+    # whether each coordinate's update depends on that coordinate's gradients alone
+    elementwise: bool = True
+    # how much the transform amplifies rounding errors, in units of the machine epsilon
+    rounding: float = 64.0
+
+    @property
+    def hyperparameters(self):
+        return {name: value for name, value in self.options.items() if isinstance(value, float)}
+
+    def build(self, **overrides):
+        return self.make(**{**self.options, **overrides})
+
+
+_ADAM = {"b1": 0.8, "b2": 0.9, "eps": 0.5}
+
+OPTIMIZERS = [
+    Case("sgd", optimizers.sgd, {"learning_rate": 0.1}),
+    Case("momentum", optimizers.momentum, {"learning_rate": 0.1, "decay": 0.8}),
+    Case("nesterov", optimizers.momentum, {"learning_rate": 0.1, "decay": 0.8, "nesterov": True}),
+    Case("adam", optimizers.adam, {"learning_rate": 0.1, **_ADAM}),
+    Case("adam_rooted", optimizers.adam, {"learning_rate": 0.1, **_ADAM, "eps_root": 1e-2}),
+    Case("scale_by_learning_rate", optimizers.scale_by_learning_rate, {"learning_rate": 0.1}),
+    Case("scale_by_momentum", optimizers.scale_by_momentum, {"decay": 0.8}, caller="momentum"),
+    Case("scale_by_adam", optimizers.scale_by_adam, _ADAM, caller="adam"),
+]
+
+
+class Layer(NamedTuple):
+    """A container that is neither a dict nor a list."""
+
+    weight: Any
+    bias: Any
+
+
+def make_weight(dtype="float32"):
+    """Build a tree of one leaf, for the checks of numbers rather than of structure."""
+    return jnp.array([[0.0, -1.0, 2.0], [1.5, 0.25, -0.75]], dtype)
+
+
+def make_params(dtype="float32"):
+    """Build a tree with every kind of node: nested, `None`, empty, scalar and zero-size."""
+    return {
+        "layer": Layer(weight=make_weight(dtype), bias=jnp.array([0.5, 1.0], dtype)),
+        "scale": jnp.array(-1.25, dtype),
+        "none": None,
+        "empty": {},
+        "no_rows": jnp.zeros((0, 2), dtype),
+    }
+
+
+def loss(params):
+    """Return a quadratic, some of whose partial derivatives are exactly zero.
+
+    Its curvatures are 1, 2, 0, 1, 2, 0, ... in each leaf; and the first weight is at its minimum.
+    """
+    total = jnp.zeros(())
+    for leaf in jax.tree.leaves(params):
+        square = jnp.real(jnp.conj(leaf) * leaf).ravel()
+        curvature = (jnp.arange(leaf.size) + 1) % 3
+        total += 0.5 * jnp.sum(curvature.astype(square.dtype) * square).astype(total.dtype)
+    return total
+
+
+def gradient(params):
+    """Return the direction of steepest ascent: for complex leaves the conjugate of `jax.grad`."""
+    return jax.tree.map(jnp.conj, jax.grad(loss)(params))
