@@ -35,7 +35,12 @@ def main(quick: bool = False) -> None:
     seconds = interleaved(variants, rounds=3 if quick else 9)
     base = statistics.median(seconds["import jax, optax"])
     rows = [
-        [name, statistics.median(times), statistics.median(times) - base, _pulled_in(STATEMENTS[name])]
+        [
+            name,
+            statistics.median(times),
+            statistics.median(times) - base,
+            _pulled_in(STATEMENTS[name]),
+        ]
         for name, times in seconds.items()
     ]
     print_table("Imports", ["statement", "s", "s over jax, optax", f"of {', '.join(HEAVY)}"], rows)

@@ -16,7 +16,9 @@ def machine() -> str:
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     versions = ", ".join(f"{name} {_version(name)}" for name in ("jax", "optax", "flax", "torch"))
-    return f"{model.strip()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    return (
+        f"{model.strip()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    )
 
 
 def _version(name: str) -> str:
@@ -26,7 +28,9 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    variants: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
     """Time each variant once a round, after one untimed call of each.
 
     Args:

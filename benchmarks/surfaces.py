@@ -93,7 +93,8 @@ def main(quick: bool = False) -> None:
         for name, value in per_run_step.items()
     }
     print_table(
-        f"Adam on the ravine, {num_runs} runs x {NUM_STEPS} steps (compiled in {compile_seconds:.1f} s)",
+        f"Adam on the ravine, {num_runs} runs x {NUM_STEPS} steps "
+        f"(first call, compiling: {compile_seconds:.1f} s)",
         ["variant", "run-steps / s", "times slower than one program"],
         [[name, 1 / value, ratios[name]] for name, value in per_run_step.items()],
     )

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -72,8 +73,8 @@ def plain_epoch(data: Split):
     @jax.jit
     def step(params, state, x, y):
         def loss_fn(params):
-            losses = optax.softmax_cross_entropy_with_integer_labels(model.apply(params, x), y)
-            return jnp.mean(losses)
+            logits = jnp.asarray(model.apply(params, x))
+            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
 
         loss, grads = jax.value_and_grad(loss_fn)(params)
         updates, state = adam.update(grads, state, params)
@@ -97,7 +98,7 @@ def torch_epoch(data: Split, **adam_options):
 
     sizes = mlp.FASHION_MNIST_SIZES
     layers = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
     adam = torch.optim.Adam(model.parameters(), lr=1e-3, **adam_options)
@@ -161,7 +162,7 @@ def main(quick: bool = False) -> None:
     variants["matmul"] = matmul(size, repeats)
     seconds = interleaved(variants, rounds=3 if quick else 7)
 
-    weights = [a * b for a, b in zip(mlp.FASHION_MNIST_SIZES, mlp.FASHION_MNIST_SIZES[1:], strict=False)]
+    weights = [a * b for a, b in pairwise(mlp.FASHION_MNIST_SIZES)]
     # Forward, weight gradient, input gradient; nobody needs the gradient of the images.
     flops = 2 * BATCH * (3 * sum(weights) - weights[0])
     peak = 2 * size**3 * repeats / statistics.median(seconds.pop("matmul"))

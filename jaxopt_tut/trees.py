@@ -1,5 +1,8 @@
 """The few operations on pytrees that `optax.tree` lacks: naming leaves and refusing bad ones."""
 
+from itertools import zip_longest
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -24,7 +27,7 @@ def path_name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/") or "(root)"
 
 
-def named_leaves(tree: PyTree) -> list[tuple[str, object]]:
+def named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
     """List the leaves of a tree with their names, in the order of `jax.tree.leaves`.
 
     Args:
@@ -61,7 +64,9 @@ def require_inexact(params: PyTree, caller: str) -> None:
         dtype = getattr(leaf, "dtype", None)
         dtype = jnp.result_type(leaf) if dtype is None else dtype
         if not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(f"{caller} needs floating or complex parameters, got {dtype} at {name!r}.")
+            raise TypeError(
+                f"{caller} needs floating or complex parameters, got {dtype} at {name!r}."
+            )
 
 
 def require_same_structure(expected: PyTree, actual: PyTree, caller: str) -> None:
@@ -82,10 +87,8 @@ def require_same_structure(expected: PyTree, actual: PyTree, caller: str) -> Non
       ...
       ValueError: fit needs trees with the same leaves, got 'a' on one side and 'b' on the other.
     """
-    left, right = named_leaves(expected), named_leaves(actual)
-    for i in range(max(len(left), len(right))):
-        here = left[i] if i < len(left) else ("(no leaf)", None)
-        there = right[i] if i < len(right) else ("(no leaf)", None)
+    no_leaf: tuple[str, Any] = ("(no leaf)", None)
+    for here, there in zip_longest(named_leaves(expected), named_leaves(actual), fillvalue=no_leaf):
         if here[0] != there[0]:
             raise ValueError(
                 f"{caller} needs trees with the same leaves, "

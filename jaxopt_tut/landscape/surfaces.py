@@ -94,7 +94,8 @@ steep_optima = _surface(
 )
 r"""Three deep and narrow wells in a plain: minus the sum of three normal densities.
 
-$$f(w) = -\sum_{k=1}^{3} \frac{1}{2\pi\sigma^2} e^{-\|w - c_k\|^2 / 2\sigma^2}, \qquad \sigma = 0.2$$
+$$f(w) = -\sum_{k=1}^{3} \frac{1}{2\pi\sigma^2} e^{-\|w - c_k\|^2 / 2\sigma^2},
+\qquad \sigma = 0.2$$
 """
 
 _FLAT, _SHARP = (-1.5, 0.8), (1.5, 0.12)

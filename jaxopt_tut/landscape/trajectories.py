@@ -1,4 +1,4 @@
-"""The path of one optimizer from one start, as a function that can be vmapped and differentiated."""
+"""The path of one optimizer from one start, to be vmapped and differentiated."""
 
 from collections.abc import Callable
 from typing import NamedTuple

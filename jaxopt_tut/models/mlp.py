@@ -6,6 +6,7 @@ layer, so that leaf `2/kernel` is the third layer's weight matrix.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,7 @@ def apply(
     activation: Activation = jax.nn.relu,
     *,
     return_pre_activations: bool = False,
-):
+) -> Any:
     r"""Evaluate the network: an activation after every hidden layer, none after the last.
 
     $$z_l = h_{l-1} W_l + b_l, \qquad h_l = \phi(z_l), \qquad h_0 = x, \qquad \text{output } z_L$$

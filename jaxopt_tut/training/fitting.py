@@ -269,7 +269,9 @@ class _Recorder:
 
     def non_finite_message(self, epoch: int) -> str:
         losses = np.concatenate(self.steps["loss"])
-        last = f"the last finite loss was {losses[-2]:.6g}" if losses.size > 1 else "it was the first"
+        last = (
+            f"the last finite loss was {losses[-2]:.6g}" if losses.size > 1 else "it was the first"
+        )
         step = self.steps["loss"][-1].size
         return f"Stopped at a non-finite loss in epoch {epoch + 1}, step {step}; {last}."
 
@@ -285,7 +287,8 @@ class _Recorder:
 def _check(batch_size, num_epochs, steps_per_call, size, mesh) -> None:
     if not 1 <= batch_size <= size:
         raise ValueError(
-            f"fit needs 1 <= batch_size <= number of examples ({size}), got batch_size={batch_size}."
+            f"fit needs 1 <= batch_size <= number of examples ({size}), "
+            f"got batch_size={batch_size}."
         )
     if num_epochs < 0:
         raise ValueError(f"fit needs num_epochs >= 0, got num_epochs={num_epochs}.")

@@ -16,7 +16,7 @@ from jaxopt_tut.types import LossFn, Params, PyTree
 class Aux(NamedTuple):
     """What a loss returns beside its value: `return loss, Aux(metrics, model_state)`."""
 
-    metrics: dict[str, Array] = {}
+    metrics: dict[str, Array] | None = None
     """Scalars to be averaged over each epoch."""
     model_state: PyTree = None
     """The new state of the model (running averages of BatchNorm, say)."""
@@ -44,7 +44,7 @@ def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[
         loss, aux = out if isinstance(out, tuple) else (out, Aux())
         if not isinstance(aux, Aux):
             aux = Aux(metrics=aux)
-        return loss, aux if has_model_state else aux._replace(model_state=None)
+        return loss, Aux(aux.metrics or {}, aux.model_state if has_model_state else None)
 
     return normal_form
 

@@ -35,9 +35,7 @@ def test_the_nnx_module_computes_the_same():
     params = tuple({"kernel": layer.kernel[...], "bias": layer.bias[...]} for layer in model.layers)
     x = jax.random.normal(jax.random.key(0), (2, 3, 2))
     expected = mlp.apply(params, x, jnp.tanh, return_pre_activations=True)
-    jax.tree.map(
-        np.testing.assert_array_equal, model(x, return_pre_activations=True), expected
-    )
+    jax.tree.map(np.testing.assert_array_equal, model(x, return_pre_activations=True), expected)
 
 
 def test_images_are_flattened_and_leading_axes_kept():
@@ -54,9 +52,7 @@ def test_default_kernels_have_the_tutorials_variances():
     for layer, expected in zip(params, [1 / 400, 2 / 300, 2 / 200], strict=True):
         kernel = layer["kernel"]
         # The variance of n normal draws has the relative standard error sqrt(2 / n).
-        np.testing.assert_allclose(
-            np.var(kernel), expected, rtol=4 * np.sqrt(2 / kernel.size)
-        )
+        np.testing.assert_allclose(np.var(kernel), expected, rtol=4 * np.sqrt(2 / kernel.size))
         assert not layer["bias"].any()
 
 

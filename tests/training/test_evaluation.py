@@ -34,6 +34,6 @@ def test_a_model_state_is_passed_on():
 
 def test_bad_input():
     with pytest.raises(ValueError, match=r"evaluator needs batch_size >= 1, got batch_size=0\."):
-        evaluator(lambda p, batch: {"x": p}, jnp.ones(3), batch_size=0)
+        evaluator(lambda p, _: {"x": p}, jnp.ones(3), batch_size=0)
     with pytest.raises(ValueError, match="evaluator needs arrays with a common first axis"):
-        evaluator(lambda p, batch: {"x": p}, (jnp.ones(3), jnp.ones(2)))
+        evaluator(lambda p, _: {"x": p}, (jnp.ones(3), jnp.ones(2)))

@@ -211,7 +211,7 @@ def test_trains_a_network_with_batchnorm_state():
     x = 5 + jax.random.normal(jax.random.key(1), (64, 1))
     seen = []
 
-    def evaluate(weights, averages):
+    def evaluate(_, averages):
         seen.append(float(averages["norm"]["mean"][...][0]))
         return {"loss": 0.0}
 
@@ -276,11 +276,11 @@ def test_quiet_when_not_a_terminal(capfd):
         ({"batch_size": 0}, ValueError, "fit needs 1 <= batch_size"),
         ({"num_epochs": -1}, ValueError, "fit needs num_epochs >= 0, got num_epochs=-1."),
         ({"steps_per_call": 0}, ValueError, "fit needs steps_per_call >= 1, got steps_per_call=0."),
-        ({"params": jnp.array(3)}, TypeError, "fit needs floating or complex parameters, got int32"),
+        ({"params": jnp.array(3)}, TypeError, "needs floating or complex parameters, got int32"),
         ({"data": (jnp.ones(3), jnp.ones(4))}, ValueError, "common first axis, got (3,) at '0'"),
         ({"data": (jnp.ones(3), jnp.ones(()))}, ValueError, "and () at '1'."),
         ({"data": ()}, ValueError, "fit needs a dataset with at least one array, got none."),
-        ({"loss_fn": lambda w, b: w * b[0]}, ValueError, "fit needs a scalar loss, got shape (8,)."),
+        ({"loss_fn": lambda w, b: w * b[0]}, ValueError, "needs a scalar loss, got shape (8,)."),
         (
             {"loss_fn": lambda w, b: (jnp.sum(w * b[0]), {"worst": b[0]})},
             ValueError,
