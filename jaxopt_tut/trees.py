@@ -87,7 +87,7 @@ def require_same_structure(expected: PyTree, actual: PyTree, caller: str) -> Non
       ...
       ValueError: fit needs trees with the same leaves, got 'a' on one side and 'b' on the other.
     """
-    no_leaf: tuple[str, Any] = ("(no leaf)", None)
+    no_leaf: tuple[str, Any] = ("(no leaf)", ())
     for here, there in zip_longest(named_leaves(expected), named_leaves(actual), fillvalue=no_leaf):
         if here[0] != there[0]:
             raise ValueError(
