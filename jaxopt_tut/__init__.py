@@ -4,6 +4,7 @@ The rooms of the library, each imported on first use so that `import jaxopt_tut`
 
 * `initializers`: where the weights start, from constants to the edge of chaos.
 * `optimizers`: how they move, as optax transformations.
+* `autodiff`: the computation graph of any function, and backpropagation on it.
 * `landscape`: loss surfaces whose minima are known.
 * `models`: the small networks of the experiments.
 * `datasets`: Fashion-MNIST, bundled and in full.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxopt_tut import (
+        autodiff,
         datasets,
         initializers,
         landscape,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "autodiff",
     "datasets",
     "initializers",
     "landscape",

@@ -1,0 +1,36 @@
+"""Automatic differentiation that shows its work.
+
+* `trace`: the computation `Graph` of any JAX function; evaluation, backpropagation and tangents
+  on it, with a value for every `Node`.
+* `vjp`, `grad`, `value_and_grad`, `jvp`, `hvp`: JAX's transformations on our own engine.
+* `defvjp`: the rule of a primitive; `custom_node`, `elu`: a function with a rule of its own.
+* `check_gradients`, `find_wrong_rule`: is a derivative right, and if not, which rule is wrong.
+* `draw`, `to_dot`: pictures of a graph.
+"""
+
+from jaxopt_tut.autodiff import rules as rules
+from jaxopt_tut.autodiff.custom import custom_node as custom_node
+from jaxopt_tut.autodiff.custom import elu as elu
+from jaxopt_tut.autodiff.graph import Graph as Graph
+from jaxopt_tut.autodiff.graph import Node as Node
+from jaxopt_tut.autodiff.graph import trace as trace
+from jaxopt_tut.autodiff.registry import defvjp as defvjp
+from jaxopt_tut.autodiff.transforms import grad as grad
+from jaxopt_tut.autodiff.transforms import hvp as hvp
+from jaxopt_tut.autodiff.transforms import jvp as jvp
+from jaxopt_tut.autodiff.transforms import value_and_grad as value_and_grad
+from jaxopt_tut.autodiff.transforms import vjp as vjp
+
+__all__ = [
+    "Graph",
+    "Node",
+    "custom_node",
+    "defvjp",
+    "elu",
+    "grad",
+    "hvp",
+    "jvp",
+    "trace",
+    "value_and_grad",
+    "vjp",
+]

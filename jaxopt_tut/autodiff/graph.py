@@ -1,0 +1,330 @@
+r"""The computation graph of a function, and the tutorial's algorithms on it.
+
+Nodes $v_1, \dots, v_N$ stand in topological order. Evaluation goes through them once,
+$v_i = f_i(v_{\mathrm{parents}(i)})$; backpropagation once the other way,
+
+$$\bar v_N = 1, \qquad \bar v_i = \sum_{j \in \mathrm{children}(i)}
+  \bar v_j\, \frac{\partial v_j}{\partial v_i},$$
+
+so each adjoint is computed once and fan-out sums.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxopt_tut import jaxprs, trees
+from jaxopt_tut.autodiff import engine, registry
+from jaxopt_tut.autodiff.program import Program, Step, flatten
+from jaxopt_tut.types import PyTree, Shape
+
+
+class Node(NamedTuple):
+    """One value of the computation.
+
+    Attributes:
+      index: Its place in `Graph.nodes`.
+      op: The primitive that computes it; `"input"` or `"const"` for a leaf.
+      name: For an input the name of the argument's leaf, `"params/dense/kernel"`; otherwise the
+        `named_scope` path, with the name of the function for a call; empty without either.
+      parents: Indices of the nodes it is computed from. A number written into the program is
+        part of the operation, not a parent.
+      shape: Shape of the value.
+      dtype: Its dtype.
+      fallback: True when no rule is written for `op` and JAX's own one is used instead.
+      body: For a `scan`, the graph of one step; for another call kept as one node, what it
+        calls; None otherwise.
+    """
+
+    index: int
+    op: str
+    name: str
+    parents: tuple[int, ...]
+    shape: Shape
+    dtype: Any
+    fallback: bool = False
+    body: "Graph | None" = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """The computation graph that `trace` returns.
+
+    Attributes:
+      program: The steps in execution order, in the form the engine runs.
+      input_names: The name of each input leaf.
+      in_tree: Structure of the positional arguments.
+      out_tree: Structure of the result.
+    """
+
+    program: Program
+    input_names: tuple[str, ...]
+    in_tree: Any
+    out_tree: Any
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Indices of the input nodes, in the order of the arguments' leaves."""
+        return self.program.inputs
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Indices of the output nodes, in the order of the result's leaves."""
+        return self.program.outputs
+
+    @functools.cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, parents before children; an operation with two results has two nodes."""
+        program = self.program
+        nodes: list[Any] = [None] * program.num_nodes
+        for index, name in zip(program.inputs, self.input_names, strict=True):
+            aval = program.avals[index]
+            nodes[index] = Node(index, "input", name, (), aval.shape, aval.dtype)
+        for index in program.constants:
+            aval = program.avals[index]
+            nodes[index] = Node(index, "const", "", (), aval.shape, aval.dtype)
+        for step in program.steps:
+            parents = tuple(i for i in step.operands if i >= 0)
+            name, fallback, body = _call_name(step), is_fallback(step), _body(step)
+            for index in step.outputs:
+                aval = program.avals[index]
+                nodes[index] = Node(
+                    index, step.op, name, parents, aval.shape, aval.dtype, fallback, body
+                )
+        return tuple(nodes)
+
+    def evaluate(self, *args: PyTree) -> list[Any]:
+        r"""Compute the value of every node, parents first.
+
+        $$v_i = f_i(v_{\mathrm{parents}(i)})$$
+
+        Args:
+          *args: Arguments of the traced function, of the same shapes.
+
+        Returns:
+          The values, aligned with `nodes`.
+
+        Raises:
+          ValueError: If the arguments have another structure or other shapes.
+
+        Example:
+          >>> graph = trace(lambda x, y: x * y)(3.0, 4.0)
+          >>> [float(value) for value in graph.evaluate(3.0, 4.0)]
+          [3.0, 4.0, 12.0]
+        """
+        flat = self._flat(args, "evaluate", self.in_tree)
+        return engine.evaluate(self.program, flat)[: self.program.num_nodes]
+
+    def backpropagate(self, values: Sequence[Any], cotangent: PyTree) -> list[Any]:
+        r"""Compute the adjoint of every node, children first.
+
+        $$\bar v_i = \sum_{j \in \mathrm{children}(i)} \bar v_j\,
+          \frac{\partial v_j}{\partial v_i}$$
+
+        Args:
+          values: What `evaluate` returned.
+          cotangent: The adjoint of the result, of its structure; `1.0` for a scalar function.
+
+        Returns:
+          The adjoints, aligned with `nodes`: zeros for a node that the result does not depend
+          on, None for an integer or boolean node.
+
+        Raises:
+          ValueError: If the cotangent has another structure or another shape than the result.
+
+        Example:
+          >>> graph = trace(lambda x, y: x * y)(3.0, 4.0)
+          >>> values = graph.evaluate(3.0, 4.0)
+          >>> [float(adjoint) for adjoint in graph.backpropagate(values, 1.0)]
+          [4.0, 3.0, 1.0]
+        """
+        program = self.program
+        cotangents = self._flat((cotangent,), "backpropagate", self.out_tree, whole=False)
+        active = [engine.is_inexact(aval) for aval in program.avals]
+        env = [*values, *program.literals]
+        adjoints = engine.backpropagate(program, env, {}, cotangents, active, recompute=True)
+        return self._filled(adjoints)
+
+    def jvp(self, values: Sequence[Any], tangents: PyTree) -> list[Any]:
+        r"""Compute the tangent of every node, parents first.
+
+        $$\dot v_i = \sum_{j \in \mathrm{parents}(i)}
+          \frac{\partial v_i}{\partial v_j}\, \dot v_j$$
+
+        Args:
+          values: What `evaluate` returned.
+          tangents: A tuple with one tangent an argument, of the arguments' structure; the
+            tangent of an integer leaf is ignored.
+
+        Returns:
+          The tangents, aligned with `nodes`, with zeros and None as in `backpropagate`.
+
+        Raises:
+          ValueError: If the tangents have another structure or shape than the arguments.
+
+        Example:
+          >>> graph = trace(lambda x, y: x * y)(3.0, 4.0)
+          >>> values = graph.evaluate(3.0, 4.0)
+          >>> [float(tangent) for tangent in graph.jvp(values, (1.0, 0.0))]
+          [1.0, 0.0, 4.0]
+        """
+        program = self.program
+        flat = self._flat(tuple(tangents), "jvp", self.in_tree)
+        env = [*values, *program.literals]
+        return self._filled(engine.pushforward(program, env, flat))
+
+    def _filled(self, derivatives: Sequence[Any]) -> list[Any]:
+        """Put zeros where the engine says nothing."""
+        filled = []
+        for derivative, aval in zip(derivatives, self.program.avals, strict=True):
+            if not engine.is_inexact(aval):
+                filled.append(None)
+            elif derivative is None:
+                filled.append(jax.lax.full(aval.shape, 0, aval.dtype))
+            else:
+                filled.append(derivative)
+        return filled
+
+    def _flat(self, given: tuple, caller: str, tree: Any, *, whole: bool = True) -> list[Any]:
+        """Flatten arguments, tangents or a cotangent and check them against the graph."""
+        expected = self.inputs if whole else self.outputs
+        leaves, given_tree = jax.tree.flatten(given if whole else given[0])
+        if given_tree != tree:
+            raise ValueError(f"{caller} needs the structure {tree}, got {given_tree}.")
+        for leaf, index in zip(leaves, expected, strict=True):
+            shape = self.program.avals[index].shape
+            if np.shape(leaf) != shape and engine.is_inexact(self.program.avals[index]):
+                raise ValueError(
+                    f"{caller} needs the shape {shape} at {describe(self.nodes[index])}, "
+                    f"got {np.shape(leaf)}."
+                )
+        avals = [self.program.avals[index] for index in expected]
+        return [engine.as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
+
+
+def trace(
+    fun: Callable, *, enter: Sequence[str] = ("jit", "remat"), strict: bool = False
+) -> Callable[..., Graph]:
+    r"""Return the computation graph of a function.
+
+    $$v_i = f_i(v_{\mathrm{parents}(i)}), \qquad i = 1, \dots, N$$
+
+    To see what a function computes, and what reverse mode does with it. Tracing runs the Python
+    code of `fun` once with abstract values. A `custom_jvp` or `custom_vjp` call is always one
+    node, because its derivative is its own rule and not that of its parts; so is a `scan`, whose
+    values come stacked.
+
+    Args:
+      fun: A function of pytrees of arrays.
+      enter: Which calls are replaced by their contents: any of `"jit"` and `"remat"`. A call
+        that is not entered is one node.
+      strict: Whether to refuse primitives without a rule of this library instead of using JAX's
+        rule for them.
+
+    Returns:
+      A function that takes the arguments of `fun` and returns its `Graph`.
+
+    Raises:
+      ValueError: If `enter` names something else, if `fun` has effects (prints, callbacks), or
+        in strict mode if a node has no rule; the message names the node.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> graph = trace(lambda x, y: jnp.sin(x * y) + jnp.exp(x * y))(1.0, 2.0)
+      >>> [(node.op, node.parents) for node in graph.nodes[2:5]]
+      [('mul', (0, 1)), ('sin', (2,)), ('mul', (0, 1))]
+    """
+    if not set(enter) <= {"jit", "remat"}:
+        raise ValueError(f"trace can enter 'jit' and 'remat' calls, got enter={enter!r}.")
+
+    def traced(*args: PyTree) -> Graph:
+        closed, out_tree = trace_to_jaxpr(fun, args)
+        program = flatten(closed, tuple(enter))
+        graph = Graph(program, _input_names(fun, args), jax.tree.structure(args), out_tree)
+        if strict:
+            refuse_fallbacks(graph)
+        return graph
+
+    return traced
+
+
+def trace_to_jaxpr(fun: Callable, args: tuple) -> tuple[Any, Any]:
+    """Trace a function to a closed jaxpr and the structure of its result."""
+    closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
+    if getattr(closed, "effects", None):
+        effectful = [eqn.primitive.name for eqn in closed.eqns if eqn.effects]
+        raise ValueError(
+            f"trace needs a function without effects, got {effectful[0] if effectful else fun} "
+            f"with {sorted(map(str, closed.effects))}."
+        )
+    return closed, jax.tree.structure(shapes)
+
+
+def refuse_fallbacks(graph: Graph) -> None:
+    """Raise for the first node that has no rule of this library, inside calls too."""
+    for node in graph.nodes:
+        if node.fallback:
+            raise ValueError(
+                f"trace(strict=True) needs a rule for every primitive, got none for "
+                f"{describe(node)}; add one with defvjp."
+            )
+        if node.body is not None and not node.op.startswith("custom_"):
+            refuse_fallbacks(node.body)
+
+
+def describe(node: Node) -> str:
+    """Name a node in a sentence: its index, its operation and, where it has one, its name."""
+    return f"node {node.index} ({node.op}{f' {node.name!r}' if node.name else ''})"
+
+
+def is_fallback(step: Step) -> bool:
+    """Tell whether the engine asks JAX for the derivative of a step."""
+    return (
+        step.primitive not in registry.RULES
+        and step.primitive not in registry.CONSTANT
+        and step.kind not in registry.CALLS
+        and any(engine.is_inexact(var.aval) for var in step.eqn.outvars)
+        and any(engine.is_inexact(atom.aval) for atom in step.eqn.invars)
+    )
+
+
+def _call_name(step: Step) -> str:
+    if step.kind == "primitive":
+        return step.scope
+    name = step.eqn.params.get("name")
+    if not isinstance(name, str):
+        subs = jaxprs.sub_jaxprs(step.eqn)
+        info = getattr(jaxprs.open_jaxpr(subs[0].jaxpr), "debug_info", None) if subs else None
+        name = getattr(info, "func_name", "")
+    return "/".join(part for part in (step.scope, name.strip("<>")) if part)
+
+
+def _body(step: Step) -> Graph | None:
+    if step.kind not in ("scan", "jit", "remat", "custom_jvp", "custom_vjp"):
+        return None
+    jaxpr = jaxprs.sub_jaxprs(step.eqn)[0].jaxpr
+    program = flatten(jaxpr, ("jit", "remat"))
+    names = tuple(f"{step.op}.in{k}" for k in range(len(program.inputs)))
+    trees_in = jax.tree.structure(tuple(program.inputs))
+    return Graph(program, names, trees_in, jax.tree.structure(list(program.outputs)))
+
+
+def _input_names(fun: Callable, args: tuple) -> tuple[str, ...]:
+    try:
+        bound = inspect.signature(fun).bind(*args).arguments
+    except (TypeError, ValueError):
+        bound = {}
+    names = list(bound)
+    kinds = inspect.signature(fun).parameters if bound else {}
+    result = []
+    for position, arg in enumerate(args):
+        plain = position < len(names) and kinds[names[position]].kind.name != "VAR_POSITIONAL"
+        argument = names[position] if plain else f"argument{position}"
+        for path, _ in trees.named_leaves(arg):
+            result.append(argument if path == "(root)" else f"{argument}/{path}")
+    return tuple(result)

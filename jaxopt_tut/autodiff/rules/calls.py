@@ -1,0 +1,137 @@
+# ruff: noqa: ARG001 (all rules have one signature, whatever they read of it)
+r"""Calls: a function with its own rule, a rematerialized part, and what JAX differentiates.
+
+A `custom_jvp` or `custom_vjp` call is one node, and its derivative is the rule its author gave:
+entering `relu` would turn its slope at 0 from 0 into 1/2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+from jaxopt_tut import jaxprs
+from jaxopt_tut.autodiff import engine
+from jaxopt_tut.autodiff.program import Program, Step, flatten
+from jaxopt_tut.autodiff.registry import CALLS, CallRule
+
+
+def _moving(step: Step, inputs: Sequence[Any], places: list[int]) -> Any:
+    """Return the step as a function of some of its inputs; the floating outputs come out."""
+
+    def apply(*values: Any) -> tuple:
+        full = list(inputs)
+        for place, value in zip(places, values, strict=True):
+            full[place] = value
+        outputs = jaxprs.bind_here(step.eqn, full)
+        return tuple(outputs)
+
+    return apply
+
+
+def _jax_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+    """Let JAX run the node and keep what its own rule wants to keep."""
+    places = [k for k, wanted in enumerate(needed) if wanted]
+    outputs, pull = jax.vjp(_moving(step, inputs, places), *(inputs[k] for k in places))
+    return list(outputs), pull
+
+
+def _jax_backward(step: Step, pull: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+    filled = tuple(
+        _zero_cotangent(var.aval) if g is None else g
+        for g, var in zip(cotangents, step.eqn.outvars, strict=True)
+    )
+    found = iter(pull(filled))
+    return [next(found) if wanted else None for wanted in needed]
+
+
+def _zero_cotangent(aval: Any) -> Any:
+    if engine.is_inexact(aval):
+        return lax.full(aval.shape, 0, aval.dtype)
+    return jax.numpy.zeros(aval.shape, jax.dtypes.float0)
+
+
+def _jax_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
+    places = [k for k, tangent in enumerate(tangents) if tangent is not None]
+    outputs, pushed = jax.jvp(
+        _moving(step, inputs, places),
+        [inputs[k] for k in places],
+        [tangents[k] for k in places],
+    )
+    return list(outputs), list(pushed)
+
+
+CALLS["jax"] = CallRule(_jax_forward, _jax_backward, _jax_jvp)
+
+
+def _custom_vjp_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    del inputs, tangents
+    raise TypeError(
+        f"forward mode needs a rule that can be pushed forward, but {step.op} at node "
+        f"{step.outputs[0]} has a custom_vjp: reverse mode only."
+    )
+
+
+CALLS["custom_jvp"] = CALLS["jax"]
+CALLS["custom_vjp"] = CallRule(_jax_forward, _jax_backward, _custom_vjp_jvp)
+
+
+def _inner(step: Step) -> Program:
+    return flatten(jaxprs.called_jaxpr(step.eqn))
+
+
+def _jit_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+    program = _inner(step)
+    env = engine.environment(program, inputs)
+    active = engine.activity(program, needed)
+    residuals = engine.forward(env, active, program.steps)
+    return [env[i] for i in program.outputs], (program, env, active, residuals)
+
+
+def _jit_backward(step: Step, kept: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+    program, env, active, residuals = kept
+    adjoints = engine.backpropagate(program, env, residuals, cotangents, active)
+    return [adjoints[i] for i in program.inputs]
+
+
+def _inlined_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
+    return engine.evaluate_with_tangents(_inner(step), inputs, tangents)
+
+
+CALLS["jit"] = CallRule(_jit_forward, _jit_backward, _inlined_jvp)
+
+
+def _remat_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+    """Keep the inputs, and what the policy of `jax.checkpoint` says may be kept."""
+    policy = step.eqn.params.get("policy")
+    if policy is None:
+        return jaxprs.bind_here(step.eqn, inputs), (list(inputs), {})
+    program = _inner(step)
+    env = engine.evaluate(program, inputs)
+    saved = {
+        index: env[index]
+        for inner in program.steps
+        if policy(inner.primitive, *(v.aval for v in inner.eqn.invars), **inner.eqn.params) is True
+        for index in inner.outputs
+    }
+    return [env[i] for i in program.outputs], (list(inputs), saved)
+
+
+def _remat_backward(step: Step, kept: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+    """Run the part again, behind a barrier that keeps XLA from remembering the first run."""
+    program = _inner(step)
+    if step.eqn.params.get("prevent_cse", True):
+        kept = lax.optimization_barrier(kept)
+    inputs, saved = kept
+    active = engine.activity(program, needed)
+    env = engine.environment(program, inputs)
+    for index, value in saved.items():
+        env[index] = value
+    steps = [inner for inner in program.steps if inner.outputs[0] not in saved]
+    residuals = engine.forward(env, active, steps)
+    adjoints = engine.backpropagate(program, env, residuals, cotangents, active)
+    return [adjoints[i] for i in program.inputs]
+
+
+CALLS["remat"] = CallRule(_remat_forward, _remat_backward, _inlined_jvp)

@@ -1,0 +1,264 @@
+# ruff: noqa: ARG001, ARG005 (all rules have one signature, whatever they read of it)
+r"""Functions that act number by number: $v = f(u)$ gives $\bar u = \bar v\, f'(u)$.
+
+The Jacobian is diagonal, hence its own transpose: one slope serves both modes.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jax import lax
+
+from jaxopt_tut.autodiff.registry import (
+    define,
+    define_constant,
+    define_push,
+)
+
+Slope = Callable[..., Any]
+"""`slope(g, ans, *inputs, **params)`: the product of `g` with one partial derivative."""
+
+
+def define_elementwise(name: str, *slopes: Slope) -> None:
+    """Register an elementwise primitive by one slope an input."""
+
+    @define(name)
+    def rule(cotangents, inputs, outputs, needed, **params):
+        (g,), (ans,) = cotangents, outputs
+        return [
+            unbroadcast(slope(g, ans, *inputs, **params), x) if wanted else None
+            for slope, x, wanted in zip(slopes, inputs, needed, strict=True)
+        ]
+
+    @define_push(name)
+    def push(tangents, inputs, outputs, **params):
+        (ans,) = outputs
+        total = None
+        for slope, tangent in zip(slopes, tangents, strict=True):
+            if tangent is None:
+                continue
+            term = slope(_spread(tangent, ans), ans, *inputs, **params)
+            total = term if total is None else lax.add(total, term)
+        return [total]
+
+
+def unbroadcast(cotangent: Any, operand: Any) -> Any:
+    """Sum a cotangent over the axes along which its operand was repeated."""
+    shape = np.shape(operand)
+    if cotangent.shape == shape:
+        return cotangent
+    if not shape:
+        return lax.reduce_sum(cotangent, tuple(range(cotangent.ndim)))
+    pairs = enumerate(zip(shape, cotangent.shape, strict=True))
+    repeated = tuple(axis for axis, (old, new) in pairs if old != new)
+    return lax.reshape(lax.reduce_sum(cotangent, repeated), shape)
+
+
+def _spread(x: Any, ans: Any) -> Any:
+    """Repeat an operand to the shape of the result."""
+    shape = np.shape(x)
+    return x if shape == ans.shape else lax.broadcast_in_dim(x, ans.shape, tuple(range(len(shape))))
+
+
+def _one_minus_square(x: Any) -> Any:
+    return lax.sub(_one(x), lax.mul(x, x))
+
+
+def _number(value: float, x: Any) -> Any:
+    return np.asarray(value, x.dtype)
+
+
+def _one(x: Any) -> Any:
+    return _number(1, x)
+
+
+def _times(x: Any, factor: float) -> Any:
+    return lax.mul(x, _number(factor, x))
+
+
+def _negative_root(square: Any) -> Any:
+    return lax.neg(lax.rsqrt(square))
+
+
+mul, div, neg = lax.mul, lax.div, lax.neg
+
+define_elementwise("neg", lambda g, ans, x: neg(g))
+define_elementwise("sin", lambda g, ans, x, **_: mul(g, lax.cos(x)))
+define_elementwise("cos", lambda g, ans, x, **_: neg(mul(g, lax.sin(x))))
+define_elementwise("tan", lambda g, ans, x, **_: mul(g, lax.add(_one(x), mul(ans, ans))))
+define_elementwise("asin", lambda g, ans, x, **_: mul(g, lax.rsqrt(_one_minus_square(x))))
+define_elementwise("acos", lambda g, ans, x, **_: mul(g, _negative_root(_one_minus_square(x))))
+define_elementwise("atan", lambda g, ans, x, **_: div(g, lax.add(_one(x), mul(x, x))))
+define_elementwise("sinh", lambda g, ans, x, **_: mul(g, lax.cosh(x)))
+define_elementwise("cosh", lambda g, ans, x, **_: mul(g, lax.sinh(x)))
+define_elementwise("tanh", lambda g, ans, x, **_: mul(g, _one_minus_square(ans)))
+define_elementwise("asinh", lambda g, ans, x, **_: mul(g, lax.rsqrt(lax.add(_one(x), mul(x, x)))))
+define_elementwise(
+    "acosh",
+    lambda g, ans, x, **_: mul(
+        g, mul(lax.rsqrt(lax.sub(x, _one(x))), lax.rsqrt(lax.add(x, _one(x))))
+    ),
+)
+define_elementwise("atanh", lambda g, ans, x, **_: div(g, _one_minus_square(x)))
+define_elementwise("exp", lambda g, ans, x, **_: mul(g, ans))
+define_elementwise("exp2", lambda g, ans, x, **_: mul(g, _times(ans, math.log(2.0))))
+define_elementwise("expm1", lambda g, ans, x, **_: mul(g, lax.add(ans, _one(x))))
+define_elementwise("log", lambda g, ans, x, **_: div(g, x))
+define_elementwise("log2", lambda g, ans, x, **_: div(g, _times(x, math.log(2.0))))
+define_elementwise("log1p", lambda g, ans, x, **_: div(g, lax.add(x, _one(x))))
+define_elementwise("sqrt", lambda g, ans, x, **_: mul(g, div(_number(0.5, x), ans)))
+define_elementwise("rsqrt", lambda g, ans, x, **_: mul(g, _times(div(ans, x), -0.5)))
+define_elementwise("cbrt", lambda g, ans, x, **_: mul(g, div(ans, _times(x, 3))))
+define_elementwise("logistic", lambda g, ans, x, **_: mul(g, mul(ans, lax.sub(_one(x), ans))))
+define_elementwise("square", lambda g, ans, x: mul(g, _times(x, 2)))
+define_elementwise("one_minus_square", lambda g, ans, x: mul(g, _times(x, -2)))
+define_elementwise("copy", lambda g, ans, x: g)
+define_elementwise(
+    "erf", lambda g, ans, x, **_: mul(g, _times(lax.exp(neg(mul(x, x))), 2 / math.sqrt(math.pi)))
+)
+define_elementwise(
+    "erfc", lambda g, ans, x, **_: mul(g, _times(lax.exp(neg(mul(x, x))), -2 / math.sqrt(math.pi)))
+)
+define_elementwise(
+    "erf_inv", lambda g, ans, x: mul(g, _times(lax.exp(mul(ans, ans)), math.sqrt(math.pi) / 2))
+)
+define_elementwise("lgamma", lambda g, ans, x, **_: mul(g, lax.digamma(x)))
+define_elementwise("digamma", lambda g, ans, x: mul(g, lax.polygamma(lax.full_like(x, 1), x)))
+define_elementwise(
+    "bessel_i1e",
+    lambda g, ans, x: mul(
+        g,
+        lax.sub(
+            lax.bessel_i0e(x), mul(ans, lax.add(lax.sign(x), div(_one(x), _away_from_zero(x))))
+        ),
+    ),
+)
+define_elementwise(
+    "bessel_i0e", lambda g, ans, x: mul(g, lax.sub(lax.bessel_i1e(x), mul(lax.sign(x), ans)))
+)
+
+
+def _away_from_zero(x: Any) -> Any:
+    """Keep 1/x finite at 0, where it is multiplied by a zero of first order times 1/2."""
+    tiny = np.finfo(x.dtype).tiny ** 0.5
+    return lax.select(lax.eq(x, lax.full_like(x, 0)), lax.full_like(x, tiny), x)
+
+
+def _integer_power(g, ans, x, *, y):
+    if y == 0:
+        return lax.full_like(g, 0)
+    return g if y == 1 else mul(g, _times(lax.integer_pow(x, y - 1), y))
+
+
+define_elementwise("integer_pow", _integer_power)
+
+
+def _left_of_product(g, ans, x, y, **params):
+    return _product(g, y, x, **params)
+
+
+def _right_of_product(g, ans, x, y, **params):
+    return _product(g, x, y, **params)
+
+
+def _product(g, other, like, out_dtype=None):
+    if out_dtype is None:
+        return mul(g, other)
+    return lax.convert_element_type(mul(g, lax.convert_element_type(other, g.dtype)), like.dtype)
+
+
+define_elementwise("add", lambda g, ans, x, y: g, lambda g, ans, x, y: g)
+define_elementwise("add_jaxvals", lambda g, ans, x, y: g, lambda g, ans, x, y: g)
+define_elementwise("sub", lambda g, ans, x, y: g, lambda g, ans, x, y: neg(g))
+define_elementwise("mul", _left_of_product, _right_of_product)
+define_elementwise(
+    "div", lambda g, ans, x, y: div(g, y), lambda g, ans, x, y: neg(mul(g, div(ans, y)))
+)
+define_elementwise(
+    "rem",
+    lambda g, ans, x, y: g,
+    lambda g, ans, x, y: neg(mul(g, lax.round(div(lax.sub(_spread(x, ans), ans), y)))),
+)
+define_elementwise(
+    "atan2",
+    lambda g, ans, x, y: mul(g, div(y, lax.add(mul(x, x), mul(y, y)))),
+    lambda g, ans, x, y: mul(g, div(neg(x), lax.add(mul(x, x), mul(y, y)))),
+)
+
+
+def _base_of_power(g, ans, x, y):
+    exponent = lax.convert_element_type(_spread(y, ans), ans.dtype)
+    lower = lax.pow(_spread(x, ans), lax.sub(_spread(y, ans), np.asarray(1, y.dtype)))
+    zero = lax.full_like(exponent, 0)
+    return mul(g, lax.select(lax.eq(exponent, zero), zero, mul(exponent, lower)))
+
+
+def _exponent_of_power(g, ans, x, y):
+    base = _spread(x, ans)
+    zero = lax.full_like(base, 0)
+    logarithm = lax.log(lax.select(lax.eq(base, zero), lax.full_like(base, 1), base))
+    return mul(g, mul(logarithm, ans))
+
+
+define_elementwise("pow", _base_of_power, _exponent_of_power)
+
+
+def _winner(ans: Any, x: Any, y: Any) -> Any:
+    """Return 1 where x is the extremum, 0 where it is not, 1/2 at a tie."""
+    one, zero = lax.full_like(ans, 1), lax.full_like(ans, 0)
+    x, y = _spread(x, ans), _spread(y, ans)
+    shared = lax.select(lax.eq(y, ans), lax.full_like(ans, 0.5), one)
+    return lax.select(lax.eq(x, ans), shared, zero)
+
+
+for _name in ("max", "min"):
+    define_elementwise(
+        _name,
+        lambda g, ans, x, y: mul(g, _winner(ans, x, y)),
+        lambda g, ans, x, y: mul(g, _winner(ans, y, x)),
+    )
+
+
+def _masked(g: Any, mask: Any) -> Any:
+    return lax.select(_spread(mask, g), g, lax.full_like(g, 0))
+
+
+define_elementwise(
+    "clamp",
+    lambda g, ans, low, x, high: _masked(g, lax.gt(_spread(low, ans), x)),
+    lambda g, ans, low, x, high: _masked(
+        g, lax.bitwise_and(lax.gt(x, _spread(low, ans)), lax.lt(x, _spread(high, ans)))
+    ),
+    lambda g, ans, low, x, high: _masked(g, lax.lt(_spread(high, ans), x)),
+)
+
+
+@define("select_n")
+def _select_rule(cotangents, inputs, outputs, needed):
+    (g,), which = cotangents, inputs[0]
+    zero = lax.full_like(g, 0)
+    found: list[Any] = [None]
+    for k in range(1, len(inputs)):
+        cases = [zero] * (len(inputs) - 1)
+        cases[k - 1] = g
+        found.append(lax.select_n(which, *cases) if needed[k] else None)
+    return found
+
+
+@define_push("select_n")
+def _select_push(tangents, inputs, outputs):
+    (ans,) = outputs
+    filled = [lax.full_like(ans, 0) if t is None else t for t in tangents[1:]]
+    return [lax.select_n(inputs[0], *filled)]
+
+
+define_constant(
+    *("floor", "ceil", "round", "sign", "nextafter", "stop_gradient", "is_finite", "not", "and"),
+    *("or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to", "argmax"),
+    *("argmin", "iota", "clz", "population_count", "shift_left", "shift_right_logical"),
+    *("shift_right_arithmetic", "bitcast_convert_type", "reduce_and", "reduce_or", "reduce_xor"),
+    *("random_bits", "random_seed", "random_fold_in", "random_split", "threefry2x32"),
+    *("random_wrap", "random_unwrap", "rng_bit_generator", "rng_uniform"),
+)

@@ -1,0 +1,86 @@
+# ruff: noqa: ARG001 (all rules have one signature, whatever they read of it)
+r"""Casts, and complex numbers by their real and imaginary parts.
+
+JAX pairs cotangents with tangents without conjugation, $\langle \bar v, \dot v \rangle =
+\mathrm{Re} \sum \bar v \dot v$; the transpose of $z \mapsto \mathrm{Im}\, z$ is
+$g \mapsto -i g$.
+"""
+
+from jax import lax
+from jax import numpy as jnp
+
+from jaxopt_tut.autodiff.registry import define, define_push
+
+
+def is_complex(x) -> bool:
+    """Tell whether an array has a complex dtype."""
+    return jnp.issubdtype(x.dtype, jnp.complexfloating)
+
+
+@define("convert_element_type")
+def _cast_rule(cotangents, inputs, outputs, needed, **params):
+    (g,), (x,) = cotangents, inputs
+    if is_complex(g) and not is_complex(x):
+        g = lax.real(g)
+    return [lax.convert_element_type(g, x.dtype)]
+
+
+@define_push("convert_element_type")
+def _cast_push(tangents, inputs, outputs, **params):
+    (t,), (ans,) = tangents, outputs
+    if is_complex(t) and not is_complex(ans):
+        t = lax.real(t)
+    return [lax.convert_element_type(t, ans.dtype)]
+
+
+@define("reduce_precision")
+def _precision_rule(cotangents, inputs, outputs, needed, *, exponent_bits, mantissa_bits):
+    return [lax.reduce_precision(cotangents[0], exponent_bits, mantissa_bits)]
+
+
+@define("real")
+def _real_rule(cotangents, inputs, outputs, needed):
+    (g,) = cotangents
+    return [lax.complex(g, lax.full_like(g, 0))]
+
+
+@define("imag")
+def _imag_rule(cotangents, inputs, outputs, needed):
+    (g,) = cotangents
+    return [lax.complex(lax.full_like(g, 0), lax.neg(g))]
+
+
+@define("complex")
+def _complex_rule(cotangents, inputs, outputs, needed):
+    (g,) = cotangents
+    return [
+        lax.real(g) if needed[0] else None,
+        lax.neg(lax.imag(g)) if needed[1] else None,
+    ]
+
+
+@define("conj")
+def _conj_rule(cotangents, inputs, outputs, needed, **params):
+    (g,), (x,) = cotangents, inputs
+    return [lax.conj(g) if is_complex(x) else lax.real(g)]
+
+
+@define("abs")
+def _abs_rule(cotangents, inputs, outputs, needed):
+    (g,), (x,), (ans,) = cotangents, inputs, outputs
+    if not is_complex(x):
+        return [lax.mul(g, lax.sign(x))]
+    zero = lax.full_like(ans, 0)
+    safe = lax.select(lax.eq(ans, zero), lax.full_like(ans, 1), ans)
+    scale = lax.div(g, safe)
+    return [lax.complex(lax.mul(scale, lax.real(x)), lax.neg(lax.mul(scale, lax.imag(x))))]
+
+
+@define_push("abs")
+def _abs_push(tangents, inputs, outputs):
+    (t,), (x,), (ans,) = tangents, inputs, outputs
+    if not is_complex(x):
+        return [lax.mul(t, lax.sign(x))]
+    zero = lax.full_like(ans, 0)
+    safe = lax.select(lax.eq(ans, zero), lax.full_like(ans, 1), ans)
+    return [lax.div(lax.real(lax.mul(lax.conj(x), t)), safe)]

@@ -1,0 +1,151 @@
+# ruff: noqa: ARG001 (all rules have one signature, whatever they read of it)
+r"""Operations that move numbers: each is a 0-1 matrix, its rule the transposed move."""
+
+from typing import Any
+
+import numpy as np
+from jax import lax
+
+from jaxopt_tut.autodiff.registry import define, define_push, primitive_named
+
+
+def push_linear(name: str) -> None:
+    """Let a primitive that is linear in its first input push tangents by itself."""
+    primitive = primitive_named(name)
+
+    @define_push(name)
+    def push(tangents, inputs, outputs, **params):
+        out = primitive.bind(tangents[0], *inputs[1:], **params)
+        return list(out) if primitive.multiple_results else [out]
+
+
+for _name in ("reshape", "transpose", "squeeze", "expand_dims", "rev", "slice", "broadcast_in_dim"):
+    push_linear(_name)
+
+
+@define("broadcast_in_dim")
+def _broadcast_rule(cotangents, inputs, outputs, needed, *, shape, broadcast_dimensions, **params):
+    (g,), x = cotangents, inputs[0]
+    old = np.shape(x)
+    stretched = [
+        axis for axis, size in zip(broadcast_dimensions, old, strict=True) if size != shape[axis]
+    ]
+    added = [axis for axis in range(len(shape)) if axis not in broadcast_dimensions]
+    total = lax.reduce_sum(g, tuple(added + stretched))
+    found = total if total.shape == old else lax.reshape(total, old)
+    return [found] + [None] * (len(inputs) - 1)
+
+
+def _reshape_back(cotangents, inputs, outputs, needed, **params):
+    return [lax.reshape(cotangents[0], inputs[0].shape)] + [None] * (len(inputs) - 1)
+
+
+for _name in ("reshape", "squeeze", "expand_dims"):
+    define(_name)(_reshape_back)
+
+
+@define("transpose")
+def _transpose_rule(cotangents, inputs, outputs, needed, *, permutation):
+    return [lax.transpose(cotangents[0], tuple(int(k) for k in np.argsort(permutation)))]
+
+
+@define("rev")
+def _rev_rule(cotangents, inputs, outputs, needed, *, dimensions):
+    return [lax.rev(cotangents[0], dimensions)]
+
+
+@define("concatenate")
+def _concatenate_rule(cotangents, inputs, outputs, needed, *, dimension):
+    (g,) = cotangents
+    found: list[Any] = []
+    start = 0
+    for x, wanted in zip(inputs, needed, strict=True):
+        stop = start + x.shape[dimension]
+        piece = lax.slice_in_dim(g, start, stop, axis=dimension) if wanted else None
+        found.append(piece)
+        start = stop
+    return found
+
+
+@define_push("concatenate")
+def _concatenate_push(tangents, inputs, outputs, *, dimension):
+    filled = [
+        lax.full(x.shape, 0, x.dtype) if t is None else t
+        for t, x in zip(tangents, inputs, strict=True)
+    ]
+    return [lax.concatenate(filled, dimension)]
+
+
+@define("split")
+def _split_rule(cotangents, inputs, outputs, needed, *, sizes, axis):
+    filled = [
+        lax.full_like(ans, 0) if g is None else g
+        for g, ans in zip(cotangents, outputs, strict=True)
+    ]
+    return [lax.concatenate(filled, axis)]
+
+
+push_linear("split")
+
+
+@define("pad")
+def _pad_rule(cotangents, inputs, outputs, needed, *, padding_config):
+    (g,), (x, _) = cotangents, inputs
+    zero = lax.full((), 0, g.dtype)
+    cropped = lax.pad(g, zero, [(-low, -high, 0) for low, high, _ in padding_config])
+    strides = [interior + 1 for _, _, interior in padding_config]
+    own = lax.slice(cropped, [0] * x.ndim, cropped.shape, strides)
+    axes = tuple(range(g.ndim))
+    filler = None
+    if needed[1]:
+        filler = lax.sub(lax.reduce_sum(g, axes), lax.reduce_sum(own, axes))
+    return [own if needed[0] else None, filler]
+
+
+@define_push("pad")
+def _pad_push(tangents, inputs, outputs, *, padding_config):
+    moved, filler = (
+        lax.full(np.shape(x), 0, outputs[0].dtype) if t is None else t
+        for t, x in zip(tangents, inputs, strict=True)
+    )
+    return [lax.pad(moved, filler, padding_config)]
+
+
+@define("slice")
+def _slice_rule(cotangents, inputs, outputs, needed, *, start_indices, limit_indices, strides):
+    (g,), (x,) = cotangents, inputs
+    steps = strides or (1,) * x.ndim
+    config = []
+    for size, start, step, taken in zip(x.shape, start_indices, steps, g.shape, strict=True):
+        reached = start + (taken - 1) * step + 1 if taken else start
+        config.append((start, size - reached, step - 1))
+    return [lax.pad(g, lax.full((), 0, g.dtype), config)]
+
+
+@define("dynamic_slice")
+def _dynamic_slice_rule(cotangents, inputs, outputs, needed, **params):
+    (g,), (x, *starts) = cotangents, inputs
+    zeros = lax.full(x.shape, 0, g.dtype)
+    return [lax.dynamic_update_slice(zeros, g, starts)] + [None] * len(starts)
+
+
+push_linear("dynamic_slice")
+
+
+@define("dynamic_update_slice")
+def _dynamic_update_slice_rule(cotangents, inputs, outputs, needed, **params):
+    (g,), (_, update, *starts) = cotangents, inputs
+    zeros = lax.full(update.shape, 0, g.dtype)
+    kept = lax.dynamic_update_slice(g, zeros, starts) if needed[0] else None
+    taken = lax.dynamic_slice(g, starts, update.shape) if needed[1] else None
+    return [kept, taken] + [None] * len(starts)
+
+
+@define_push("dynamic_update_slice")
+def _dynamic_update_slice_push(tangents, inputs, outputs, **params):
+    x, update, *starts = inputs
+    dx, dupdate = (
+        lax.full(v.shape, 0, v.dtype) if t is None else t
+        for t, v in zip(tangents[:2], (x, update), strict=True)
+    )
+    return [lax.dynamic_update_slice(dx, dupdate, starts)]
