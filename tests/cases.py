@@ -24,8 +24,8 @@ class Case(NamedTuple):
     name: str
     make: Callable[..., optax.GradientTransformation]
     options: dict[str, Any]
-    # (loss, params) -> what `update` wants beside the gradients: for a line search `value`, `grad`
-    # and `value_fn`
+    # (loss, params) -> what `update` wants beside the gradients, made of this very `loss`: for a
+    # line search `value`, `grad` and `value_fn`
     extra_args: Callable[[Callable, Any], dict[str, Any]] = lambda *_: {}
     # the name with which its error messages begin, if it is not that of `make`
     caller: str | None = None

@@ -182,9 +182,11 @@ def check_injects_hyperparameters(case):
 def check_masks(case):
     """In `optax.masked`: the leaves outside of the mask keep their gradient, the others move."""
     params = {"moved": cases.make_params(), "kept": cases.make_params()}
-    masked = optax.masked(case.build(), {"moved": True, "kept": False})
-    of_its_part = case._replace(extra_args=lambda loss, p: case.extra_args(loss, p["moved"]))
-    updates, _ = first_update(of_its_part, masked, params)
+    mask = {"moved": True, "kept": False}
+    masked = optax.masked(case.build(), mask, mask_compatible_extra_args=True)
+    loss_of_moved = lambda p: cases.loss(p["moved"])
+    of_moved = case._replace(extra_args=lambda _, p: case.extra_args(loss_of_moved, p))
+    updates, _ = first_update(of_moved, masked, params)
     assert_close(case, updates["kept"], cases.gradient(params["kept"]))
     assert_close(case, updates["moved"], first_update(case, case.build(), params["moved"])[0])
 

@@ -159,6 +159,9 @@ def adam(
     correction, as in PyTorch. Before it, the $\hat\epsilon$ of the paper's section 2, it would be
     $\epsilon = \hat\epsilon / \sqrt{1 - \beta_2^t}$. Decoupled weight decay: `optax.adamw`.
 
+    In `optax.inject_hyperparams` beside bfloat16 parameters pass `hyperparam_dtype=jnp.float32`:
+    it casts the numbers to the parameters' dtype, and $1 - \beta_2^t$ would be 0.
+
     The derivative of the first step at $g = 0$ is $-\eta/(\sqrt{\epsilon_0} + \epsilon)$: right,
     and large; raise $\epsilon$ to differentiate through zero gradients in comfort.
     For a complex parameter $g$ is the conjugate of `jax.grad`'s (the direction of steepest

@@ -96,9 +96,10 @@ def momentum(
     and with `nesterov` $w_{t+1} = w_t - \eta\, (\beta\, m_t + (1 - \beta)\, g_t)$. The average
     cancels what alternates in sign, so that in a ravine the step across shrinks while the step
     along stays; it overshoots where the gradient is steep and short. Two multiply-adds a
-    parameter and one copy of the parameters.
+    parameter and one copy of the parameters. For a complex parameter $g$ is the conjugate of
+    `jax.grad`'s, the direction of steepest ascent.
 
-    The steps of one constant gradient add up to $\eta g$ each, as in `sgd`; the *heavy ball* of
+    Under a constant gradient the steps grow to $\eta g$, those of `sgd`; the *heavy ball* of
     optax and PyTorch, $m_t = \beta m_{t-1} + g_t$, makes them $1/(1 - \beta)$ times longer. Hence
     `momentum(lr, decay=b)` equals `optax.sgd(lr * (1 - b), momentum=b)`, Nesterov or not.
 
@@ -108,8 +109,7 @@ def momentum(
       decay: $\beta$ in [0, 1), 0 being `sgd`; may be traced.
       nesterov: Whether to look one step of the average ahead.
       accumulator_dtype: What to store the average in; `None` means each parameter's own dtype.
-        With bfloat16 parameters "float32" is advised: in bfloat16 a gradient below 1/256 of
-        the average may vanish in it.
+        For bfloat16 parameters take "float32", as bfloat16 loses what adds less than 1/512.
 
     Returns:
       A transformation whose updates are *added* to the parameters.

@@ -13,7 +13,8 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
     The yardstick: on a quadratic with curvatures in $[\lambda_{\min}, \lambda_{\max}]$ it
     converges for $0 < \eta < 2/\lambda_{\max}$, fastest at $2/(\lambda_{\min} +
     \lambda_{\max})$, at a rate that degrades with their ratio: prefer `momentum` or `adam` in a
-    ravine. One multiplication and one addition a parameter; no memory.
+    ravine. One multiplication and one addition a parameter; no memory. For a complex parameter
+    $g$ is the conjugate of `jax.grad`'s, the direction of steepest ascent.
 
     Args:
       learning_rate: Step size $\eta$, in parameters squared per loss: a finite number (negative
@@ -39,7 +40,7 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
       3.0
 
     References:
-      Robbins and Monro (1951), eq. (3), for noisy gradients.
+      Robbins and Monro (1951), theorem 2, for noisy gradients and a decaying step size.
       https://doi.org/10.1214/aoms/1177729586
       Polyak (1987), Introduction to Optimization, sec. 1.4, theorem 3, for the rate.
     """

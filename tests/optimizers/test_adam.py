@@ -254,6 +254,21 @@ def test_complex_updates_turn_with_the_gradients_and_one_real_average_scales_the
     np.testing.assert_allclose(turned, expected, rtol=0, atol=16 * 1.2e-7)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "hyperparam_dtype"), [("bfloat16", jnp.float32), ("complex64", None)]
+)
+def test_injected_hyperparameters_keep_the_dtype_of_the_parameters(dtype, hyperparam_dtype):
+    inject = optax.inject_hyperparams(adam, hyperparam_dtype=hyperparam_dtype)
+    gradient = jnp.asarray(GRADIENTS[0], dtype)
+    updates, injected = [], inject(0.1)
+    for optimizer in (injected, adam(0.1)):
+        updates.append(optimizer.update(gradient, optimizer.init(gradient), gradient)[0])
+    assert updates[0].dtype == dtype
+    # a float32 hyper-parameter is rounded before 1 - 0.999 is taken, a Python number after it
+    tolerance = max(6e-8 / 1e-3, 4 * float(jnp.finfo(dtype).eps))
+    np.testing.assert_allclose(*(np.asarray(u, complex) for u in updates), rtol=tolerance)
+
+
 def test_trains_an_nnx_module():
     model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, adam(0.1), wrt=nnx.Param)
