@@ -1,0 +1,318 @@
+"""Gaussian averages of any activation, exact at its kinks and jumps as well.
+
+A quadrature rule converges fast only where the function is smooth. So the activation is first
+*resolved*: panels are split until a polynomial of degree 7 fits it in each, which leaves tiny
+panels around every kink and jump, wherever they are. Their edges belong to the activation, not to
+the Gaussian, so that the same edges serve every variance, also a traced one.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxopt_tut.initializers.arguments import concrete
+from jaxopt_tut.types import Activation
+
+RADIUS = 16.0
+"""Standard deviations to integrate over; what lies outside weighs exp(-128)."""
+
+SMALLEST_VARIANCE = 2.0**-60
+"""Smaller variances are taken as this one, to keep the derivative at zero."""
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+_POSITIVE = [0.5, 1, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+_STANDARD_EDGES = np.array([-edge for edge in reversed(_POSITIVE)] + [0.0] + _POSITIVE)
+
+# One evaluation looks at 64 panels, at 8 nodes in each of their 16 children. Its shape never
+# changes, so that each operation of an activation is compiled once.
+_BATCH = 64
+_NUM_CHILDREN = 16
+_MAX_ROUNDS = 24
+_CHILD_NODES = (2 * np.arange(_NUM_CHILDREN)[:, None] + 1 + _NODES[None, :]).ravel()
+_CHILD_NODES = _CHILD_NODES / _NUM_CHILDREN - 1
+_LEGENDRE = np.polynomial.legendre.legvander
+_INTERPOLATE = np.linalg.solve(_LEGENDRE(_NODES, 7).T, _LEGENDRE(_CHILD_NODES, 7).T)
+
+
+class Panels(NamedTuple):
+    """Where an activation is smooth, and its values there.
+
+    Attributes:
+      edges: The ends of the panels, increasing.
+      nodes: Eight points in each panel; empty if the activation closes over a traced value, which
+        leaves only the standard edges.
+      weights: Their weights in an integral over x.
+      values: The activation at the nodes, and its derivative where asked for.
+    """
+
+    edges: Float[np.ndarray, " edge"]
+    nodes: Float[np.ndarray, " node"]
+    weights: Float[np.ndarray, " node"]
+    values: Float[np.ndarray, "channel node"]
+
+
+class Rule(NamedTuple):
+    """Nodes and weights of an average over x ~ N(0, variance).
+
+    The weight of a node is `width * density**2`. Multiply a function by `density` before squaring
+    it: its square may overflow where the Gaussian would have made up for it.
+
+    Attributes:
+      x: The nodes.
+      z: The same in standard deviations.
+      width: The weight of each node in an integral over z.
+      density: The square root of the standard normal density at z.
+    """
+
+    x: Float[Array, " node"]
+    z: Float[Array, " node"]
+    width: Float[Array, " node"]
+    density: Float[Array, " node"]
+
+
+class _Panel(NamedTuple):
+    low: float
+    high: float
+    values: np.ndarray  # channel, node
+    scale: np.ndarray  # of each channel
+    miss: float
+
+
+def resolve(caller: str, activation: Activation, *, slopes: bool) -> Panels:
+    r"""Split the line until the activation is a polynomial of degree 7 in every panel.
+
+    A panel $P$ around $x$ is smooth when its polynomial $p$ meets $f$ at 128 points inside it,
+
+    $$\frac{|P|}{1 + x^2} \operatorname{mean} |p - f|
+      \le 16\, \varepsilon \max_{|y| \le |x|} |f(y)|,$$
+
+    for $f = \phi$ and, where asked for, $f = \phi'$; else it is split in sixteen, the worst first.
+    The factor in front is a density with heavier tails than any Gaussian; $\varepsilon$ is the
+    precision, at least 1e-9 / 16. Costs 4 evaluations at 8192 points for a smooth activation, and
+    about 4 more in single precision for one with kinks.
+
+    Args:
+      caller: The function that asks; it opens the messages.
+      activation: The function $\phi$.
+      slopes: Whether to resolve $\phi'$ as well.
+
+    Returns:
+      The panels between -64 and 64.
+
+    Raises:
+      TypeError: If the activation is not callable or not real.
+      ValueError: If it changes the shape, or is not elementwise.
+
+    Example:
+      >>> panels = resolve("example", lambda x: jnp.abs(x - 0.3), slopes=True)
+      >>> float(abs(panels.edges - 0.3).min()) < 1e-4
+      True
+    """
+    with jax.ensure_compile_time_eval():
+        eps = require_activation(caller, activation)
+        ends = np.stack([_STANDARD_EDGES[:-1], _STANDARD_EDGES[1:]], axis=1)
+        values = _evaluate(activation, ends, _NODES, slopes)
+        if values is None:
+            nothing = np.zeros(0)
+            return Panels(_STANDARD_EDGES, nothing, nothing, nothing[None])
+        panels = _split(
+            _first_panels(ends, values),
+            lambda ends: _evaluate(activation, ends, _CHILD_NODES, slopes),
+            max(16 * eps, 1e-9),
+        )
+    ends = np.array([(panel.low, panel.high) for panel in panels])
+    return Panels(
+        edges=np.append(ends[:, 0], ends[-1, 1]),
+        nodes=_points(ends, _NODES).ravel(),
+        weights=((ends[:, 1] - ends[:, 0])[:, None] / 2 * _WEIGHTS[None, :]).ravel(),
+        values=np.concatenate([panel.values for panel in panels], axis=1),
+    )
+
+
+def _split(pending, evaluate_children, tolerance) -> list[_Panel]:
+    """Split the panels whose polynomial misses the function until none is left, or time is up."""
+    smooth = []
+    for _ in range(_MAX_ROUNDS):
+        pending.sort(key=lambda panel: -panel.miss)
+        batch, pending = pending[:_BATCH], pending[_BATCH:]
+        if not batch:
+            break
+        ends = np.array([(panel.low, panel.high) for panel in batch])
+        values = evaluate_children(ends)
+        for i, miss in enumerate(_misfits(batch, ends, values)):
+            if miss > tolerance:
+                pending += _children(batch[i], values[:, i], miss)
+            else:  # also where the activation overflows: no Gaussian reaches there
+                smooth.append(batch[i])
+    return sorted(smooth + pending, key=lambda panel: panel.low)
+
+
+def _first_panels(ends, values) -> list[_Panel]:
+    """Build the standard panels; each knows the size of the function out to its own distance."""
+    reach = np.abs(ends).max(axis=1)
+    largest = np.where(np.isfinite(values), np.abs(values), 0).max(axis=2)
+    return [
+        _Panel(low, high, values[:, i], largest[:, reach <= reach[i]].max(axis=1), np.inf)
+        for i, (low, high) in enumerate(ends)
+    ]
+
+
+def _points(ends, nodes) -> np.ndarray:
+    low, high = ends[:, :1], ends[:, 1:]
+    return (low + high) / 2 + (high - low) / 2 * nodes[None, :]
+
+
+def _evaluate(activation, ends, nodes, slopes) -> np.ndarray | None:
+    """Return the channels at each panel's nodes, or None if they are traced."""
+    points = _points(ends, nodes)
+    x = np.resize(points, _BATCH * _CHILD_NODES.size)  # repeats the points to keep the shape
+    x = jnp.asarray(x, jnp.result_type(float))
+    channels = value_and_slope(activation, x) if slopes else (activation(x),)
+    known = [values for values in map(concrete, channels) if values is not None]
+    if len(known) < len(channels):
+        return None
+    return np.stack(known).astype(float)[:, : points.size].reshape(-1, *points.shape)
+
+
+def _misfits(batch, ends, values) -> np.ndarray:
+    """Measure how far each panel's polynomial is from what its children see."""
+    own = np.stack([panel.values for panel in batch], axis=1)
+    scale = np.stack([panel.scale for panel in batch], axis=1)
+    weight = (ends[:, 1] - ends[:, 0]) / (1 + ends.mean(axis=1) ** 2)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return (np.abs(values - own @ _INTERPOLATE).mean(axis=2) / scale * weight).max(axis=0)
+
+
+def _children(panel, values, miss) -> list[_Panel]:
+    edges = np.linspace(panel.low, panel.high, _NUM_CHILDREN + 1)
+    return [
+        _Panel(edges[i], edges[i + 1], part, panel.scale, miss)
+        for i, part in enumerate(np.split(values, _NUM_CHILDREN, axis=1))
+    ]
+
+
+def require_activation(caller: str, activation: Activation) -> float:
+    """Refuse what is no elementwise function of a real array.
+
+    Args:
+      caller: The function that asks; it opens the messages.
+      activation: The function to try.
+
+    Returns:
+      The relative precision of its results.
+
+    Raises:
+      TypeError: If it is not callable or not real.
+      ValueError: If it changes the shape, or mixes the entries.
+
+    Example:
+      >>> import jax
+      >>> require_activation("gain", jax.nn.softmax)
+      Traceback (most recent call last):
+      ...
+      ValueError: gain needs an elementwise activation, got softmax, which mixes the entries.
+    """
+    if not callable(activation):
+        raise TypeError(f"{caller} needs a callable activation, got {activation!r}.")
+    name = activation_name(activation)
+    x = jnp.linspace(-3, 3, _BATCH * _CHILD_NODES.size)
+    y = activation(x)
+    if jnp.shape(y) != x.shape:
+        raise ValueError(
+            f"{caller} needs an activation that keeps the shape, "
+            f"got {name}, which maps {x.shape} to {jnp.shape(y)}."
+        )
+    if not jnp.issubdtype(y.dtype, jnp.floating):
+        raise TypeError(
+            f"{caller} needs an activation with floating values, got {name}, which maps {x.dtype} "
+            f"to {y.dtype}."
+        )
+    alone, among = concrete(activation(jnp.full_like(x, x[0]))), concrete(y)
+    eps = float(jnp.finfo(y.dtype).eps)
+    if alone is not None and among is not None:
+        alone, among = float(alone[0]), float(among[0])
+        if abs(alone - among) > 8 * eps * max(abs(alone), abs(among)):
+            raise ValueError(
+                f"{caller} needs an elementwise activation, got {name}, which mixes the entries."
+            )
+    return eps
+
+
+def activation_name(activation: Activation) -> str:
+    """Return how to call an activation in a message.
+
+    Args:
+      activation: Any callable.
+
+    Returns:
+      Its name, or its representation if it has none.
+
+    Example:
+      >>> activation_name(jnp.tanh)
+      'tanh'
+    """
+    return getattr(activation, "__name__", None) or repr(activation)
+
+
+def value_and_slope(
+    activation: Activation, x: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    r"""Evaluate an elementwise function and its derivative.
+
+    $$\phi(x), \quad \phi'(x) = (J_\phi(x)\, 1).$$
+
+    Args:
+      activation: The function $\phi$.
+      x: Where to evaluate it.
+
+    Returns:
+      The values and the derivatives.
+
+    Example:
+      >>> value, slope = value_and_slope(lambda x: x**2, jnp.array([1.0, 3.0]))
+      >>> slope.tolist()
+      [2.0, 6.0]
+    """
+    try:
+        return jax.jvp(activation, (x,), (jnp.ones_like(x),))
+    except TypeError:  # functions with a custom VJP know no forward mode
+        value, pullback = jax.vjp(activation, x)
+        return value, pullback(jnp.ones_like(value))[0]
+
+
+def gaussian_rule(variance: Float[Array, ""], edges: Float[np.ndarray, " edge"]) -> Rule:
+    r"""Build the nodes and weights of an average over a centred Gaussian.
+
+    $$E[f(x)] = \int f(\sqrt q\, z) \frac{e^{-z^2/2}}{\sqrt{2\pi}}\, dz
+      \approx \sum_i \text{width}_i\, \text{density}_i^2\, f(x_i), \qquad x_i = \sqrt q\, z_i.$$
+
+    Eight Gauss-Legendre nodes on each panel between the given edges and a grid of a quarter
+    standard deviation. The edges stay where they are in x while the grid moves with q, so that
+    derivatives in q are exact at the kinks too.
+
+    Args:
+      variance: The variance $q$, taken as at least `SMALLEST_VARIANCE`; may be traced.
+      edges: Where the activation is not smooth, from `resolve`.
+
+    Returns:
+      The rule; $8 (128 + \text{number of edges})$ nodes.
+
+    Example:
+      >>> rule = gaussian_rule(jnp.array(4.0), np.array([0.0]))
+      >>> round(float((rule.width * (rule.x * rule.density) ** 2).sum()), 4)
+      4.0
+    """
+    dtype = variance.dtype
+    root = jnp.sqrt(jnp.maximum(variance, SMALLEST_VARIANCE))
+    grid = jnp.asarray(np.linspace(-RADIUS, RADIUS, 129), dtype)
+    kinks = jnp.clip(jnp.asarray(edges, dtype) / root, -RADIUS, RADIUS)
+    ends = jnp.sort(jnp.concatenate([grid, kinks]))
+    middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
+    nodes, weights = jnp.asarray(_NODES, dtype), jnp.asarray(_WEIGHTS, dtype)
+    z = (middle[:, None] + half[:, None] * nodes[None, :]).ravel()
+    width = (half[:, None] * weights[None, :]).ravel()
+    density = jnp.exp(-z * z / 4) / (2 * np.pi) ** 0.25
+    return Rule(x=root * z, z=z, width=width, density=density)

@@ -1,0 +1,103 @@
+"""New weights for any tree of parameters, chosen by the names of its leaves."""
+
+import fnmatch
+import zlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from jaxopt_tut.trees import path_name
+from jaxopt_tut.types import Initializer, Params
+
+
+def reinitialize(key: Key[Array, ""], params: Params, rules: Mapping[str, Initializer]) -> Params:
+    r"""Draw the leaves whose path matches a rule anew, and keep all others.
+
+    $$w_p \gets \text{rule}(\text{fold\_in}(\text{key}, \text{crc32}(p)),\;
+      \text{shape}(w_p),\; \text{dtype}(w_p)).$$
+
+    For models whose own initializers can't be chosen. A leaf's name is its key path joined by
+    slashes, `layers/0/kernel`; an nnx state says `kernel/value`, and the trailing `/value` may be
+    left out. Every leaf has its own key, made of its name alone: it gets the same numbers when
+    other leaves or other rules come and go. Weights of equinox are (out, in): build their rule with
+    `in_axis=1, out_axis=0`.
+
+    Args:
+      key: The key to draw with.
+      params: Any tree of arrays (or of `jax.ShapeDtypeStruct`): linen parameters, an nnx state, an
+        equinox module, plain containers.
+      rules: Initializers by pattern, as in the shell: `*` stands for any characters, slashes too,
+        `?` for one, `[...]` for one of several. The first pattern that matches a leaf rules it.
+
+    Returns:
+      The tree with the matched leaves replaced; structure, shapes and dtypes are those of `params`.
+
+    Raises:
+      ValueError: If a pattern matches no leaf (the message lists the paths there are), or an
+        initializer refuses a leaf's shape.
+      TypeError: If `rules` is no mapping from strings to initializers, a matched leaf is neither
+        floating nor complex, or an initializer returns another shape or dtype.
+
+    Example:
+      >>> import jax
+      >>> from jaxopt_tut.initializers import constant
+      >>> params = {"layers": [{"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}]}
+      >>> new = reinitialize(jax.random.key(0), params, {"*kernel": constant(3.0)})
+      >>> new["layers"][0]["kernel"].tolist(), new["layers"][0]["bias"].tolist()
+      ([[3.0, 3.0], [3.0, 3.0]], [0.0, 0.0])
+
+    References:
+      jax.random.fold_in, for keys that depend on a name.
+    """
+    if not isinstance(rules, Mapping):
+        raise TypeError(f"reinitialize needs a mapping of rules, got {type(rules).__name__}.")
+    for pattern, initializer in rules.items():
+        if not isinstance(pattern, str) or not callable(initializer):
+            raise TypeError(
+                "reinitialize needs rules from a path pattern to an initializer, "
+                f"got {pattern!r}: {initializer!r}."
+            )
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    names = [_name(path) for path, _ in leaves]
+    for pattern in rules:
+        if not any(_matches(name, pattern) for name in names):
+            raise ValueError(
+                f"reinitialize needs patterns that match a leaf, got {pattern!r}; "
+                f"the paths are {', '.join(map(repr, names)) or 'none'}."
+            )
+    drawn = []
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        rule = next((rule for pattern, rule in rules.items() if _matches(name, pattern)), None)
+        drawn.append(leaf if rule is None else _draw(key, name, leaf, rule))
+    return jax.tree.unflatten(structure, drawn)
+
+
+def _name(path: tuple) -> str:
+    """Return the path's name, without the attribute that holds a flax variable's array."""
+    if len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey("value"):
+        path = path[:-1]
+    return path_name(path)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(full, pattern) for full in (name, name + "/value"))
+
+
+def _draw(key, name, leaf, rule) -> Array:
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        found = type(leaf).__name__ if dtype is None else dtype
+        raise TypeError(f"reinitialize needs floating or complex leaves, got {found} at {name!r}.")
+    leaf_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+    try:
+        value = rule(leaf_key, leaf.shape, dtype)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"reinitialize could not draw {name!r}: {error}") from error
+    if jnp.shape(value) != leaf.shape or value.dtype != dtype:
+        raise TypeError(
+            f"reinitialize needs initializers that keep shape and dtype, got {value.dtype} "
+            f"{jnp.shape(value)} for {dtype} {leaf.shape} at {name!r}."
+        )
+    return value
