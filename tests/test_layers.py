@@ -57,7 +57,9 @@ def forbidden_rooms(path):
         if parts[0] == "jaxopt_tut" and len(parts) > 1 and parts[1] in FLOORS
     }
     ground = FLOORS[room] == 1  # modules of the ground floor may use one another
-    return {r for r in rooms - {room} if FLOORS[r] >= FLOORS[room] and not (ground and FLOORS[r] == 1)}
+    return {
+        r for r in rooms - {room} if FLOORS[r] >= FLOORS[room] and not (ground and FLOORS[r] == 1)
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -76,7 +78,9 @@ def test_the_layer_check_sees_an_import_upwards(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_only_plotting_imports_matplotlib(path):
     if room_of(path) != "plotting":
-        assert not [m for m in imported_modules(path) if m.split(".")[0] in ("matplotlib", "plotly")]
+        assert not [
+            m for m in imported_modules(path) if m.split(".")[0] in ("matplotlib", "plotly")
+        ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
