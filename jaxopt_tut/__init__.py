@@ -6,6 +6,7 @@ The rooms of the library, each imported on first use so that `import jaxopt_tut`
 * `optimizers`: how they move, as optax transformations.
 * `autodiff`: the computation graph of any function, and backpropagation on it.
 * `landscape`: loss surfaces whose minima are known.
+* `taps`: values and cotangents inside any function.
 * `models`: the small networks of the experiments.
 * `datasets`: Fashion-MNIST, bundled and in full.
 * `training`: compiled training runs.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         models,
         optimizers,
         plotting,
+        taps,
         training,
     )
 
@@ -35,6 +37,7 @@ __all__ = [
     "models",
     "optimizers",
     "plotting",
+    "taps",
     "training",
 ]
 

@@ -409,3 +409,35 @@ def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
     """
     closed = jaxpr if hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
     return core.jaxpr_as_fun(closed)
+
+
+def call_name(eqn: core.JaxprEqn) -> str:
+    """Return the name of the function behind a call equation.
+
+    Args:
+      eqn: An equation for which `kind_of_call` does not say `"primitive"`.
+
+    Returns:
+      The Python function's name where JAX kept it, else the primitive's.
+
+    Example:
+      >>> import jax
+      >>> call_name(jax.make_jaxpr(jax.nn.relu)(1.0).eqns[0])
+      'relu'
+    """
+    subs = sub_jaxprs(eqn)
+    info = getattr(open_jaxpr(subs[0].jaxpr), "debug_info", None) if subs else None
+    name = eqn.params.get("name") or getattr(info, "func_name", None)
+    return name or eqn.primitive.name
+
+
+def remat_options(eqn: core.JaxprEqn) -> dict[str, Any]:
+    """Return the options of `jax.checkpoint` that a `remat` equation was made with.
+
+    Args:
+      eqn: An equation for which `kind_of_call` says `"remat"`.
+
+    Returns:
+      The keyword arguments `prevent_cse` and `policy`.
+    """
+    return {name: eqn.params[name] for name in ("prevent_cse", "policy")}

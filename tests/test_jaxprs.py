@@ -157,3 +157,14 @@ def test_literals_are_told_from_variables():
 def test_called_jaxpr_refuses_a_plain_primitive():
     with pytest.raises(ValueError, match="called_jaxpr needs a call equation, got sin"):
         jaxprs.called_jaxpr(last(jnp.sin, X))
+
+
+def test_calls_go_by_the_name_of_their_function():
+    assert jaxprs.call_name(last(product, X, X)) == "product"
+    assert jaxprs.call_name(last(jax.vmap(jax.nn.relu), X)) == "relu"
+
+
+def test_remat_options_are_those_of_checkpoint():
+    policy = jax.checkpoint_policies.dots_saveable
+    eqn = last(jax.checkpoint(jnp.sin, policy=policy, prevent_cse=False), X)
+    assert jaxprs.remat_options(eqn) == {"policy": policy, "prevent_cse": False}

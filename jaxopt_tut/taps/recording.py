@@ -1,0 +1,172 @@
+"""Record values and cotangents inside any function, without an edit of the function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_tut.taps.interpreter import evaluate
+from jaxopt_tut.taps.selection import Select, select_sites
+from jaxopt_tut.taps.site import find_sites
+from jaxopt_tut.taps.tape import Tape
+from jaxopt_tut.taps.tracing import is_repeatable, trace_program, traced_leaves
+from jaxopt_tut.trees import require_inexact
+
+
+def record(fun: Callable, select: Select = "layers") -> Callable[..., tuple[Any, Tape]]:
+    r"""Return the values inside a function along with its result.
+
+    $$\mathrm{record}(f, S)(x) = \bigl(f(x),\; (v_i)_{i \in S}\bigr)$$
+
+    with the sites $v_i$ that `sites` lists. Use it to look at layers of a model that does not
+    return them. It costs what the function costs, and the memory of the values: they are results
+    now. It can be compiled, differentiated (through the tape too) and mapped like the function.
+    Outside `jit` the function is run once more by itself, so that its result has the same bits as
+    without the tape; compiled, it is the same to rounding, as XLA fuses differently around results.
+
+    Inside a `scan` the values of all steps are stacked, in a `while_loop` they are the last
+    step's, and in a branch that was not taken they are NaN. Values inside a function with a
+    derivative rule of its own are computed beside it.
+
+    Args:
+      fun: Any function of pytrees; model parameters first.
+      select: `"layers"` (pre-activations, activations, normalisation outputs), `"*"` (all), a
+        glob of names, `"op:"` with a glob of operations, a list of these, or `Site -> bool`.
+
+    Returns:
+      A function of the same arguments that returns the pair of `fun`'s result and a `Tape`.
+
+    Raises:
+      TypeError: If `fun` cannot be traced, or `select` is of another type.
+      ValueError: If no site is selected.
+
+    Example:
+      >>> def network(params, x):
+      ...     return jnp.tanh(x @ params["inner"]) @ params["outer"]
+      >>> params = {"inner": jnp.array([[2.0], [1.0]]), "outer": jnp.array([[3.0]])}
+      >>> out, tape = record(network)(params, jnp.array([[1.0, -2.0]]))
+      >>> for name, value in tape.items():
+      ...     print(name, value.tolist())
+      inner [[0.0]]
+      inner/activation [[0.0]]
+      outer [[0.0]]
+    """
+
+    def recorded(*args):
+        program = trace_program("record", fun, args)
+        chosen = select_sites("record", find_sites(program), select)
+        places = {place: k for k, (_, place) in enumerate(chosen)}
+        outputs, values, _ = evaluate(program.jaxpr, program.arrays, places, {})
+        if is_repeatable(program):
+            out = fun(*args)
+        else:
+            out = jax.tree.unflatten(jax.tree.structure(program.result), outputs)
+        return out, Tape({site.name: values[k] for k, (site, _) in enumerate(chosen)})
+
+    return recorded
+
+
+def record_gradients(
+    loss_fn: Callable, select: Select = "layers"
+) -> Callable[..., tuple[Any, Any, Tape, Tape]]:
+    r"""Return loss, gradients, the values inside, and the derivative of the loss by each.
+
+    $$\bar v_i = \frac{\partial L}{\partial v_i}, \qquad i \in S,$$
+
+    by JAX's own reverse pass, so exact: a perturbation $\epsilon_i = 0$ is made at every site,
+    and the gradient by $\epsilon_i$ is $\bar v_i$. One pass gives everything; it costs about one
+    gradient. It can be compiled, differentiated and mapped. As in `record`, loss and gradients are
+    those of `jax.value_and_grad` to the bit outside `jit`, and to rounding inside.
+
+    Sites in a `scan` have one cotangent a step. In a branch that was not taken, value and
+    cotangent are NaN. Inside a function with a derivative rule of its own, or a `while_loop`,
+    there are no cotangents: `"layers"` and `"*"` leave these sites out, and asking for one by
+    name, operation or predicate raises.
+
+    Args:
+      loss_fn: `loss_fn(params, *args)` returns a scalar or a pair `(scalar, aux)`.
+      select: Which sites, as for `record`.
+
+    Returns:
+      A function of the same arguments that returns `(loss, gradients, values, cotangents)`, with
+      `(loss, aux)` in place of `loss` if there is an `aux`. The gradients have the structure of
+      `params`, with None where a leaf is no array. For complex values the cotangent follows
+      `jax.grad`.
+
+    Raises:
+      TypeError: If `loss_fn` cannot be traced, or a parameter is an integer array.
+      ValueError: If the loss is no real scalar, no site is selected, or one without a cotangent.
+
+    Example:
+      >>> def loss_fn(weight, x):
+      ...     return jnp.sum((x @ weight) ** 2)
+      >>> weight, x = jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 1.0]])
+      >>> loss, gradient, values, cotangents = record_gradients(loss_fn, "op:dot*")(weight, x)
+      >>> [leaf.ravel().tolist() for leaf in (loss, gradient, *values.values())]
+      [[25.0], [30.0, 10.0], [5.0]]
+      >>> [leaf.ravel().tolist() for leaf in cotangents.values()]  # 2 * 5
+      [[10.0]]
+    """
+    caller = "record_gradients"
+
+    def recorded(params, *args):
+        leaves, treedef = jax.tree.flatten(params)
+        is_traced = traced_leaves(params)
+        kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
+        require_inexact(jax.tree.unflatten(treedef, kept), caller)
+        program = trace_program(caller, loss_fn, (params, *args), may_close_over=False)
+        has_aux = _has_aux(program.result)
+        chosen = select_sites(caller, find_sites(program), select, with_cotangents=True)
+        places = {place: k for k, (_, place) in enumerate(chosen)}
+        bumps = {k: jnp.zeros(site.shape, site.dtype) for k, (site, _) in enumerate(chosen)}
+        arrays, others = program.arrays[: sum(is_traced)], program.arrays[sum(is_traced) :]
+
+        def loss_and_values(arrays, bumps):
+            outputs, values, taken = evaluate(program.jaxpr, [*arrays, *others], places, bumps)
+            return outputs[0], (outputs, values, taken)
+
+        def value_and_gradient(arrays):
+            def loss_and_result(arrays):
+                fresh = iter(arrays)
+                pairs = zip(leaves, is_traced, strict=True)
+                merged = [next(fresh) if traced else leaf for leaf, traced in pairs]
+                result = loss_fn(jax.tree.unflatten(treedef, merged), *args)
+                return (result[0] if has_aux else result), result
+
+            (loss, result), gradient = jax.value_and_grad(loss_and_result, has_aux=True)(arrays)
+            return ((loss, result[1]) if has_aux else loss), gradient
+
+        gradient = jax.value_and_grad(loss_and_values, argnums=(0, 1), has_aux=True)
+        (_, (outputs, values, taken)), (by_array, by_bump) = gradient(arrays, bumps)
+        result = jax.tree.unflatten(jax.tree.structure(program.result), outputs)
+        if is_repeatable(program):
+            result, by_array = value_and_gradient(arrays)
+        in_order = iter(by_array)
+        gradients = [next(in_order) if traced else None for traced in is_traced]
+        for k, mask in taken.items():
+            mask = jnp.reshape(mask, mask.shape + (1,) * (by_bump[k].ndim - mask.ndim))
+            by_bump[k] = jnp.where(mask, by_bump[k], jnp.full_like(by_bump[k], jnp.nan))
+        names = [site.name for site, _ in chosen]
+        return (
+            tuple(result) if has_aux else result,
+            jax.tree.unflatten(treedef, gradients),
+            Tape({name: values[k] for k, name in enumerate(names)}),
+            Tape({name: by_bump[k] for k, name in enumerate(names)}),
+        )
+
+    return recorded
+
+
+def _has_aux(result) -> bool:
+    """Tell a pair of loss and more from a loss, and refuse everything else."""
+    has_aux = isinstance(result, tuple) and len(result) == 2
+    loss = result[0] if has_aux else result
+    shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", bool)
+    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        got = f"{dtype}{list(shape)}" if shape is not None else type(loss).__name__
+        raise ValueError(
+            f"record_gradients needs a loss that is a real scalar, alone or first of a pair, "
+            f"got {got}."
+        )
+    return has_aux

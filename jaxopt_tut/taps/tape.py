@@ -1,0 +1,74 @@
+"""An ordered pytree of named values."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Tape(Mapping[str, Array]):
+    """Values in the order of the program, under names that are part of the tree's structure.
+
+    A dict would come out of `jit` in alphabetical order; this keeps the order of the layers.
+    It is read like a dict and mapped over like any pytree.
+
+    Example:
+      >>> tape = Tape({"b": 1.0, "a": 2.0})
+      >>> tape["a"], list(tape), len(tape)
+      (2.0, ['b', 'a'], 2)
+      >>> list(jax.jit(lambda tape: jax.tree.map(lambda v: 3 * v, tape))(tape))
+      ['b', 'a']
+    """
+
+    def __init__(self, values: Mapping[str, Any]):
+        """Keep names and values.
+
+        Args:
+          values: By name, in order.
+        """
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a site.
+
+        Raises:
+          KeyError: If the tape has no such name; the message lists those it has.
+        """
+        if name not in self._values:
+            known = ", ".join(map(repr, self._values))
+            raise KeyError(f"Tape has no {name!r}; it has {known or 'nothing'}.")
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Run through the names in order."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        """Count the values."""
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        """Show names, dtypes and shapes, not the numbers."""
+        shown = ", ".join(f"{name!r}: {_summary(v)}" for name, v in self._values.items())
+        return f"Tape({{{shown}}})"
+
+    def tree_flatten_with_keys(self):
+        """Give the values as children, the names as structure."""
+        keys = [jax.tree_util.DictKey(name) for name in self._values]
+        return tuple(zip(keys, self._values.values(), strict=True)), tuple(self._values)
+
+    def tree_flatten(self):
+        """Give the values as children, the names as structure."""
+        return tuple(self._values.values()), tuple(self._values)
+
+    @classmethod
+    def tree_unflatten(cls, names, values):
+        """Put values under their names again."""
+        return cls(dict(zip(names, values, strict=True)))
+
+
+def _summary(value) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return repr(value) if shape is None else f"{dtype}[{','.join(map(str, shape))}]"
