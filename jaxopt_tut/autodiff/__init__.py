@@ -9,8 +9,13 @@
 """
 
 from jaxopt_tut.autodiff import rules as rules
+from jaxopt_tut.autodiff.checks import GradientCheck as GradientCheck
+from jaxopt_tut.autodiff.checks import check_gradients as check_gradients
+from jaxopt_tut.autodiff.checks import find_wrong_rule as find_wrong_rule
 from jaxopt_tut.autodiff.custom import custom_node as custom_node
 from jaxopt_tut.autodiff.custom import elu as elu
+from jaxopt_tut.autodiff.drawing import draw as draw
+from jaxopt_tut.autodiff.drawing import to_dot as to_dot
 from jaxopt_tut.autodiff.graph import Graph as Graph
 from jaxopt_tut.autodiff.graph import Node as Node
 from jaxopt_tut.autodiff.graph import trace as trace
@@ -22,14 +27,19 @@ from jaxopt_tut.autodiff.transforms import value_and_grad as value_and_grad
 from jaxopt_tut.autodiff.transforms import vjp as vjp
 
 __all__ = [
+    "GradientCheck",
     "Graph",
     "Node",
+    "check_gradients",
     "custom_node",
     "defvjp",
+    "draw",
     "elu",
+    "find_wrong_rule",
     "grad",
     "hvp",
     "jvp",
+    "to_dot",
     "trace",
     "value_and_grad",
     "vjp",

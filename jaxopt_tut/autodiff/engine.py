@@ -276,6 +276,16 @@ def _transposed(step: Step, tangents: list, inputs: list, outputs: Sequence) -> 
     return result
 
 
+def pull_step(
+    step: Step, cotangents: list, inputs: list, outputs: Sequence, needed: tuple
+) -> Sequence[Any]:
+    """Send cotangents back through one step, by itself."""
+    rule = call_rule(step)
+    if rule is None:
+        return _rule_here(step, cotangents, inputs, outputs, needed)
+    return rule.backward(step, rule.forward(step, inputs, needed)[1], cotangents, needed)
+
+
 def call_rule(step: Step) -> registry.CallRule | None:
     """Return the `CallRule` of a step, None when a plain rule serves it."""
     if step.primitive in registry.RULES or step.primitive in registry.CONSTANT:
