@@ -1,0 +1,75 @@
+"""Where a cubic or a parabola through two points has its minimum."""
+
+from typing import Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Sample(Protocol):
+    """A point on a line: where, how high, how steep."""
+
+    @property
+    def step(self) -> Float[Array, ""]: ...  # noqa: D102
+
+    @property
+    def value(self) -> Float[Array, ""]: ...  # noqa: D102
+
+    @property
+    def slope(self) -> Float[Array, ""]: ...  # noqa: D102
+
+
+def cubic_minimizer(a: Sample, b: Sample) -> Float[Array, ""]:
+    r"""Return the minimiser of the cubic with the values and the slopes of two points.
+
+    $$t = t_b - (t_b - t_a)\, \frac{\phi'_b + d_2 - d_1}{\phi'_b - \phi'_a + 2 d_2}, \qquad
+    d_1 = \phi'_a + \phi'_b - 3\, \frac{\phi_a - \phi_b}{t_a - t_b}, \quad
+    d_2 = \mathrm{sign}(t_b - t_a) \sqrt{d_1^2 - \phi'_a \phi'_b}$$
+
+    Args:
+      a: One point.
+      b: Another.
+
+    Returns:
+      The step; infinite or not a number where the cubic has no minimum, or `a` and `b` coincide.
+
+    Example:
+      >>> from jaxopt_tut.optimizers.line_search.search import Point
+      >>> import jax.numpy as jnp
+      >>> cubic = lambda t: t**3 - 3 * t
+      >>> a, b = (Point(t, cubic(t), 3 * t**2 - 3, None) for t in (jnp.array(0.0), jnp.array(3.0)))
+      >>> print(cubic_minimizer(a, b).round(5))
+      1.0
+
+    References:
+      Nocedal and Wright (2006), eq. (3.59). https://doi.org/10.1007/978-0-387-40065-5
+    """
+    width = b.step - a.step
+    d1 = a.slope + b.slope - 3 * (b.value - a.value) / width
+    # scaled, or squares of large slopes would overflow
+    scale = jnp.maximum(jnp.abs(d1), jnp.maximum(jnp.abs(a.slope), jnp.abs(b.slope)))
+    radicand = (d1 / scale) ** 2 - (a.slope / scale) * (b.slope / scale)
+    d2 = jnp.sign(width) * scale * jnp.sqrt(radicand)
+    return b.step - width * (b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2)
+
+
+def secant_root(a: Sample, b: Sample) -> Float[Array, ""]:
+    r"""Return where the straight line through two slopes crosses zero.
+
+    $$t = t_a - \phi'_a\, \frac{t_b - t_a}{\phi'_b - \phi'_a}$$
+
+    Args:
+      a: One point.
+      b: Another.
+
+    Returns:
+      The step; infinite or not a number where the slopes are equal.
+
+    Example:
+      >>> from jaxopt_tut.optimizers.line_search.search import Point
+      >>> import jax.numpy as jnp
+      >>> a, b = (Point(t, None, t - 2, None) for t in (jnp.array(0.0), jnp.array(3.0)))
+      >>> print(secant_root(a, b))
+      2.0
+    """
+    return a.step - a.slope * (b.step - a.step) / (b.slope - a.slope)

@@ -1,0 +1,129 @@
+"""What the line searches share: the optax transformation around a one-dimensional search."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
+from jaxopt_tut.optimizers.vectors import dot, ravel
+from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.types import PyTree
+
+
+class LineSearchState(NamedTuple):
+    """What a line search found.
+
+    `value` and `grad` are those of the point that it stepped to, so that the caller need not
+    evaluate them again (`optax.value_and_grad_from_state` reads them).
+    """
+
+    step_size: Float[Array, ""]  # the multiple of the incoming update that was taken
+    value: Float[Array, ""]
+    grad: PyTree
+    failed: Bool[Array, ""]  # no step fulfils the conditions: it may be shorter, or 0
+    num_evaluations: Int[Array, ""]  # of the value and its gradient, in the last update
+
+
+class Point(NamedTuple):
+    r"""A point on the line, $\phi(t) = f(w + t d)$."""
+
+    step: Float[Array, ""]  # t
+    value: Float[Array, ""]  # \phi(t)
+    slope: Float[Array, ""]  # \phi'(t)
+    grad: PyTree  # \nabla f(w + t d)
+
+
+class Found(NamedTuple):
+    """The outcome of a search."""
+
+    point: Point
+    failed: Bool[Array, ""]
+    num_evaluations: Int[Array, ""]
+
+
+def can_descend(start: Point) -> Bool[Array, ""]:
+    """Tell whether there is anything to be found along the line.
+
+    Args:
+      start: The point at step 0.
+
+    Returns:
+      Whether the slope is negative, and it and the value are finite.
+    """
+    return (start.slope < 0) & jnp.isfinite(start.slope) & jnp.isfinite(start.value)
+
+
+Search = Callable[[Callable[[Float[Array, ""]], Point], Point], Found]
+"""`search(evaluate, start)`, where `evaluate(step)` returns a `Point` and `start.slope < 0`
+unless the direction is bad, in which case the search must return `start`, failed."""
+
+
+def line_search(caller: str, search: Search) -> optax.GradientTransformationExtraArgs:
+    r"""Turn a search along a line into an optax transformation.
+
+    $$u_t = \alpha\, d_t, \qquad \alpha \approx \arg\min_{\alpha > 0} f(w_t + \alpha\, d_t)$$
+
+    Args:
+      caller: The name that opens error messages.
+      search: What chooses $\alpha$.
+
+    Returns:
+      A transformation that scales descent directions. `update` needs `params` and `value_fn`;
+      `value` and `grad`, those at `params`, are evaluated where they are not given.
+    """
+
+    def init(params):
+        require_inexact(params, caller)
+        dtype = ravel(params)[0].dtype
+        return LineSearchState(
+            step_size=jnp.ones([], dtype),
+            value=jnp.full([], jnp.inf, dtype),
+            grad=jax.tree.map(jnp.zeros_like, params),
+            failed=jnp.zeros([], bool),
+            num_evaluations=jnp.zeros([], jnp.int32),
+        )
+
+    def update(
+        updates,
+        state,
+        params: Any = None,
+        *,
+        value=None,
+        grad=None,
+        value_fn: Any = None,
+        **extra_args,
+    ):
+        del state  # each search starts at the step 1
+        require_objective(caller, updates, params, value_fn=value_fn)
+        value_and_grad = value_and_ascent(bind(value_fn, extra_args))
+        direction, unravel = ravel(updates)
+        dtype = direction.dtype
+
+        def point(step, value, grad) -> Point:
+            slope = dot(ravel(grad)[0].astype(dtype), direction)
+            return Point(step, jnp.asarray(value, dtype), slope, grad)
+
+        def evaluate(step: Float[Array, ""]) -> Point:
+            moved = optax.apply_updates(params, unravel(step * direction))
+            return point(step, *value_and_grad(moved))
+
+        known = value is not None and grad is not None
+        value, grad = (value, grad) if known else value_and_grad(params)
+        start = point(jnp.zeros([], dtype), value, optax.tree.cast_like(grad, params))
+        found = search(evaluate, start)
+        # a direction that is infinite or not a number times 0 would not be 0
+        moves = found.point.step > 0
+        scaled = unravel(jnp.where(moves, found.point.step * direction, 0))
+        return scaled, LineSearchState(
+            step_size=found.point.step,
+            value=found.point.value,
+            grad=found.point.grad,
+            failed=found.failed,
+            num_evaluations=found.num_evaluations + (0 if known else 1),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)

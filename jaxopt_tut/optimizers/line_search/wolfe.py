@@ -1,0 +1,198 @@
+"""A line search for the strong Wolfe conditions."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.optimizers.line_search.interpolation import cubic_minimizer, secant_root
+from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
+
+_ROUNDING = 10  # how many units of rounding a difference of two values may carry
+
+
+def wolfe(
+    c1: float = 1e-4, c2: float = 0.9, *, max_evaluations: int = 30
+) -> optax.GradientTransformationExtraArgs:
+    r"""Search a step that decreases the value enough and flattens the slope.
+
+    $$\phi(t) \le \phi(0) + c_1 t\, \phi'(0), \qquad |\phi'(t)| \le c_2\, |\phi'(0)|, \qquad
+    \phi(t) = f(w + t d)$$
+
+    The step 1 is tried first; while the slope stays negative the step grows two- to fivefold, then
+    the bracket shrinks by cubic interpolation, and by bisection where that is slow. Near a minimum
+    the decrease drowns in the rounding of $f$, earlier in float32: there the first condition is
+    replaced by the *approximate* one on slopes, $\phi'(t) \le (2 c_1 - 1)\, \phi'(0)$ with
+    $\phi(t) \le \phi(0)$ up to rounding.
+
+    The search of quasi-Newton methods: the second condition keeps their curvature positive. One
+    value and gradient a trial, mostly one trial; take $c_2 = 0.1$ for conjugate gradients.
+
+    Args:
+      c1: Share $c_1$ of the decrease that the slope promises, 0 < c1 < c2.
+      c2: Share $c_2$ of the slope that may be left, c1 < c2 < 1.
+      max_evaluations: How many steps are tried at most.
+
+    Returns:
+      A transformation that scales descent directions, for `optax.chain`; it needs `value_fn=`.
+      `failed` in its state says that no step tried fulfils the conditions; the best step that
+      decreases enough is taken then, or none.
+
+    Raises:
+      ValueError: If not 0 < c1 < c2 < 1 or if `max_evaluations` is below 1; from `update`, if
+        `params` or `value_fn` is missing or the updates don't match the parameters.
+
+    Example:
+      The gradient step 1 is far too long for a curvature of 100.
+
+      >>> import jax, optax
+      >>> loss = lambda w: 50.0 * w**2
+      >>> optimizer = optax.chain(optax.sgd(1.0), wolfe())
+      >>> w = jax.numpy.array(1.0)
+      >>> updates, state = optimizer.update(
+      ...     jax.grad(loss)(w), optimizer.init(w), w, value_fn=loss
+      ... )
+      >>> print(updates.round(4), state[-1].failed)
+      -1.0 False
+
+    References:
+      Nocedal and Wright (2006), Numerical Optimization, eq. (3.7), algorithms 3.5 and 3.6, and
+      eq. (3.59) for the cubic. https://doi.org/10.1007/978-0-387-40065-5
+      Hager and Zhang (2005), eq. (4.1), for the approximate condition.
+      https://doi.org/10.1137/030601880
+    """
+    if not 0 < c1 < c2 < 1:
+        raise ValueError(f"wolfe needs 0 < c1 < c2 < 1, got c1={c1}, c2={c2}.")
+    if max_evaluations < 1:
+        raise ValueError(
+            f"wolfe needs max_evaluations >= 1, got max_evaluations={max_evaluations}."
+        )
+
+    def search(evaluate, start: Point) -> Found:
+        final = jax.lax.while_loop(
+            lambda bracket: ~bracket.done,
+            lambda bracket: _shrink(bracket, evaluate, start, c1, c2, max_evaluations),
+            _first_bracket(start),
+        )
+        stuck = ~final.accepted & (final.low.step == 0)
+        return Found(
+            point=jax.tree.map(lambda a, b: jnp.where(stuck, a, b), start, final.trial),
+            failed=~final.accepted,
+            num_evaluations=final.count,
+        )
+
+    return line_search("wolfe", search)
+
+
+class _Sample(NamedTuple):
+    step: Float[Array, ""]
+    value: Float[Array, ""]
+    slope: Float[Array, ""]
+
+
+class _Bracket(NamedTuple):
+    trial: Point  # evaluated last: the result, once done
+    low: _Sample  # decreases enough, lowest value so far
+    high: _Sample  # the other end, on the side to which `low` slopes down
+    is_bracketed: Bool[Array, ""]
+    width: Float[Array, ""]  # of the bracket two trials ago, then one trial ago
+    last_width: Float[Array, ""]
+    step: Float[Array, ""]  # to be tried next
+    is_return: Bool[Array, ""]  # whether it was tried before: the search ends there
+    count: Int[Array, ""]
+    accepted: Bool[Array, ""]
+    done: Bool[Array, ""]
+
+
+def _first_bracket(start: Point) -> _Bracket:
+    origin = _Sample(start.step, start.value, start.slope)
+    infinite = jnp.full_like(start.step, jnp.inf)
+    never = jnp.zeros_like(start.step, bool)
+    return _Bracket(
+        trial=start,
+        low=origin,
+        high=origin,
+        is_bracketed=never,
+        width=infinite,
+        last_width=infinite,
+        step=jnp.ones_like(start.step),
+        is_return=never,
+        count=jnp.zeros_like(start.step, jnp.int32),
+        accepted=never,
+        done=~can_descend(start),
+    )
+
+
+def _shrink(b: _Bracket, evaluate, start: Point, c1, c2, max_evaluations) -> _Bracket:
+    """Try one step, and move the ends of the bracket."""
+    trial = evaluate(b.step)
+    finite = jnp.isfinite(trial.value) & jnp.isfinite(trial.slope)
+    value = jnp.where(finite, trial.value, jnp.inf)
+    sample = _Sample(trial.step, value, trial.slope)
+    noise = _ROUNDING * jnp.finfo(value.dtype).eps * jnp.abs(start.value)
+
+    enough = value <= start.value + c1 * trial.step * start.slope
+    nearly = (value <= start.value + noise) & (trial.slope <= (2 * c1 - 1) * start.slope)
+    decreases = finite & (enough | nearly)
+    accepted = decreases & (jnp.abs(trial.slope) <= -c2 * start.slope)
+
+    too_far = ~decreases | (value > b.low.value + noise)
+    # of the two halves, the one into which the trial slopes down
+    ahead = jnp.where(b.is_bracketed, b.high.step - b.low.step, 1)
+    turns = trial.slope * ahead >= 0
+    high = _select(too_far, sample, _select(turns, b.low, b.high))
+    low = _select(too_far, b.low, sample)
+    is_bracketed = b.is_bracketed | too_far | turns
+
+    width = jnp.abs(high.step - low.step)
+    step = jnp.where(
+        is_bracketed,
+        _inside(low, high, noise, is_slow=width > 0.66 * b.width),
+        _beyond(b.low, sample),
+    )
+    # rounding leaves nothing between the ends
+    narrow = is_bracketed & (width <= 4 * jnp.finfo(width.dtype).eps * low.step)
+    exhausted = narrow | (b.count + 1 >= max_evaluations) | ~jnp.isfinite(step)
+    back = exhausted & (low.step > 0) & (low.step != trial.step)
+    return _Bracket(
+        trial=trial,
+        low=low,
+        high=high,
+        is_bracketed=is_bracketed,
+        width=jnp.where(is_bracketed, b.last_width, jnp.inf),
+        last_width=jnp.where(is_bracketed, width, jnp.inf),
+        step=jnp.where(back, low.step, step),
+        is_return=back,
+        count=b.count + 1,
+        accepted=accepted,
+        done=accepted | b.is_return | (exhausted & ~back),
+    )
+
+
+def _select(condition, a: _Sample, b: _Sample) -> _Sample:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def _inside(low: _Sample, high: _Sample, noise, is_slow) -> Float[Array, ""]:
+    """Return a step between the ends, not too close to either."""
+    cubic = cubic_minimizer(low, high)
+    # equal up to rounding, the values tell nothing, but the slopes do
+    flat = (jnp.abs(high.value - low.value) <= noise) & (low.slope * high.slope < 0)
+    step = jnp.where(flat, secant_root(low, high), cubic)
+    middle = 0.5 * (low.step + high.step)
+    step = jnp.where(is_slow | ~jnp.isfinite(step), middle, step)
+    # where f overflows only the order of magnitude is to be found
+    step = jnp.where(jnp.isfinite(high.value), step, low.step + 0.1 * (high.step - low.step))
+    margin = 0.1 * (high.step - low.step)
+    a, b = low.step + margin, high.step - margin
+    return jnp.clip(step, jnp.minimum(a, b), jnp.maximum(a, b))
+
+
+def _beyond(low: _Sample, trial: _Sample) -> Float[Array, ""]:
+    """Return a step past the trial, where the slope may turn."""
+    cubic = cubic_minimizer(low, trial)
+    width = trial.step - low.step
+    nearest, farthest = trial.step + 1.1 * width, trial.step + 4 * width
+    return jnp.clip(jnp.where(cubic > trial.step, cubic, farthest), nearest, farthest)

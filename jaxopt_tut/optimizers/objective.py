@@ -1,0 +1,97 @@
+"""The extra arguments by which a solver sees the function it descends: `value_fn` and friends.
+
+They are those of `optax.scale_by_zoom_linesearch`: `update(updates, state, params, value=...,
+grad=..., value_fn=...)`, and arguments by keyword that `value_fn` itself asks for.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_tut.trees import require_inexact, require_same_structure
+from jaxopt_tut.types import Params, PyTree
+
+
+def require_objective(
+    caller: str, updates: PyTree, params: Params | None, **functions: Any
+) -> None:
+    """Refuse an `update` that lacks what the solver needs to look at its function.
+
+    Args:
+      caller: The solver's name; it opens the message.
+      updates: The updates, which must match the parameters.
+      params: The parameters.
+      **functions: The functions needed, by argument name.
+
+    Raises:
+      TypeError: If a leaf is neither floating nor complex.
+      ValueError: If the parameters or a function is missing, or if a leaf of the updates differs
+        from that of the parameters in path or shape.
+
+    Example:
+      >>> require_objective("wolfe", 1.0, 1.0, value_fn=None)
+      Traceback (most recent call last):
+      ...
+      ValueError: wolfe needs value_fn: call update(updates, state, params, value_fn=...).
+    """
+    if params is None:
+        raise ValueError(f"{caller} needs params: call update(updates, state, params, ...).")
+    for name, function in functions.items():
+        if not callable(function):
+            raise ValueError(
+                f"{caller} needs {name}: call update(updates, state, params, {name}=...)."
+            )
+    require_inexact(params, caller)
+    require_same_structure(params, updates, caller)
+
+
+def bind(function: Callable[..., Any], extra_args: Mapping[str, Any]) -> Callable[[Params], Any]:
+    """Fix the keyword arguments of a function that are among the extra arguments of an update.
+
+    Args:
+      function: `value_fn` or `residual_fn`: a function of the parameters and maybe more.
+      extra_args: All extra arguments; those the function does not name are for others.
+
+    Returns:
+      A function of the parameters alone.
+
+    Example:
+      >>> def loss(w, target):
+      ...     return (w - target) ** 2
+      >>> bind(loss, {"target": 1.0, "other": 5.0})(3.0)
+      4.0
+    """
+    if not extra_args:
+        return function
+    # the first parameter is the tree of parameters, whatever its name
+    names = list(inspect.signature(function).parameters)[1:]
+    known = {name: extra_args[name] for name in names if name in extra_args}
+    return lambda params: function(params, **known)
+
+
+def value_and_ascent(value_fn: Callable[[Params], Any]) -> Callable[[Params], tuple[Any, PyTree]]:
+    r"""Return the value and the direction of steepest ascent.
+
+    For real parameters that is the gradient; for complex ones the conjugate of what `jax.grad`
+    returns, $\partial f/\partial x + i\, \partial f/\partial y$.
+
+    Args:
+      value_fn: A real function of the parameters.
+
+    Returns:
+      A function of the parameters that returns both.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(value_and_ascent(lambda z: jnp.abs(z) ** 2)(jnp.array(1.0 + 2.0j))[1])
+      (2+4j)
+    """
+
+    def both(params: Params) -> tuple[Any, PyTree]:
+        value, grad = jax.value_and_grad(value_fn)(params)
+        return value, jax.tree.map(jnp.conj, grad)
+
+    return both

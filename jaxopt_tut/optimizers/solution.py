@@ -1,0 +1,147 @@
+"""What `minimize` returns."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.types import Params, PyTree
+
+RUNNING = -1
+GRADIENT = 0
+VALUE = 1
+STEP = 2
+MAX_STEPS = 3
+FAILED = 4
+NON_FINITE = 5
+NON_FINITE_START = 6
+
+_MESSAGES = {
+    RUNNING: "The search has not ended.",
+    GRADIENT: "Converged: no component of the gradient is larger than gtol.",
+    VALUE: "Converged: the value changed by no more than ftol.",
+    STEP: "Converged: no parameter moved by more than xtol.",
+    MAX_STEPS: "Stopped: max_steps steps were made before the gradient was small.",
+    FAILED: "Stopped: twice in a row no lower point was found along the direction of search.",
+    NON_FINITE: "Stopped: a value or a gradient was not finite; the best point is returned.",
+    NON_FINITE_START: "Stopped: the value or the gradient is not finite at the start.",
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Status:
+    """Why a search ended: an integer that can explain itself.
+
+    Attributes:
+      code: 0, 1, 2 for convergence (in the gradient, the value, the step); 3 for `max_steps`, 4
+        for a failed step, 5 and 6 for a value or a gradient that is not finite, on the way and
+        at the start. A batch of searches has a batch of codes.
+    """
+
+    code: Int[Array, "*batch"]
+
+    @property
+    def message(self) -> str | list:
+        """The code in words: a sentence, or a list of them for a batch."""
+        codes = np.asarray(self.code)
+        sentences = np.array([_MESSAGES[int(code)] for code in codes.ravel()], object)
+        return sentences.reshape(codes.shape).tolist() if codes.ndim else sentences[0]
+
+    def __int__(self) -> int:
+        """Return the code of a single search."""
+        return int(self.code)
+
+    __index__ = __int__
+
+    def __eq__(self, other: object) -> Any:
+        """Compare codes, elementwise for a batch."""
+        return self.code == (other.code if isinstance(other, Status) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """Return the codes as NumPy."""
+        return np.array(self.code, dtype=dtype, copy=copy)
+
+    def __getitem__(self, index: Any) -> "Status":
+        """Return the status of some searches of a batch."""
+        return Status(self.code[index])
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class History:
+    """Every point a search visited, the start first; rows after the last step repeat its end.
+
+    Attributes:
+      params: Parameters, with a leading axis of length `max_steps + 1` on each leaf.
+      value: Values.
+      grad_norm: Largest absolute components of the gradient.
+    """
+
+    params: Params
+    value: Float[Array, "num_points"]
+    grad_norm: Float[Array, "num_points"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """Where `minimize` ended, and why.
+
+    Attributes:
+      params: The last point, or the best if something was not finite.
+      value: The value there.
+      grad_norm: The largest absolute component of the gradient there.
+      converged: Whether a tolerance was met.
+      status: An integer whose `message` is a sentence.
+      steps: Steps made.
+      evaluations: How often the value and its gradient were evaluated together.
+      history: Every point visited, if asked for.
+      state: The optimizer's state after the last step.
+    """
+
+    params: Params
+    value: Float[Array, "*batch"]
+    grad_norm: Float[Array, "*batch"]
+    converged: Bool[Array, "*batch"]
+    status: Status
+    steps: Int[Array, "*batch"]
+    evaluations: Int[Array, "*batch"]
+    history: History | None
+    state: PyTree
+
+    @property
+    def message(self) -> str | list:
+        """Why the search ended: a sentence, or a list of them for a batch."""
+        return self.status.message
+
+    def to_scipy(self):
+        """Return the solution as SciPy's solvers do.
+
+        Returns:
+          A `scipy.optimize.OptimizeResult`; its `x` lays the parameters end to end.
+
+        Example:
+          >>> from jaxopt_tut.optimizers import lbfgs, minimize
+          >>> solution = minimize(lambda w: (w - 2.0) ** 2, 0.0, lbfgs())
+          >>> result = solution.to_scipy()
+          >>> result.x.round(3), result.success, result.status
+          (array([2.], dtype=float32), True, 0)
+        """
+        from scipy.optimize import OptimizeResult
+
+        leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(self.params)]
+        return OptimizeResult(
+            x=np.concatenate(leaves),
+            fun=float(self.value),
+            success=bool(self.converged),
+            status=int(self.status),
+            message=self.message,
+            nit=int(self.steps),
+            nfev=int(self.evaluations),
+            njev=int(self.evaluations),
+        )

@@ -1,0 +1,87 @@
+"""Parameter trees as real vectors: what solvers with matrices and inner products work on."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxopt_tut.types import PyTree
+
+
+def ravel(tree: PyTree) -> tuple[Float[Array, "dim"], Callable[[Float[Array, "dim"]], PyTree]]:
+    r"""Lay the leaves of a tree end to end, complex ones as real parts and imaginary parts.
+
+    With this convention $\mathrm{Re}\langle a, b\rangle$ of two trees is the dot product of their
+    vectors, and steepest ascent directions stay what they are. Unlike
+    `jax.flatten_util.ravel_pytree` it mixes dtypes also where promotion is strict, and never
+    computes in less than float32.
+
+    Args:
+      tree: A tree of floating and complex leaves; there may be none.
+
+    Returns:
+      The vector, in the widest precision of the leaves and at least float32, and the function
+      that turns such a vector into a tree with the shapes and dtypes of `tree`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> vector, unravel = ravel({"a": jnp.float32(1.0), "b": jnp.array([2.0 + 3.0j])})
+      >>> print(vector)
+      [1. 2. 3.]
+      >>> print(unravel(2 * vector)["b"])
+      [4.+6.j]
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    dtype = _common_dtype(leaves)
+    parts = [_to_real(leaf).astype(dtype) for leaf in leaves]
+    vector = parts[0] if len(parts) == 1 else jnp.concatenate([jnp.zeros(0, dtype), *parts])
+    shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+    def unravel(vector: Float[Array, "dim"]) -> PyTree:
+        leaves, start = [], 0
+        for shape, dtype in shapes:
+            size = math.prod(shape) * (2 if jnp.issubdtype(dtype, jnp.complexfloating) else 1)
+            leaves.append(_from_real(vector[start : start + size], shape, dtype))
+            start += size
+        return jax.tree.unflatten(structure, leaves)
+
+    return vector, unravel
+
+
+def _common_dtype(leaves: list[Array]):
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(jnp.float32, *(jnp.finfo(leaf.dtype).dtype for leaf in leaves))
+
+
+def _to_real(leaf: Array) -> Array:
+    if jnp.iscomplexobj(leaf):
+        return jnp.concatenate([leaf.real.ravel(), leaf.imag.ravel()])
+    return leaf.ravel()
+
+
+def _from_real(part: Array, shape: tuple[int, ...], dtype) -> Array:
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        real, imaginary = jnp.split(part.astype(jnp.finfo(dtype).dtype), 2)
+        return jax.lax.complex(real, imaginary).reshape(shape)
+    return part.astype(dtype).reshape(shape)
+
+
+def dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
+    """Return the inner product in full precision (accelerators round products by default).
+
+    Args:
+      a: A vector.
+      b: Another.
+
+    Returns:
+      Their inner product.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(dot(jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0])))
+      11.0
+    """
+    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -1,0 +1,213 @@
+"""The loop itself: when it stops, what it says, and that it compiles once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.optimize import minimize as scipy_minimize
+from scipy.optimize import rosen, rosen_der
+
+from jaxopt_tut.optimizers import adam, bfgs, lbfgs, line_search, minimize, sgd
+
+START = np.array([-1.2, 1.0])
+
+
+def rosenbrock(w):
+    return jnp.sum(100 * (w[1:] - w[:-1] ** 2) ** 2 + (1 - w[:-1]) ** 2)
+
+
+def bowl(w):
+    return jnp.sum((w - 3) ** 2)
+
+
+@pytest.mark.parametrize("make", [bfgs, lbfgs])
+@pytest.mark.usefixtures("x64")
+def test_finds_the_minimum_that_scipy_finds_with_as_few_evaluations(make):
+    solution = minimize(rosenbrock, jnp.array(START), make())
+    method = {"bfgs": "BFGS", "lbfgs": "L-BFGS-B"}[make.__name__]
+    reference = scipy_minimize(rosen, START, jac=rosen_der, method=method, options={"gtol": 1e-6})
+    np.testing.assert_allclose(solution.params, 1, atol=1e-6)
+    assert solution.grad_norm <= 1e-6
+    # the two start alike and differ in their line searches
+    assert int(solution.evaluations) <= 1.25 * reference.nfev
+
+
+def test_gtol_bounds_the_largest_component_and_defaults_to_the_precision():
+    single = minimize(rosenbrock, jnp.array(START, jnp.float32), bfgs())
+    assert single.grad_norm <= 1e-4
+    largest = jnp.max(jnp.abs(jax.grad(rosenbrock)(single.params)))
+    # 100 (y - x^2) cancels, so that the last bits depend on how the sum is compiled
+    np.testing.assert_allclose(single.grad_norm, largest, rtol=1e-3)
+    tight = minimize(bowl, jnp.zeros(2), sgd(0.1), gtol=1e-2)
+    loose = minimize(bowl, jnp.zeros(2), sgd(0.1), gtol=1.0)
+    assert loose.steps < tight.steps
+    assert tight.grad_norm <= 1e-2 < loose.grad_norm <= 1.0
+
+
+def test_a_solution_says_in_words_why_it_ended():
+    solution = minimize(bowl, jnp.zeros(2), sgd(0.1), max_steps=3)
+    assert int(solution.status) == 3
+    assert solution.status == 3
+    assert solution.status.message == solution.message
+    assert "max_steps" in solution.message
+    assert not solution.converged
+    assert np.asarray(solution.status).dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("options", "code"), [({"ftol": 1e-3}, 1), ({"xtol": 1e-3}, 2)], ids=["value", "step"]
+)
+def test_stops_where_the_value_or_the_parameters_stand_still(options, code):
+    solution = minimize(bowl, jnp.zeros(2), sgd(0.1), gtol=0.0, **options)
+    assert int(solution.status) == code
+    assert solution.converged
+    assert 0 < solution.steps < 50
+
+
+def test_no_steps_means_the_start():
+    solution = minimize(bowl, jnp.zeros(2), lbfgs(), max_steps=0, history=True)
+    assert int(solution.status) == 3
+    assert solution.steps == 0
+    assert solution.evaluations == 1
+    np.testing.assert_array_equal(solution.history.params, np.zeros((1, 2)))
+    assert int(minimize(bowl, 3 * jnp.ones(2), lbfgs(), max_steps=0).status) == 0
+
+
+@pytest.mark.parametrize("make", [lambda: sgd(0.1), lbfgs], ids=["sgd", "lbfgs"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf], ids=str)
+def test_a_start_that_is_not_finite_is_returned(make, bad):
+    solution = minimize(bowl, jnp.array([1.0, bad]), make())
+    assert int(solution.status) == 6
+    assert "start" in solution.message
+    assert solution.steps == 0
+    np.testing.assert_array_equal(solution.params, [1.0, bad])
+
+
+def test_the_best_point_is_returned_when_a_value_is_not_finite():
+    # the steps are 3, 1, -1 ... down to where the logarithm ends
+    fun = lambda w: w + 0 * jnp.log(w)
+    solution = minimize(fun, jnp.array(5.0), sgd(2.0))
+    assert int(solution.status) == 5
+    assert not solution.converged
+    assert solution.params == solution.value == 1.0
+    assert solution.steps == 3
+
+
+def test_a_line_search_that_finds_nothing_ends_the_search():
+    @jax.custom_jvp
+    def liar(w):
+        return jnp.sum(w**2)
+
+    liar.defjvp(lambda w, dw: (liar(w[0]), jnp.sum(dw[0])))
+    solution = minimize(liar, jnp.zeros(2), bfgs())
+    assert int(solution.status) == 4
+    assert solution.steps == 2
+    assert jnp.max(jnp.abs(solution.params)) < jnp.finfo(jnp.float32).eps
+
+
+def test_history_is_the_trajectory_and_repeats_its_end():
+    solution = minimize(bowl, jnp.array([2.0]), sgd(0.25), max_steps=4, gtol=0.6, history=True)
+    np.testing.assert_allclose(solution.history.params[:, 0], [2.0, 2.5, 2.75, 2.75, 2.75])
+    np.testing.assert_allclose(solution.history.value, [1.0, 0.25, 0.0625, 0.0625, 0.0625])
+    np.testing.assert_allclose(solution.history.grad_norm, [2.0, 1.0, 0.5, 0.5, 0.5])
+    assert solution.steps == 2
+
+
+def test_compiles_once_for_equal_optimizers_and_other_values():
+    traces = []
+
+    def fun(w, scale):
+        traces.append(1)
+        return scale * jnp.sum(w**2)
+
+    minimize(fun, jnp.ones(2), lbfgs(), 1.0)
+    first = len(traces)
+    for gtol in (1e-3, 1e-2):
+        minimize(fun, 2 * jnp.ones(2), lbfgs(), 3.0, gtol=gtol, max_steps=50)
+    minimize(fun, jnp.ones(2), optax.chain(lbfgs()), 1.0)  # built differently
+    second = len(traces)
+    minimize(fun, jnp.ones(2), optax.chain(lbfgs()), 1.0)
+    assert first > 0
+    assert second == 2 * first
+    assert len(traces) == second
+
+
+def test_an_evaluation_is_reused_only_if_the_last_link_made_it():
+    # a link after the search changes its step, so that what the search knows is of another point
+    optimizer = optax.chain(lbfgs(), optax.scale(0.5))
+    solution = minimize(rosenbrock, jnp.array(START), optimizer, max_steps=30)
+    assert solution.value == pytest.approx(float(rosenbrock(solution.params)), rel=1e-4)
+    reused = minimize(bowl, jnp.zeros(2), optax.chain(sgd(1.0), line_search.exact()))
+    assert reused.evaluations == 3  # the start, the step 1, the exact one
+
+
+def test_lanes_of_a_batch_stay_where_they_ended():
+    starts = jnp.array([[-1.2, 1.0], [1.0, 1.0], [0.5, 2.0]])
+    run = lambda w: minimize(rosenbrock, w, bfgs())
+    batch = jax.vmap(run)(starts)
+    for i, start in enumerate(starts):
+        alone = run(start)
+        np.testing.assert_allclose(batch.params[i], alone.params, atol=1e-3)
+        assert abs(int(batch.steps[i]) - int(alone.steps)) <= 2  # batched sums round differently
+    assert batch.steps[1] == 0
+    assert batch.status.message[1].startswith("Converged")
+
+
+def test_hyperparameters_are_vmapped():
+    rates = jnp.array([0.05, 0.25, 0.5])
+    run = lambda rate: minimize(bowl, jnp.zeros(2), sgd(rate), max_steps=20, gtol=0.0)
+    values = jax.vmap(run)(rates).value
+    np.testing.assert_allclose(values, 18 * (1 - 2 * rates) ** 40, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [lambda: adam(0.3), bfgs], ids=["adam", "bfgs"])
+def test_any_optimizer_minimises_any_tree(make):
+    target = {"a": jnp.array([1.0, -2.0]), "b": (jnp.array(0.5 - 1.0j), None, jnp.zeros((0, 3)))}
+
+    def fun(params, target):
+        pairs = zip(jax.tree.leaves(params), jax.tree.leaves(target), strict=True)
+        return sum(jnp.sum(jnp.abs(p - t) ** 2) for p, t in pairs)
+
+    solution = minimize(fun, jax.tree.map(jnp.zeros_like, target), make(), target, max_steps=300)
+    assert solution.converged
+    for found, wanted in zip(
+        jax.tree.leaves(solution.params), jax.tree.leaves(target), strict=True
+    ):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_what_optax_evaluated_is_counted_and_reused():
+    solution = minimize(rosenbrock, jnp.array(START, jnp.float32), optax.lbfgs())
+    assert solution.converged
+    assert solution.steps < solution.evaluations < 2 * solution.steps
+
+
+def test_scipy_gets_its_own_result():
+    solution = minimize(bowl, jnp.zeros(2), bfgs())
+    result = solution.to_scipy()
+    np.testing.assert_allclose(result.x, [3.0, 3.0], rtol=1e-5)
+    assert (result.nit, result.nfev) == (solution.steps, solution.evaluations)
+    assert result.success
+    assert result.message == solution.message
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: minimize(bowl, jnp.zeros(2), bfgs(), max_steps=-1), ValueError, "max_steps >= 0"),
+        (lambda: minimize(bowl, {}, bfgs()), ValueError, "at least one parameter, got an empty"),
+        (lambda: minimize(bowl, jnp.zeros(0), bfgs()), ValueError, "at least one parameter"),
+        (lambda: minimize(bowl, jnp.arange(2), bfgs()), TypeError, "got int32 at"),
+        (lambda: minimize(jnp.sin, jnp.zeros(2), bfgs()), ValueError, "a real scalar, got"),
+        (
+            lambda: minimize(jnp.sum, jnp.zeros(2, jnp.complex64), bfgs()),
+            ValueError,
+            "a real scalar, got",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_in_a_sentence(call, error, message):
+    with pytest.raises(error, match=f"minimize needs.*{message}"):
+        call()
