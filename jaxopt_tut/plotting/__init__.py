@@ -1,1 +1,47 @@
-"""plotting."""
+"""Pictures of results: the only room that imports matplotlib (extra `plot`).
+
+Every `plot_*` takes arrays or results and `ax=None`, draws on the axes it is given or on a new
+figure, and returns the axes (`ax.figure` is their figure). Figures are built without pyplot, so
+nothing is shown, leaked or left open, and no display is needed. Repeated runs lie along the first
+axis of an array: lines show their mean or median, bands their spread.
+
+* `plot_distributions`: histograms, one panel a layer.
+* `plot_profile`: one number a layer, on a logarithmic axis.
+* `plot_predicted`: measured against predicted.
+* `plot_training_curves`: training and validation, an epoch a point.
+* `plot_sensitivity`: a score against the learning rate.
+* `plot_surface`, `plot_surface_3d`: a loss of two parameters with the paths taken on it.
+* `plot_lines`: functions of one variable.
+* `plot_images`: small grey images in a grid.
+* `new_figure`, `save_figure`: a figure in this style; PNG and SVG files, the same bytes each time.
+"""
+
+try:
+    import matplotlib as _matplotlib
+except ImportError as error:
+    raise ImportError(
+        "jaxopt_tut.plotting needs matplotlib: pip install 'jaxopt_tut[plot]'."
+    ) from error
+del _matplotlib
+
+# ruff: noqa: E402 -- the rest cannot be imported before matplotlib is known to be there
+from jaxopt_tut.plotting.curves import plot_lines, plot_sensitivity, plot_training_curves
+from jaxopt_tut.plotting.distributions import plot_distributions
+from jaxopt_tut.plotting.images import plot_images
+from jaxopt_tut.plotting.layers import plot_predicted, plot_profile
+from jaxopt_tut.plotting.style import new_figure, save_figure
+from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
+
+__all__ = [
+    "new_figure",
+    "plot_distributions",
+    "plot_images",
+    "plot_lines",
+    "plot_predicted",
+    "plot_profile",
+    "plot_sensitivity",
+    "plot_surface",
+    "plot_surface_3d",
+    "plot_training_curves",
+    "save_figure",
+]

@@ -1,0 +1,164 @@
+"""What a run leaves behind: figures, `result.json`, and one page that lists every claim."""
+
+import dataclasses
+import html
+import json
+import math
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAX_ELEMENTS = 500
+"""Arrays up to this size are written whole, larger ones as shape, range and mean."""
+
+
+def to_json(value: Any) -> Any:
+    """Turn a result into what strict JSON can hold: non-finite numbers become strings.
+
+    Args:
+      value: Nested tuples, dictionaries, dataclasses, arrays and plain values.
+
+    Returns:
+      The same made of dictionaries, lists, numbers, strings, booleans and None.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | float):
+        return value if math.isfinite(value) else str(float(value))
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: to_json(getattr(value, field.name)) for field in fields}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return to_json(value._asdict())
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if hasattr(value, "__array__"):
+        return _array_to_json(np.asarray(value))
+    return repr(value)
+
+
+def _array_to_json(array: np.ndarray) -> Any:
+    if array.size <= MAX_ELEMENTS:
+        return to_json(array.tolist())
+    finite = array[np.isfinite(array)]
+    span = {"min": finite.min(), "max": finite.max(), "mean": finite.mean()} if finite.size else {}
+    numbers = {name: to_json(float(number)) for name, number in span.items()}
+    return {"shape": list(array.shape), "non_finite": int(array.size - finite.size), **numbers}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything the numbers depend on."""
+    import jax
+
+    packages = ("jaxopt_tut", "jax", "jaxlib", "optax", "flax", "numpy", "matplotlib")
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+        "backend": f"{device.platform} ({device.device_kind})",
+    }
+
+
+def write_json(report: dict[str, Any], folder: Path) -> None:
+    """Write `result.json`; the writer itself refuses NaN, so that nothing slips through."""
+    text = json.dumps(to_json(report), indent=1, allow_nan=False, ensure_ascii=False)
+    (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_reports(out: Path) -> list[dict[str, Any]]:
+    """Read every experiment's `result.json` under a folder, in the order of their names."""
+    files = sorted(out.glob("*/result.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1a1a1a; background: #fff; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
+  border-bottom: 1px solid #ddd; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.holds { color: #00674b; } .differs { color: #00588a; }
+.fails { color: #a63f00; font-weight: bold; }
+pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; font-size: .85rem; }
+figure { margin: 1rem 0; } figcaption { font-size: .85rem; }
+img { max-width: 100%; height: auto; }
+"""
+
+
+def write_index(reports: list[dict[str, Any]], out: Path) -> Path:
+    """Write `index.html`: the table of all claims, then each experiment with its figures.
+
+    Args:
+      reports: What `read_reports` returned.
+      out: The folder with one subfolder an experiment; links are relative to it.
+
+    Returns:
+      The page's path.
+    """
+    rows = "\n".join(row for report in reports for row in _rows(report))
+    sections = "\n".join(_section(report) for report in reports)
+    claims = [claim for report in reports for claim in report["claims"]]
+    failed = sum(claim["verdict"] == "fails" for claim in claims)
+    errors = sum(bool(report["error"]) for report in reports)
+    page = f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Experiments of jaxopt_tut</title><style>{_STYLE}</style></head><body>
+<h1>Experiments of jaxopt_tut</h1>
+<p>{len(claims)} claims of {len(reports)} experiments: {failed} failed; {errors} experiments stopped
+with an error. A claim marked * may fail without failing the run.</p>
+<table><thead><tr><th>experiment</th><th>claim</th><th>measured</th><th>threshold</th>
+<th>verdict</th></tr></thead><tbody>
+{rows}
+</tbody></table>
+{sections}
+</body></html>
+"""
+    path = out / "index.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def format_number(number: float | str) -> str:
+    """Write a number with four digits; non-finite ones are strings already."""
+    return number if isinstance(number, str) else f"{number:.4g}"
+
+
+def _rows(report: dict[str, Any]) -> list[str]:
+    name = html.escape(report["experiment"])
+    link = f'<a href="#{name}">{name}</a>'
+    if report["error"]:
+        return [f'<tr><td>{link}</td><td colspan="3"></td><td class="fails">error</td></tr>']
+    return [
+        f"<tr><td>{link}</td>"
+        f"<td>{html.escape(claim['text'])}{'' if claim['required'] else ' *'}</td>"
+        f'<td class="number">{html.escape(format_number(claim["measured"]))}</td>'
+        f'<td class="number">{html.escape(claim["threshold"])}</td>'
+        f'<td class="{claim["verdict"].split()[0]}">{html.escape(claim["verdict"])}</td></tr>'
+        for claim in report["claims"]
+    ]
+
+
+def _section(report: dict[str, Any]) -> str:
+    name = html.escape(report["experiment"])
+    figures = "\n".join(
+        f'<figure><a href="{name}/{html.escape(figure)}.svg">'
+        f'<img src="{name}/{html.escape(figure)}.png" alt="{html.escape(figure)}"></a>'
+        f"<figcaption>{html.escape(figure.replace('_', ' '))}</figcaption></figure>"
+        for figure in report["figures"]
+    )
+    error = f"<pre>{html.escape(report['error'])}</pre>" if report["error"] else ""
+    config = html.escape(json.dumps(report["config"], ensure_ascii=False))
+    return f"""<section id="{name}"><h2>{name}</h2>
+<pre>{html.escape(report["description"])}</pre>{error}
+<p>{report["seconds"]:.1f} s with <code>{config}</code>;
+<a href="{name}/result.json">result.json</a></p>
+{figures}</section>"""

@@ -1,0 +1,180 @@
+"""Find the experiments, run them, judge them, and write down what came out."""
+
+import ast
+import dataclasses
+import importlib
+import shutil
+import time
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments import _outputs
+
+Data = Literal["mini", "full"]
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """Return the experiments: every module of this folder without a leading underscore."""
+    return sorted(file.stem for file in FOLDER.glob("*.py") if not file.stem.startswith("_"))
+
+
+def summary(name: str) -> str:
+    """Return the first line of a script's docstring, without importing the script."""
+    return _docstring(name).splitlines()[0]
+
+
+def _docstring(name: str) -> str:
+    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)) or name
+
+
+def make_config(module: ModuleType, data: Data, quick: bool) -> Any:
+    """Build a script's `Config` for a data set, reduced if `quick`."""
+    fields = {field.name for field in dataclasses.fields(module.Config)}
+    config = module.Config(**({"data": data} if "data" in fields else {}))
+    return config.quick() if quick else config
+
+
+def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, Any]:
+    """Run, check and draw one experiment into `out/name`; an exception becomes its report."""
+    from jaxopt_tut.plotting import save_figure
+
+    folder = out / name
+    shutil.rmtree(folder, ignore_errors=True)  # figures of an earlier run must not linger
+    folder.mkdir(parents=True)
+    claims, figures, numbers, error = [], {}, None, None
+    start = time.perf_counter()
+    try:
+        numbers = module.run(config)
+        claims = [claim.to_json() for claim in module.check(numbers)]
+        figures = module.plot(numbers)
+        for title, figure in figures.items():
+            save_figure(figure, folder / title)
+    except Exception:  # one broken experiment must not take the others with it
+        error = traceback.format_exc()
+    report = {
+        "experiment": name,
+        "description": _docstring(name),
+        "passed": error is None and all(c["holds"] or not c["required"] for c in claims),
+        "claims": claims,
+        "figures": list(figures),
+        "seconds": round(time.perf_counter() - start, 2),
+        "config": config,
+        "versions": _outputs.versions(),
+        "error": error,
+        "numbers": numbers,
+    }
+    _outputs.write_json(report, folder)
+    return report
+
+
+def run_all(chosen: list[str], *, data: Data, quick: bool, out: Path) -> bool:
+    """Run the chosen experiments, print their table, write the page; True if all passed."""
+    console = make_console()
+    reports = []
+    for name in chosen:
+        console.print(f"{name}: {summary(name)}", markup=False)
+        try:
+            module = importlib.import_module(f"experiments.{name}")
+            report = run_one(name, make_config(module, data, quick), module, out)
+        except Exception:  # the script itself does not import
+            report = _broken_script(name, out)
+        console.print(f"  {report['seconds']} s")
+        if report["error"]:
+            console.print(Text(report["error"]), style="red")
+        reports.append(report)
+    print_table(reports, console)
+    page = _outputs.write_index(_outputs.read_reports(out), out)
+    console.print(f"Figures, numbers and the page with all of it: {page}")
+    return all(report["passed"] for report in reports)
+
+
+def _broken_script(name: str, out: Path) -> dict[str, Any]:
+    """Report a script that cannot be imported."""
+    report = {
+        "experiment": name,
+        "description": _docstring(name),
+        "passed": False,
+        "claims": [],
+        "figures": [],
+        "seconds": 0.0,
+        "config": None,
+        "versions": _outputs.versions(),
+        "error": traceback.format_exc(),
+        "numbers": None,
+    }
+    (out / name).mkdir(parents=True, exist_ok=True)
+    _outputs.write_json(report, out / name)
+    return report
+
+
+def make_console() -> Console:
+    """Build a console; into a file or a pipe it writes wide enough for the claims."""
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
+def print_table(reports: list[dict[str, Any]], console: Console) -> None:
+    """Print one row a claim."""
+    table = Table(title="Claims", title_justify="left")
+    for column in ("experiment", "claim"):
+        table.add_column(column, overflow="fold")
+    for column in ("measured", "threshold"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    styles = {"holds": "green", "differs": "blue", "fails": "bold red"}
+    for report in reports:
+        if report["error"]:
+            table.add_row(report["experiment"], "", "", "", Text("error", style="bold red"))
+        for claim in report["claims"]:
+            verdict = claim["verdict"]
+            table.add_row(
+                report["experiment"],
+                Text(claim["text"] + ("" if claim["required"] else " *")),
+                _outputs.format_number(_outputs.to_json(claim["measured"])),
+                claim["threshold"],
+                Text(verdict, style=styles[verdict.split()[0]]),
+            )
+        table.add_section()
+    console.print(table)
+    console.print("* may fail without failing the run.")
+
+
+def run_script(module: ModuleType) -> None:
+    """Run one script as a program: its `Config` on the command line, its files under `--out`.
+
+    Args:
+      module: The script, which is `__main__` then.
+
+    Raises:
+      SystemExit: With code 1 if a claim that must hold fails or the script raises.
+    """
+    import tyro
+
+    from jaxopt_tut.training import compilation_cache
+
+    fields = [
+        (
+            "config",
+            tyro.conf.OmitArgPrefixes[module.Config],
+            dataclasses.field(default=module.Config()),
+        ),
+        ("quick", bool, False),
+        ("out", Path, Path("results")),
+    ]
+    options = tyro.cli(dataclasses.make_dataclass("Options", fields), description=module.__doc__)
+    compilation_cache(options.out / ".cache")
+    config = options.config.quick() if options.quick else options.config
+    report = run_one(Path(module.__file__ or "").stem, config, module, options.out)
+    if report["error"]:
+        print(report["error"])
+    print_table([report], make_console())
+    _outputs.write_index(_outputs.read_reports(options.out), options.out)
+    raise SystemExit(0 if report["passed"] else 1)

@@ -1,0 +1,169 @@
+"""Curves: training, sensitivity to the learning rate, functions of one variable."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from jaxopt_tut.plotting.style import BAND_ALPHA, COLORS, MARKERS, axes_or_new, look, tidy
+
+
+def plot_training_curves(
+    train: Mapping[str, ArrayLike],
+    validation: Mapping[str, ArrayLike] | None = None,
+    *,
+    ylabel: str = "accuracy",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Draw a quantity an epoch: training dashed, validation solid, mean over runs and range.
+
+    Args:
+      train: For each optimizer numbers of shape (runs, epochs), or (epochs,) for one run.
+      validation: The same for the validation set.
+      ylabel: What is measured, with its unit.
+      title: Of the axes; the number of runs is added.
+      ax: Where to draw.
+
+    Returns:
+      The axes.
+
+    Example:
+      >>> ax = plot_training_curves({"adam": [0.5, 0.7]}, {"adam": [0.4, 0.5]})
+      >>> [text.get_text() for text in ax.get_legend().get_texts()]
+      ['adam, train', 'adam, validation']
+    """
+    ax = axes_or_new(ax)
+    num_runs = 1
+    for i, name in enumerate(train):
+        sides = {
+            "train": (train, "--", "none"),
+            "validation": (validation or {}, "-", COLORS[i % len(COLORS)]),
+        }
+        for side, (curves, line, face) in sides.items():
+            if name not in curves:
+                continue
+            runs = np.atleast_2d(np.asarray(curves[name], np.float64))
+            num_runs = max(num_runs, len(runs))
+            epochs = np.arange(1, runs.shape[1] + 1)
+            style = look(i) | {"linestyle": line, "markerfacecolor": face}
+            every = max(1, runs.shape[1] // 10)
+            ax.plot(epochs, runs.mean(axis=0), label=f"{name}, {side}", markevery=every, **style)
+            if len(runs) > 1:
+                ax.fill_between(
+                    epochs,
+                    runs.min(axis=0),
+                    runs.max(axis=0),
+                    color=COLORS[i % len(COLORS)],
+                    alpha=BAND_ALPHA,
+                    linewidth=0,
+                )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(fontsize="small", ncols=max(1, len(train) // 2))
+    runs_text = f"mean and range of {num_runs} seeds" if num_runs > 1 else "one seed"
+    title = f"{title}\n({runs_text})" if title else runs_text
+    return tidy(ax, xlabel="epoch", ylabel=ylabel, title=title)
+
+
+def plot_sensitivity(
+    learning_rates: ArrayLike,
+    scores: Mapping[str, ArrayLike],
+    *,
+    chosen: Mapping[str, float] | None = None,
+    ylabel: str = "loss",
+    yscale: str = "log",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Draw a score against the learning rate: median over runs, band from 10 % to 90 %.
+
+    Args:
+      learning_rates: The grid, shape (rates,).
+      scores: For each optimizer, shape (rates, runs) or (rates,).
+      chosen: For some of the curves the learning rate (nearest on the grid) to mark.
+      ylabel: What the score is, with its unit.
+      yscale: "log" or "linear".
+      title: Of the axes; the number of runs is added where there are several.
+      ax: Where to draw.
+
+    Returns:
+      The axes.
+
+    Example:
+      >>> ax = plot_sensitivity([0.1, 1.0], {"sgd": [[1.0, 3.0, 8.0], [2.0, 2.0, 2.0]]})
+      >>> ax.lines[0].get_ydata().tolist()
+      [3.0, 2.0]
+    """
+    ax = axes_or_new(ax)
+    rates = np.asarray(learning_rates, np.float64)
+    num_runs = 1
+    for i, (name, runs) in enumerate(scores.items()):
+        runs = np.asarray(runs, np.float64)
+        runs = runs.reshape(rates.size, -1)
+        num_runs = max(num_runs, runs.shape[1])
+        low, median, high = np.quantile(runs, [0.1, 0.5, 0.9], axis=1)
+        ax.plot(rates, median, label=name, **look(i))
+        if runs.shape[1] > 1:
+            ax.fill_between(
+                rates, low, high, color=COLORS[i % len(COLORS)], alpha=BAND_ALPHA, linewidth=0
+            )
+        if chosen and name in chosen:
+            nearest = np.argmin(np.abs(rates - chosen[name]))
+            ax.plot(
+                rates[nearest],
+                median[nearest],
+                marker=MARKERS[i % len(MARKERS)],
+                markersize=12,
+                markeredgewidth=1.8,
+                markerfacecolor="none",
+                color=COLORS[i % len(COLORS)],
+                linestyle="",
+            )
+    ax.set_xscale("log")
+    ax.set_yscale(yscale)
+    ax.legend(fontsize="small")
+    if num_runs > 1:
+        title = f"{title}\n(median and 10-90 % of {num_runs} runs)".lstrip()
+    return tidy(ax, xlabel="learning rate", ylabel=ylabel, title=title)
+
+
+def plot_lines(
+    x: ArrayLike,
+    lines: Mapping[str, ArrayLike],
+    *,
+    xlabel: str,
+    ylabel: str,
+    xscale: str = "linear",
+    yscale: str = "linear",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw functions of one variable, without markers.
+
+    Args:
+      x: Where they were evaluated, shape (points,).
+      lines: The values of each, shape (points,).
+      xlabel: What x is, with its unit.
+      ylabel: What the values are, with their unit.
+      xscale: "linear" or "log".
+      yscale: "linear" or "log".
+      title: Of the axes.
+      ax: Where to draw.
+
+    Returns:
+      The axes.
+
+    Example:
+      >>> ax = plot_lines([0.0, 1.0], {"f": [2.0, 3.0]}, xlabel="w", ylabel="loss")
+      >>> ax.get_xlabel(), ax.lines[0].get_ydata().tolist()
+      ('w', [2.0, 3.0])
+    """
+    ax = axes_or_new(ax)
+    for i, (name, values) in enumerate(lines.items()):
+        ax.plot(np.asarray(x), np.asarray(values), label=name, **look(i) | {"marker": ""})
+    ax.set_xscale(xscale)
+    ax.set_yscale(yscale)
+    ax.legend(fontsize="small")
+    return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)

@@ -1,0 +1,90 @@
+"""Histograms of what flows through a network, one panel a layer."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from jaxopt_tut.plotting.style import COLORS, new_figure
+
+
+def plot_distributions(
+    rows: Mapping[str, Sequence[ArrayLike]],
+    *,
+    titles: Sequence[str],
+    title: str = "",
+    bins: int = 50,
+    figure: Figure | None = None,
+) -> Figure:
+    r"""Draw one histogram a layer, and one row a quantity; print each variance.
+
+    $$\hat p_k = \frac{n_k}{n\,\Delta}, \qquad \mathrm{Var} = \frac1n \sum_i (x_i - \bar x)^2$$
+
+    Bars are densities over equal bins of width $\Delta$. Panels have scales of their own: layers
+    may lie decades apart. A layer of one value is drawn as a line at it. Costs one pass over the
+    values.
+
+    Args:
+      rows: For each quantity (weights, gradients, …) one array a layer, of any shape.
+      titles: One a layer, for instance `(784 -> 512)`.
+      title: Above all panels.
+      bins: Bins a panel.
+      figure: Where to draw; a new figure by default. (A row of panels has no single `ax`.)
+
+    Returns:
+      The figure, its axes in reading order.
+
+    Raises:
+      ValueError: If there is no row, or a row has not one array a title.
+
+    Example:
+      >>> figure = plot_distributions({"weights": [[0.0, 1.0], [2.0]]}, titles=["a", "b"])
+      >>> [ax.get_title() for ax in figure.axes]
+      ['a', 'b']
+      >>> figure.axes[0].texts[0].get_text()
+      'Var 0.25'
+    """
+    if not rows or any(len(layers) != len(titles) for layers in rows.values()):
+        counts = {name: len(layers) for name, layers in rows.items()}
+        raise ValueError(
+            f"plot_distributions needs rows of one array a title ({len(titles)}), got {counts}."
+        )
+    if figure is None:
+        figure = new_figure(2.3 * len(titles), 1.75 * len(rows) + 0.5)
+    panels = figure.subplots(len(rows), len(titles), squeeze=False)
+    for i, (name, layers) in enumerate(rows.items()):
+        for j, values in enumerate(layers):
+            ax = panels[i, j]
+            _histogram(ax, np.asarray(values, np.float64).ravel(), bins, COLORS[i % len(COLORS)])
+            ax.tick_params(labelsize="x-small")
+            ax.locator_params(axis="x", nbins=4)
+            ax.ticklabel_format(axis="both", style="sci", scilimits=(-2, 3))
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.get_offset_text().set_fontsize("x-small")
+            if i == 0:
+                ax.set_title(titles[j], fontsize="small")
+            ax.set_xlabel(name, fontsize="small")
+        panels[i, 0].set_ylabel("density", fontsize="small")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _histogram(ax, values: np.ndarray, bins: int, color: str) -> None:
+    """Draw one panel; non-finite values are counted in the text instead of drawn."""
+    finite = values[np.isfinite(values)]
+    text = f"Var {np.var(finite):.3g}" if finite.size else "Var -"
+    if finite.size < values.size:
+        text += f"\n{values.size - finite.size} not finite"
+    # Values that agree to rounding have no width to be binned.
+    if finite.size and np.ptp(finite) > 1e-6 * np.abs(finite).max():
+        density, edges = np.histogram(finite, bins=bins, density=True)
+        ax.stairs(density, edges, fill=True, color=color, alpha=0.75)
+        ax.set_ylim(0, 1.3 * density.max())  # room for the text above the bars
+    elif finite.size:
+        ax.axvline(finite[0], color=color, linewidth=2)
+        ax.set_ylim(0, 1)
+        ax.set_yticks([])
+        text += f"\nall {finite[0]:.3g}"
+    ax.text(0.97, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize="x-small")

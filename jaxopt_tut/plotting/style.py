@@ -1,0 +1,96 @@
+"""How figures look: colours that survive colour-blindness, files that come out the same."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008), "Color universal design": told apart with every common colour vision.
+# Their yellow is left out: it is too light for lines on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
+BAND_ALPHA = 0.18
+
+
+def look(index: int) -> dict[str, Any]:
+    """Return the colour, line and marker of the curve with this index.
+
+    Args:
+      index: The curve's place in its figure; colour, line style and marker all change with it, so
+        that curves differ in grey print too.
+
+    Returns:
+      Keyword arguments for `Axes.plot`.
+
+    Example:
+      >>> look(0) == look(len(COLORS)), look(0)["marker"] == look(1)["marker"]
+      (True, False)
+    """
+    i = index % len(COLORS)
+    return {"color": COLORS[i], "linestyle": LINES[i], "marker": MARKERS[i], "markersize": 4}
+
+
+def new_figure(width: float = 6.4, height: float = 4.2) -> Figure:
+    """Build an empty figure that lays out its panels without overlap.
+
+    Args:
+      width: In inches.
+      height: In inches.
+
+    Returns:
+      A figure outside pyplot's state: nothing keeps it alive or has to close it.
+
+    Example:
+      >>> new_figure(3.0, 2.0).get_size_inches().tolist()
+      [3.0, 2.0]
+    """
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def axes_or_new(ax: Axes | None, width: float = 6.4, height: float = 4.2, **kwargs) -> Axes:
+    """Return the axes given, or those of a new figure."""
+    return new_figure(width, height).add_subplot(**kwargs) if ax is None else ax
+
+
+def tidy(ax: Axes, *, xlabel: str, ylabel: str, title: str = "") -> Axes:
+    """Label the axes and give them a light grid behind the data."""
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    if title:
+        ax.set_title(title, fontsize="medium")
+    ax.grid(color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 130) -> tuple[Path, Path]:
+    """Write a figure as PNG and as SVG, the same bytes each time.
+
+    Matplotlib salts the names inside an SVG at random and stamps the date; both are fixed here.
+
+    Args:
+      figure: What to write.
+      path: Where, without suffix.
+      dpi: Dots per inch of the PNG and of the images inside the SVG.
+
+    Returns:
+      The two files written.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     [file.name for file in save_figure(new_figure(), Path(folder) / "empty")]
+      ['empty.png', 'empty.svg']
+    """
+    path = Path(path)
+    png, svg = path.with_name(path.name + ".png"), path.with_name(path.name + ".svg")
+    # Laid out once for both files: that is what takes longest in a figure of many panels.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    with matplotlib.rc_context({"svg.hashsalt": "jaxopt_tut"}):
+        figure.savefig(png, dpi=dpi, metadata={"Software": None})
+        figure.savefig(svg, dpi=dpi, metadata={"Date": None, "Creator": None})
+    return png, svg

@@ -1,0 +1,133 @@
+"""A loss of two parameters, from above with the paths taken on it, and in three dimensions."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, tidy
+
+Loss = Callable[[Float[Array, "2"]], Float[Array, ""]]
+Domain = tuple[ArrayLike, ArrayLike]
+
+
+def plot_surface(
+    fun: Loss,
+    domain: Domain,
+    paths: Mapping[str, ArrayLike] | None = None,
+    *,
+    resolution: int = 200,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a loss of two parameters as an image, and the path of every optimizer on it.
+
+    The view stays the domain: a path that leaves it is cut at the border.
+
+    Args:
+      fun: Maps a point of shape (2,) to the loss.
+      domain: Lower and upper corner of the view, shape (2,) each.
+      paths: For each optimizer its points, shape (points, 2), the start first.
+      resolution: Pixels a side; the loss is evaluated at its square.
+      title: Of the axes.
+      ax: Where to draw.
+
+    Returns:
+      The axes; the colour bar is a neighbour in the same figure.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> ax = plot_surface(lambda w: w[0] + w[1], ([0, 0], [1, 1]), {"sgd": [[0, 0], [1, 1]]})
+      >>> ax.get_xlabel(), ax.lines[0].get_xdata().tolist()
+      ('$w_1$', [0, 1])
+    """
+    ax = axes_or_new(ax, 5.8, 4.6)
+    first, second, values = _grid(fun, domain, resolution)
+    extent = (first[0], first[-1], second[0], second[-1])
+    image = ax.imshow(values, origin="lower", extent=extent, aspect="auto", cmap="Greys_r")
+    ax.figure.colorbar(image, ax=ax, label="loss")
+    for i, (name, path) in enumerate((paths or {}).items()):
+        path, color = np.asarray(path), COLORS[i % len(COLORS)]
+        ax.plot(
+            *path.T,
+            label=name,
+            color=color,
+            marker=MARKERS[i % len(MARKERS)],
+            markersize=4,
+            linewidth=1.2,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+        )
+    ax.set_xlim(extent[:2])
+    ax.set_ylim(extent[2:])
+    tidy(ax, xlabel="$w_1$", ylabel="$w_2$", title=title)
+    ax.grid(visible=False)
+    if paths:
+        ax.legend(fontsize="small", framealpha=0.9)
+    return ax
+
+
+def plot_surface_3d(
+    fun: Loss,
+    domain: Domain,
+    *,
+    resolution: int = 80,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a loss of two parameters as a surface in three dimensions.
+
+    Args:
+      fun: Maps a point of shape (2,) to the loss.
+      domain: Lower and upper corner of the view, shape (2,) each.
+      resolution: Points a side.
+      title: Of the axes.
+      ax: Where to draw: axes made with `projection="3d"`.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: If `ax` is flat.
+
+    Example:
+      >>> ax = plot_surface_3d(lambda w: w[0] * w[1], ([0, 0], [1, 1]), resolution=4)
+      >>> ax.get_zlabel()
+      'loss'
+    """
+    ax = axes_or_new(ax, 5.4, 4.4, projection="3d")
+    if ax.name != "3d":
+        raise ValueError(f"plot_surface_3d needs axes with projection='3d', got {ax.name!r}.")
+    first, second, values = _grid(fun, domain, resolution)
+    x, y = np.meshgrid(first, second)
+    # As an image inside the SVG: thousands of little polygons are megabytes.
+    ax.plot_surface(  # pyright: ignore[reportAttributeAccessIssue]
+        x,
+        y,
+        values,
+        cmap="cividis",
+        rcount=resolution,
+        ccount=resolution,
+        rasterized=True,
+        antialiased=False,  # else the seams of the polygons show as white lines
+    )
+    ax.locator_params(nbins=5)
+    ax.set_xlabel("$w_1$")
+    ax.set_ylabel("$w_2$")
+    ax.set_zlabel("loss", labelpad=8)  # pyright: ignore[reportAttributeAccessIssue]
+    if title:
+        ax.set_title(title, fontsize="medium")
+    return ax
+
+
+def _grid(fun: Loss, domain: Domain, resolution: int):
+    """Evaluate the loss on a grid: both axes and values with the second parameter in axis 0."""
+    lower, upper = (np.asarray(corner, np.float32) for corner in domain)
+    first, second = np.linspace(lower, upper, resolution, dtype=np.float32).T
+    points = jnp.stack(jnp.meshgrid(first, second), axis=-1).reshape(-1, 2)
+    values = jax.jit(jax.vmap(fun))(points)
+    return first, second, np.asarray(values).reshape(resolution, resolution)

@@ -1,0 +1,196 @@
+"""The command line: what it lists, writes and returns."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from experiments import _claims, _outputs, _runner
+from experiments.__main__ import main
+
+DOCSTRING = "A <b>bold</b> claim & more."
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    size: int = 3
+
+    def quick(self):
+        return dataclasses.replace(self, size=1)
+
+
+@pytest.fixture(autouse=True)
+def _no_compilation_cache(monkeypatch):
+    """The cache is a setting of the whole process, and the other tests run without."""
+    monkeypatch.setattr("jaxopt_tut.training.compilation_cache", lambda _: None)
+
+
+@pytest.fixture
+def make_script(tmp_path, monkeypatch):
+    """Return a function that puts one experiment in place of the real ones."""
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    monkeypatch.setattr(_runner, "FOLDER", folder)
+
+    def make(name="one", *, check=None, run=None):
+        (folder / f"{name}.py").write_text(f'"""{DOCSTRING}"""\n', encoding="utf-8")
+        module = types.ModuleType(f"experiments.{name}")
+        module.Config = Config
+        module.run = run or (lambda config: {"size": config.size, "bad": float("nan")})
+        module.check = check or (lambda _: [_claims.at_least("fine", 1.0, 0.0)])
+        module.plot = lambda _: {"empty": Figure()}
+        monkeypatch.setitem(sys.modules, f"experiments.{name}", module)
+        return tmp_path / "results"
+
+    return make
+
+
+def report(out, name="one"):
+    """Read `result.json` as strict JSON: NaN and Infinity are refused."""
+    text = (out / name / "result.json").read_text(encoding="utf-8")
+    return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_list_names_every_script_without_importing_jax():
+    code = (
+        "import sys; from experiments.__main__ import main; code = main(['list']); "
+        "assert 'jax' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == _runner.names()
+    assert {"ravine", "steep_optima", "optimizer_comparison"} <= set(names)
+    assert not [name for name in names if name.startswith("_")]
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(capsys):
+    assert main(["run", "ravine", "canyon"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("no experiment is named canyon; there are: activation_gains, ")
+    assert "steep_optima" in message
+
+
+def test_run_without_a_name_is_refused(capsys):
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err.startswith("name an experiment; there are: ")
+
+
+def test_a_run_writes_figures_and_strict_json(make_script):
+    out = make_script()
+    assert main(["all", "--out", str(out)]) == 0
+    assert sorted(file.name for file in (out / "one").iterdir()) == [
+        "empty.png",
+        "empty.svg",
+        "result.json",
+    ]
+    found = report(out)
+    assert found["config"] == {"size": 3}
+    assert found["numbers"] == {"size": 3, "bad": "nan"}
+    assert found["claims"][0]["verdict"] == "holds"
+    assert found["claims"][0]["threshold"] == "≥ 0"
+    assert {"python", "jax", "numpy", "jaxopt_tut", "backend"} <= set(found["versions"])
+
+
+def test_quick_takes_the_reduced_config(make_script):
+    out = make_script()
+    assert main(["run", "one", "--quick", "--out", str(out)]) == 0
+    assert report(out)["config"] == {"size": 1}
+
+
+@pytest.mark.parametrize(("required", "code"), [(True, 1), (False, 0)], ids=["must", "may"])
+def test_only_a_claim_that_must_hold_fails_the_run(make_script, capsys, required, code):
+    out = make_script(check=lambda _: [_claims.at_most("small", 5.0, 1.0, required=required)])
+    assert main(["all", "--out", str(out)]) == code
+    assert report(out)["claims"][0]["verdict"] == "fails"
+    assert "fails" in capsys.readouterr().out
+
+
+def test_a_script_that_raises_is_reported_and_the_others_go_on(make_script, capsys):
+    def broken(_):
+        raise RuntimeError("no <water> in the ravine")
+
+    make_script("broken", run=broken)
+    out = make_script("fine")
+    assert main(["all", "--out", str(out)]) == 1
+    assert "no <water> in the ravine" in report(out, "broken")["error"]
+    assert report(out, "fine")["passed"]
+    assert "no <water> in the ravine" in capsys.readouterr().out
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "no &lt;water&gt; in the ravine" in page
+    assert "<water>" not in page
+
+
+def test_a_script_that_cannot_be_imported_is_reported(make_script):
+    make_script("fine")
+    out = make_script("torn")
+    del sys.modules["experiments.torn"]  # its file lies where no import finds it
+    assert main(["run", "torn", "fine", "--out", str(out)]) == 1
+    assert "ModuleNotFoundError" in report(out, "torn")["error"]
+    assert report(out, "fine")["passed"]
+
+
+def test_the_page_escapes_and_keeps_what_ran_before(make_script):
+    make_script("first")
+    text = 'x < "y" & z'
+    out = make_script(
+        "second", check=lambda _: [_claims.at_least(text, np.inf, 0.0, original="<i>")]
+    )
+    assert main(["run", "first", "--out", str(out)]) == 0
+    assert main(["run", "second", "--out", str(out)]) == 0
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "x &lt; &quot;y&quot; &amp; z" in page
+    assert "differs from the original: &lt;i&gt;" in page
+    assert "A &lt;b&gt;bold&lt;/b&gt; claim &amp; more." in page
+    assert "<b>" not in page
+    for name in ("first", "second"):
+        assert f'src="{name}/empty.png"' in page
+        assert f'href="{name}/result.json"' in page
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        (_claims.at_most("t", 1.0, 1.0), "holds"),
+        (_claims.at_most("t", 1.1, 1.0), "fails"),
+        (_claims.at_most("t", np.nan, 1.0), "fails"),
+        (_claims.at_least("t", 1.0, 1.0), "holds"),
+        (_claims.at_least("t", 0.9, 1.0), "fails"),
+        (_claims.at_least("t", np.nan, 1.0), "fails"),
+        (_claims.between("t", 1.0, 0.0, 2.0), "holds"),
+        (_claims.between("t", 2.1, 0.0, 2.0), "fails"),
+        (_claims.between("t", np.nan, 0.0, 2.0), "fails"),
+        (_claims.equal("t", 1.1, 1.0, 0.2), "holds"),
+        (_claims.equal("t", 1.3, 1.0, 0.2), "fails"),
+        (_claims.equal("t", np.nan, 1.0, 0.2), "fails"),
+        (_claims.at_most("t", 0.0, 1.0, original="o"), "differs from the original: o"),
+        (_claims.at_most("t", 2.0, 1.0, original="o"), "fails"),
+    ],
+)
+def test_verdicts(claim, verdict):
+    assert claim.verdict == verdict
+
+
+def test_large_arrays_are_summarised_and_non_finite_numbers_are_strings():
+    large = np.arange(1000.0)
+    large[0] = np.inf
+    found = _outputs.to_json(
+        {"large": large, "few": np.array([1, 2]), "inf": (np.float32("-inf"),)}
+    )
+    assert found == {
+        "large": {"shape": [1000], "non_finite": 1, "min": 1.0, "max": 999.0, "mean": 500.0},
+        "few": [1, 2],
+        "inf": ["-inf"],
+    }
+
+
+def test_a_real_experiment_runs_from_the_command_line(tmp_path):
+    assert main(["run", "ravine", "--quick", "--out", str(tmp_path)]) == 0
+    found = report(tmp_path, "ravine")
+    assert found["config"]["num_starts"] == 16
+    assert sorted(found["figures"]) == ["paths", "sensitivity", "surface"]
+    assert {claim["verdict"] for claim in found["claims"]} == {"holds"}

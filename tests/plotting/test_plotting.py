@@ -1,0 +1,178 @@
+"""Every plot labels its axes, shows the numbers it was given, and leaves nothing behind."""
+
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from jaxopt_tut import plotting
+from jaxopt_tut.plotting import style
+
+
+def bowl(w):
+    return jnp.sum(w**2)
+
+
+DOMAIN = ([-1.0, -1.0], [1.0, 2.0])
+PLOTS = {
+    "training_curves": lambda **kw: plotting.plot_training_curves({"adam": [[0.1, 0.2]]}, **kw),
+    "sensitivity": lambda **kw: plotting.plot_sensitivity([0.1, 1.0], {"sgd": [1.0, 2.0]}, **kw),
+    "lines": lambda **kw: plotting.plot_lines([0, 1], {"f": [1, 2]}, xlabel="w", ylabel="f", **kw),
+    "profile": lambda **kw: plotting.plot_profile({"he": [[1.0, 2.0], [1.0, 3.0]]}, **kw),
+    "predicted": lambda **kw: plotting.plot_predicted({"a": [1.0, 2.0]}, {"a": [1.0, 2.1]}, **kw),
+    "surface": lambda **kw: plotting.plot_surface(bowl, DOMAIN, resolution=8, **kw),
+    "surface_3d": lambda **kw: plotting.plot_surface_3d(bowl, DOMAIN, resolution=8, **kw),
+}
+every_plot = pytest.mark.parametrize("name", PLOTS)
+
+
+@every_plot
+def test_a_plot_returns_labelled_axes_with_its_title(name):
+    ax = PLOTS[name](title="A title")
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
+    assert ax.get_title().startswith("A title")
+
+
+@every_plot
+def test_a_plot_draws_on_the_axes_it_is_given(name):
+    figure = plotting.new_figure()
+    ax = figure.add_subplot(projection="3d" if name == "surface_3d" else None)
+    assert PLOTS[name](ax=ax) is ax
+    assert ax.has_data()
+
+
+@every_plot
+def test_a_plot_can_be_written_without_a_display(name, tmp_path):
+    png, svg = plotting.save_figure(PLOTS[name]().figure, tmp_path / "plot")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in svg.read_bytes()
+
+
+def test_nothing_is_left_in_pyplot():
+    code = (
+        "import sys; from jaxopt_tut import plotting; "
+        "plotting.plot_profile({'a': [1.0]}); plotting.plot_images([[[0.0]]]); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_matplotlib_the_import_names_the_extra():
+    code = "import sys; sys.modules['matplotlib'] = None; import jaxopt_tut.plotting"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "jaxopt_tut.plotting needs matplotlib: pip install 'jaxopt_tut[plot]'." in done.stderr
+
+
+def test_files_are_the_same_bytes_each_time(tmp_path):
+    for name in ("first", "second"):
+        ax = plotting.plot_lines([0, 1], {"f": [1, 2]}, xlabel="w", ylabel="loss")
+        plotting.save_figure(ax.figure, tmp_path / name)
+    for suffix in (".png", ".svg"):
+        first, second = (
+            (tmp_path / f"{name}{suffix}").read_bytes() for name in ("first", "second")
+        )
+        assert first == second
+
+
+def test_curves_differ_in_colour_line_and_marker():
+    looks = [style.look(i) for i in range(len(style.COLORS))]
+    for part in ("color", "linestyle", "marker"):
+        assert len({str(look[part]) for look in looks}) == len(looks)
+    # Lines on white need a contrast of 2:1 (the ratio of relative luminances, WCAG 2 eq.).
+    for look in looks:
+        linear = [((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(look["color"])]
+        assert 1.05 / (np.dot([0.2126, 0.7152, 0.0722], linear) + 0.05) > 2
+
+
+def test_a_profile_shows_mean_and_standard_error():
+    runs = np.array([[1.0, 10.0], [3.0, 10.0]])
+    ax = plotting.plot_profile({"he": runs}, predicted={"he": [2.0, 9.0]})
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [2.0, 10.0])
+    (bars,) = ax.collections
+    # Two runs at 1 and 3: standard deviation sqrt(2), standard error 1.
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [1.0, 3.0])
+    assert "mean of 2 seeds" in ax.get_title()
+    assert ax.get_legend().get_texts()[0].get_text() == "theory"
+
+
+def test_training_curves_show_mean_and_range_of_the_seeds():
+    runs = np.array([[0.1, 0.5], [0.3, 0.7]])
+    ax = plotting.plot_training_curves({"adam": runs}, {"adam": runs - 0.1})
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.2, 0.6])
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [0.1, 0.5])
+    assert ax.lines[0].get_linestyle() != ax.lines[1].get_linestyle()
+    assert len(ax.collections) == 2
+    assert "2 seeds" in ax.get_title()
+
+
+def test_sensitivity_marks_the_chosen_rate_on_its_curve():
+    runs = [[1.0, 1.0, 9.0], [2.0, 4.0, 3.0]]
+    ax = plotting.plot_sensitivity([0.1, 1.0], {"sgd": runs}, chosen={"sgd": 0.9})
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1.0, 3.0])
+    np.testing.assert_allclose(ax.lines[1].get_xydata(), [[1.0, 3.0]])
+    assert "3 runs" in ax.get_title()
+
+
+def test_a_surface_has_the_first_parameter_along_x():
+    ax = plotting.plot_surface(lambda w: w[0] + 10 * w[1], DOMAIN, {"sgd": [[0, 0], [5, 5]]})
+    image = ax.images[0].get_array()
+    assert image[0, -1] - image[0, 0] == pytest.approx(2.0, rel=1e-5)
+    assert image[-1, 0] - image[0, 0] == pytest.approx(30.0, rel=1e-5)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-1.0, 1.0), (-1.0, 2.0))  # the path leaves the view
+
+
+def test_a_histogram_row_prints_variances_and_survives_bad_values():
+    rows = {"weights": [np.array([0.0, 2.0]), np.full(9, 0.5), np.array([1.0, 3.0, np.nan])]}
+    figure = plotting.plot_distributions(rows, titles=["a", "b", "c"], title="All")
+    texts = [ax.texts[0].get_text() for ax in figure.axes]
+    assert texts == ["Var 1", "Var 0\nall 0.5", "Var 1\n1 not finite"]
+    assert figure.axes[0].get_ylabel() == "density"
+    edges = figure.axes[0].patches[0].get_data().edges
+    assert len(edges) == 51  # fifty bins
+
+
+def test_images_in_a_grid():
+    figure = plotting.plot_images(np.zeros((7, 4, 4)), list("abcdefg"), columns=3, title="All")
+    assert [ax.get_title() for ax in figure.axes] == list("abcdefg")
+    assert isinstance(figure, Figure)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: plotting.plot_distributions({"w": [[1.0]]}, titles=["a", "b"]),
+            r"plot_distributions needs rows of one array a title \(2\), got \{'w': 1\}\.",
+        ),
+        (
+            lambda: plotting.plot_distributions({}, titles=[]),
+            r"plot_distributions needs rows of one array a title \(0\), got \{\}\.",
+        ),
+        (
+            lambda: plotting.plot_predicted({"a": [1.0]}, {"b": [1.0]}),
+            r"plot_predicted needs the same groups on both sides, got \['a'\] and \['b'\]\.",
+        ),
+        (
+            lambda: plotting.plot_surface_3d(bowl, DOMAIN, ax=plotting.new_figure().add_subplot()),
+            r"plot_surface_3d needs axes with projection='3d', got 'rectilinear'\.",
+        ),
+        (
+            lambda: plotting.plot_images(np.zeros((4, 4))),
+            r"plot_images needs images of three axes, got shape \(4, 4\)\.",
+        ),
+        (
+            lambda: plotting.plot_images(np.zeros((2, 4, 4)), ["a"]),
+            r"plot_images needs one title an image \(2\), got 1 titles\.",
+        ),
+    ],
+    ids=["rows", "no_rows", "groups", "flat_axes", "image_rank", "image_titles"],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
