@@ -296,12 +296,9 @@ def is_fallback(step: Step) -> bool:
 def _call_name(step: Step) -> str:
     if step.kind == "primitive":
         return step.scope
-    name = step.eqn.params.get("name")
-    if not isinstance(name, str):
-        subs = jaxprs.sub_jaxprs(step.eqn)
-        info = getattr(jaxprs.open_jaxpr(subs[0].jaxpr), "debug_info", None) if subs else None
-        name = getattr(info, "func_name", "")
-    return "/".join(part for part in (step.scope, name.strip("<>")) if part)
+    name = jaxprs.call_name(step.eqn)
+    own = "" if name == step.op else name.strip("<>")
+    return "/".join(part for part in (step.scope, own) if part)
 
 
 def _body(step: Step) -> Graph | None:

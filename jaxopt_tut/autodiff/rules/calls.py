@@ -104,7 +104,7 @@ CALLS["jit"] = CallRule(_jit_forward, _jit_backward, _inlined_jvp)
 
 def _remat_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
     """Keep the inputs, and what the policy of `jax.checkpoint` says may be kept."""
-    policy = step.eqn.params.get("policy")
+    policy = jaxprs.remat_options(step.eqn)["policy"]
     if policy is None:
         return jaxprs.bind_here(step.eqn, inputs), (list(inputs), {})
     program = _inner(step)
@@ -121,7 +121,7 @@ def _remat_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[li
 def _remat_backward(step: Step, kept: Any, cotangents: Sequence[Any], needed: tuple) -> list:
     """Run the part again, behind a barrier that keeps XLA from remembering the first run."""
     program = _inner(step)
-    if step.eqn.params.get("prevent_cse", True):
+    if jaxprs.remat_options(step.eqn)["prevent_cse"]:
         kept = lax.optimization_barrier(kept)
     inputs, saved = kept
     active = engine.activity(program, needed)
