@@ -38,7 +38,7 @@ def transformer_problem(batch=16):
         def __call__(self, tokens):
             x = nn.Embed(VOCABULARY, WIDTH)(tokens)
             for _ in range(NUM_LAYERS):
-                x = x + nn.SelfAttention(num_heads=NUM_HEADS)(nn.LayerNorm()(x))
+                x = x + nn.MultiHeadDotProductAttention(num_heads=NUM_HEADS)(nn.LayerNorm()(x))
                 hidden = nn.gelu(nn.Dense(4 * WIDTH)(nn.LayerNorm()(x)))
                 x = x + nn.Dense(WIDTH)(hidden)
             return nn.Dense(VOCABULARY)(nn.LayerNorm()(x))
@@ -48,7 +48,7 @@ def transformer_problem(batch=16):
     params = jax.jit(model.init)(jax.random.key(1), tokens)
 
     def loss_fn(params, tokens):
-        logits = model.apply(params, tokens)[:, :-1]
+        logits = jnp.asarray(model.apply(params, tokens))[:, :-1]
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]))
 
     return loss_fn, params, tokens

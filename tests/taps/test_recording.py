@@ -424,7 +424,7 @@ def test_arrays_that_need_no_gradient_may_be_integers_and_keys():
     assert_close(loss, jnp.sum(gradient))
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=5)
 @given(
     ops=st.lists(
         st.sampled_from(["sin", "tanh", "exp", "square", "add", "mul"]), min_size=1, max_size=4
