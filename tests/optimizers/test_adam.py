@@ -50,8 +50,11 @@ def test_matches_its_equations_in_numpy(options):
     np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("dtype", "jit"),
+    [("float32", False), ("float32", True), ("bfloat16", True)],
+    ids=["float32-eager", "float32-jit", "bfloat16-jit"],
+)
 def test_updates_are_those_of_optax_to_the_bit(dtype, jit):
     ours, theirs = adam(0.1), optax.adam(0.1)
     gradients = jnp.asarray(GRADIENTS[:8], dtype)
