@@ -45,12 +45,14 @@ ACTIVATIONS = {
 class Config:
     """How much is run."""
 
+    activations: tuple[str, ...] = tuple(ACTIVATIONS)
     num_seeds: int = 20
     depth: int = 50
     width: int = 256
 
     def quick(self) -> "Config":
-        return dataclasses.replace(self, num_seeds=10, width=128)
+        few = ("ReLU", "SELU", "GELU", "tanh")
+        return dataclasses.replace(self, activations=few, num_seeds=10, width=128)
 
 
 class Result(NamedTuple):
@@ -118,8 +120,9 @@ def run(config: Config) -> Result:
     keys = jax.random.split(jax.random.key(0), config.num_seeds)
     networks = [draw(key, config.depth, config.width) for key in keys]
     short = min(SHORT, config.depth)
-    for name, activation in ACTIVATIONS.items():
-        weight_variance = gain(activation) ** 2
+    for name in config.activations:
+        activation = ACTIVATIONS[name]
+        weight_variance = float(gain(activation) ** 2)
         variances = jnp.array([weight_variance, 1.0])
         runs = np.stack([measure(*network, variances, activation) for network in networks])
         without, slope, spread = predict(activation, weight_variance, short)
@@ -156,7 +159,7 @@ def check(result: Result) -> list[Claim]:
     factor = np.exp(4 / np.sqrt(2 * (num_seeds - 1)))
     names = ", ".join(unstable)
     return [
-        at_most("one layer on, all ten: distance of q from 1 in standard errors", max(off), 4.0),
+        at_most("one layer on: distance of q from 1 in standard errors, worst", max(off), 4.0),
         at_most(
             "slope <= 1: |median log q| at the end over that allowed, worst", max(medians), 1.0
         ),

@@ -20,7 +20,7 @@ import numpy as np
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
 from experiments.optimizer_comparison import OPTIMIZERS, accuracy, loss_fn
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini
+from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, split_train_validation
 from jaxopt_tut.initializers import constant, normal
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_training_curves
@@ -34,12 +34,13 @@ class Config:
     """How much is run."""
 
     data: Literal["mini", "full"] = "mini"
+    initializers: tuple[str, ...] = tuple(INITIALIZERS)
     num_seeds: int = 3
     num_epochs: int = 5
     batch_size: int = 256
 
     def quick(self) -> "Config":
-        return dataclasses.replace(self, num_seeds=1)
+        return dataclasses.replace(self, num_seeds=1, initializers=("std .01",))
 
 
 class Result(NamedTuple):
@@ -55,20 +56,21 @@ class Result(NamedTuple):
 def run(config: Config) -> Result:
     dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
     evaluate = evaluator(accuracy, dataset._replace(train=dataset.test))
-    test = {name: {} for name in INITIALIZERS}
-    train = {name: {} for name in INITIALIZERS}
-    keys = jax.random.split(jax.random.key(0), config.num_seeds)
-    for name, kernel_init in INITIALIZERS.items():
+    split_key, *keys = jax.random.split(jax.random.key(0), 1 + config.num_seeds)
+    images = split_train_validation(split_key, dataset.train, len(dataset.train.labels) // 6)[0]
+    test = {name: {} for name in config.initializers}
+    train = {name: {} for name in config.initializers}
+    for name in config.initializers:
         for optimizer_name, optimizer in OPTIMIZERS.items():
             runs = []
             for key in keys:
                 init_key, fit_key = jax.random.split(key)
-                params = mlp.init(init_key, kernel_init=kernel_init)
+                params = mlp.init(init_key, kernel_init=INITIALIZERS[name])
                 fitted = fit(
                     loss_fn,
                     params,
                     optimizer,
-                    dataset,
+                    dataset._replace(train=images),
                     batch_size=config.batch_size,
                     num_epochs=config.num_epochs,
                     key=fit_key,
@@ -98,8 +100,9 @@ def check(result: Result) -> list[Claim]:
 
 
 def plot(result: Result):
-    figure = new_figure(11, 4.4)
-    for ax, (name, train) in zip(figure.subplots(1, 2), result.train.items(), strict=True):
+    figure = new_figure(5.5 * len(result.train), 4.4)
+    panels = figure.subplots(1, len(result.train), squeeze=False)[0]
+    for ax, (name, train) in zip(panels, result.train.items(), strict=True):
         plot_training_curves(train, title=f"From {name}", ylabel="training accuracy", ax=ax)
         ax.axhline(0.1, color="0.4", linestyle=":", linewidth=1)
         ax.annotate("chance", (1, 0.1), xytext=(0, -12), textcoords="offset points")

@@ -162,7 +162,8 @@ def plot_lines(
     """
     ax = axes_or_new(ax)
     for i, (name, values) in enumerate(lines.items()):
-        ax.plot(np.asarray(x), np.asarray(values), label=name, **look(i) | {"marker": ""})
+        (line,) = ax.plot(np.asarray(x), np.asarray(values), label=name, **look(i))
+        line.set_marker("")
     ax.set_xscale(xscale)
     ax.set_yscale(yscale)
     ax.legend(fontsize="small")

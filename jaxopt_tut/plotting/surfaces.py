@@ -75,7 +75,7 @@ def plot_surface_3d(
     fun: Loss,
     domain: Domain,
     *,
-    resolution: int = 80,
+    resolution: int = 50,
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
