@@ -24,7 +24,12 @@ from jaxopt_tut.autodiff.program import Program, Step
 
 def is_inexact(aval: Any) -> bool:
     """Tell whether a value of this type has a derivative (floating or complex)."""
-    return jnp.issubdtype(aval.dtype, jnp.inexact)
+    return _is_inexact_dtype(aval.dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_inexact_dtype(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
 
 
 def as_array(leaf: Any, aval: Any) -> Any:

@@ -6,12 +6,16 @@ first, $r_i = \bar a_i + d_i\, r_{i+1}$, where $d_i$ says how $a_{i+1}$ depends 
 solved by an associative scan, and never divides by a number that may be zero.
 """
 
+import functools
 from typing import Any
 
+import jax
 import numpy as np
 from jax import lax
 
-from jaxopt_tut.autodiff.registry import define
+from jaxopt_tut.autodiff import engine
+from jaxopt_tut.autodiff.program import flatten
+from jaxopt_tut.autodiff.registry import Rule, define
 from jaxopt_tut.autodiff.rules.shape import push_linear
 
 
@@ -67,18 +71,25 @@ def _difference(x: Any, y: Any) -> Any:
     return lax.select(lax.eq(x, y), lax.full_like(x, 0), lax.sub(x, y))
 
 
-def _running_extremum(cotangents, inputs, outputs, needed, *, axis, reverse):
-    """Send each adjoint to the first place where the running extremum was attained."""
-    (g,), (x,), (ans,) = cotangents, inputs, outputs
-    if x.size == 0:
-        return [g]
-    following = _shifted(ans, axis, reverse, np.nan)
-    same = lax.convert_element_type(lax.eq(ans, following), g.dtype)
-    gathered = _recur(same, g, axis, reverse)
-    previous = _shifted(ans, axis, not reverse, np.nan)
-    fresh = lax.bitwise_and(lax.eq(x, ans), lax.ne(previous, ans))
-    return [lax.select(fresh, gathered, lax.full_like(g, 0))]
+def _running_extremum(pairwise: Any) -> Rule:
+    r"""Back-propagate through the tree of pairs that an associative scan makes.
+
+    Between equal numbers $\max(a, b)$ halves its adjoint, so at ties the derivative depends on
+    the order of the comparisons; this order is the one JAX differentiates.
+    """
+
+    def rule(cotangents, inputs, outputs, needed, *, axis, reverse):
+        (g,), (x,) = cotangents, inputs
+        if x.size == 0:
+            return [g]
+        tree = functools.partial(lax.associative_scan, pairwise, reverse=reverse, axis=axis)
+        program = flatten(jax.make_jaxpr(tree)(jax.ShapeDtypeStruct(x.shape, x.dtype)))
+        env = engine.evaluate(program, [x])
+        active = [engine.is_inexact(aval) for aval in program.avals]
+        return [engine.backpropagate(program, env, {}, [g], active)[program.inputs[0]]]
+
+    return rule
 
 
-define("cummax")(_running_extremum)
-define("cummin")(_running_extremum)
+define("cummax")(_running_extremum(lax.max))
+define("cummin")(_running_extremum(lax.min))
