@@ -138,7 +138,8 @@ def correlation_map(
         series = covariance_series(activation, q, edges)
         return 1 - next_distance(series, 1 - c, sw2, sb2)
 
-    return jnp.vectorize(point)(jnp.asarray(correlation).astype(numbers[0].dtype), *numbers)
+    c = jnp.asarray(correlation).astype(numbers[0].dtype)
+    return jax.jit(jnp.vectorize(point))(c, *numbers)  # op by op it is dozens of programs
 
 
 def require_variances(caller: str, **numbers: ArrayLike) -> list[Float[Array, "*shape"]]:
