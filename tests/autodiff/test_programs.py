@@ -38,21 +38,37 @@ BINARY = [
 ]
 
 
-def program(steps):
+HOLOMORPHIC = [0, 1, 2, 6, 7, 8, 10, 11, 12, 16]  # of UNARY: defined for complex numbers
+COMPLEX = [
+    *(UNARY[k] for k in HOLOMORPHIC),
+    jnp.conj,
+    lambda x: x * x.real.astype(x.dtype),
+    lambda x: jax.lax.complex(x.imag, x.real),
+]
+OPERATIONS = {
+    "f64": (jnp.float64, UNARY, BINARY),
+    "f32": (jnp.float32, UNARY, BINARY),
+    "bf16": (jnp.bfloat16, UNARY[:-1], BINARY),  # without cholesky, which has no bf16
+    "complex": (jnp.complex128, COMPLEX, BINARY[:2]),
+}
+
+
+def program(steps, unary, binary):
     """Build a function of two matrices; each step reads values of earlier ones."""
 
     def fun(x, y):
         values = [x, y]
         for operation, first, second in steps:
             a, b = values[first % len(values)], values[second % len(values)]
-            if operation < len(UNARY):
-                values.append(UNARY[operation](a))
-            elif operation < len(UNARY) + len(BINARY):
+            operation %= len(unary) + len(binary) + 1
+            if operation < len(unary):
+                values.append(unary[operation](a))
+            elif operation < len(unary) + len(binary):
                 try:
                     jnp.broadcast_shapes(a.shape, b.shape)
                 except ValueError:
                     b = jnp.sum(b)
-                values.append(BINARY[operation - len(UNARY)](a, b))
+                values.append(binary[operation - len(unary)](a, b))
             else:
                 values.append(a @ b if a.shape[1] == b.shape[0] else a @ a.T)
         return values[-1], sum(jnp.sum(value) for value in values)
@@ -68,27 +84,73 @@ STEPS = st.lists(
 SHAPES = st.tuples(st.sampled_from([0, 1, 2, 3]), st.sampled_from([1, 2, 3]))
 
 
-@pytest.mark.usefixtures("x64")
-@settings(deadline=None, max_examples=25, derandomize=True)
-@given(steps=STEPS, shape=SHAPES, seed=st.integers(0, 99))
-def test_random_programs_equal_jax(steps, shape, seed):
+def both_engines(kind, steps, shapes, seed):
+    """Value, cotangents and tangents by both engines, and the graph of the program."""
+    dtype, unary, binary = OPERATIONS[kind]
     rng = np.random.default_rng(seed)
-    x, y = (jnp.asarray(rng.normal(size=shape)) for _ in range(2))
-    fun = program(steps)
-    out = jax.eval_shape(fun, x, y)
-    weights = tuple(jnp.asarray(rng.normal(size=part.shape)) for part in out)
-    tangents = tuple(jnp.asarray(rng.normal(size=shape)) for _ in range(2))
+
+    def draw(shape):
+        value = rng.normal(size=shape)
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            value = value + 1j * rng.normal(size=shape)
+        return jnp.asarray(value, dtype)
+
+    x, y = map(draw, shapes)
+    fun = program(steps, unary, binary)
+    weights = tuple(draw(part.shape) for part in jax.eval_shape(fun, x, y))
+    tangents = tuple(map(draw, shapes))
+    graph = autodiff.trace(fun)(x, y)
 
     def derivatives(engine):
         value, pull = engine.vjp(fun, x, y)
         return value, pull(weights), engine.jvp(fun, (x, y), tangents)[1]
 
-    options = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
-    ours, theirs = jax.jit(
-        lambda: (derivatives(autodiff), derivatives(jax)), compiler_options=options
-    )()
-    scale = max(
-        [1.0, *(float(np.max(np.abs(leaf), initial=0)) for leaf in jax.tree.leaves(theirs))]
-    )
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    def sizes():
+        values = graph.evaluate(x, y)
+        adjoints = graph.backpropagate(values, weights)
+        pushed = graph.jvp(values, tangents)
+        largest = lambda found: [jnp.max(jnp.abs(v), initial=0) for v in found if v is not None]
+        return [largest(part) for part in (values, adjoints, pushed)]
+
+    # Both engines are to see the same numbers: no bf16 value may keep more digits in one of them.
+    options = {"xla_backend_optimization_level": 0, "xla_allow_excess_precision": False}
+    run = lambda: (derivatives(autodiff), derivatives(jax), sizes())
+    ours, theirs, largest = jax.device_get(jax.jit(run, compiler_options=options)())
+    flat = [[np.asarray(leaf) for leaf in jax.tree.leaves(part)] for part in (ours, theirs)]
+    return graph, *flat, [max([1.0, *map(float, part)]) for part in largest]
+
+
+@pytest.mark.usefixtures("x64")
+@settings(deadline=None, max_examples=20, derandomize=True)
+@given(steps=STEPS, shape=SHAPES, seed=st.integers(0, 99))
+def test_random_programs_equal_jax(steps, shape, seed):
+    _, ours, theirs, _ = both_engines("f64", steps, (shape, shape), seed)
+    scale = max([1.0, *(float(np.max(np.abs(leaf), initial=0)) for leaf in theirs)])
+    for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * scale)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("kind", ["f32", "bf16", "complex"])
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(
+    steps=STEPS,
+    shape=SHAPES,
+    thin=st.sampled_from([(False, False), (True, False), (False, True)]),
+    seed=st.integers(0, 99),
+)
+def test_random_programs_in_other_dtypes_equal_jax(kind, steps, shape, thin, seed):
+    """The second matrix has an axis of length one where it is thin, so that it broadcasts."""
+    other = tuple(1 if one else length for one, length in zip(thin, shape, strict=True))
+    graph, ours, theirs, sizes = both_engines(kind, steps, (shape, other), seed)
+    values, *derivatives = sizes
+    # To first order every node rounds once, by eps, what it computes: a value or an adjoint (or
+    # tangent) times a local derivative, which is at most the values' size. A sum over the at
+    # most `terms` elements of an array, made in another order, rounds `terms` times.
+    terms = max(int(np.prod(node.shape)) for node in graph.nodes)
+    eps = float(jnp.finfo(OPERATIONS[kind][0]).eps)
+    atol = eps * len(graph.nodes) * max(terms, 1) * values * max(derivatives)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == b.dtype
+        wide = np.complex128 if kind == "complex" else np.float64
+        np.testing.assert_allclose(a.astype(wide), b.astype(wide), rtol=0, atol=atol)

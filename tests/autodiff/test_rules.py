@@ -1,5 +1,7 @@
 """Every rule gives JAX's derivatives, in both modes and once more on top."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -231,14 +233,15 @@ TOLERANCE = {"rtol": 1e-10, "atol": 1e-11}
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
 
 
-def random_like(tree):
+def random_like(tree, seed):
+    rng = np.random.default_rng(seed)
+
     def draw(x):
-        x = jnp.asarray(x)
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return np.zeros(x.shape, jax.dtypes.float0)
-        value = RNG.normal(size=x.shape)
+        value = rng.normal(size=x.shape)
         if jnp.issubdtype(x.dtype, jnp.complexfloating):
-            value = value + 1j * RNG.normal(size=x.shape)
+            value = value + 1j * rng.normal(size=x.shape)
         return jnp.asarray(value, x.dtype)
 
     return jax.tree.map(draw, tree)
@@ -252,27 +255,82 @@ def assert_close(actual, expected):
             np.testing.assert_allclose(a, b, **TOLERANCE)
 
 
-def derivatives(engine, fun, args, tangents, cotangents):
-    """Value, reverse, forward, and forward over reverse, as one program."""
+STEPS = np.array([1e-4, 5e-5])  # the remainder, about 1e-9, is far above rounding
 
-    def all_of_them(args, tangents, cotangents):
+
+@functools.cache  # three tests read it
+def measured(name):
+    """All derivatives of a case by both engines, with the directions they were taken in."""
+    fun, args = ALL[name]
+    args = jax.tree.map(jnp.asarray, args)
+    tangents = random_like(args, 1)
+    cotangents = random_like(jax.eval_shape(fun, *args), 2)
+
+    def derivatives(engine):
         value, pull = engine.vjp(fun, *args)
         pushed = engine.jvp(fun, args, tangents)[1]
         reverse = lambda *x: engine.vjp(fun, *x)[1](cotangents)
-        second = engine.jvp(reverse, args, tangents)[1]
-        return value, pull(cotangents), pushed, second
+        return value, pull(cotangents), pushed, engine.jvp(reverse, args, tangents)[1]
 
-    return jax.jit(all_of_them, compiler_options=FAST)(args, tangents, cotangents)
+    def moved(step):
+        move = lambda x, t: x if t.dtype == jax.dtypes.float0 else x + step.astype(x.dtype) * t
+        return fun(*jax.tree.map(move, args, tangents))
+
+    ours = jax.jit(lambda: (derivatives(autodiff), jax.vmap(moved)(STEPS)), compiler_options=FAST)
+    theirs = jax.jit(lambda: derivatives(jax), compiler_options=FAST)
+    return jax.device_get((tangents, cotangents, *ours(), theirs()))
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.usefixtures("x64")
 def test_both_modes_and_their_composition_equal_jax(name):
-    fun, args = ALL[name]
-    args = jax.tree.map(jnp.asarray, args)
-    tangents, cotangents = random_like(args), random_like(fun(*args))
-    ours = derivatives(autodiff, fun, args, tangents, cotangents)
-    assert_close(ours, derivatives(jax, fun, args, tangents, cotangents))
+    _, _, ours, _, theirs = measured(name)
+    assert_close(ours, theirs)
+
+
+def products(left, right):
+    """Real products of two trees' leaves; their sum is the pairing that vjp and jvp share."""
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return np.concatenate(
+        [np.real(np.ravel(a * b)) for a, b in pairs if a.dtype != jax.dtypes.float0]
+    )
+
+
+ROUNDED = {"cast": 2**-24, "reduce_precision": 2**-21}  # what the case itself rounds to
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.usefixtures("x64")
+def test_reverse_mode_is_the_transpose_of_forward_mode(name):
+    tangents, cotangents, (_, pulled, pushed, _), _, _ = measured(name)
+    left, right = products(cotangents, pushed), products(pulled, tangents)
+    size = np.sum(np.abs(left)) + np.sum(np.abs(right))
+    # The relative tolerance above, or what a rounding to fewer digits loses in each direction.
+    np.testing.assert_allclose(
+        np.sum(left), np.sum(right), rtol=0, atol=size * ROUNDED.get(name, 1e-10)
+    )
+
+
+# Rounding is no smooth function, the slope at a kink or of stop_gradient is a convention.
+NOT_SMOOTH = {*ROUNDED, "relu_at_zero", "zero_derivative"}
+
+
+@pytest.mark.parametrize("name", sorted({*ALL} - NOT_SMOOTH))
+@pytest.mark.usefixtures("x64")
+def test_the_taylor_remainder_is_of_second_order(name):
+    _, _, (value, _, pushed, _), moved, _ = measured(name)
+    remainders, sizes = [], []
+    for y, t, ys in zip(*map(jax.tree.leaves, (value, pushed, moved)), strict=True):
+        if t.dtype == jax.dtypes.float0:
+            continue
+        steps = STEPS.reshape(2, *[1] * y.ndim)
+        remainders.append(np.abs(ys - y - steps * t).reshape(2, -1))
+        sizes.append(np.ravel(np.abs(y) + np.abs(ys[0])))
+    first, second = np.linalg.norm(np.concatenate(remainders, 1), axis=1)
+    # Halving the step divides the remainder by four, up to a third-order part of about h = 1e-4;
+    # a function that is linear along the line leaves what rounding its values leaves.
+    rounding = 1e3 * 2**-52 * np.linalg.norm(np.concatenate(sizes))
+    assert second <= first / 4 * (1 + 0.01) + rounding
 
 
 @pytest.mark.parametrize("name", CASES)
