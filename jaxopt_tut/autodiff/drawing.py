@@ -5,23 +5,34 @@ $\ell_i = 1 + \max_{j \in \mathrm{parents}(i)} \ell_j$; within a layer nodes sta
 of the mean position of their parents (Sugiyama, Tagawa, Toda, 1981), which keeps edges short.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxopt_tut.autodiff.graph import Graph, Node
 
 _WIDTH, _LINE, _GAP_X, _GAP_Y, _MARGIN = 150, 15, 24, 36, 16
 _FILL = {"input": "#dbeafe", "const": "#e5e7eb", "folded": "#f3f4f6"}
+_GREY = "#f3f4f6"
 
 
 class _Box(NamedTuple):
     kind: str
     lines: tuple[tuple[str, str], ...]  # text and colour
-    members: tuple[int, ...]
+    inner: "_Picture | None" = None
+
+
+class _Picture(NamedTuple):
+    boxes: list[_Box]
+    edges: list[tuple[int, int]]
+    places: list[tuple[float, float]]  # the middle of each top edge
+    width: float
+    height: float
 
 
 def draw(
@@ -36,8 +47,10 @@ def draw(
     $$\ell_i = 1 + \max_{j \in \mathrm{parents}(i)} \ell_j$$
 
     Inputs are on top. With values and adjoints each box carries its numbers (an array shows its
-    norm). A graph with more than `max_nodes` nodes is folded: neighbouring nodes of one scope
-    become one box. No external program is needed.
+    norm). The body of a `scan` stands once, in a frame, its values stacked over the steps; in grey
+    the forward part of a `custom_jvp` or `custom_vjp` call, which has one derivative as a whole.
+    A graph with more than `max_nodes` nodes is folded: bodies are left out, then neighbouring
+    nodes of one scope become one box. No external program is needed.
 
     Args:
       graph: What `trace` returned.
@@ -67,56 +80,99 @@ def draw(
     for what, given in (("values", values), ("adjoints", adjoints)):
         if given is not None and len(given) != len(graph.nodes):
             raise ValueError(f"draw needs {len(graph.nodes)} {what}, got {len(given)}.")
-    boxes, edges = _boxes(graph, values, adjoints, max_nodes)
-    places, width, height = _layout(boxes, edges)
+    picture = _picture(graph, values, adjoints, max_nodes, _num_boxes(graph) <= max_nodes)
+    width, height = picture.width + 2 * _MARGIN, picture.height + 2 * _MARGIN
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="monospace" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" height="{height:.0f}" font-family="monospace" font-size="11">',
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#6b7280"/></marker></defs>',
+        *_marks(picture, _MARGIN, _MARGIN, grey=False),
     ]
-    for start, end in edges:
-        x0, y0 = places[start][0], places[start][1] + _height(boxes[start])
-        x1, y1 = places[end]
-        middle = (y0 + y1) / 2
-        parts.append(
-            f'<path d="M{x0:.0f} {y0:.0f}C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} '
-            f'{x1:.0f} {y1:.0f}" fill="none" stroke="#6b7280" marker-end="url(#tip)"/>'
-        )
-    for box, (x, y) in zip(boxes, places, strict=True):
-        parts.append(
-            f'<rect x="{x - _WIDTH / 2:.0f}" y="{y:.0f}" width="{_WIDTH}" '
-            f'height="{_height(box)}" rx="5" fill="{_FILL.get(box.kind, "#ffffff")}" '
-            f'stroke="{"#dc2626" if box.kind == "fallback" else "#374151"}"/>'
-        )
-        for k, (text, colour) in enumerate(box.lines, 1):
-            parts.append(
-                f'<text x="{x:.0f}" y="{y + k * _LINE:.0f}" text-anchor="middle" '
-                f'fill="{colour}">{escape(_short(text))}</text>'
-            )
     return "\n".join([*parts, "</svg>"])
 
 
-def _boxes(
-    graph: Graph, values: Sequence | None, adjoints: Sequence | None, max_nodes: int
-) -> tuple[list[_Box], list[tuple[int, int]]]:
-    """Make one box a node, or fold runs of neighbours that share a scope."""
+def _marks(picture: _Picture, left: float, top: float, *, grey: bool) -> list[str]:
+    """Write arrows, then boxes, then what stands inside of the boxes."""
+    boxes, edges, places, *_ = picture
+    marks = []
+    for start, end in edges:
+        x0, y0 = left + places[start][0], top + places[start][1] + _height(boxes[start])
+        x1, y1 = left + places[end][0], top + places[end][1]
+        middle = (y0 + y1) / 2
+        marks.append(
+            f'<path d="M{x0:.0f} {y0:.0f}C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} '
+            f'{x1:.0f} {y1:.0f}" fill="none" stroke="#6b7280" marker-end="url(#tip)"/>'
+        )
+    for box, place in zip(boxes, places, strict=True):
+        x, y = left + place[0], top + place[1]
+        fill = _GREY if grey else _FILL.get(box.kind, "#ffffff")
+        stroke = "#dc2626" if box.kind == "fallback" else "#9ca3af" if grey else "#374151"
+        marks.append(
+            f'<rect x="{x - _width(box) / 2:.0f}" y="{y:.0f}" width="{_width(box):.0f}" '
+            f'height="{_height(box):.0f}" rx="5" fill="{fill}" stroke="{stroke}"/>'
+        )
+        for k, (text, colour) in enumerate(box.lines, 1):
+            marks.append(
+                f'<text x="{x:.0f}" y="{y + k * _LINE:.0f}" text-anchor="middle" '
+                f'fill="{"#6b7280" if grey else colour}">{escape(_short(text))}</text>'
+            )
+        if box.inner is not None:
+            corner = x - box.inner.width / 2, y + _text_height(box)
+            marks.extend(_marks(box.inner, *corner, grey=grey or box.kind.startswith("custom_")))
+    return marks
+
+
+def _num_boxes(graph: Graph) -> int:
+    """Count the nodes, those of the bodies too."""
+    return len(graph.nodes) + sum(_num_boxes(node.body) for node in _with_body(graph))
+
+
+def _with_body(graph: Graph) -> list[Node]:
+    """List the nodes that show a body: of several results of one call the first."""
+    shown = {id(node.body): node for node in reversed(graph.nodes) if node.body is not None}
+    return sorted(shown.values(), key=lambda node: node.index)
+
+
+def _picture(
+    graph: Graph,
+    values: Sequence | None,
+    adjoints: Sequence | None,
+    max_nodes: int,
+    unfold: bool,
+    num_loops: int = 0,
+) -> _Picture:
+    """Make one box a node, or fold runs of neighbours that share a scope.
+
+    Within `num_loops` scans each value has as many axes more, over which bodies are mapped.
+    """
     groups = [(node,) for node in graph.nodes]
     depth = 8
     while len(groups) > max_nodes and depth >= 0:
         groups = [tuple(run) for _, run in itertools.groupby(graph.nodes, _scope_at(depth))]
         depth -= 1
+    inner = {}
+    for node in _with_body(graph) if unfold else ():
+        look = functools.partial(graph.body_values, node=node)
+        for _ in range(num_loops):
+            look = jax.vmap(look)
+        inside = None if values is None else look(list(values))
+        deeper = num_loops + (node.op == "scan")
+        inner[node.index] = _picture(node.body, inside, None, max_nodes, unfold, deeper)
     boxes, owner = [], {}
     for place, group in enumerate(groups):
         owner.update(dict.fromkeys((node.index for node in group), place))
-        boxes.append(_box(group, values, adjoints))
-    edges = {
-        (owner[parent], owner[node.index])
-        for node in graph.nodes
-        for parent in node.parents
-        if owner[parent] != owner[node.index]
-    }
-    return boxes, sorted(edges)
+        box = _box(group, values, adjoints)
+        boxes.append(box._replace(inner=inner.get(group[0].index)))
+    edges = sorted(
+        {
+            (owner[parent], owner[node.index])
+            for node in graph.nodes
+            for parent in node.parents
+            if owner[parent] != owner[node.index]
+        }
+    )
+    return _Picture(boxes, edges, *_layout(boxes, edges))
 
 
 def _scope_at(depth: int) -> Any:
@@ -131,13 +187,12 @@ def _scope_at(depth: int) -> Any:
 
 
 def _box(group: tuple[Node, ...], values: Sequence | None, adjoints: Sequence | None) -> _Box:
-    members = tuple(node.index for node in group)
     node = group[-1]
     if len(group) > 1:
         what = "arguments" if node.op in ("input", "const") else "operations"
         title = "/".join(_scope_at(8)(node)[1]) or what
         lines = [(title, "#111827"), (f"{len(group)} {what}", "#6b7280")]
-        return _Box("folded", tuple(lines), members)
+        return _Box("folded", tuple(lines))
     title = node.name if node.op == "input" else node.op
     lines = [(title or node.op, "#111827")]
     if node.name and node.op != "input":
@@ -149,7 +204,7 @@ def _box(group: tuple[Node, ...], values: Sequence | None, adjoints: Sequence | 
     if adjoints is not None and adjoints[node.index] is not None:
         lines.append((f"adjoint {_number(adjoints[node.index])}", "#b91c1c"))
     kind = "fallback" if node.fallback else node.op
-    return _Box(kind, tuple(lines), members)
+    return _Box(kind, tuple(lines))
 
 
 def _is_plain(node: Node) -> bool:
@@ -172,13 +227,21 @@ def _short(text: str) -> str:
     return text if len(text) <= 22 else f"…{text[-21:]}"
 
 
-def _height(box: _Box) -> int:
+def _text_height(box: _Box) -> int:
     return _LINE * len(box.lines) + 8
+
+
+def _height(box: _Box) -> float:
+    return _text_height(box) + (0 if box.inner is None else box.inner.height + _MARGIN)
+
+
+def _width(box: _Box) -> float:
+    return _WIDTH if box.inner is None else max(_WIDTH, box.inner.width + 2 * _MARGIN)
 
 
 def _layout(
     boxes: list[_Box], edges: list[tuple[int, int]]
-) -> tuple[list[tuple[float, float]], int, int]:
+) -> tuple[list[tuple[float, float]], float, float]:
     """Give each box the middle of its top edge: layer by depth, order by parents."""
     parents: list[list[int]] = [[] for _ in boxes]
     for start, end in edges:
@@ -189,25 +252,26 @@ def _layout(
     layers: list[list[int]] = [[] for _ in range(max(depth, default=0) + 1)]
     for k, level in enumerate(depth):
         layers[level].append(k)
-    widest = max(map(len, layers), default=1)
-    width = widest * (_WIDTH + _GAP_X) - _GAP_X + 2 * _MARGIN
+    wide = [sum(_width(boxes[k]) + _GAP_X for k in layer) - _GAP_X for layer in layers]
+    width = max(wide, default=0.0)
     places: list[tuple[float, float]] = [(0.0, 0.0)] * len(boxes)
-    y = _MARGIN
-    for layer in layers:
+    y = 0.0
+    for layer, taken in zip(layers, wide, strict=True):
         means = {k: np.mean([places[j][0] for j in parents[k]] or [0.0]) for k in layer}
-        ordered = sorted(layer, key=lambda k: (means[k], k))
-        left = (width - len(layer) * (_WIDTH + _GAP_X) + _GAP_X) / 2 + _WIDTH / 2
-        for position, k in enumerate(ordered):
-            places[k] = (left + position * (_WIDTH + _GAP_X), float(y))
+        x = (width - taken) / 2
+        for k in sorted(layer, key=lambda k: (means[k], k)):
+            places[k] = (x + _width(boxes[k]) / 2, y)
+            x += _width(boxes[k]) + _GAP_X
         y += max((_height(boxes[k]) for k in layer), default=0) + _GAP_Y
-    return places, width, y - _GAP_Y + _MARGIN
+    return places, width, y - _GAP_Y
 
 
 def to_dot(graph: Graph) -> str:
     r"""Write a graph in the language of Graphviz.
 
     One vertex a node and one edge a parent, $j \to i$ for $j \in \mathrm{parents}(i)$. For large
-    graphs, or to restyle a picture; nothing is folded.
+    graphs, or to restyle a picture; nothing is folded. The body of a call is a cluster, joined to
+    its node by dotted edges; that of a `custom_jvp` or `custom_vjp` call is grey.
 
     Args:
       graph: What `trace` returned.
@@ -225,13 +289,30 @@ def to_dot(graph: Graph) -> str:
         n0 -> n1;
       }
     """
-    lines = ["digraph {"]
+    return "\n".join(["digraph {", *_dot_lines(graph, "n", "  ", ""), "}"])
+
+
+def _dot_lines(graph: Graph, prefix: str, indent: str, style: str) -> list[str]:
+    """Write vertices, clusters of bodies, and edges; a dotted edge leads from body to call."""
+    lines = []
     for node in graph.nodes:
         title = node.name if node.op == "input" else " ".join(filter(None, (node.op, node.name)))
         text = f"{title}\\n{node.dtype}{list(node.shape)}".replace('"', "'")
         shape = "ellipse" if node.op in ("input", "const") else "box"
-        colour = ", color=red" if node.fallback else ""
-        lines.append(f'  n{node.index} [label="{text}", shape={shape}{colour}];')
+        colour = ", color=red" if node.fallback else style
+        lines.append(f'{indent}{prefix}{node.index} [label="{text}", shape={shape}{colour}];')
+    for node in _with_body(graph):
+        vertex = f"{prefix}{node.index}"
+        grey = style or (", color=gray" if node.op.startswith("custom_") else "")
+        lines.append(f'{indent}subgraph cluster_{vertex} {{ label="body of {node.op}";')
+        lines.extend(_dot_lines(node.body, f"{vertex}_", f"{indent}  ", grey))
+        lines.append(f"{indent}}}")
+        lines.extend(
+            f"{indent}{vertex}_{k} -> {vertex} [style=dotted];"
+            for k in sorted({*node.body.outputs})
+        )
     for node in graph.nodes:
-        lines.extend(f"  n{parent} -> n{node.index};" for parent in node.parents)
-    return "\n".join([*lines, "}"])
+        lines.extend(
+            f"{indent}{prefix}{parent} -> {prefix}{node.index};" for parent in node.parents
+        )
+    return lines

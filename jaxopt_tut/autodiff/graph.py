@@ -178,6 +178,51 @@ class Graph:
         env = [*values, *program.literals]
         return self._filled(engine.pushforward(program, env, flat))
 
+    def body_values(self, values: Sequence[Any], node: Node) -> list[Any]:
+        r"""Compute the values inside a call that is one node; those of a `scan` come stacked.
+
+        $$v_{i,t} = f_i(v_{\mathrm{parents}(i),\, t}), \qquad t = 1, \dots, T$$
+
+        To look into a loop. It runs the body once more, and holds all $T$ values of each of its
+        nodes.
+
+        Args:
+          values: What `evaluate` returned.
+          node: A node of this graph with a `body`.
+
+        Returns:
+          The values, aligned with `node.body.nodes`; for a `scan` each has one axis more, the
+          steps, in the order of the `xs` it reads.
+
+        Raises:
+          ValueError: If the node has no body.
+
+        Example:
+          >>> import jax
+          >>> double = lambda x, _: (2 * x, None)
+          >>> graph = trace(lambda x: jax.lax.scan(double, x, None, length=3)[0])(1.0)
+          >>> node = graph.nodes[-1]
+          >>> inner = graph.body_values(graph.evaluate(1.0), node)
+          >>> [(n.op, v.tolist()) for n, v in zip(node.body.nodes, inner)]
+          [('input', [1.0, 2.0, 4.0]), ('mul', [2.0, 4.0, 8.0])]
+        """
+        if node.body is None:
+            raise ValueError(f"body_values needs a node with a body, got {describe(node)}.")
+        body = node.body.program
+        step = next(step for step in self.program.steps if node.index in step.outputs)
+        env = [*values, *self.program.literals]
+        inputs = [env[i] for i in step.operands]
+        if step.kind != "scan":
+            return engine.evaluate(body, inputs)[: body.num_nodes]
+        parts = jaxprs.scan_parts(step.eqn)
+        consts, carry, xs = parts.split_inputs(inputs)
+
+        def run(carry: list, x: list) -> tuple[list, list]:
+            inside = engine.evaluate(body, [*consts, *carry, *x])
+            return [inside[i] for i in body.outputs[: parts.num_carry]], inside[: body.num_nodes]
+
+        return jax.lax.scan(run, carry, xs, length=parts.length, reverse=parts.reverse)[1]
+
     def _filled(self, derivatives: Sequence[Any]) -> list[Any]:
         """Put zeros where the engine says nothing."""
         filled = []

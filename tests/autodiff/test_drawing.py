@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxopt_tut import autodiff
@@ -41,6 +42,93 @@ def test_children_stand_below_their_parents_and_boxes_do_not_overlap():
     for i, (x, y, w, h) in enumerate(boxes):
         for u, v, s, t in boxes[:i]:
             assert x + w <= u or u + s <= x or y + h <= v or v + t <= y
+
+
+def loop(w, xs):
+    """Two results of one scan, whose body holds a call with its own rule and a loop."""
+
+    def step(h, x):
+        h = jax.nn.relu(w @ h + x)
+        return jax.lax.fori_loop(0, 2, lambda _, v: jnp.sin(w @ v), h), h
+
+    return jax.lax.scan(step, xs[0], xs)
+
+
+LOOP = jnp.array([[0.3, -1.0], [0.8, 0.5]]), jnp.arange(6.0).reshape(3, 2)
+
+
+def boxes_of(picture):
+    return [
+        (*(float(rect.get(k)) for k in ("x", "y", "width", "height")), rect.get("fill"))
+        for rect in picture.findall(f"{SVG}rect")
+    ]
+
+
+def test_the_body_of_a_loop_is_drawn_once_within_its_frame():
+    graph = autodiff.trace(loop)(*LOOP)
+    values = graph.evaluate(*LOOP)
+    adjoints = graph.backpropagate(values, (jnp.ones(2), jnp.ones((3, 2))))
+    picture = ElementTree.fromstring(autodiff.draw(graph, values, adjoints))
+    body = next(node.body for node in graph.nodes if node.op == "scan")
+    called = next(node.body for node in body.nodes if node.op == "custom_jvp_call")
+    repeated = next(node.body for node in body.nodes if node.op == "scan")
+    boxes = boxes_of(picture)
+    nodes = [graph, body, called, repeated]
+    assert len(boxes) == sum(len(part.nodes) for part in nodes)
+    assert sum(fill == "#f3f4f6" for *_, fill in boxes) == len(called.nodes)
+    width, height = (float(picture.get(k)) for k in ("width", "height"))
+    for i, (x, y, w, h, _) in enumerate(boxes):
+        assert 0 <= x <= x + w <= width
+        assert 0 <= y <= y + h <= height
+        for u, v, s, t, _ in boxes[:i]:  # apart, or the later one inside of the earlier one
+            apart = x + w <= u or u + s <= x or y + h <= v or v + t <= y
+            assert apart or (u < x and x + w < u + s and v < y and y + h < v + t)
+    texts = [(float(t.get("x")), float(t.get("y")), t.text) for t in picture.findall(f"{SVG}text")]
+    for x, y, text in texts:  # 11 points high; a letter is at most 0.61 of that wide
+        holding = [b for b in boxes if b[0] < x < b[0] + b[2] and b[1] < y < b[1] + b[3]]
+        u, v, s, t, _ = holding[-1]
+        assert u <= x - 0.61 * 11 * len(text) / 2
+        assert x + 0.61 * 11 * len(text) / 2 <= u + s
+        assert v <= y - 11 + 3
+        assert y + 3 <= v + t
+    few = ElementTree.fromstring(autodiff.draw(graph, max_nodes=len(graph.nodes)))
+    assert len(boxes_of(few)) == len(graph.nodes)
+
+
+def test_the_numbers_in_a_loop_are_those_of_all_its_steps():
+    graph = autodiff.trace(loop)(*LOOP)
+    picture = ElementTree.fromstring(autodiff.draw(graph, graph.evaluate(*LOOP)))
+    shown = [element.text for element in picture.findall(f"{SVG}text")]
+    w, xs = map(np.asarray, LOOP)
+    h, added, sines = xs[0], [], []
+    for x in xs:
+        added.append(w @ h + x)
+        h = np.maximum(added[-1], 0)
+        for _ in range(2):
+            h = np.sin(w @ h)
+            sines.append(h)
+    for op, values in (("add", added), ("sin", sines)):
+        place = max(
+            k for k, text in enumerate(shown[:-2]) if text == op and "float" in shown[k + 1]
+        )
+        # `draw` shows four digits of numbers that are rounded to seven.
+        assert abs(float(shown[place + 2].split()[1]) / np.linalg.norm(values) - 1) < 1e-3
+
+
+def test_dot_draws_a_body_as_a_cluster():
+    graph = autodiff.trace(loop)(*LOOP)
+    text = autodiff.to_dot(graph)
+    body = next(node.body for node in graph.nodes if node.op == "scan")
+    called = next(node.body for node in body.nodes if node.op == "custom_jvp_call")
+    assert text.count('{ label="body of scan";') == 2
+    assert text.count('{ label="body of custom_jvp_call";') == 1
+    assert text.count("color=gray") == len(called.nodes)
+    assert text.count("{") == text.count("}")
+    named = [line.split()[0] for line in text.splitlines() if "[label=" in line]
+    assert len(named) == len(set(named))
+    ends = {end.strip(" ;") for line in text.splitlines() if "->" in line
+            for end in line.split("[")[0].split("->")}  # fmt: skip
+    assert ends <= set(named)
 
 
 def test_long_graphs_are_folded_by_scope():

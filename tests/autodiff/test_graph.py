@@ -107,6 +107,34 @@ def test_a_scan_shows_its_body_once_and_stacked_values():
     np.testing.assert_allclose(adjoints[1], expected[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_the_values_of_a_body_are_stacked_over_the_steps(reverse):
+    def fun(w, xs):
+        step = lambda h, x: (jax.nn.relu(w * h + x), None)
+        return jax.lax.scan(step, jnp.float32(0.5), xs, reverse=reverse)[0]
+
+    args = jnp.float32(-2.0), jnp.array([0.3, -1.0, 3.0])
+    graph = autodiff.trace(fun)(*args)
+    node = next(node for node in graph.nodes if node.op == "scan")
+    stacked = graph.body_values(graph.evaluate(*args), node)
+    h, expected = 0.5, {"mul": [0] * 3, "add": [0] * 3, "custom_jvp_call": [0] * 3}
+    for t in [2, 1, 0] if reverse else [0, 1, 2]:
+        product, total = -2.0 * h, -2.0 * h + float(args[1][t])
+        h = max(total, 0.0)
+        for op, value in zip(expected, (product, total, h), strict=True):
+            expected[op][t] = value
+    assert len(stacked) == len(node.body.nodes)
+    for inner, values in zip(node.body.nodes, stacked, strict=True):
+        assert (values.shape, values.dtype) == ((3, *inner.shape), inner.dtype)
+        if inner.op in expected:  # products and sums of a few numbers: a few roundings
+            np.testing.assert_allclose(values, expected[inner.op], rtol=1e-6, atol=1e-6)
+    called = next(inner for inner in node.body.nodes if inner.op == "custom_jvp_call")
+    inside = node.body.body_values([value[0] for value in stacked], called)
+    np.testing.assert_allclose(inside[-1], expected["custom_jvp_call"][0], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"needs a node with a body, got node 0 \(input 'w'\)"):
+        graph.body_values(graph.evaluate(*args), graph.nodes[0])
+
+
 def test_nodes_off_the_path_have_zero_adjoint_and_integers_none():
     def fun(x, n):
         return x[n], jnp.cos(x)
