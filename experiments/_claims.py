@@ -46,4 +46,4 @@ def between(text: str, measured: float, low: float, high: float, **options) -> C
 def equal(text: str, measured: float, expected: float, tolerance: float, **options) -> Claim:
     """State that a number is another one up to a tolerance; NaN never is."""
     near = bool(math.fabs(measured - expected) <= tolerance)
-    return Claim(text, float(measured), f"{expected:.4g} ± {tolerance:.2g}", near, **options)
+    return Claim(text, float(measured), f"{expected:.6g} ± {tolerance:.2g}", near, **options)

@@ -128,8 +128,8 @@ with an error. A claim marked * may fail without failing the run.</p>
 
 
 def format_number(number: float | str) -> str:
-    """Write a number with four digits; non-finite ones are strings already."""
-    return number if isinstance(number, str) else f"{number:.4g}"
+    """Write a number with five digits; non-finite ones are strings already."""
+    return number if isinstance(number, str) else f"{number:.5g}"
 
 
 def _rows(report: dict[str, Any]) -> list[str]:
