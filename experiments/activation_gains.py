@@ -205,7 +205,7 @@ def plot(result: Result):
     plot_predicted(
         result.predicted_without,
         {name: np.exp(np.log(runs).mean(axis=0)) for name, runs in result.without.items()},
-        xlabel="predicted q (variance map)",
+        xlabel="predicted q (mean field)",
         ylabel="measured q (geometric mean)",
         title=f"without gain, layers 1 to {SHORT}, {len(result.without['ReLU'])} seeds",
         ax=left,

@@ -7,7 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from jaxopt_tut.plotting.style import BAND_ALPHA, COLORS, MARKERS, axes_or_new, look, tidy
+from jaxopt_tut.plotting.style import (
+    BAND_ALPHA,
+    COLORS,
+    MARKERS,
+    axes_or_new,
+    legend_below,
+    look,
+    tidy,
+)
 
 
 def plot_training_curves(
@@ -60,8 +68,8 @@ def plot_training_curves(
                     alpha=BAND_ALPHA,
                     linewidth=0,
                 )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize="small", ncols=max(1, len(train) // 2))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    legend_below(ax, columns=3)
     runs_text = f"mean and range of {num_runs} seeds" if num_runs > 1 else "one seed"
     title = f"{title}\n({runs_text})" if title else runs_text
     return tidy(ax, xlabel="epoch", ylabel=ylabel, title=title)
@@ -123,7 +131,7 @@ def plot_sensitivity(
             )
     ax.set_xscale("log")
     ax.set_yscale(yscale)
-    ax.legend(fontsize="small")
+    legend_below(ax)
     if num_runs > 1:
         title = f"{title}\n(median and 10-90 % of {num_runs} runs)".lstrip()
     return tidy(ax, xlabel="learning rate", ylabel=ylabel, title=title)
@@ -166,5 +174,5 @@ def plot_lines(
         line.set_marker("")
     ax.set_xscale(xscale)
     ax.set_yscale(yscale)
-    ax.legend(fontsize="small")
+    legend_below(ax)
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import ArrayLike
 
-from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, look, tidy
+from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, look, tidy
 
 
 def plot_profile(
@@ -70,10 +70,15 @@ def plot_profile(
             gid=f"theory of {name}",
         )
     ax.set_yscale("log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low, high = ax.get_ylim()
+    if high < 30 * low:  # too few powers of ten to read the axis by
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     runs_text = f"mean of {num_runs} seeds, ± standard error" if num_runs > 1 else "one run"
     title = f"{title}\n({runs_text})" if title else runs_text
-    ax.legend(fontsize="small")
+    legend_below(ax)
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)
 
 
@@ -137,5 +142,5 @@ def plot_predicted(
     ax.plot(ends, ends, color="0.4", linewidth=0.9, zorder=0)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.legend(fontsize="small", ncols=2 if len(predicted) > 6 else 1)
+    legend_below(ax, columns=5)
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)

@@ -66,6 +66,18 @@ def tidy(ax: Axes, *, xlabel: str, ylabel: str, title: str = "") -> Axes:
     return ax
 
 
+def legend_below(ax: Axes, columns: int = 4) -> None:
+    """Put the legend under the axes, where it covers no data however the curves run."""
+    handles = ax.get_legend_handles_labels()[0]
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        fontsize="small",
+        frameon=False,
+        ncols=min(columns, len(handles)),
+    )
+
+
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 130) -> tuple[Path, Path]:
     """Write a figure as PNG and as SVG, the same bytes each time.
 

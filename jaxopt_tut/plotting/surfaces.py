@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, tidy
+from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, tidy
 
 Loss = Callable[[Float[Array, "2"]], Float[Array, ""]]
 Domain = tuple[ArrayLike, ArrayLike]
@@ -26,7 +26,8 @@ def plot_surface(
 ) -> Axes:
     """Draw a loss of two parameters as an image, and the path of every optimizer on it.
 
-    The view stays the domain: a path that leaves it is cut at the border.
+    A ring marks the end of each path. The view stays the domain: a path that leaves it is cut at
+    the border.
 
     Args:
       fun: Maps a point of shape (2,) to the loss.
@@ -62,12 +63,13 @@ def plot_surface(
             markeredgecolor="white",
             markeredgewidth=0.4,
         )
+        ax.plot(*path[-1:].T, color=color, marker="o", markersize=11, markerfacecolor="none")
     ax.set_xlim(extent[:2])
     ax.set_ylim(extent[2:])
     tidy(ax, xlabel="$w_1$", ylabel="$w_2$", title=title)
     ax.grid(visible=False)
     if paths:
-        ax.legend(fontsize="small", framealpha=0.9)
+        legend_below(ax)
     return ax
 
 
@@ -75,7 +77,7 @@ def plot_surface_3d(
     fun: Loss,
     domain: Domain,
     *,
-    resolution: int = 50,
+    resolution: int = 70,
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
