@@ -11,6 +11,7 @@ import pytest
 from experiments import _runner, ravine, steep_optima
 from experiments import activation_gains as gains
 from experiments import bad_initialization as bad
+from experiments import constant_initialization as constant
 from experiments import data_statistics as statistics
 from experiments import deep_tanh as tanh
 from experiments import flat_and_sharp as wells
@@ -45,9 +46,23 @@ def data_statistics():
     yield good._replace(pixel_stds=np.ones((28, 28)))
 
 
-def initializer_variance():
+def constant_initialization():
     rng = np.random.default_rng(0)
-    shapes = list(pairwise(variance.SIZES))
+    shapes = list(pairwise(constant.SIZES))
+    sums = np.cumprod([1.0, *(0.005 * width for width in constant.SIZES[1:-1])])
+    base = rng.standard_normal(64)
+    copies = [
+        np.tile(rng.standard_normal((784, 1)), 512),
+        *(np.full(shape, 1e-12) for shape in shapes[1:-1]),
+        np.tile(np.arange(1.0, 11.0), (128, 1)),
+    ]
+    yield constant.Result([], [base * scale for scale in sums], copies)
+    loose = [rng.standard_normal(shape) for shape in shapes]
+    yield constant.Result([], [base for _ in sums], loose)
+    yield constant.Result([], [base for _ in sums], [np.ones(shape) for shape in shapes])
+
+
+def initializer_variance():
     images = np.ones((2, 784))
     good = {}
     for i, (name, case) in enumerate(variance.CASES.items()):
@@ -55,22 +70,9 @@ def initializer_variance():
         # Forty runs: the distance in standard errors then has no heavy tails any more.
         moments = around(np.full(5, 0.34) if predicted is None else predicted, 40, seed=i)
         good[name] = variance.Statistics(moments, moments, moments, predicted, {})
-    exact = np.cumprod([2.0, *np.square(0.005 * np.array(variance.SIZES[1:-1]))])
-    copies = [
-        np.tile(rng.standard_normal((784, 1)), 512),
-        *(np.full(shape, 1e-12) for shape in shapes[1:-1]),
-        np.tile(rng.standard_normal(10), (128, 1)),
-    ]
-    constant = good["constant .005"]._replace(
-        variances=np.tile(exact, (40, 1)), distributions={"gradient": copies}
-    )
-    good["constant .005"] = constant
-    loose = [rng.standard_normal(shape) for shape in shapes]
     ones = np.ones((40, 5))
     for cases in (
         good,
-        good | {"constant .005": constant._replace(distributions={"gradient": loose})},
-        good | {"constant .005": constant._replace(variances=around(exact))},
         {n: case._replace(second_moments=1.1 * case.second_moments) for n, case in good.items()},
         {n: case._replace(variances=ones) for n, case in good.items()},
     ):
@@ -215,6 +217,7 @@ def wells_result():
 RESULTS = {
     "activation_gains": (gains, activation_gains),
     "bad_initialization": (bad, bad_initialization),
+    "constant_initialization": (constant, constant_initialization),
     "data_statistics": (statistics, data_statistics),
     "deep_tanh": (tanh, deep_tanh),
     "flat_and_sharp": (wells, wells_result),
