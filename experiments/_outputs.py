@@ -104,7 +104,7 @@ def write_index(reports: list[dict[str, Any]], out: Path) -> Path:
       The page's path.
     """
     rows = "\n".join(row for report in reports for row in _rows(report))
-    sections = "\n".join(_section(report) for report in reports)
+    sections = "\n".join(_section(report, out) for report in reports)
     claims = [claim for report in reports for claim in report["claims"]]
     failed = sum(claim["verdict"] == "fails" for claim in claims)
     errors = sum(bool(report["error"]) for report in reports)
@@ -147,14 +147,9 @@ def _rows(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _section(report: dict[str, Any]) -> str:
+def _section(report: dict[str, Any], out: Path) -> str:
     name = html.escape(report["experiment"])
-    figures = "\n".join(
-        f'<figure><a href="{name}/{html.escape(figure)}.svg">'
-        f'<img src="{name}/{html.escape(figure)}.png" alt="{html.escape(figure)}"></a>'
-        f"<figcaption>{html.escape(figure.replace('_', ' '))}</figcaption></figure>"
-        for figure in report["figures"]
-    )
+    figures = "\n".join(_figure(out, report["experiment"], figure) for figure in report["figures"])
     error = f"<pre>{html.escape(report['error'])}</pre>" if report["error"] else ""
     config = html.escape(json.dumps(report["config"], ensure_ascii=False))
     return f"""<section id="{name}"><h2>{name}</h2>
@@ -162,3 +157,16 @@ def _section(report: dict[str, Any]) -> str:
 <p>{report["seconds"]:.1f} s with <code>{config}</code>;
 <a href="{name}/result.json">result.json</a></p>
 {figures}</section>"""
+
+
+def _figure(out: Path, experiment: str, figure: str) -> str:
+    """Show a figure's PNG and link its SVG; a drawing has the SVG alone."""
+    folder = out / experiment
+    drawing = (folder / f"{figure}.svg").exists() and not (folder / f"{figure}.png").exists()
+    ending = "svg" if drawing else "png"
+    name, stem = html.escape(experiment), html.escape(figure)
+    return (
+        f'<figure><a href="{name}/{stem}.svg">'
+        f'<img src="{name}/{stem}.{ending}" alt="{stem}" loading="lazy"></a>'
+        f"<figcaption>{html.escape(figure.replace('_', ' '))}</figcaption></figure>"
+    )

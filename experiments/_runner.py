@@ -56,7 +56,10 @@ def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, 
         claims = [claim.to_json() for claim in module.check(numbers)]
         figures = module.plot(numbers)
         for title, figure in figures.items():
-            save_figure(figure, folder / title)
+            if isinstance(figure, str):  # a drawing is SVG text already
+                (folder / f"{title}.svg").write_text(figure, encoding="utf-8")
+            else:
+                save_figure(figure, folder / title)
     except Exception:  # one broken experiment must not take the others with it
         error = traceback.format_exc()
     report = {

@@ -53,7 +53,8 @@ class Result(NamedTuple):
 
 def run(config: Config) -> Result:
     dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
-    images = normalize(dataset.train.images[: config.batch_size], dataset.mean, dataset.std)
+    images = jnp.asarray(dataset.train.images[: config.batch_size])
+    images = jnp.asarray(normalize(images, dataset.mean, dataset.std))
     labels = jnp.asarray(dataset.train.labels[: config.batch_size])
 
     def loss_fn(params):
