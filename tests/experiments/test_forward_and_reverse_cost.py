@@ -1,0 +1,31 @@
+"""The claims hold on a good result, and each can fail."""
+
+import numpy as np
+
+from experiments import forward_and_reverse_cost as cost
+from experiments.forward_and_reverse_cost import FORWARD, INPUTS, OUTPUTS, REVERSE
+
+
+def results():
+    sizes = np.array([2, 32, 512])
+    flat, steep = np.full(3, 2.0), 1.0 + sizes
+    good = cost.Result(
+        sizes,
+        {INPUTS: {FORWARD: steep, REVERSE: flat}, OUTPUTS: {FORWARD: flat, REVERSE: steep}},
+        {INPUTS: {FORWARD: 513.0, REVERSE: 2.0}, OUTPUTS: {FORWARD: 2.0, REVERSE: 513.0}},
+        {INPUTS: 1e-7, OUTPUTS: 1e-7},
+        {FORWARD: 1e-3, REVERSE: 1e-5},
+    )
+    yield good
+    # The modes the other way round.
+    yield good._replace(cost={INPUTS: good.cost[OUTPUTS], OUTPUTS: good.cost[INPUTS]})
+    yield good._replace(
+        difference={INPUTS: 1e-3, OUTPUTS: 1e-3}, seconds={FORWARD: 1e-5, REVERSE: 1e-5}
+    )
+
+
+def test_every_claim_holds_on_a_good_result_and_can_fail():
+    good, *falsified = results()
+    assert [claim.text for claim in cost.check(good) if not claim.holds] == []
+    failed = {claim.text for result in falsified for claim in cost.check(result) if not claim.holds}
+    assert {claim.text for claim in cost.check(good)} == failed
