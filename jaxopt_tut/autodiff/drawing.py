@@ -125,13 +125,14 @@ def _marks(picture: _Picture, left: float, top: float, *, grey: bool) -> list[st
 
 def _num_boxes(graph: Graph) -> int:
     """Count the nodes, those of the bodies too."""
-    return len(graph.nodes) + sum(_num_boxes(node.body) for node in _with_body(graph))
+    return len(graph.nodes) + sum(_num_boxes(body) for _, body in _with_body(graph))
 
 
-def _with_body(graph: Graph) -> list[Node]:
+def _with_body(graph: Graph) -> list[tuple[Node, Graph]]:
     """List the nodes that show a body: of several results of one call the first."""
-    shown = {id(node.body): node for node in reversed(graph.nodes) if node.body is not None}
-    return sorted(shown.values(), key=lambda node: node.index)
+    bodies = [(node, node.body) for node in reversed(graph.nodes) if node.body is not None]
+    shown = {id(body): (node, body) for node, body in bodies}
+    return sorted(shown.values(), key=lambda pair: pair[0].index)
 
 
 def _picture(
@@ -152,13 +153,13 @@ def _picture(
         groups = [tuple(run) for _, run in itertools.groupby(graph.nodes, _scope_at(depth))]
         depth -= 1
     inner = {}
-    for node in _with_body(graph) if unfold else ():
+    for node, body in _with_body(graph) if unfold else ():
         look = functools.partial(graph.body_values, node=node)
         for _ in range(num_loops):
             look = jax.vmap(look)
         inside = None if values is None else look(list(values))
         deeper = num_loops + (node.op == "scan")
-        inner[node.index] = _picture(node.body, inside, None, max_nodes, unfold, deeper)
+        inner[node.index] = _picture(body, inside, None, max_nodes, unfold, deeper)
     boxes, owner = [], {}
     for place, group in enumerate(groups):
         owner.update(dict.fromkeys((node.index for node in group), place))
@@ -301,15 +302,14 @@ def _dot_lines(graph: Graph, prefix: str, indent: str, style: str) -> list[str]:
         shape = "ellipse" if node.op in ("input", "const") else "box"
         colour = ", color=red" if node.fallback else style
         lines.append(f'{indent}{prefix}{node.index} [label="{text}", shape={shape}{colour}];')
-    for node in _with_body(graph):
+    for node, body in _with_body(graph):
         vertex = f"{prefix}{node.index}"
         grey = style or (", color=gray" if node.op.startswith("custom_") else "")
         lines.append(f'{indent}subgraph cluster_{vertex} {{ label="body of {node.op}";')
-        lines.extend(_dot_lines(node.body, f"{vertex}_", f"{indent}  ", grey))
+        lines.extend(_dot_lines(body, f"{vertex}_", f"{indent}  ", grey))
         lines.append(f"{indent}}}")
         lines.extend(
-            f"{indent}{vertex}_{k} -> {vertex} [style=dotted];"
-            for k in sorted({*node.body.outputs})
+            f"{indent}{vertex}_{k} -> {vertex} [style=dotted];" for k in sorted({*body.outputs})
         )
     for node in graph.nodes:
         lines.extend(

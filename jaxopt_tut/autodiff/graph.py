@@ -221,7 +221,9 @@ class Graph:
             inside = engine.evaluate(body, [*consts, *carry, *x])
             return [inside[i] for i in body.outputs[: parts.num_carry]], inside[: body.num_nodes]
 
-        return jax.lax.scan(run, carry, xs, length=parts.length, reverse=parts.reverse)[1]
+        return jax.lax.scan(run, list(carry), list(xs), length=parts.length, reverse=parts.reverse)[
+            1
+        ]
 
     def _filled(self, derivatives: Sequence[Any]) -> list[Any]:
         """Put zeros where the engine says nothing."""
