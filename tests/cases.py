@@ -24,14 +24,16 @@ class Case(NamedTuple):
     name: str
     make: Callable[..., optax.GradientTransformation]
     options: dict[str, Any]
-    # (loss, params) -> what `update` wants beside the gradients, made of this very `loss`: for a
-    # line search `value`, `grad` and `value_fn`
+    # (loss, params) -> what `update` wants beside the gradients, made of this very `loss`
     extra_args: Callable[[Callable, Any], dict[str, Any]] = lambda *_: {}
     # the name with which its error messages begin, if it is not that of `make`
     caller: str | None = None
     dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16", "complex64")
     # whether each coordinate's update depends on that coordinate's gradients alone
-    elementwise: bool = True
+    is_elementwise: bool = True
+    # reverse mode cannot go through a loop of unknown length, as in a line search; then another
+    # row of the same factory must do without
+    is_differentiable: bool = True
     # how much the transform amplifies rounding errors, in units of the machine epsilon
     rounding: float = 64.0
 
@@ -43,7 +45,14 @@ class Case(NamedTuple):
         return self.make(**{**self.options, **overrides})
 
 
+def objective(loss, params):
+    """Return what a line search wants, as `extra_args` of its row."""
+    value, gradient = jax.value_and_grad(loss)(params)
+    return {"value": value, "grad": jax.tree.map(jnp.conj, gradient), "value_fn": loss}
+
+
 _ADAM = {"b1": 0.8, "b2": 0.9, "eps": 0.5}
+_UNSEARCHED = {"learning_rate": 0.5, "line_search": optax.identity()}
 
 OPTIMIZERS = [
     Case("sgd", optimizers.sgd, {"learning_rate": 0.1}),
@@ -54,6 +63,12 @@ OPTIMIZERS = [
     Case("scale_by_learning_rate", optimizers.scale_by_learning_rate, {"learning_rate": 0.1}),
     Case("scale_by_momentum", optimizers.scale_by_momentum, {"decay": 0.8}, caller="momentum"),
     Case("scale_by_adam", optimizers.scale_by_adam, _ADAM, caller="adam"),
+    Case("bfgs", optimizers.bfgs, {}, objective, is_elementwise=False, is_differentiable=False),
+    Case("bfgs_unsearched", optimizers.bfgs, _UNSEARCHED, is_elementwise=False),
+    Case("scale_by_bfgs", optimizers.scale_by_bfgs, {}, caller="bfgs", is_elementwise=False),
+    Case("lbfgs", optimizers.lbfgs, {}, objective, is_elementwise=False, is_differentiable=False),
+    Case("lbfgs_unsearched", optimizers.lbfgs, _UNSEARCHED, is_elementwise=False),
+    Case("scale_by_lbfgs", optimizers.scale_by_lbfgs, {}, caller="lbfgs", is_elementwise=False),
 ]
 
 
