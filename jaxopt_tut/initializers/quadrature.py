@@ -218,7 +218,7 @@ def require_activation(caller: str, activation: Activation) -> float:
     if not callable(activation):
         raise TypeError(f"{caller} needs a callable activation, got {activation!r}.")
     name = activation_name(activation)
-    x = jnp.linspace(-3, 3, _BATCH * _CHILD_NODES.size)
+    x = jnp.asarray(np.linspace(-3, 3, _BATCH * _CHILD_NODES.size), jnp.result_type(float))
     y = activation(x)
     if jnp.shape(y) != x.shape:
         raise ValueError(
@@ -230,7 +230,8 @@ def require_activation(caller: str, activation: Activation) -> float:
             f"{caller} needs an activation with floating values, got {name}, which maps {x.dtype} "
             f"to {y.dtype}."
         )
-    alone, among = concrete(activation(jnp.full_like(x, x[0]))), concrete(y)
+    alone = concrete(activation(jnp.asarray(np.full(x.shape, -3), x.dtype)))
+    among = concrete(y)
     eps = float(jnp.finfo(y.dtype).eps)
     if alone is not None and among is not None:
         alone, among = float(alone[0]), float(among[0])
