@@ -64,7 +64,7 @@ def scale_by_bfgs() -> optax.GradientTransformation:
         return ScaleByBFGSState(
             inverse_hessian=jnp.eye(vector.size, dtype=vector.dtype),
             params=vector,
-            grad=vector,
+            grad=jnp.zeros_like(vector),  # not `params` again: a buffer is donated once
             has_point=jnp.zeros([], bool),
             has_curvature=jnp.zeros([], bool),
         )
