@@ -134,7 +134,7 @@ def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
     solved as one equation, $q^* = E[\phi^2] / E[\phi'^2] + \sigma_b^2$. There the depth scale is
     infinite, and very deep networks train. For ReLU, $\sigma_w^2 = 2$ at any bias; without bias
     every $q$ is a fixed point (1 is returned), with bias none is (inf). The fixed point may be one
-    that signals leave: GELU, SiLU and Mish need a bias variance above some .17, .55 and .09 for one
+    that signals leave: GELU, SiLU and Mish need a bias variance above some .17, .56 and .10 for one
     that holds them. `mean_field` at the returned point tells: it then finds another $q^*$.
 
     Args:
