@@ -156,8 +156,9 @@ def test_arrays_keys_and_names_with_angle_brackets_are_drawn():
 
     args = (jax.random.key(0), {"<b>": jnp.ones(3)})
     graph = autodiff.trace(fun)(*args)
-    values = graph.evaluate(*args)
-    picture = autodiff.draw(graph, values, graph.backpropagate(values, jnp.ones(3)), max_nodes=999)
+    values = jax.jit(graph.evaluate)(*args)
+    adjoints = jax.jit(graph.backpropagate)(values, jnp.ones(3))
+    picture = autodiff.draw(graph, values, adjoints, max_nodes=999)
     ElementTree.fromstring(picture)
     assert "table/&lt;b&gt;" in picture
     assert "norm" in picture
