@@ -10,7 +10,7 @@ Source: the backpropagation tutorial, its linear layer and dot-product test. Siz
 what rounding can do: sums of k products are uncertain by k eps times the product of the norms
 (Higham 2002, eq. 3.5).
 Command: python -m experiments.linear_layer
-Time: 4 s. Expected: every error below a tenth of the bound, the wrong rule's ten thousand times it
+Time: 3 s. Expected: every error below a tenth of the bound, the wrong rule's ten thousand times it
 in float32.
 """
 

@@ -8,7 +8,7 @@ Source: requests for a way to read values inside a model: equinox#864, flax#4058
 Rounding: a layer of fan-in k adds at most k eps times |h| |W| (Higham 2002, eq. 3.5), and a network
 passes on what came before with its norms.
 Command: python -m experiments.same_values_in_every_library
-Time: 6 s. Expected: five layers each, and compiled no difference at all.
+Time: 5 s. Expected: five layers each, and compiled no difference at all.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@ at random points, by our engine, compiled and mapped. All in float64.
 
 Source: the backpropagation tutorial's worked example.
 Command: python -m experiments.worked_example
-Time: 2 s. Expected: six nodes, all numbers right to a few units in the last place.
+Time: 3 s. Expected: six nodes, all numbers right to a few units in the last place.
 """
 
 import dataclasses
