@@ -201,7 +201,6 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         steps=last.steps,
         evaluations=last.evaluations,
         history=_finish(last.history, last.steps),
-        state=last.state,
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.types import Params
 
 RUNNING = -1
 GRADIENT = 0
@@ -101,7 +101,6 @@ class Solution:
       steps: Steps made.
       evaluations: How often the value and its gradient were evaluated together.
       history: Every point visited, if asked for.
-      state: The optimizer's state after the last step.
     """
 
     params: Params
@@ -112,7 +111,6 @@ class Solution:
     steps: Int[Array, "*batch"]
     evaluations: Int[Array, "*batch"]
     history: History | None
-    state: PyTree
 
     @property
     def message(self) -> str | list:
