@@ -298,8 +298,8 @@ def next_distance(
       The distance one layer on.
 
     Example:
-      >>> series = covariance_series(lambda x: x**2, jnp.array(1.0), np.array([0.0]))
-      >>> round(float(next_distance(series, 0.5, 2.0, 1.0)), 4)  # 2 * 2 (1 - 1 / 4) / 7
+      >>> series = Series(jnp.array([1.0, 0.0, 2.0, 0.0]), jnp.zeros(2), jnp.full(2, 256.0))
+      >>> round(float(next_distance(series, 0.5, 2.0, 1.0)), 4)  # of x^2: 2 * 2 (1 - 1/4) / 7
       0.4286
     """
     squares, rest, power = series

@@ -45,7 +45,7 @@ def test_the_table_names_every_initializer_of_the_room():
 def test_is_an_initializer_of_shape_and_single_precision(make):
     init = make()
     assert isinstance(init, Initializer)
-    value = init(jax.random.key(0), SHAPE)
+    value = init(quick_key(0), SHAPE)
     assert value.shape == SHAPE
     assert value.dtype == jnp.float32
 

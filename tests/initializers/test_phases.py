@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from jaxopt_tut.initializers import correlation_map, critical, mean_field, variance_map
+from jaxopt_tut.initializers import correlation_map, critical, mean_field
 
 # Composite Gauss-Legendre in double precision: smooth activations to 1e-12.
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
@@ -68,8 +68,9 @@ def test_the_error_function_in_double_precision_with_its_derivatives():
             np.testing.assert_allclose(slopes[i, :, j], finite, rtol=1e-5, atol=1e-7)
 
 
-# Ordered, chaotic, and without bias: dying, critical, chaotic.
-TANH = np.float32([[0.9, 0.1], [2.2, 0.1], [0.5, 0.0], [1.0, 0.0], [1.5, 0.0]])
+# Ordered, chaotic, critical (weight variance and q* by root finding), and three without bias.
+EDGE = (1.7609546396, 0.05, 0.5700478816)
+TANH = np.float32([[0.9, 0.1], [2.2, 0.1], EDGE[:2], [0.5, 0.0], [1.0, 0.0], [1.5, 0.0]])
 
 
 @functools.cache
@@ -82,7 +83,7 @@ def tanh_slope(x):
 
 
 def test_fixed_point_and_chi_agree_with_root_finding():
-    for i in (0, 1, 4):
+    for i in (0, 1, 5):
         sw2, sb2 = TANH[i].astype(float)
         excess = lambda q: sw2 * mean(lambda x: np.tanh(x) ** 2, q) + sb2 - q  # noqa: B023
         q = brentq(excess, 1e-6, 50)
@@ -91,8 +92,17 @@ def test_fixed_point_and_chi_agree_with_root_finding():
         np.testing.assert_allclose(tanh_fields().chi[i], chi, rtol=1e-5)
 
 
+def test_the_field_at_the_edge_of_chaos_is_critical():
+    q, chi, c, depth = (x[2] for x in tanh_fields())
+    np.testing.assert_allclose(q, EDGE[2], rtol=1e-5)
+    # chi is some 1e-6 off; a correlation at that distance from the edge is still close to 1.
+    np.testing.assert_allclose(chi, 1, atol=5e-6)
+    np.testing.assert_allclose(c, 1, atol=1e-4)
+    assert depth > 1e5
+
+
 def test_odd_activations_without_bias():
-    q, chi, c, depth = (x[2:] for x in tanh_fields())
+    q, chi, c, depth = (x[3:] for x in tanh_fields())
     assert (q[0], q[1]) == (0, 0)
     np.testing.assert_allclose(chi[:2], [0.5, 1], rtol=1e-6)
     # In the chaotic phase inputs become orthogonal; a fixed point of slope 1 - 1/50 multiplies the
@@ -139,21 +149,19 @@ def test_the_critical_point_agrees_with_root_finding():
     assert ours.q_star[0] == 0
     np.testing.assert_allclose(ours.weight_variance[0], 1, rtol=2e-6)
     value, slope = (lambda x: np.tanh(x) ** 2), (lambda x: tanh_slope(x) ** 2)
+    np.testing.assert_allclose([ours.weight_variance[1], ours.q_star[1]], EDGE[::2], rtol=1e-5)
     for i, sb2 in enumerate(biases[1:], start=1):
         q = brentq(lambda q: mean(value, q) / mean(slope, q) + sb2 - q, 1e-2, 100)  # noqa: B023
         np.testing.assert_allclose(ours.q_star[i], q, rtol=1e-5)
         np.testing.assert_allclose(ours.weight_variance[i], 1 / mean(slope, q), rtol=1e-5)
 
 
-def test_the_field_at_the_critical_point_is_critical():
-    point = critical(jax.nn.elu, 0.1)
-    field = mean_field(jax.nn.elu, point.weight_variance, 0.1)
-    # chi and q* are some 1e-6 off, and 1 / |log chi| is then at least 1e5.
-    np.testing.assert_allclose(field.chi, 1, atol=5e-6)
-    np.testing.assert_allclose(field.q_star, point.q_star, rtol=1e-5)
-    assert field.depth_scale > 1e5
-    again = variance_map(jax.nn.elu, field.q_star, point.weight_variance, 0.1)
-    np.testing.assert_allclose(again, field.q_star, rtol=2e-6)
+@pytest.mark.usefixtures("x64")
+def test_swish_has_its_published_critical_point():
+    # Roberts, Yaida, Hanin (2022), The Principles of Deep Learning Theory, section 5.3.4.
+    point = critical(jax.nn.silu, 0.55514317)
+    np.testing.assert_allclose(point.weight_variance, 1.98800468, rtol=1e-8)
+    np.testing.assert_allclose(point.q_star, 14.32017362, rtol=1e-8)
 
 
 def test_the_critical_point_of_relu_has_any_variance_or_none():

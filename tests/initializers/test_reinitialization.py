@@ -16,7 +16,7 @@ from jaxopt_tut.initializers import (
     variance_scaling,
 )
 
-KEY = jax.random.key(7)
+KEY = jax.random.key(7, impl="rbg")  # quick to compile
 
 
 class LinenNet(linen.Module):
@@ -110,7 +110,7 @@ def test_shapes_alone_are_enough():
 
 def test_works_under_jit_and_vmap():
     params = {"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)}
-    keys = jax.random.split(KEY, 2)
+    keys = jax.random.split(jax.random.key(7), 2)  # of this kind a batch equals its parts
     draw = lambda key: reinitialize(key, params, {"w": normal(1.0)})
     together = jax.jit(jax.vmap(draw))(keys)
     for i, key in enumerate(keys):
