@@ -1,0 +1,139 @@
+"""Conjugate gradients that need no definite matrix: they stop where it is not."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+
+class TruncatedCG(NamedTuple):
+    """The outcome of `truncated_cg`."""
+
+    step: Float[Array, "dim"]
+    decrease: Float[Array, ""]  # of the quadratic model, 0 or more
+    residual_norm: Float[Array, ""]
+    num_products: Int[Array, ""]  # of the matrix and a vector
+    is_indefinite: Bool[Array, ""]  # whether a direction of negative curvature was met
+    on_boundary: Bool[Array, ""]
+
+
+def truncated_cg(
+    matvec: Callable[[Float[Array, "dim"]], Float[Array, "dim"]],
+    gradient: Float[Array, "dim"],
+    *,
+    tol: ArrayLike,
+    radius: ArrayLike = jnp.inf,
+    max_steps: int,
+) -> TruncatedCG:
+    r"""Minimise a quadratic model within a ball, as far as conjugate gradients lead.
+
+    $$\min_p\ g^T p + \tfrac12 p^T H p, \qquad \lVert p \rVert \le \Delta$$
+
+    from $p = 0$, until the residual $\lVert g + H p \rVert$ falls below `tol`, the path leaves the
+    ball or a direction has negative curvature. In the last two cases the step goes on to the
+    boundary; if there is none, it ends before that direction, and if it is the first, at $-g$. The
+    model decreases in every step. One product with $H$ a step, four vectors of memory.
+
+    Args:
+      matvec: Multiplies by the symmetric matrix $H$.
+      gradient: $g$.
+      tol: Norm of the residual at which to stop.
+      radius: $\Delta > 0$.
+      max_steps: Products at most.
+
+    Returns:
+      The step and how good it is.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> h = jnp.array([1.0, 4.0])
+      >>> inside = truncated_cg(lambda p: h * p, jnp.array([1.0, 4.0]), tol=1e-6, max_steps=9)
+      >>> print(inside.step.round(4), inside.num_products)
+      [-1. -1.] 2
+      >>> saddle = truncated_cg(lambda p: -p, jnp.array([3.0]), tol=1e-6, radius=2.0, max_steps=9)
+      >>> print(saddle.step, saddle.on_boundary)
+      [-2.] True
+
+    References:
+      Steihaug (1983), algorithm 2. https://doi.org/10.1137/0720042
+      Nocedal and Wright (2006), algorithms 7.1 and 7.2.
+    """
+    dtype = gradient.dtype
+    radius = jnp.asarray(radius, dtype)
+    squared = _dot(gradient, gradient)
+    never = jnp.zeros([], bool)
+
+    def advance(s: _State) -> _State:
+        product = matvec(s.direction)
+        curvature = _dot(s.direction, product)
+        convex = curvature > 0
+        length = s.squared / jnp.where(convex, curvature, 1)
+        inside = s.step + length * s.direction
+        leaves = ~convex | (_dot(inside, inside) >= radius**2)
+        # without a boundary: stay, or take the gradient if there is nowhere to stay
+        to_boundary = jnp.where(
+            jnp.isfinite(radius),
+            _length_to_boundary(s.step, s.direction, radius),
+            jnp.where(s.count == 0, 1, 0),
+        )
+        length = jnp.where(leaves, to_boundary, length)
+        residual = s.residual + length * product
+        new_squared = _dot(residual, residual)
+        ratio = new_squared / jnp.where(s.squared > 0, s.squared, 1)
+        return _State(
+            step=s.step + length * s.direction,
+            residual=residual,
+            direction=ratio * s.direction - residual,
+            squared=new_squared,
+            count=s.count + 1,
+            is_indefinite=~convex,
+            done=leaves | (jnp.sqrt(new_squared) <= tol) | ~jnp.isfinite(new_squared),
+        )
+
+    first = _State(
+        step=jnp.zeros_like(gradient),
+        residual=gradient,
+        direction=-gradient,
+        squared=squared,
+        count=jnp.zeros([], jnp.int32),
+        is_indefinite=never,
+        done=~(jnp.sqrt(squared) > tol) | ~jnp.isfinite(squared),
+    )
+    last = jax.lax.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
+    norm = jnp.sqrt(_dot(last.step, last.step))
+    return TruncatedCG(
+        step=last.step,
+        # the residual is g + H p, so that p^T H p needs no further product
+        decrease=-0.5 * _dot(last.step, gradient + last.residual),
+        residual_norm=jnp.sqrt(last.squared),
+        num_products=last.count,
+        is_indefinite=last.is_indefinite,
+        on_boundary=norm >= radius * (1 - 100 * jnp.finfo(dtype).eps),
+    )
+
+
+class _State(NamedTuple):
+    step: Float[Array, "dim"]
+    residual: Float[Array, "dim"]
+    direction: Float[Array, "dim"]
+    squared: Float[Array, ""]  # norm of the residual
+    count: Int[Array, ""]
+    is_indefinite: Bool[Array, ""]
+    done: Bool[Array, ""]
+
+
+def _dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
+    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _length_to_boundary(p, d, radius) -> Float[Array, ""]:
+    """Return t >= 0 with |p + t d| = radius, without cancellation."""
+    norm = jnp.sqrt(_dot(d, d))
+    d = d / jnp.where(norm > 0, norm, 1)
+    pd, gap = _dot(p, d), jnp.maximum(radius**2 - _dot(p, p), 0)
+    root = jnp.sqrt(pd**2 + gap)
+    t = jnp.where(pd > 0, gap / jnp.where(pd > 0, root + pd, 1), root - pd)
+    return t / jnp.where(norm > 0, norm, 1)
