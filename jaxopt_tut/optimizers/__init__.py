@@ -4,6 +4,7 @@ Recipes take the learning rate first (a number, a schedule or a tracer) and ever
 keyword; each is `optax.chain` of a `scale_by_*` part and `scale_by_learning_rate`:
 
 * `sgd`: the gradient itself.
+* `steepest_descent`: the steepest direction under one of `norms`, which may differ by leaf.
 * `momentum`: an exponential moving average of the gradients, plain or Nesterov.
 * `adam`: two moving averages, the mean over the root of the mean square.
 
@@ -11,7 +12,11 @@ Solvers find their own direction and step size, and `minimize` runs any optimize
 one compiled loop:
 
 * `bfgs`, `lbfgs`: quasi-Newton methods, dense and with limited memory.
+* `newton`, `newton_cg`, `trust_region`: the Hessian itself, dense or by its products.
+* `nonlinear_cg`: conjugate gradients, with the least memory.
+* `gauss_newton`, `levenberg_marquardt`: for sums of squares; they take `residual_fn=`.
 * `line_search`: `armijo`, `wolfe`, `exact`, for any direction.
+* `projections` and `project`: sets, and descent that stays in them.
 
 The parts compose with everything in optax (`chain`, `inject_hyperparams`, `masked`,
 `MultiSteps`), and differ from optax's in one thing: their derivatives are finite and right, with
@@ -20,34 +25,68 @@ wrapped here: take AdamW, AdaGrad, RMSprop, Nesterov Adam (`optax.nadam`), Lion,
 clipping from optax.
 """
 
-from jaxopt_tut.optimizers import line_search
+from jaxopt_tut.optimizers import line_search, norms, projections
 from jaxopt_tut.optimizers.adam import ScaleByAdamState, adam, scale_by_adam
 from jaxopt_tut.optimizers.bfgs import ScaleByBFGSState, bfgs, scale_by_bfgs
+from jaxopt_tut.optimizers.gauss_newton import gauss_newton, scale_by_gauss_newton
 from jaxopt_tut.optimizers.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
+from jaxopt_tut.optimizers.levenberg_marquardt import (
+    LevenbergMarquardtState,
+    levenberg_marquardt,
+)
 from jaxopt_tut.optimizers.minimize import minimize
 from jaxopt_tut.optimizers.momentum import ScaleByMomentumState, momentum, scale_by_momentum
+from jaxopt_tut.optimizers.newton import newton, scale_by_newton
+from jaxopt_tut.optimizers.newton_cg import ScaleByNewtonCGState, newton_cg, scale_by_newton_cg
+from jaxopt_tut.optimizers.nonlinear_cg import (
+    ScaleByNonlinearCGState,
+    nonlinear_cg,
+    scale_by_nonlinear_cg,
+)
+from jaxopt_tut.optimizers.project import project
 from jaxopt_tut.optimizers.sgd import sgd
 from jaxopt_tut.optimizers.solution import History, Solution, Status
+from jaxopt_tut.optimizers.steepest_descent import scale_by_steepest_descent, steepest_descent
+from jaxopt_tut.optimizers.trust_region import TrustRegionState, trust_region
 
 __all__ = [
     "History",
+    "LevenbergMarquardtState",
     "ScaleByAdamState",
     "ScaleByBFGSState",
     "ScaleByLBFGSState",
     "ScaleByMomentumState",
+    "ScaleByNewtonCGState",
+    "ScaleByNonlinearCGState",
     "Solution",
     "Status",
+    "TrustRegionState",
     "adam",
     "bfgs",
+    "gauss_newton",
     "lbfgs",
+    "levenberg_marquardt",
     "line_search",
     "minimize",
     "momentum",
+    "newton",
+    "newton_cg",
+    "nonlinear_cg",
+    "norms",
+    "project",
+    "projections",
     "scale_by_adam",
     "scale_by_bfgs",
+    "scale_by_gauss_newton",
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_momentum",
+    "scale_by_newton",
+    "scale_by_newton_cg",
+    "scale_by_nonlinear_cg",
+    "scale_by_steepest_descent",
     "sgd",
+    "steepest_descent",
+    "trust_region",
 ]

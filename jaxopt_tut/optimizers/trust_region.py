@@ -1,0 +1,135 @@
+"""The trust-region Newton method, matrix-free."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.linalg import truncated_cg
+from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
+from jaxopt_tut.optimizers.newton_cg import hessian_product
+from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
+from jaxopt_tut.optimizers.vectors import dot, ravel
+from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.types import PyTree
+
+
+class TrustRegionState(NamedTuple):
+    """The radius, and what is known at the point stepped to (or stayed at)."""
+
+    radius: Float[Array, ""]
+    value: Float[Array, ""]
+    grad: PyTree
+    accepted: Bool[Array, ""]  # whether the last step was taken
+    failed: Bool[Array, ""]  # whether the radius has shrunk to nothing
+    num_evaluations: Int[Array, ""]  # of the value and its gradient, in the last update
+    num_products: Int[Array, ""]  # of the Hessian and a vector, in the last update
+
+
+def trust_region(
+    *, initial_radius: ArrayLike = 1.0, max_products: int | None = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Build the trust-region Newton method with Steihaug's steps.
+
+    $$u_t \approx \arg\min_{\lVert u \rVert \le \Delta_t} g_t^T u + \tfrac12 u^T H_t u, \qquad
+    \rho_t = \frac{f(w_t) - f(w_t + u_t)}{-g_t^T u_t - \tfrac12 u_t^T H_t u_t}$$
+
+    The step is taken if $\rho_t > 10^{-4}$, else the update is 0. The radius $\Delta$ shrinks to
+    $\lVert u_t \rVert / 4$ if $\rho_t < 1/4$, and doubles if $\rho_t > 3/4$ and the step ends on
+    the boundary. The most robust method here: it uses negative curvature instead of avoiding it,
+    and needs no line search. A step costs one value with its gradient and some Hessian products,
+    each about two gradients.
+
+    Args:
+      initial_radius: $\Delta_0 > 0$, in units of the parameters; may be traced.
+      max_products: Hessian products a step at most; `None` means 10 times the number of
+        parameters, but no more than 1000.
+
+    Returns:
+      A transformation whose updates are *added* to the parameters; `update` needs `params` and
+      `value_fn=`. It takes gradients as they are: it is a whole chain by itself.
+
+    Raises:
+      TypeError: If `initial_radius` is no number, or a parameter neither floating nor complex.
+      ValueError: If a static `initial_radius` is not positive and finite, or `max_products` is
+        below 1; from `update`, if `params` or `value_fn` is missing or the gradients don't match
+        the parameters.
+
+    Example:
+      Near a saddle point the gradient hardly shows the way, but the curvature does.
+
+      >>> import jax.numpy as jnp
+      >>> from jaxopt_tut.optimizers import minimize
+      >>> saddle = lambda w: w[0] ** 2 + (w[1] ** 2 - 1) ** 2
+      >>> print(minimize(saddle, jnp.array([1.0, 1e-3]), trust_region()).params[1].round(3))
+      1.0
+
+    References:
+      Nocedal and Wright (2006), algorithms 4.1 and 7.2.
+      https://doi.org/10.1007/978-0-387-40065-5
+    """
+    require_nonnegative("trust_region", initial_radius=initial_radius)
+    if not isinstance(initial_radius, jax.Array) and initial_radius == 0:
+        raise ValueError("trust_region needs initial_radius > 0, got initial_radius=0.")
+    if max_products is not None and max_products < 1:
+        raise ValueError(f"trust_region needs max_products >= 1, got max_products={max_products}.")
+
+    def init(params):
+        require_inexact(params, "trust_region")
+        dtype = ravel(params)[0].dtype
+        return TrustRegionState(
+            radius=cast(initial_radius, dtype),
+            value=jnp.full([], jnp.inf, dtype),
+            grad=jax.tree.map(jnp.zeros_like, params),
+            accepted=jnp.zeros([], bool),
+            failed=jnp.zeros([], bool),
+            num_evaluations=jnp.zeros([], jnp.int32),
+            num_products=jnp.zeros([], jnp.int32),
+        )
+
+    def update(
+        updates, state, params: Any = None, *, value=None, value_fn: Any = None, **extra_args
+    ):
+        require_objective("trust_region", updates, params, value_fn=value_fn)
+        fun = bind(value_fn, extra_args)
+        g, unravel = ravel(updates)
+        num_evaluations = 1 if value is not None else 2
+        value = jnp.asarray(fun(params) if value is None else value, g.dtype)
+        norm = jnp.sqrt(dot(g, g))
+        found = truncated_cg(
+            hessian_product(fun, params),
+            g,
+            tol=jnp.minimum(0.5, jnp.sqrt(norm)) * norm,
+            radius=state.radius,
+            max_steps=max_products or min(10 * max(g.size, 1), 1000),
+        )
+        step = unravel(found.step)
+        new_value, new_grad = value_and_ascent(fun)(optax.apply_updates(params, step))
+        new_value = jnp.asarray(new_value, g.dtype)
+        # near the minimum both decreases are rounding errors: the ratio must tend to 1 then
+        noise = 10 * jnp.finfo(g.dtype).eps * jnp.abs(value)
+        ratio = (value - new_value + noise) / (found.decrease + noise)
+        usable = jnp.isfinite(new_value) & jnp.all(jnp.isfinite(ravel(new_grad)[0]))
+        ratio = jnp.where(usable, ratio, -1)
+        accepted = ratio > 1e-4
+        length = jnp.sqrt(dot(found.step, found.step))
+        grows = (ratio > 0.75) & found.on_boundary
+        radius = jnp.where(grows, 2 * state.radius, state.radius)
+        radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(length, state.radius), radius)
+        w = ravel(params)[0]
+        smallest = jnp.finfo(g.dtype).eps * jnp.sqrt(dot(w, w)) + jnp.finfo(g.dtype).tiny
+        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
+        return keep(step, jax.tree.map(jnp.zeros_like, step)), TrustRegionState(
+            radius=radius,
+            value=keep(new_value, value),
+            grad=optax.tree.cast_like(keep(new_grad, updates), params),
+            accepted=accepted,
+            failed=~accepted & ~(radius > smallest),
+            num_evaluations=jnp.full([], num_evaluations, jnp.int32),
+            num_products=found.num_products,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)

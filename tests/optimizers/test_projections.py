@@ -1,0 +1,116 @@
+"""Projections against their definition, and descent that stays in a set."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxopt_tut.optimizers import minimize, project, projections, sgd
+from jaxopt_tut.optimizers.norms import L1, L2, LInf, Spectral
+
+A = jnp.array([[1.0, 2.0, -1.0], [0.0, 1.0, 1.0], [1.0, 3.0, 0.0]])  # of rank two
+NORMAL = jnp.array([1.0, -2.0, 0.5])
+SETS = {
+    "l1": (projections.ball(1.5, L1()), lambda x: jnp.sum(jnp.abs(x)) - 1.5),
+    "l2": (projections.ball(1.5, L2()), lambda x: jnp.linalg.norm(x) - 1.5),
+    "linf": (projections.ball(1.5, LInf()), lambda x: jnp.max(jnp.abs(x)) - 1.5),
+    "simplex": (
+        projections.simplex(2.0),
+        lambda x: jnp.maximum(jnp.abs(x.sum() - 2.0), jnp.max(-x)),
+    ),
+    "box": (
+        projections.box(-0.5, jnp.array([1.0, 2.0, 0.25])),
+        lambda x: jnp.max(jnp.maximum(-0.5 - x, x - jnp.array([1.0, 2.0, 0.25]))),
+    ),
+    "affine": (
+        projections.affine(A, A @ jnp.array([1.0, 0.0, 2.0])),
+        lambda x: jnp.max(jnp.abs(A @ (x - jnp.array([1.0, 0.0, 2.0])))),
+    ),
+    "hyperplane": (projections.hyperplane(NORMAL, 0.75), lambda x: jnp.abs(NORMAL @ x - 0.75)),
+    "half_space": (projections.half_space(NORMAL, 0.75), lambda x: NORMAL @ x - 0.75),
+}
+CASES = pytest.mark.parametrize(("onto", "excess"), SETS.values(), ids=SETS)
+POINT = st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3)
+
+
+@CASES
+@settings(deadline=None, max_examples=15)
+@given(x=POINT, z=POINT)
+def test_the_nearest_point_of_the_set(onto, excess, x, z):
+    x, z = jnp.array(x, jnp.float32), onto(jnp.array(z, jnp.float32))
+    p = onto(x)
+    assert excess(p) <= 1e-5
+    np.testing.assert_allclose(onto(p), p, atol=1e-5)
+    # of a convex set: every other point lies beyond a right angle
+    assert (x - p) @ (z - p) <= 1e-4
+
+
+@CASES
+def test_the_derivative_is_that_of_finite_differences_and_finite_at_zero(onto, excess):
+    del excess
+    with jax.enable_x64(True):
+        x, dx = jnp.array([1.7, -2.3, 0.9]), jnp.array([0.3, 0.4, -0.2])
+        total = lambda x: jnp.sum(jnp.sin(onto(x)))
+        slope = (total(x + 1e-6 * dx) - total(x - 1e-6 * dx)) / 2e-6
+        np.testing.assert_allclose(jax.grad(total)(x) @ dx, slope, atol=1e-8)
+        assert jnp.all(jnp.isfinite(jax.grad(total)(jnp.zeros(3))))
+
+
+def test_a_tree_is_one_point():
+    tree = {"a": jnp.array([3.0]), "b": (jnp.array([[4.0]]), None)}
+    inside = projections.ball(1.0)(tree)
+    np.testing.assert_allclose(inside["a"], [0.6], rtol=1e-6)
+    np.testing.assert_allclose(inside["b"][0], [[0.8]], rtol=1e-6)
+    boxed = projections.box({"a": jnp.array([4.0]), "b": (jnp.array([[0.0]]), None)}, 5.0)(tree)
+    np.testing.assert_allclose(boxed["a"], [4.0])
+    moved = projections.hyperplane(tree, 0.0)(tree)
+    np.testing.assert_allclose(moved["a"], [0.0], atol=1e-6)
+
+
+def test_radii_are_traced():
+    radii = jnp.array([0.0, 1.0, 10.0])
+    for norm in (L1(), L2(), LInf()):
+        shrunk = jax.vmap(lambda r, norm=norm: projections.ball(r, norm)(jnp.array([3.0, -1.0])))(
+            radii
+        )
+        np.testing.assert_allclose(shrunk[0], 0, atol=1e-6)
+        np.testing.assert_allclose(shrunk[2], [3.0, -1.0], rtol=1e-6)
+
+
+def test_projected_gradient_descent_finds_the_minimum_on_the_boundary():
+    fun = lambda w: jnp.sum((w - jnp.array([3.0, 4.0])) ** 2)
+    optimizer = optax.chain(sgd(0.1), project(projections.ball(1.0)))
+    solution = minimize(fun, jnp.zeros(2), optimizer, xtol=1e-6)
+    assert int(solution.status) == 2  # the gradient does not vanish there
+    np.testing.assert_allclose(solution.params, [0.6, 0.8], atol=1e-4)
+    assert jnp.linalg.norm(solution.params) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: projections.ball(-1.0),
+            ValueError,
+            "ball needs a finite radius >= 0, got radius=-1",
+        ),
+        (lambda: projections.ball(1.0, Spectral()), ValueError, "ball needs one of the norms"),
+        (lambda: projections.simplex(0.0), ValueError, "simplex needs total > 0, got total=0"),
+        (lambda: projections.affine(A, jnp.ones(2)), ValueError, "affine needs a matrix"),
+        (
+            lambda: projections.affine(A, jnp.ones(3))(jnp.ones(4)),
+            ValueError,
+            "a column for each of 4",
+        ),
+        (lambda: projections.box(jnp.ones(2), 1.0)(jnp.ones(3)), ValueError, "box needs leaves of"),
+        (lambda: projections.hyperplane(NORMAL, 0.0)(jnp.ones(2)), ValueError, "hyperplane needs"),
+        (lambda: project(1.0), TypeError, "project needs a function as projection, got 1.0"),
+        (lambda: project(abs).update(jnp.ones(2), None), ValueError, "project needs params"),
+    ],
+)
+def test_bad_arguments_are_refused_in_a_sentence(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,80 @@
+"""Norms, their duals, and the directions that attain them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxopt_tut.optimizers import sgd, steepest_descent
+from jaxopt_tut.optimizers.norms import L1, L2, LInf, Spectral
+
+NORMS = pytest.mark.parametrize("norm", [L1(), L2(), LInf(), Spectral()], ids=repr)
+SHAPES = pytest.mark.parametrize("shape", [(), (4,), (3, 5), (3, 3, 2, 4)], ids=str)
+
+
+@NORMS
+@SHAPES
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_the_decrease_along_the_steepest_direction_is_the_dual_norm(norm, shape, dtype):
+    g = jax.random.normal(jax.random.key(0), shape, dtype)
+    d = norm.steepest(g)
+    eps = 100 * jnp.finfo(dtype).eps  # sums of some 70 terms, and a decomposition
+    np.testing.assert_allclose(norm.norm(d), 1, rtol=float(eps))
+    inner = jnp.real(jnp.sum(jnp.conj(d) * g))
+    np.testing.assert_allclose(inner, norm.dual_norm(g), rtol=float(eps))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.sampled_from([L1(), L2(), LInf(), Spectral()]))
+def test_no_direction_of_unit_norm_falls_faster(seed, norm):
+    key_g, key_x = jax.random.split(jax.random.key(seed))
+    g = jax.random.normal(key_g, (3, 4))
+    x = jax.random.normal(key_x, (3, 4))
+    assert jnp.sum(g * x) <= norm.norm(x) * norm.dual_norm(g) * (1 + 1e-5)
+
+
+@NORMS
+def test_a_zero_gradient_moves_nothing_and_has_finite_derivatives(norm):
+    zero = jnp.zeros((2, 3))
+    np.testing.assert_array_equal(norm.steepest(zero), 0)
+    total = lambda g: jnp.sum(norm.dual_norm(g) * norm.steepest(g) + norm.norm(g))
+    assert jnp.all(jnp.isfinite(jax.grad(total)(zero)))
+
+
+def test_spectral_directions_have_singular_values_one_and_treat_kernels_as_patches():
+    g = jax.random.normal(jax.random.key(4), (3, 3, 2, 5))
+    d = Spectral().steepest(g).reshape(18, 5)
+    np.testing.assert_allclose(jnp.linalg.svd(d, compute_uv=False), 1, atol=1e-5)
+    ill = jnp.diag(jnp.array([1.0, 1e-2, 1e-4]))
+    np.testing.assert_allclose(Spectral().steepest(ill), jnp.eye(3), atol=1e-4)
+
+
+def test_l2_norms_neither_overflow_nor_underflow():
+    for scale in (1e-30, 1e30):
+        np.testing.assert_allclose(L2().norm(scale * jnp.array([3.0, 4.0])) / scale, 5, rtol=1e-5)
+
+
+def test_under_l2_it_is_gradient_descent():
+    g = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([[3.0]])}
+    ours, theirs = steepest_descent(0.1), sgd(0.1)
+    update = ours.update(g, ours.init(g))[0]
+    expected = theirs.update(g, theirs.init(g))[0]
+    for a, b in zip(jax.tree.leaves(update), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_each_leaf_has_the_norm_of_the_first_pattern_that_matches():
+    g = {"dense": {"kernel": jnp.array([[0.0, 2.0], [1.0, 0.0]]), "bias": jnp.array([-3.0, 1.0])}}
+    rules = {"*/kernel": Spectral(), "*": L1()}
+    optimizer = steepest_descent(1.0, norm=rules, scale_by_dual_norm=False)
+    update = optimizer.update(g, optimizer.init(g))[0]["dense"]
+    np.testing.assert_allclose(update["kernel"], [[0.0, -1.0], [-1.0, 0.0]], atol=1e-6)
+    np.testing.assert_allclose(update["bias"], [1.0, 0.0])
+    with pytest.raises(
+        ValueError, match="steepest_descent needs a norm for each leaf, got none of"
+    ):
+        steepest_descent(1.0, norm={"*/kernel": L2()}).init(g)
+    with pytest.raises(TypeError, match=r"steepest_descent needs norms as in optimizers\.norms"):
+        steepest_descent(1.0, norm="spectral")  # type: ignore[arg-type]
