@@ -5,6 +5,7 @@ The rooms of the library, each imported on first use so that `import jaxopt_tut`
 * `initializers`: where the weights start, from constants to the edge of chaos.
 * `optimizers`: how they move, as optax transformations.
 * `autodiff`: the computation graph of any function, and backpropagation on it.
+* `linalg`: the matrix-free solves that methods and implicit derivatives need.
 * `landscape`: loss surfaces whose minima are known.
 * `taps`: values and cotangents inside any function.
 * `models`: the small networks of the experiments.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         datasets,
         initializers,
         landscape,
+        linalg,
         models,
         optimizers,
         plotting,
@@ -34,6 +36,7 @@ __all__ = [
     "datasets",
     "initializers",
     "landscape",
+    "linalg",
     "models",
     "optimizers",
     "plotting",
