@@ -6,6 +6,7 @@ The rooms of the library, each imported on first use so that `import jaxopt_tut`
 * `optimizers`: how they move, as optax transformations.
 * `autodiff`: the computation graph of any function, and backpropagation on it.
 * `linalg`: the matrix-free solves that methods and implicit derivatives need.
+* `bilevel`: the solution of an optimization, as a differentiable function.
 * `landscape`: loss surfaces whose minima are known.
 * `taps`: values and cotangents inside any function.
 * `models`: the small networks of the experiments.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxopt_tut import (
         autodiff,
+        bilevel,
         datasets,
         initializers,
         landscape,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "autodiff",
+    "bilevel",
     "datasets",
     "initializers",
     "landscape",

@@ -1,0 +1,203 @@
+"""The solution of an inner problem, as a differentiable function of everything it depends on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxopt_tut.bilevel.batches import Stream, require_batches
+from jaxopt_tut.bilevel.mode import LinearInfo, Mode
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.bilevel.result import Info, Result
+from jaxopt_tut.bilevel.solvers import Solver, as_solver, size_of
+from jaxopt_tut.bilevel.unroll import Unroll
+from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.types import Params, PyTree
+
+_UNROLL = Unroll()
+
+
+def argmin(
+    f: Callable[..., Any],
+    y0: Params,
+    z: PyTree,
+    *,
+    solver: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation] | Solver,
+    steps: int,
+    diff: Mode = _UNROLL,
+    hp: PyTree = None,
+    batches: PyTree | Stream = None,
+    tol: float | None = None,
+    strict: bool = True,
+    check: bool = False,
+) -> Result:
+    r"""Minimise an inner function, differentiably.
+
+    $$y^*(z) \approx \arg\min_y f(y, z)$$
+
+    `diff` says which derivative $y^*$ has: that of the steps (`Unroll`, `Forward`, `Truncate`),
+    or that of the optimality condition $\nabla_y f = 0$ (`Implicit`, `OneStep`), which does not
+    depend on how $y^*$ was found. Rule of thumb: few steps, or hyper-parameters of the solver to
+    learn: `Unroll`; solved to convergence: `Implicit`.
+
+    What is to be differentiated comes in as an argument: a differentiated value that `f` or
+    `solver` closes over raises where its derivative would be lost.
+
+    Args:
+      f: `f(y, z)` or, with `batches`, `f(y, z, batch)`: a real scalar.
+      y0: Where to start: a tree of floating or complex arrays.
+      z: What the problem depends on: any tree.
+      solver: An optax transformation; a function of `hp` that returns one; or a `Solver`
+        (`Minimize`, `ClosedForm`, `Proximal`).
+      steps: $T$, inner steps at most.
+      diff: The mode of differentiation.
+      hp: What the function `solver` takes: learning rates, decays, schedules of numbers.
+      batches: A tree of arrays with a leading axis of `steps`, or a `Stream`.
+      tol: Stop after the step that begins with a residual of at most this; `None` takes all steps.
+      strict: Whether a derivative that `diff` does not define raises while tracing; otherwise it
+        is zero.
+      check: Whether to raise if the run does not end at an optimum.
+
+    Returns:
+      The solution, the solver's state and how good they are.
+
+    Raises:
+      TypeError: If `diff` is no mode, `solver` no solver, or `y0` has a leaf of integers.
+      ValueError: If `steps` is negative, the batches don't fit, `f` returns no real scalar; under
+        `strict`, if a derivative is not defined; under `check`, if the run has not converged.
+
+    Example:
+      The minimiser of $(y - z)^2 + \lambda y^2$ is $z / (1 + \lambda)$, also in its derivative.
+
+      >>> import jax
+      >>> from jaxopt_tut.bilevel import Implicit
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> f = lambda y, z: (y - z["target"]) ** 2 + z["penalty"] * y**2
+      >>> def solve(penalty):
+      ...     z = {"target": 4.0, "penalty": penalty}
+      ...     return argmin(f, 0.0, z, solver=sgd(0.2), steps=50, diff=Implicit()).y
+      >>> print(solve(1.0).round(3), jax.grad(solve)(1.0).round(3))
+      2.0 -1.0
+
+    References:
+      Gould et al. (2016), lemma 3.2. https://arxiv.org/abs/1607.05447
+    """
+    problem, inputs = prepare("argmin", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
+    mode = diff.chosen(problem, inputs)
+    run = mode.run(problem, inputs)
+    info = describe(mode, problem, inputs, run)
+    if check:
+        require_converged(info, "argmin")
+    return Result(run.y, run.state, info)
+
+
+def prepare(
+    caller, f, y0, z, solver, steps, diff, hp, batches, tol, strict
+) -> tuple[Problem, Inputs]:
+    """Check the arguments that `argmin` and `hypergrad` share, and sort them.
+
+    Args:
+      caller: Which of the two asks; it opens the messages.
+      f: As in `argmin`, as are the rest.
+      y0: As there.
+      z: As there.
+      solver: As there.
+      steps: As there.
+      diff: As there.
+      hp: As there.
+      batches: As there.
+      tol: As there.
+      strict: As there.
+
+    Returns:
+      The static part and the values.
+
+    Raises:
+      TypeError: As `argmin`.
+      ValueError: As `argmin`.
+    """
+    if not isinstance(diff, Mode) or isinstance(diff, type):
+        raise TypeError(
+            f"{caller} needs one of the modes Unroll(), Forward(), Truncate(k), Implicit(), "
+            f"OneStep(), Plan(memory), got diff={diff!r}."
+        )
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"{caller} needs a whole number steps >= 0, got steps={steps!r}.")
+    require_inexact(y0, caller)
+    require_batches(batches, steps, caller)
+    # a weakly typed start would turn strong after a step, and change the loop's types
+    strong = lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
+    inputs = Inputs(jax.tree.map(strong, y0), z, hp, batches)
+    bounded = as_solver(solver, hp, caller).bounded(steps, tol)
+    problem = Problem(f, bounded, steps, tol, batches is not None, strict, caller)
+    value = jax.eval_shape(lambda inputs: problem.objective_at(inputs, 0)(inputs.y0), inputs)
+    if jax.tree.structure(value) != jax.tree.structure(0) or (
+        value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating)
+    ):
+        raise ValueError(f"{caller} needs f to return a real scalar, got {value}.")
+    return problem, inputs
+
+
+def describe(
+    mode: Mode,
+    problem: Problem,
+    inputs: Inputs,
+    run: Run,
+    linear: LinearInfo | None = None,
+    error_estimate: Any = None,
+) -> Info:
+    """Return how good a run is; none of it carries a derivative.
+
+    Args:
+      mode: The mode that was used.
+      problem: The inner problem.
+      inputs: What it depends on.
+      run: Where it ended.
+      linear: What is known of the linear solve.
+      error_estimate: What certification found.
+
+    Returns:
+      The facts.
+    """
+    run, inputs, linear, error_estimate = jax.lax.stop_gradient(
+        (run, inputs, linear or LinearInfo(), error_estimate)
+    )
+    size = size_of(problem.residual(run.y, inputs))
+    return Info(
+        inner_residual=size,
+        converged=problem.is_small(size),
+        steps=run.steps,
+        linear_residual=linear.residual,
+        iterations=linear.iterations,
+        is_definite=linear.is_definite,
+        error_estimate=error_estimate,
+        mode=repr(mode),
+        bytes=mode.num_bytes(problem, inputs),
+    )
+
+
+def require_converged(info: Info, caller: str) -> None:
+    """Raise if a run has not converged: at once, or when the compiled program gets there.
+
+    Args:
+      info: The run's facts.
+      caller: The function that asks; it opens the message.
+
+    Raises:
+      ValueError: If the residual is too large and its value is known.
+    """
+
+    def refuse(converged, residual):
+        if not converged:
+            raise ValueError(
+                f"{caller} needs a converged inner problem under check=True, got an inner "
+                f"residual of {float(residual):.3g}; take more steps or a faster solver."
+            )
+
+    converged, residual = jax.lax.stop_gradient((info.converged, info.inner_residual))
+    try:
+        refuse(bool(converged), residual)
+    except jax.errors.ConcretizationTypeError:
+        jax.debug.callback(refuse, converged, residual)

@@ -1,0 +1,114 @@
+"""One inner problem: what is solved, apart from how its solution is differentiated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.bilevel.batches import batch_at, mean_over_batches
+from jaxopt_tut.bilevel.solvers import Objective, Solver
+from jaxopt_tut.types import Params, PyTree
+
+
+class Inputs(NamedTuple):
+    """All values an inner solution depends on."""
+
+    y0: Params
+    z: PyTree
+    hp: PyTree
+    batches: PyTree
+
+
+class Run(NamedTuple):
+    """Where the inner steps have come to."""
+
+    y: Params
+    state: PyTree
+    steps: Int[Array, ""]
+    is_done: Bool[Array, ""] | None  # None without a tolerance
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The static part: functions and limits.
+
+    Attributes:
+      f: `f(y, z)` or, with batches, `f(y, z, batch)`.
+      solver: What solves it.
+      steps: Steps at most.
+      tol: Residual at which to stop, or `None`.
+      has_batches: Whether `f` takes a batch.
+      strict: Whether a derivative that the mode does not define raises.
+      caller: The public function, for messages.
+    """
+
+    f: Callable[..., Any]
+    solver: Solver
+    steps: int
+    tol: float | None
+    has_batches: bool
+    strict: bool
+    caller: str
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the loop: one for a solver whose step is the whole solve."""
+        return min(self.steps, 1) if self.solver.is_whole else self.steps
+
+    def start(self, inputs: Inputs) -> Run:
+        """Return the run before its first step."""
+        is_done = None if self.tol is None else jnp.zeros((), bool)
+        state = self.solver.init(inputs.y0, inputs.hp)
+        return Run(inputs.y0, state, jnp.zeros((), jnp.int32), is_done)
+
+    def advance(self, inputs: Inputs, run: Run, index: Any) -> Run:
+        """Take step number `index`, or none if the run is done."""
+        if run.is_done is None:
+            return self.move(inputs, run, index)
+        move = lambda run: self.move(inputs, run, index)
+        return jax.lax.cond(run.is_done, lambda run: run, move, run)
+
+    def move(self, inputs: Inputs, run: Run, index: Any) -> Run:
+        """Take step number `index`; the step that finds the residual small is the last."""
+        objective = self.objective_at(inputs, index)
+        y, state, size = self.solver.step(objective, run.y, run.state, inputs.hp)
+        is_done = None if self.tol is None else size <= jnp.asarray(self.tol, size.dtype)
+        return Run(y, state, run.steps + 1, is_done)
+
+    def run(self, inputs: Inputs, num_steps: int | None = None) -> Run:
+        """Take all steps, or the first `num_steps`, keeping nothing for a derivative."""
+        num_steps = self.num_steps if num_steps is None else num_steps
+
+        def is_unfinished(run: Run) -> Bool[Array, ""]:
+            going = run.steps < num_steps
+            return going if run.is_done is None else going & ~run.is_done
+
+        move = lambda run: self.move(inputs, run, run.steps)
+        return jax.lax.while_loop(is_unfinished, move, self.start(inputs))
+
+    def objective_at(self, inputs: Inputs, index: Any) -> Objective:
+        """Return the inner function of one step."""
+        if not self.has_batches:
+            return Objective(self.f, (inputs.z,))
+        if self.solver.is_whole:
+            return self.mean_objective(inputs)
+        return Objective(self.f, (inputs.z, batch_at(inputs.batches, index)))
+
+    def mean_objective(self, inputs: Inputs) -> Objective:
+        """Return the inner function whose minimum the run approaches."""
+        if not self.has_batches:
+            return Objective(self.f, (inputs.z,))
+        return Objective(mean_over_batches(self.f, self.steps), (inputs.z, inputs.batches))
+
+    def residual(self, y: Params, inputs: Inputs) -> PyTree:
+        """Return the tree that is zero where `y` solves the problem."""
+        return self.solver.residual(self.mean_objective(inputs), y, inputs.hp)
+
+    def is_small(self, size: Float[Array, ""]) -> Bool[Array, ""]:
+        """Tell whether a residual counts as that of a solution."""
+        default = 1e-6 if np.finfo(size.dtype).bits == 64 else 1e-4
+        return size <= jnp.asarray(default if self.tol is None else self.tol, size.dtype)

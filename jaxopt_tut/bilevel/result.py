@@ -1,0 +1,60 @@
+"""What the room returns: the solution, and how good it and its derivative are."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.types import Params
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Info:
+    """How good a solution and its derivative are; read it, the next step does not need it.
+
+    Attributes:
+      inner_residual: Largest absolute component of the optimality condition at the solution: of
+        the inner gradient, or of the solver's own fixed-point residual; with batches, of their
+        mean.
+      converged: Whether that is within `tol` (by default 1e-6 in float64, else 1e-4). An implicit
+        derivative means nothing where it is not; an unrolled one is right all the same.
+      steps: Inner steps taken.
+      linear_residual: $\\lVert b - K u \\rVert / \\lVert b \\rVert$ of the implicit derivative's
+        linear system; `None` where there is none.
+      iterations: Products with $K$ in that solve.
+      is_definite: False where the solve met a direction in which the inner function does not curve
+        upwards: the point is no strict minimum; `None` where the solve cannot tell.
+      error_estimate: Euclidean norm of the change of the hypergradient after one Newton step of
+        the inner variables; only with `certify=True` and an implicit mode.
+      mode: The mode that was used, as written in code; `Plan` names its choice.
+      bytes: Estimate of what is kept from the inner steps for the derivative, from shapes alone.
+    """
+
+    inner_residual: Float[Array, ""]
+    converged: Bool[Array, ""]
+    steps: Int[Array, ""]
+    linear_residual: Float[Array, ""] | None = None
+    iterations: Int[Array, ""] | None = None
+    is_definite: Bool[Array, ""] | None = None
+    error_estimate: Float[Array, ""] | None = None
+    mode: str = field(default="", metadata={"static": True})
+    bytes: int = field(default=0, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Result:
+    """An inner solution.
+
+    Attributes:
+      y: The solution, differentiable as the mode says.
+      opt_state: The solver's last state. `Unroll`, `Forward` and `Truncate` differentiate it too;
+        under `Implicit` and `OneStep` its derivative is not defined, and is not a number.
+      info: How good it is.
+    """
+
+    y: Params
+    opt_state: Any
+    info: Info

@@ -1,0 +1,105 @@
+"""Exact: differentiate the inner loop itself, keeping as much of it as there is memory for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from jaxopt_tut.bilevel.loops import checkpointed_loop, num_rounds
+from jaxopt_tut.bilevel.mode import Hypergradient
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.bilevel.refusal import require_differentiable
+from jaxopt_tut.bilevel.reverse import reverse_hypergrad
+from jaxopt_tut.bilevel.sizes import bytes_of_run, bytes_of_step
+
+_LEVELS = {"none": 0, "step": 1, "sqrt": 2}
+
+
+@dataclass(frozen=True)
+class Unroll:
+    r"""Differentiate the very steps that were taken.
+
+    $$\frac{dy_T}{dz} = \sum_{t=1}^T \Big( \prod_{s=t+1}^{T} \partial_y \Phi_s \Big)
+    \partial_z \Phi_t, \qquad y_t = \Phi_t(y_{t-1}, z)$$
+
+    Right at any number of steps, converged or not; with respect to `z`, `hp` and `y0`; forwards,
+    backwards and of any order. Costs about twice the forward pass in time ("none"), one forward
+    pass more for each level of `remat`, and in memory
+
+    * `"none"`: the residuals of all $T$ steps;
+    * an integer $L$: $L\, T^{1/L}$ copies of the variables and the solver's state, and the
+      residuals of one step, in $L$ nested loops. `"step"` is 1, `"sqrt"` is 2; 5 suits $T = 1024$.
+
+    The optimizer must be differentiable where its gradient is zero: those of
+    `jaxopt_tut.optimizers` are, `optax.adam` gives not a number there.
+
+    Attributes:
+      remat: `"none"`, `"step"`, `"sqrt"` or the number of levels; more than $\log_2 T$ are cut.
+
+    Raises:
+      ValueError: If `remat` is none of these.
+
+    Example:
+      Gradient descent on $\tfrac12 (y - z)^2$ from 0 reaches $z\,(1 - (1 - \eta)^T)$.
+
+      >>> import jax
+      >>> from jaxopt_tut.bilevel import argmin
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> f = lambda y, z: 0.5 * (y - z) ** 2
+      >>> solve = lambda z: argmin(f, 0.0, z, solver=sgd(0.5), steps=3, diff=Unroll("sqrt")).y
+      >>> print(jax.grad(solve)(7.0))
+      0.875
+
+    References:
+      Franceschi et al. (2017), eq. (5). https://arxiv.org/abs/1703.01785
+      Griewank and Walther (2008), Evaluating derivatives, chapter 12, for the loops.
+    """
+
+    remat: Literal["none", "step", "sqrt"] | int = "none"
+    derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp", "second"})
+    wrt: ClassVar[frozenset[str]] = frozenset({"z", "hp", "y0"})
+    is_exact: ClassVar[bool] = True
+
+    def __post_init__(self):
+        """Refuse an unknown `remat`."""
+        is_count = isinstance(self.remat, int) and not isinstance(self.remat, bool)
+        if self.remat not in _LEVELS and not (is_count and int(self.remat) >= 1):
+            raise ValueError(
+                "Unroll needs remat to be 'none', 'step', 'sqrt' or a number of levels >= 1, "
+                f"got remat={self.remat!r}."
+            )
+
+    @property
+    def levels(self) -> int:
+        """The number of nested checkpointed loops."""
+        return _LEVELS[self.remat] if isinstance(self.remat, str) else self.remat
+
+    def chosen(self, problem: Problem, inputs: Inputs) -> "Unroll":
+        """Return the mode itself."""
+        del problem, inputs
+        return self
+
+    def run(self, problem: Problem, inputs: Inputs) -> Run:
+        """Take the steps in differentiable loops."""
+        require_differentiable(problem, self)
+        step = lambda run, index: problem.advance(inputs, run, index)
+        return checkpointed_loop(step, problem.start(inputs), problem.num_steps, self.levels)
+
+    def hypergrad(
+        self,
+        outer: Callable[..., Any],
+        problem: Problem,
+        inputs: Inputs,
+        wrt: Sequence[str],
+        certify: bool,
+    ) -> Hypergradient:
+        """Differentiate in reverse mode."""
+        del certify  # nothing to estimate: the derivative is exact
+        return reverse_hypergrad(self, outer, problem, inputs, wrt)
+
+    def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
+        """Return the residuals of all steps, or the carries of the nested loops."""
+        step = bytes_of_step(problem, inputs)
+        if self.levels == 0:
+            return problem.num_steps * step
+        carries = sum(num_rounds(problem.num_steps, self.levels))
+        return carries * bytes_of_run(problem, inputs) + step
