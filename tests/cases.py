@@ -5,6 +5,7 @@ transform promises.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,9 +32,9 @@ class Case(NamedTuple):
     dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16", "complex64")
     # whether each coordinate's update depends on that coordinate's gradients alone
     is_elementwise: bool = True
-    # reverse mode cannot go through a loop of unknown length, as in a line search; then another
-    # row of the same factory must do without
-    is_differentiable: bool = True
+    # reverse mode cannot go through a loop of unknown length, as in a line search: there the
+    # derivatives come by forward mode
+    has_reverse_mode: bool = True
     # how much the transform amplifies rounding errors, in units of the machine epsilon
     rounding: float = 64.0
 
@@ -51,8 +52,26 @@ def objective(loss, params):
     return {"value": value, "grad": jax.tree.map(jnp.conj, gradient), "value_fn": loss}
 
 
+def sum_of_squares(loss, params):
+    """Return what a least-squares solver wants; for a quadratic without mixed derivatives."""
+
+    def residual_fn(params):
+        ones = jax.tree.map(jnp.ones_like, params)
+        gradient, curvature = jax.jvp(jax.grad(loss), (params,), (ones,))
+        return jax.tree.map(
+            lambda g, c: jnp.where(c == 0, 0, g / jnp.sqrt(jnp.where(c == 0, 1, c))),
+            gradient,
+            curvature,
+        )
+
+    return {**objective(loss, params), "residual_fn": residual_fn}
+
+
 _ADAM = {"b1": 0.8, "b2": 0.9, "eps": 0.5}
 _UNSEARCHED = {"learning_rate": 0.5, "line_search": optax.identity()}
+
+_coupled = partial(Case, is_elementwise=False)
+_iterative = partial(_coupled, has_reverse_mode=False)
 
 OPTIMIZERS = [
     Case("sgd", optimizers.sgd, {"learning_rate": 0.1}),
@@ -63,12 +82,53 @@ OPTIMIZERS = [
     Case("scale_by_learning_rate", optimizers.scale_by_learning_rate, {"learning_rate": 0.1}),
     Case("scale_by_momentum", optimizers.scale_by_momentum, {"decay": 0.8}, caller="momentum"),
     Case("scale_by_adam", optimizers.scale_by_adam, _ADAM, caller="adam"),
-    Case("bfgs", optimizers.bfgs, {}, objective, is_elementwise=False, is_differentiable=False),
-    Case("bfgs_unsearched", optimizers.bfgs, _UNSEARCHED, is_elementwise=False),
-    Case("scale_by_bfgs", optimizers.scale_by_bfgs, {}, caller="bfgs", is_elementwise=False),
-    Case("lbfgs", optimizers.lbfgs, {}, objective, is_elementwise=False, is_differentiable=False),
-    Case("lbfgs_unsearched", optimizers.lbfgs, _UNSEARCHED, is_elementwise=False),
-    Case("scale_by_lbfgs", optimizers.scale_by_lbfgs, {}, caller="lbfgs", is_elementwise=False),
+    _iterative("bfgs", optimizers.bfgs, {}, objective),
+    _coupled("bfgs_unsearched", optimizers.bfgs, _UNSEARCHED),
+    _coupled("scale_by_bfgs", optimizers.scale_by_bfgs, {}, caller="bfgs"),
+    _iterative("lbfgs", optimizers.lbfgs, {}, objective),
+    _coupled("lbfgs_unsearched", optimizers.lbfgs, _UNSEARCHED),
+    _coupled("scale_by_lbfgs", optimizers.scale_by_lbfgs, {}, caller="lbfgs"),
+    _coupled("newton_unsearched", optimizers.newton, {**_UNSEARCHED, "damping": 0.5}, objective),
+    _coupled(
+        "scale_by_newton", optimizers.scale_by_newton, {"damping": 0.5}, objective, caller="newton"
+    ),
+    _iterative("newton_cg_unsearched", optimizers.newton_cg, _UNSEARCHED, objective),
+    _iterative(
+        "scale_by_newton_cg", optimizers.scale_by_newton_cg, {}, objective, caller="newton_cg"
+    ),
+    _iterative("trust_region", optimizers.trust_region, {"initial_radius": 0.5}, objective),
+    _coupled("nonlinear_cg_unsearched", optimizers.nonlinear_cg, _UNSEARCHED, objective),
+    _coupled("scale_by_nonlinear_cg", optimizers.scale_by_nonlinear_cg, {}, caller="nonlinear_cg"),
+    _coupled("gauss_newton_unsearched", optimizers.gauss_newton, _UNSEARCHED, sum_of_squares),
+    _coupled(
+        "scale_by_gauss_newton",
+        optimizers.scale_by_gauss_newton,
+        {},
+        sum_of_squares,
+        caller="gauss_newton",
+    ),
+    _coupled(
+        "levenberg_marquardt",
+        optimizers.levenberg_marquardt,
+        {"initial_damping": 0.5},
+        sum_of_squares,
+    ),
+    Case("steepest_descent", optimizers.steepest_descent, {"learning_rate": 0.1}),
+    *(
+        _coupled(
+            f"steepest_descent_{norm}".lower(),
+            optimizers.steepest_descent,
+            {"learning_rate": 0.1, "norm": getattr(optimizers.norms, norm)()},
+        )
+        for norm in ("L1", "Spectral")  # the sign of a gradient of 0 has no derivative
+    ),
+    _coupled(
+        "scale_by_steepest_descent",
+        optimizers.scale_by_steepest_descent,
+        {"norm": optimizers.norms.L1()},
+        caller="steepest_descent",
+    ),
+    _coupled("project", optimizers.project, {"projection": optimizers.projections.ball(1.0)}),
 ]
 
 

@@ -47,10 +47,16 @@ def run(case, optimizer, params, num_steps=NUM_STEPS):
 
 
 def first_update(case, optimizer, params):
-    """Return the first updates and the state after them, op by op."""
-    update = optax.with_extra_args_support(optimizer).update
-    extra_args = case.extra_args(cases.loss, params)
-    return update(cases.gradient(params), optimizer.init(params), params, **extra_args)
+    """Return the first updates and the state after them."""
+
+    @jax.jit
+    def update(params):
+        extra_args = case.extra_args(cases.loss, params)
+        return optax.with_extra_args_support(optimizer).update(
+            cases.gradient(params), optimizer.init(params), params, **extra_args
+        )
+
+    return update(params)
 
 
 def assert_close(case, actual, desired):
@@ -144,7 +150,8 @@ def check_derivatives(case):
             return weight.ravel() @ np.cos(np.arange(weight.size))
 
         options = {name: jnp.float64(value) for name, value in case.hyperparameters.items()}
-        by_options, by_shift = jax.jit(jax.grad(score, argnums=(0, 1)))(options, 0.0)
+        differentiate = jax.grad if case.has_reverse_mode else jax.jacfwd
+        by_options, by_shift = jax.jit(differentiate(score, argnums=(0, 1)))(options, 0.0)
         h = 1e-7
         expected = (score(options, h) - score(options, -h)) / (2 * h)
         np.testing.assert_allclose(by_shift, expected, rtol=1e-5, atol=1e-7, equal_nan=False)

@@ -87,7 +87,9 @@ def levenberg_marquardt(
         residuals = bind(residual_fn, extra_args)
         r, jacobian = linearize_residual(residuals, params)
         _, unravel = ravel(params)
-        scale = jnp.maximum(state.scale, jnp.sqrt(jnp.sum(jacobian**2, axis=0)))
+        squared = jnp.sum(jacobian**2, axis=0)
+        norms = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+        scale = jnp.maximum(state.scale, norms)
         d = jnp.where(scale > 0, scale, 1)
         step = _damped_step(jacobian, r, jnp.sqrt(state.damping) * d)
         new_r = ravel(residuals(optax.apply_updates(params, unravel(step))))[0].astype(r.dtype)
@@ -104,7 +106,7 @@ def levenberg_marquardt(
             growth=jnp.where(accepted, 2, jnp.minimum(2 * state.growth, 1e6)),
             scale=scale,
             accepted=accepted,
-            failed=~accepted & ~(damping < 1 / jnp.finfo(r.dtype).eps ** 2),
+            failed=~accepted & ~(jnp.isfinite(old) & (damping < 1 / jnp.finfo(r.dtype).eps ** 2)),
         )
         return unravel(jnp.where(accepted, step, 0)), state
 

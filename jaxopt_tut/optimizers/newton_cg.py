@@ -73,9 +73,11 @@ def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTran
             hessian_product(bind(value_fn, extra_args), params),
             g,
             tol=jnp.minimum(0.5, jnp.sqrt(norm)) * norm,
+            model_tol=0.5,
             max_steps=max_products or min(10 * max(g.size, 1), 1000),
         )
-        return unravel(-found.step), ScaleByNewtonCGState(found.num_products, found.is_indefinite)
+        step = jnp.where(jnp.isfinite(norm), -found.step, jnp.nan)  # else 0 would look converged
+        return unravel(step), ScaleByNewtonCGState(found.num_products, found.is_indefinite)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
