@@ -141,7 +141,14 @@ def plot(result: Result):
     wells = plot_lines(x, losses, xlabel="$w$", ylabel="loss", title="A flat and a sharp minimum")
     for minimum, test in zip(TRAIN.minima[:, 0], result.test_loss, strict=True):
         wells.plot([minimum, minimum], [0, test], color="black", marker="o", markersize=4)
-        wells.annotate(f"{test:.2f}", (minimum, test), xytext=(6, -2), textcoords="offset points")
+        wells.annotate(
+            f"{test:.2f}",
+            (minimum, test),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        )
     shares = {name: settled.mean(axis=1) for name, settled in result.settled.items()}
     num_starts = result.settled["SGD"].shape[1]
     stay = plot_sensitivity(
