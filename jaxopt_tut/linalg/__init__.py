@@ -2,16 +2,27 @@
 
 * `polar_factor`: the orthogonal factor of a matrix.
 * `truncated_cg`: conjugate gradients that stop at negative curvature or at a radius.
+* `cg`, `normal_cg`: iterative solves, definite or not; `neumann`: the truncated series of the
+  inverse, with `largest_eigenvalue` for its step.
 * `modified_cholesky_solve`, `saddle_free_solve`: Newton systems that need not be definite.
 """
 
+from jaxopt_tut.linalg.cg import cg
+from jaxopt_tut.linalg.neumann import largest_eigenvalue, neumann
 from jaxopt_tut.linalg.newton_systems import modified_cholesky_solve, saddle_free_solve
+from jaxopt_tut.linalg.normal_cg import normal_cg
 from jaxopt_tut.linalg.polar import polar_factor
+from jaxopt_tut.linalg.solution import LinearSolution
 from jaxopt_tut.linalg.truncated_cg import TruncatedCG, truncated_cg
 
 __all__ = [
+    "LinearSolution",
     "TruncatedCG",
+    "cg",
+    "largest_eigenvalue",
     "modified_cholesky_solve",
+    "neumann",
+    "normal_cg",
     "polar_factor",
     "saddle_free_solve",
     "truncated_cg",

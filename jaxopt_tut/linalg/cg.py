@@ -1,0 +1,147 @@
+"""Conjugate gradients for symmetric systems, turning to the normal equations where they must."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.linalg.solution import LinearSolution
+
+PATIENCE = 64
+"""Products without a new smallest residual after which a solve counts as stalled."""
+
+
+def cg(
+    matvec: Callable[[Float[Array, "dim"]], Float[Array, "dim"]],
+    b: Float[Array, "dim"],
+    *,
+    tol: ArrayLike,
+    max_steps: int,
+    turn: bool = False,
+) -> LinearSolution:
+    r"""Solve a symmetric positive definite system by conjugate gradients.
+
+    $$\alpha_k = \frac{r_k^T r_k}{p_k^T A p_k}, \quad x_{k+1} = x_k + \alpha_k p_k, \quad
+    r_{k+1} = r_k - \alpha_k A p_k, \quad
+    p_{k+1} = r_{k+1} + \frac{r_{k+1}^T r_{k+1}}{r_k^T r_k}\, p_k$$
+
+    from $x_0 = 0$. One product a step and three vectors besides $b$; about
+    $\tfrac12 \sqrt\kappa\, \ln(2/\epsilon)$ steps. It ends at a direction with $p^T A p \le 0$ (up
+    to rounding), where the matrix is not definite, and where 64 products have brought no smaller
+    residual. With `turn` it goes on from there by conjugate gradients on $A^2 x = A b$, two
+    products a step, in the same loop and the same memory: that needs no definite matrix, and in a
+    singular system leads to a solution of least squares.
+
+    Args:
+      matvec: Multiplies by the symmetric matrix $A$.
+      b: The right-hand side.
+      tol: Norm of the residual at which to stop, relative to that of `b`.
+      max_steps: Products at most.
+      turn: Whether to go on with the normal equations.
+
+    Returns:
+      The solution.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> diagonal, b = jnp.array([1.0, 4.0, -2.0]), jnp.array([1.0, 4.0, 4.0])
+      >>> definite = cg(lambda v: jnp.abs(diagonal) * v, b, tol=1e-6, max_steps=9)
+      >>> print(definite.x.round(4), definite.num_products, definite.is_definite)
+      [1. 1. 2.] 3 True
+      >>> turned = cg(lambda v: diagonal * v, b, tol=1e-6, max_steps=99, turn=True)
+      >>> print(turned.x.round(4), turned.is_definite)
+      [ 1.  1. -2.] False
+
+    References:
+      Hestenes and Stiefel (1952), eqs. (3:1) and (10:2). https://doi.org/10.6028/jres.049.044
+    """
+    squared = _dot(b, b)
+    goal = jnp.asarray(tol, b.dtype) * jnp.sqrt(squared)
+    # where a stall is merely the end of what rounding allows, turning would gain nothing
+    rounding = 8 * jnp.asarray(jnp.finfo(b.dtype).eps, b.dtype)
+    hopeless = jnp.sqrt(rounding) * jnp.sqrt(squared)
+
+    def advance(s: _State) -> _State:
+        plain, transposed = s.phase == _PLAIN, s.phase == _TRANSPOSED
+        product = matvec(jnp.where(transposed, s.residual, s.direction))
+        # q^T q stands where p^T A p does once the equations are A A x = A b with q = A p
+        curvature = _dot(jnp.where(plain, s.direction, product), product)
+        # a curvature within the rounding of the largest one met is none
+        length_squared = _dot(s.direction, s.direction)
+        ratio = jnp.sqrt(_dot(product, product) / jnp.where(length_squared > 0, length_squared, 1))
+        largest = jnp.where(plain, jnp.maximum(s.largest, ratio), s.largest)
+        is_convex = curvature > jnp.where(plain, rounding * largest * length_squared, 0)
+        moves = is_convex & ~transposed
+        length = jnp.where(moves, s.squared / jnp.where(moves, curvature, 1), 0)
+        residual = s.residual - length * product
+        gradient = jnp.where(transposed, product, residual)
+        squared = jnp.where(s.phase == _FORWARD, s.squared, _dot(gradient, gradient))
+        ratio = jnp.where(s.squared > 0, squared / jnp.where(s.squared > 0, s.squared, 1), 0)
+        direction = jnp.where(s.phase == _FORWARD, s.direction, gradient + ratio * s.direction)
+        norm = jnp.sqrt(_dot(residual, residual))
+        is_better = norm < 0.999 * s.best
+        best_at = jnp.where(is_better, s.count, s.best_at)
+        stalled = s.count - best_at >= PATIENCE
+        leaves = plain & (~is_convex | (stalled & (norm > hopeless)))
+        stays = ~leaves if turn else jnp.ones((), bool)
+        ends = leaves if not turn else transposed & (squared == 0)
+        return _State(
+            x=s.x + length * s.direction,
+            residual=residual,
+            # the normal equations start afresh from where conjugate gradients have come to
+            direction=jnp.where(stays, direction, 0),
+            squared=jnp.where(stays, squared, 0),
+            phase=jnp.where(
+                plain & stays, _PLAIN, jnp.where(transposed, _FORWARD, _TRANSPOSED)
+            ).astype(jnp.int32),
+            count=s.count + 1,
+            best=jnp.where(is_better, norm, s.best),
+            best_at=jnp.where(stays, best_at, s.count),
+            largest=largest,
+            is_definite=s.is_definite & (is_convex | ~plain),
+            done=~(norm > goal) | (stalled & stays) | ends | ~jnp.isfinite(norm),
+        )
+
+    zero = jnp.zeros((), jnp.int32)
+    first = _State(
+        x=jnp.zeros_like(b),
+        residual=b,
+        direction=b,
+        squared=squared,
+        phase=zero + _PLAIN,
+        count=zero,
+        best=jnp.sqrt(squared),
+        best_at=zero,
+        largest=jnp.zeros_like(squared),
+        is_definite=jnp.ones((), bool),
+        done=~(squared > 0) | ~jnp.isfinite(squared),
+    )
+    last = jax.lax.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
+    # what is not finite must not look like the solution 0
+    x = jnp.where(jnp.isfinite(squared), last.x, jnp.nan)
+    norm = jnp.sqrt(_dot(last.residual, last.residual))
+    return LinearSolution(x, norm, last.count, last.is_definite)
+
+
+_PLAIN, _FORWARD, _TRANSPOSED = 0, 1, 2
+
+
+class _State(NamedTuple):
+    x: Float[Array, "dim"]
+    residual: Float[Array, "dim"]
+    direction: Float[Array, "dim"]
+    squared: Float[Array, ""]  # norm of the residual, or of A times it
+    phase: Int[Array, ""]
+    count: Int[Array, ""]
+    best: Float[Array, ""]
+    best_at: Int[Array, ""]
+    largest: Float[Array, ""]  # ratio of the norms of A p and p
+    is_definite: Bool[Array, ""]
+    done: Bool[Array, ""]
+
+
+def _dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
+    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -1,0 +1,21 @@
+"""What an iterative solve returns."""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+
+class LinearSolution(NamedTuple):
+    """A solution of `matvec(x) = b`, and how it was come by.
+
+    Attributes:
+      x: The solution, as good as it is.
+      residual_norm: Norm of `b - matvec(x)`, as the recurrence carried it.
+      num_products: Products with the matrix.
+      is_definite: False if a direction of no or negative curvature was met.
+    """
+
+    x: Float[Array, "dim"]
+    residual_norm: Float[Array, ""]
+    num_products: Int[Array, ""]
+    is_definite: Bool[Array, ""]

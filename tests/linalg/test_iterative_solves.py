@@ -1,0 +1,94 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_tut.linalg import cg, largest_eigenvalue, neumann, normal_cg
+
+
+def symmetric(eigenvalues, seed=0):
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.standard_normal((len(eigenvalues),) * 2))
+    return jnp.asarray(q * np.asarray(eigenvalues) @ q.T), jnp.asarray(rng.standard_normal(len(q)))
+
+
+@pytest.mark.usefixtures("x64")
+def test_cg_needs_one_step_for_each_distinct_eigenvalue():
+    matrix, b = symmetric([1.0, 1.0, 3.0, 3.0, 10.0, 10.0])
+    found = cg(lambda v: matrix @ v, b, tol=1e-12, max_steps=50)
+    np.testing.assert_allclose(found.x, jnp.linalg.solve(matrix, b), rtol=1e-10)
+    assert found.num_products == 3
+    assert found.is_definite
+    assert found.residual_norm <= 1e-12 * jnp.linalg.norm(b)
+
+
+@pytest.mark.usefixtures("x64")
+def test_cg_turns_to_the_normal_equations_at_negative_curvature():
+    matrix, b = symmetric([-4.0, -1.0, 0.5, 2.0, 5.0])
+    found = cg(lambda v: matrix @ v, b, tol=1e-12, max_steps=400, turn=True)
+    np.testing.assert_allclose(found.x, jnp.linalg.solve(matrix, b), rtol=1e-8)
+    assert not found.is_definite
+    stopped = cg(lambda v: matrix @ v, b, tol=1e-12, max_steps=400)
+    assert stopped.residual_norm > 1e-3
+    assert not stopped.is_definite
+
+
+@pytest.mark.usefixtures("x64")
+def test_both_find_the_shortest_solution_of_a_consistent_singular_system():
+    matrix, b = symmetric([0.0, 1.0, 2.0, 3.0])
+    b = matrix @ b
+    for found in (
+        cg(lambda v: matrix @ v, b, tol=1e-12, max_steps=99),
+        normal_cg(lambda v: matrix @ v, b, tol=1e-12, max_steps=99),
+    ):
+        np.testing.assert_allclose(found.x, jnp.linalg.pinv(matrix) @ b, rtol=1e-8)
+
+
+@pytest.mark.usefixtures("x64")
+def test_normal_cg_approaches_least_squares_where_there_is_no_solution():
+    matrix, b = symmetric([0.0, 1.0, 2.0, 3.0])
+    found = normal_cg(lambda v: matrix @ v, b, tol=1e-10, max_steps=99)
+    np.testing.assert_allclose(found.x, jnp.linalg.lstsq(matrix, b)[0], rtol=1e-6)
+    turned = cg(lambda v: matrix @ (v + 0), b, tol=1e-10, max_steps=999, turn=True)
+    projected = matrix @ found.x
+    np.testing.assert_allclose(matrix @ turned.x, projected, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_zero_right_hand_side_has_the_solution_zero():
+    for solve in (cg, normal_cg):
+        found = solve(lambda v: 2 * v, jnp.zeros(3), tol=1e-6, max_steps=9)
+        np.testing.assert_array_equal(found.x, 0)
+        assert found.num_products == 0
+
+
+def test_what_is_not_finite_is_no_solution():
+    for solve in (cg, normal_cg):
+        found = solve(lambda v: 2 * v, jnp.array([1.0, jnp.nan]), tol=1e-6, max_steps=9)
+        assert jnp.isnan(found.x).any()
+
+
+@pytest.mark.usefixtures("x64")
+def test_vmap_is_a_loop():
+    matrices = jnp.stack([symmetric(e)[0] for e in ([1.0, 2.0, 3.0], [-1.0, 2.0, 5.0])])
+    b = jnp.array([[1.0, 2.0, 3.0], [3.0, 0.0, 1.0]])
+    solve = lambda a, b: cg(lambda v: a @ v, b, tol=1e-12, max_steps=99, turn=True).x
+    loop = jnp.stack([solve(a, c) for a, c in zip(matrices, b, strict=True)])
+    np.testing.assert_allclose(jax.vmap(solve)(matrices, b), loop, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+def test_neumann_leaves_a_power_of_the_iteration_matrix():
+    matrix, b = symmetric([0.5, 1.0, 2.0])
+    found = neumann(lambda v: matrix @ v, b, num_terms=6, step_size=0.3)
+    left = np.linalg.matrix_power(np.eye(3) - 0.3 * np.asarray(matrix), 6) @ b
+    np.testing.assert_allclose(b - matrix @ found, left, rtol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_largest_eigenvalue_is_estimated_from_below():
+    matrix, b = symmetric([-1.0, 2.0, 4.0])
+    found = largest_eigenvalue(lambda v: matrix @ v, b, num_steps=40)
+    # the error of a norm shrinks as the fourth power of the ratio of eigenvalues, 2 / 4
+    np.testing.assert_allclose(found, 4.0, rtol=1e-12)
+    assert largest_eigenvalue(lambda v: matrix @ v, b, num_steps=2) < 4
