@@ -78,8 +78,8 @@ def argmin(
       >>> def solve(penalty):
       ...     z = {"target": 4.0, "penalty": penalty}
       ...     return argmin(f, 0.0, z, solver=sgd(0.2), steps=50, diff=Implicit()).y
-      >>> print(solve(1.0).round(3), jax.grad(solve)(1.0).round(3))
-      2.0 -1.0
+      >>> print(f"{solve(1.0):.3f} {jax.grad(solve)(1.0):.3f}")
+      2.000 -1.000
 
     References:
       Gould et al. (2016), lemma 3.2. https://arxiv.org/abs/1607.05447

@@ -77,8 +77,8 @@ def hypergrad(
       >>> f = lambda y, z: 0.5 * (y - z**2) ** 2
       >>> value, grads, info = hypergrad(
       ...     lambda y, z: y + 3 * z, f, 0.0, 2.0, solver=sgd(0.5), steps=60, diff=Implicit())
-      >>> print(value.round(3), grads["z"].round(3), info.converged)
-      10.0 7.0 True
+      >>> print(f"{value:.3f} {grads['z']:.3f} {info.converged}")
+      10.000 7.000 True
 
     References:
       Pedregosa (2016), eq. (2). https://arxiv.org/abs/1602.02355

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_tut.bilevel.problem import Problem
+from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.types import PyTree
 
 ALTERNATIVES = {
@@ -55,10 +55,11 @@ def forbid(tree: PyTree, message: str) -> PyTree:
 
     Example:
       >>> import jax
-      >>> jax.grad(lambda x: 2 * forbid(x, "x has no derivative."))(1.0)
-      Traceback (most recent call last):
-      ...
-      ValueError: x has no derivative.
+      >>> try:
+      ...     jax.grad(lambda x: 2 * forbid(x, "x has no derivative."))(1.0)
+      ... except ValueError as error:
+      ...     print(error)
+      x has no derivative.
     """
 
     @jax.custom_jvp
@@ -75,15 +76,45 @@ def forbid(tree: PyTree, message: str) -> PyTree:
     return identity(tree)
 
 
+def refuse_tangents(problem: Problem, mode: Any, d_inputs: Inputs, d_closed: PyTree) -> None:
+    """Refuse the tangents that a mode with a rule of its own has no derivative for.
+
+    Args:
+      problem: The problem; under `strict` those of `hp` and `y0` raise too.
+      mode: The mode that was asked.
+      d_inputs: Tangents of the inputs, symbolic zeros where there are none.
+      d_closed: Tangents of what `f` and `solver` close over.
+
+    Raises:
+      ValueError: If one of them is not zero.
+    """
+    felt = lambda tree: not all(map(is_zero, jax.tree.leaves(tree)))
+    if felt(d_closed):
+        raise ValueError(
+            f"{problem.caller} under {type(mode).__name__} needs what is differentiated as an "
+            "argument, got a differentiated value that f or solver closes over: hand it to f "
+            "through z, or to solver through hp."
+        )
+    for name in ("hp", "y0"):
+        if problem.strict and felt(getattr(d_inputs, name)):
+            raise ValueError(undefined(problem, mode, name))
+
+
 def is_zero(tangent: Any) -> bool:
     """Tell whether a tangent is zero for a reason known while tracing."""
     return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def zero_tangents(tree: PyTree) -> PyTree:
-    """Return the tangents of constants, of the types that JAX wants."""
-    zero = lambda leaf: jax.custom_derivatives.zero_from_primal(leaf)
-    return jax.tree.map(zero, tree)
+    """Return the tangents of constants, as symbolic zeros."""
+    zero = jax.custom_derivatives.zero_from_primal
+    return jax.tree.map(lambda leaf: zero(leaf, symbolic_zeros=True), tree)
+
+
+def instantiate(primals: PyTree, tangents: PyTree) -> PyTree:
+    """Return tangents that `jax.jvp` takes: arrays in place of symbolic zeros."""
+    dense = lambda p, t: jax.custom_derivatives.zero_from_primal(p) if is_zero(t) else t
+    return jax.tree.map(dense, primals, tangents)
 
 
 def undefined_tangents(tree: PyTree, tangents: PyTree) -> PyTree:

@@ -12,7 +12,7 @@ from jaxopt_tut.types import Params
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Info:
-    """How good a solution and its derivative are; read it, the next step does not need it.
+    r"""How good a solution and its derivative are; read it, the next step does not need it.
 
     Attributes:
       inner_residual: Largest absolute component of the optimality condition at the solution: of
@@ -21,7 +21,7 @@ class Info:
       converged: Whether that is within `tol` (by default 1e-6 in float64, else 1e-4). An implicit
         derivative means nothing where it is not; an unrolled one is right all the same.
       steps: Inner steps taken.
-      linear_residual: $\\lVert b - K u \\rVert / \\lVert b \\rVert$ of the implicit derivative's
+      linear_residual: $\lVert b - K u \rVert / \lVert b \rVert$ of the implicit derivative's
         linear system; `None` where there is none.
       iterations: Products with $K$ in that solve.
       is_definite: False where the solve met a direction in which the inner function does not curve

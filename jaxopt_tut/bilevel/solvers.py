@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -286,7 +286,7 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
         return Descent(lambda _: solver)
     if isinstance(solver, Solver) and not isinstance(solver, type):
         return solver
-    if not callable(solver):
+    if not callable(solver) or isinstance(solver, type):
         raise TypeError(
             f"{caller} needs an optax transformation, a function hp -> transformation or a Solver, "
             f"got solver={solver!r}."
@@ -295,7 +295,7 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
         raise ValueError(
             f"{caller} needs hp=... for a solver that is a function hp -> transformation."
         )
-    return Descent(solver)
+    return Descent(cast(Any, solver))
 
 
 def size_of(tree: PyTree) -> Float[Array, ""]:

@@ -53,7 +53,7 @@ def test_converges_to_the_closed_form_of_ridge():
 
 
 def test_unknown_remat_is_refused():
-    with pytest.raises(ValueError, match="Unroll needs remat to be .* got remat='cube'"):
+    with pytest.raises(ValueError, match=r"Unroll needs remat to be .* got remat='cube'"):
         Unroll("cube")
 
 

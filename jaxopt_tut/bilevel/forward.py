@@ -1,0 +1,92 @@
+"""Exact, in memory that does not depend on the number of steps: tangents pushed along."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxopt_tut.bilevel.loops import checkpointed_loop
+from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.bilevel.refusal import require_differentiable, undefined
+from jaxopt_tut.bilevel.reverse import value_of
+from jaxopt_tut.bilevel.sizes import bytes_of_run
+from jaxopt_tut.optimizers.vectors import ravel
+
+
+@dataclass(frozen=True)
+class Forward:
+    r"""Push tangents along with the steps, forwards.
+
+    $$\dot y_t = \partial_y \Phi_t\, \dot y_{t-1} + \partial_z \Phi_t\, \dot z$$
+
+    As exact as `Unroll`, in the memory of a few copies of the variables and the solver's state for
+    any number of steps; but one tangent for each number that is differentiated. For a few
+    hyper-parameters and many steps. Reverse mode raises: use `jax.jvp`, `jax.jacfwd` or
+    `hypergrad`.
+
+    Example:
+      >>> import jax
+      >>> from jaxopt_tut.bilevel import argmin
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> f = lambda y, z: 0.5 * (y - z) ** 2
+      >>> solve = lambda z: argmin(f, 0.0, z, solver=sgd(0.5), steps=3, diff=Forward()).y
+      >>> print(jax.jacfwd(solve)(7.0))
+      0.875
+
+    References:
+      Franceschi et al. (2017), eq. (15). https://arxiv.org/abs/1703.01785
+    """
+
+    derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "second"})
+    wrt: ClassVar[frozenset[str]] = frozenset({"z", "hp", "y0"})
+    is_exact: ClassVar[bool] = True
+
+    def chosen(self, problem: Problem, inputs: Inputs) -> "Forward":
+        """Return the mode itself."""
+        del problem, inputs
+        return self
+
+    def run(self, problem: Problem, inputs: Inputs) -> Run:
+        """Take the steps in a loop that refuses reverse mode."""
+        require_differentiable(problem, self)
+
+        def refuse(*_args, **_params):
+            raise ValueError(undefined(problem, self, "vjp"))
+
+        def loop(inputs: Inputs) -> Run:
+            step = lambda run, index: problem.advance(inputs, run, index)
+            return checkpointed_loop(step, problem.start(inputs), problem.num_steps, levels=0)
+
+        # a policy is asked what to keep for reverse mode, and only then
+        return jax.checkpoint(loop, policy=refuse)(inputs)
+
+    def hypergrad(
+        self,
+        outer: Callable[..., Any],
+        problem: Problem,
+        inputs: Inputs,
+        wrt: Sequence[str],
+        certify: bool,
+    ) -> Hypergradient:
+        """Push one tangent for each number in `wrt`."""
+        del certify  # nothing to estimate: the derivative is exact
+        flat, unravel = ravel({name: getattr(inputs, name) for name in wrt})
+
+        def value(flat: Array) -> tuple[Array, tuple[Array, Run]]:
+            replaced = inputs._replace(**unravel(flat))
+            run = self.run(problem, replaced)
+            result = value_of(outer, run.y, replaced.z)
+            return result, (result, run)
+
+        gradient, (result, run) = jax.jacfwd(value, has_aux=True)(flat)
+        # as `jax.grad` has it for complex numbers
+        grads = jax.tree.map(jnp.conj, unravel(gradient))
+        return Hypergradient(result, grads, run, LinearInfo())
+
+    def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
+        """Return the size of one tangent."""
+        return bytes_of_run(problem, inputs)

@@ -1,0 +1,196 @@
+"""Around the optimization: the derivative of its optimality condition."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.bilevel.refusal import (
+    instantiate,
+    is_zero,
+    refuse_tangents,
+    undefined_tangents,
+    zero_tangents,
+)
+from jaxopt_tut.bilevel.reverse import value_of
+from jaxopt_tut.bilevel.sizes import bytes_of_run
+from jaxopt_tut.bilevel.solves import AutoSolve, LinearSolve, Solved, as_linear_solve
+from jaxopt_tut.optimizers.vectors import ravel
+from jaxopt_tut.types import Params
+
+_AUTO = AutoSolve()
+
+
+@dataclass(frozen=True)
+class Implicit:
+    r"""Differentiate the condition that the solution fulfils, not the way to it.
+
+    $$r(y^*, z) = 0 \;\Rightarrow\; \frac{dy^*}{dz} = -K^{-1} R, \qquad
+    K = \partial_y r + \delta I, \quad R = \partial_z r, \quad r = \nabla_y f$$
+
+    Whatever solver, however many steps: no step is kept, and the cost is that of one linear solve.
+    Forwards, backwards, batched and of any order from one rule. With respect to `z` (and
+    `batches`): a solution does not depend on learning rates or on the start. It means something
+    only where the run has converged; `Info.inner_residual` says how nearly, and `hypergrad` with
+    `certify=True` what that does to the gradient.
+
+    Attributes:
+      solve: `AutoSolve()`, `CG()`, `NormalCG()`, `GMRES()`, `Neumann(k)`, `Dense()`,
+        `LeastSquares()`, or a function `(matvec, b) -> x`; vectors are flat.
+      tol: Relative residual of the linear solve at which to stop; `None` means some roundings.
+      damping: $\delta \ge 0$, added to the matrix; it biases the derivative towards 0.
+
+    Raises:
+      TypeError: If `solve` is no linear solve.
+      ValueError: If `damping` or `tol` is negative.
+
+    Example:
+      For $f = \tfrac14 y^4 - z y$ the solution is $z^{1/3}$, its derivative $z^{-2/3}/3$.
+
+      >>> import jax
+      >>> from jaxopt_tut.bilevel import argmin
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> f = lambda y, z: y**4 / 4 - z * y
+      >>> solve = lambda z: argmin(f, 1.0, z, solver=sgd(0.1), steps=99, diff=Implicit()).y
+      >>> print(f"{jax.grad(solve)(8.0):.4f} {jax.jacfwd(jax.grad(solve))(8.0):.4f}")
+      0.0833 -0.0069
+
+    References:
+      Krantz and Parks (2013), The implicit function theorem, theorem 3.3.1.
+      Blondel et al. (2022), eq. (2). https://arxiv.org/abs/2105.15183
+    """
+
+    solve: LinearSolve | Callable[..., Any] = _AUTO
+    tol: float | None = None
+    damping: float = 0.0
+    derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp", "second"})
+    wrt: ClassVar[frozenset[str]] = frozenset({"z"})
+    is_exact: ClassVar[bool] = False
+
+    def __post_init__(self):
+        """Refuse what is no solve."""
+        as_linear_solve(self.solve)
+        if self.damping < 0 or (self.tol is not None and self.tol < 0):
+            raise ValueError(
+                "Implicit needs damping >= 0 and tol >= 0, "
+                f"got damping={self.damping}, tol={self.tol}."
+            )
+
+    def chosen(self, problem: Problem, inputs: Inputs) -> "Implicit":
+        """Return the mode itself."""
+        del problem, inputs
+        return self
+
+    def run(self, problem: Problem, inputs: Inputs) -> Run:
+        """Solve; the derivative is a rule of its own."""
+        # what `f` and `solver` close over becomes an operand, so that none is lost in silence
+        solve, closed_solve = jax.closure_convert(problem.run, inputs)
+        residual, closed_residual = jax.closure_convert(problem.residual, inputs.y0, inputs)
+
+        @jax.custom_jvp
+        def solution(inputs: Inputs, closed: tuple) -> Run:
+            return solve(inputs, *closed[0])
+
+        def rule(primals, tangents):
+            inputs, closed = primals
+            d_inputs, d_closed = tangents
+            refuse_tangents(problem, self, d_inputs, d_closed)
+            run = solution(inputs, closed)
+            moving = lambda y, moved: residual(y, moved, *closed[1])
+            d_y = self._tangent(problem, moving, run.y, inputs, d_inputs)
+            d_rest = undefined_tangents(run, (d_inputs.z, d_inputs.batches))
+            return run, d_rest._replace(y=d_y)
+
+        solution.defjvp(rule, symbolic_zeros=True)
+        return solution(inputs, (closed_solve, closed_residual))
+
+    def hypergrad(
+        self,
+        outer: Callable[..., Any],
+        problem: Problem,
+        inputs: Inputs,
+        wrt: Sequence[str],
+        certify: bool,
+    ) -> Hypergradient:
+        """Solve for the adjoint in the open, so that its residual can be told."""
+        del wrt  # z alone is defined
+        run = self.run(problem, inputs)
+        value, grads, linear = self._adjoint(outer, problem, inputs, run.y)
+        estimate = None
+        if certify:
+            size = lambda tree: jnp.sqrt(jnp.sum(ravel(tree)[0] ** 2))
+            polished = self._polish(problem, inputs, run.y)
+            _, better, _ = self._adjoint(outer, problem, inputs, polished)
+            estimate = size(jax.tree.map(jnp.subtract, better, grads))
+        return Hypergradient(value, {"z": grads}, run, linear, estimate)
+
+    def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
+        """Return the size of the run's end: nothing else is kept."""
+        return bytes_of_run(problem, inputs)
+
+    def _tangent(self, problem: Problem, residual, y: Params, inputs: Inputs, d_inputs: Inputs):
+        felt = d_inputs._replace(y0=None, hp=None)
+        if all(map(is_zero, jax.tree.leaves(felt))):
+            return zero_tangents(y)
+        flat, unravel = ravel(y)
+        z_and_batches = lambda z, batches: ravel(
+            residual(y, inputs._replace(z=z, batches=batches))
+        )[0]
+        operands = inputs.z, inputs.batches
+        tangents = instantiate(operands, (d_inputs.z, d_inputs.batches))
+        _, right = jax.jvp(z_and_batches, operands, tangents)
+        matvec = self._matvec(lambda v: ravel(residual(unravel(v), inputs))[0], flat)
+        return unravel(-self._solved(problem, matvec, right).x)
+
+    def _adjoint(self, outer, problem: Problem, inputs: Inputs, y: Params):
+        value, (y_bar, z_bar) = jax.value_and_grad(
+            lambda y, z: value_of(outer, y, z), argnums=(0, 1)
+        )(y, inputs.z)
+        flat, unravel = ravel(y)
+        residual = lambda v, z: ravel(problem.residual(unravel(v), inputs._replace(z=z)))[0]
+        matvec = self._matvec(lambda v: residual(v, inputs.z), flat)
+        right = ravel(jax.tree.map(jnp.conj, y_bar))[0]
+        transposed = matvec
+        if not problem.solver.is_symmetric:
+            transpose = jax.linear_transpose(matvec, flat)
+            transposed = lambda v: transpose(v)[0]
+        solved = self._solved(problem, transposed, right)
+        _, pull = jax.vjp(lambda z: residual(flat, z), inputs.z)
+        (through,) = pull(solved.x)
+        grads = jax.tree.map(jnp.subtract, z_bar, through)
+        size = lambda v: jnp.sqrt(jnp.sum(v**2))
+        scale = size(right)
+        relative = size(right - transposed(solved.x)) / jnp.where(scale > 0, scale, 1)
+        return value, grads, LinearInfo(relative, solved.iterations, solved.is_definite)
+
+    def _polish(self, problem: Problem, inputs: Inputs, y: Params) -> Params:
+        """Take one Newton step of the optimality condition."""
+        flat, unravel = ravel(y)
+        residual = lambda v: ravel(problem.residual(unravel(v), inputs))[0]
+        matvec = self._matvec(residual, flat)
+        return unravel(flat - self._solved(problem, matvec, residual(flat)).x)
+
+    def _matvec(self, residual: Callable, flat: Float[Array, "dim"]) -> Callable:
+        _, push = jax.linearize(residual, flat)
+        if not self.damping:
+            return push
+        return lambda v: push(v) + jnp.asarray(self.damping, v.dtype) * v
+
+    def _solved(self, problem: Problem, matvec: Callable, b: Float[Array, "dim"]) -> Solved:
+        """Solve so that the derivative is again a solve."""
+        linear_solve = as_linear_solve(self.solve)
+        is_symmetric = problem.solver.is_symmetric
+
+        def solve(matvec: Callable, b: Float[Array, "dim"]):
+            found = linear_solve.solve(matvec, b, is_symmetric=is_symmetric, tol=self.tol)
+            return found.x, found._replace(x=None)
+
+        x, rest = jax.lax.custom_linear_solve(
+            matvec, b, solve, transpose_solve=solve, symmetric=is_symmetric, has_aux=True
+        )
+        return rest._replace(x=x)

@@ -1,0 +1,258 @@
+"""How to solve the linear system of an implicit derivative: each way a value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.linalg import cg, largest_eigenvalue, neumann, normal_cg
+
+Vector = Float[Array, "dim"]
+MatVec = Callable[[Vector], Vector]
+
+
+class Solved(NamedTuple):
+    """A solution, and what the solve can tell about itself."""
+
+    x: Vector
+    iterations: Int[Array, ""] | None = None
+    is_definite: Bool[Array, ""] | None = None
+
+
+@runtime_checkable
+class LinearSolve(Protocol):
+    """A way to solve `matvec(x) = b`; a plain function `(matvec, b) -> x` will do too."""
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return the solution."""
+        ...
+
+
+@dataclass(frozen=True)
+class AutoSolve:
+    """Choose: dense up to `dense_size` unknowns, iterative above.
+
+    Dense is Cholesky's factorization, with Gauss's where the matrix is not definite. Iterative is
+    one loop of conjugate gradients, which turns to the normal equations at negative curvature or
+    where it stalls; it keeps five vectors. A system that is not symmetric (of `Proximal`) takes
+    the normal equations at once.
+
+    Attributes:
+      dense_size: Unknowns up to which the matrix is formed.
+      max_steps: Products at most, in the iterative part.
+    """
+
+    dense_size: int = 512
+    max_steps: int = 10_000
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return the solution."""
+        if b.size > self.dense_size:
+            if not is_symmetric:
+                return NormalCG(self.max_steps).solve(matvec, b, is_symmetric=False, tol=tol)
+            limits = {"tol": _tolerance(tol, b), "max_steps": self.max_steps}
+            found = cg(matvec, b, **limits, turn=True)
+            return Solved(found.x, found.num_products, found.is_definite)
+        if not is_symmetric:
+            return Dense().solve(matvec, b, is_symmetric=False, tol=tol)
+        matrix = _matrix(matvec, b)
+        factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
+        is_definite = jnp.all(jnp.isfinite(factor))
+        x = jax.lax.cond(
+            is_definite,
+            lambda: jax.scipy.linalg.cho_solve((factor, True), b),
+            lambda: jnp.linalg.solve(matrix, b),
+        )
+        return Solved(x, jnp.asarray(b.size, jnp.int32), is_definite)
+
+
+@dataclass(frozen=True)
+class CG:
+    """Conjugate gradients: for strictly convex inner problems of any size.
+
+    It ends where the inner function does not curve upwards; `Info.is_definite` says so.
+
+    Attributes:
+      max_steps: Products at most.
+    """
+
+    max_steps: int = 10_000
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return the solution."""
+        _require_symmetric(self, is_symmetric)
+        found = cg(matvec, b, tol=_tolerance(tol, b), max_steps=self.max_steps)
+        return Solved(found.x, found.num_products, found.is_definite)
+
+
+@dataclass(frozen=True)
+class NormalCG:
+    """Conjugate gradients on the normal equations: indefinite, singular or asymmetric systems.
+
+    Attributes:
+      max_steps: Products at most.
+    """
+
+    max_steps: int = 10_000
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return the solution."""
+        found = normal_cg(
+            matvec,
+            b,
+            tol=_tolerance(tol, b),
+            max_steps=self.max_steps,
+            vecmat=matvec if is_symmetric else None,
+        )
+        return Solved(found.x, found.num_products)
+
+
+@dataclass(frozen=True)
+class GMRES:
+    """Restarted generalized minimal residuals, of `jax.scipy`: asymmetric systems of any size.
+
+    Attributes:
+      restart: Vectors kept between restarts.
+      max_steps: Restarts at most.
+    """
+
+    restart: int = 20
+    max_steps: int = 500
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return the solution."""
+        del is_symmetric  # either will do
+        # the method orthogonalizes once, and stays short of what CG's recurrence reports
+        tol = max(_tolerance(tol, b), float(np.finfo(b.dtype).eps) * 1e3)
+        restart = min(self.restart, b.size)
+        x, _ = jax.scipy.sparse.linalg.gmres(
+            matvec, b, tol=tol, restart=restart, maxiter=self.max_steps, solve_method="batched"
+        )
+        return Solved(x)
+
+
+@dataclass(frozen=True)
+class Neumann:
+    r"""The first $k$ terms of the Neumann series: cheap, biased, and by a known law.
+
+    The error is $(I - \alpha K)^k$ times the solution: what the last $k$ steps of gradient descent
+    from the solution would leave out.
+
+    Attributes:
+      k: Number of terms, 1 or more.
+      step_size: $\alpha < 2 / \lambda_{\max}$; `None` takes a tenth less than the inverse of an
+        estimate from ten power iterations.
+
+    Raises:
+      ValueError: If `k` is less than 1.
+    """
+
+    k: int
+    step_size: ArrayLike | None = None
+
+    def __post_init__(self):
+        """Refuse an empty series."""
+        if self.k < 1:
+            raise ValueError(f"Neumann needs k >= 1 terms, got k={self.k}.")
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return the approximation."""
+        del is_symmetric, tol  # the number of terms is all
+        step_size, products = self.step_size, self.k - 1
+        if step_size is None:
+            step_size = 0.9 / largest_eigenvalue(matvec, b, num_steps=_POWER_STEPS)
+            products += _POWER_STEPS
+        x = neumann(matvec, b, num_terms=self.k, step_size=step_size)
+        return Solved(x, jnp.asarray(products, jnp.int32))
+
+
+_POWER_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Form the matrix and eliminate: any system that is not singular, of up to some thousands."""
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return the solution."""
+        del is_symmetric, tol
+        return Solved(jnp.linalg.solve(_matrix(matvec, b), b), jnp.asarray(b.size, jnp.int32))
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    r"""The shortest solution of least squares, dense: where the matrix is singular.
+
+    Where the inner problem has a whole set of solutions, this is how the nearest of them moves.
+
+    Attributes:
+      rcond: Singular values below `rcond` times the largest count as 0; `None` means
+        $\epsilon\, n$.
+    """
+
+    rcond: float | None = None
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return the solution."""
+        del tol
+        rtol = b.size * float(np.finfo(b.dtype).eps) if self.rcond is None else self.rcond
+        inverse = jnp.linalg.pinv(_matrix(matvec, b), rtol=rtol, hermitian=is_symmetric)
+        x = jnp.matmul(inverse, b, precision=jax.lax.Precision.HIGHEST)
+        return Solved(x, jnp.asarray(b.size, jnp.int32))
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A function `(matvec, b) -> x`, or `-> (x, info)` as those of `jax.scipy.sparse.linalg`."""
+
+    function: Callable[[MatVec, Vector], Any]
+
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+        """Return what the function does."""
+        del is_symmetric, tol
+        x = self.function(matvec, b)
+        return Solved(x[0] if isinstance(x, tuple) else x)
+
+
+def as_linear_solve(solve: Any) -> LinearSolve:
+    """Return a `LinearSolve` for anything that `Implicit` takes as one.
+
+    Args:
+      solve: A `LinearSolve` or a function `(matvec, b) -> x`.
+
+    Returns:
+      The solve.
+
+    Raises:
+      TypeError: If it is neither.
+    """
+    if isinstance(solve, LinearSolve) and not isinstance(solve, type):
+        return solve
+    if not callable(solve) or isinstance(solve, type):
+        raise TypeError(
+            "Implicit needs a linear solve like AutoSolve(), CG() or a function (matvec, b) -> x, "
+            f"got solve={solve!r}."
+        )
+    return Custom(solve)
+
+
+def _require_symmetric(solve: LinearSolve, is_symmetric: bool) -> None:
+    if not is_symmetric:
+        raise ValueError(
+            f"{type(solve).__name__} needs a symmetric system, got the fixed point of a proximal "
+            "step; AutoSolve(), NormalCG(), GMRES(), Dense() take it."
+        )
+
+
+def _tolerance(tol: float | None, b: Vector) -> float:
+    """Return the relative residual at which to stop: a few roundings, unless told otherwise."""
+    return 32 * float(np.finfo(b.dtype).eps) if tol is None else tol
+
+
+def _matrix(matvec: MatVec, b: Vector) -> Float[Array, "dim dim"]:
+    return jax.vmap(matvec, in_axes=1, out_axes=1)(jnp.eye(b.size, dtype=b.dtype))
