@@ -84,6 +84,7 @@ def hypergrad(
       Pedregosa (2016), eq. (2). https://arxiv.org/abs/1602.02355
     """
     strict = True  # what is asked for here by name is never taken for a constant
+    _require_wrt(tuple(wrt), {"z": z, "hp": hp, "y0": y0})
     problem, inputs = prepare("hypergrad", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
     mode = diff.chosen(problem, inputs)
     _require_defined(mode, problem, inputs, tuple(wrt))
@@ -94,16 +95,21 @@ def hypergrad(
     return found.value, found.grads, info
 
 
+def _require_wrt(wrt: tuple[str, ...], arguments: dict[str, PyTree]) -> None:
+    if not wrt or not set(wrt) <= set(arguments):
+        raise ValueError(
+            f"hypergrad needs wrt to name some of {tuple(arguments)}, got wrt={wrt!r}."
+        )
+    for name in wrt:
+        require_inexact(arguments[name], "hypergrad")
+        if not jax.tree.leaves(arguments[name]):
+            raise ValueError(f"hypergrad needs {name} to differentiate it, got no leaf in {name}.")
+
+
 def _require_defined(mode: Mode, problem: Problem, inputs: Inputs, wrt: tuple[str, ...]) -> None:
-    known = ("z", "hp", "y0")
-    if not wrt or not set(wrt) <= set(known):
-        raise ValueError(f"hypergrad needs wrt to name some of {known}, got wrt={wrt!r}.")
     for name in wrt:
         if name not in mode.wrt:
             raise ValueError(undefined(problem, mode, name))
-        require_inexact(getattr(inputs, name), "hypergrad")
-        if not jax.tree.leaves(getattr(inputs, name)):
-            raise ValueError(f"hypergrad needs {name} to differentiate it, got no leaf in {name}.")
     if "z" in wrt and not depends_on(
         lambda z: problem.residual(inputs.y0, inputs._replace(z=z)), inputs.z
     ):
