@@ -1,0 +1,38 @@
+"""The claims hold on a good result, and each can fail."""
+
+import numpy as np
+
+from experiments import newton_and_gradient as descent
+from experiments.newton_and_gradient import SURFACES
+
+
+def results():
+    norms = np.array([3.0, 1e-2, 1e-4, 1e-8])
+    good = descent.Result(
+        steps={name: {"gradient": 100.0, "Newton": 1.0} for name in SURFACES},
+        distance={name: {"gradient": 1e-7, "Newton": 1e-9} for name in SURFACES},
+        grad_norms=dict.fromkeys(SURFACES, norms),
+        paths={},
+        wrong_values=4.0 ** np.arange(31),
+        wrong_distance={"quadratic": 1e9, "Beale": np.nan},
+        to_maximum=1e-7,
+    )
+    yield good
+    # As if the sign were right, and the gradient as good.
+    yield descent.Result(
+        steps={name: {"gradient": 5.0, "Newton": 5.0} for name in SURFACES},
+        distance={name: {"gradient": 1e-7, "Newton": 1.0} for name in SURFACES},
+        grad_norms=dict.fromkeys(SURFACES, 0.5 ** np.arange(20.0)),
+        paths={},
+        wrong_values=0.25 ** np.arange(31),
+        wrong_distance={"quadratic": 1e-9},
+        to_maximum=1.0,
+    )
+
+
+def test_every_claim_holds_on_a_good_result_and_can_fail():
+    good, *falsified = results()
+    claims = descent.check(good)
+    assert [claim.text for claim in claims if not claim.holds] == []
+    failed = {c.text for result in falsified for c in descent.check(result) if not c.holds}
+    assert {claim.text for claim in claims} == failed
