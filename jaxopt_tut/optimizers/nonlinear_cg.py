@@ -61,8 +61,10 @@ def scale_by_nonlinear_cg() -> optax.GradientTransformation:
 
     def init(params):
         require_inexact(params, "nonlinear_cg")
-        vector = jnp.zeros_like(ravel(params)[0])
-        return ScaleByNonlinearCGState(vector, vector, vector, jnp.zeros([], bool))
+        vector = ravel(params)[0]
+        # an array each: buffers that are donated must not be shared
+        zeros = [jnp.zeros_like(vector) for _ in range(3)]
+        return ScaleByNonlinearCGState(*zeros, jnp.zeros([], bool))
 
     def update(updates, state, params=None):
         require_objective("nonlinear_cg", updates, params)
