@@ -1,0 +1,39 @@
+"""The claims hold on a good result, and each can fail."""
+
+import numpy as np
+
+from experiments import adversarial_example as adversarial
+from experiments.adversarial_example import NORMS
+
+
+def results():
+    yes, no = np.ones(20, bool), np.zeros(20, bool)
+    images = np.zeros((3, 28, 28))
+    both = dict.fromkeys
+    good = adversarial.Result(
+        0.85,
+        both(NORMS, yes),
+        both(NORMS, no),
+        both(NORMS, np.ones(20)),
+        {"LInf": 0.0},
+        images,
+        ("Bag", "Shirt"),
+    )
+    yield good
+    # As if no change but a random one did it, out of the ball and the range.
+    yield good._replace(
+        accuracy=0.1,
+        flipped=both(NORMS, no),
+        flipped_at_random=both(NORMS, yes),
+        sizes=both(NORMS, np.full(20, 1.1)),
+        out_of_range={"LInf": 0.1},
+    )
+    yield good._replace(sizes=both(NORMS, np.full(20, 0.5)))
+
+
+def test_every_claim_holds_on_a_good_result_and_can_fail():
+    good, *falsified = results()
+    claims = adversarial.check(good)
+    assert [claim.text for claim in claims if not claim.holds] == []
+    failed = {c.text for result in falsified for c in adversarial.check(result) if not c.holds}
+    assert {claim.text for claim in claims} == failed
