@@ -6,17 +6,24 @@
   `Truncate`, `OneStep`. The condition that a solution fulfils: `Implicit`, with a linear solve
   that is a value again: `AutoSolve`, `CG`, `NormalCG`, `GMRES`, `Neumann`, `Dense`,
   `LeastSquares`.
+  `Plan` takes the fastest exact mode that fits a memory; `audit` compares modes on one problem.
+* `bilevel_step`: one outer step, the inner run continued; `layers`: ridge regression, quadratic
+  programs, total variation and any `argmin` as layers of a network.
 * What solves is any optax transformation, a function `hp -> transformation`, or a `Solver`:
   `Minimize`, `ClosedForm`, `Proximal`. `Stream` draws batches for the inner steps.
 """
 
+from jaxopt_tut.bilevel import layers
 from jaxopt_tut.bilevel.argmin import argmin
+from jaxopt_tut.bilevel.audit import AuditRow, audit, audit_table
 from jaxopt_tut.bilevel.batches import Stream
+from jaxopt_tut.bilevel.bilevel_step import BilevelState, BilevelStep, bilevel_step
 from jaxopt_tut.bilevel.forward import Forward
 from jaxopt_tut.bilevel.hypergrad import hypergrad
 from jaxopt_tut.bilevel.implicit import Implicit
 from jaxopt_tut.bilevel.mode import Mode
 from jaxopt_tut.bilevel.one_step import OneStep
+from jaxopt_tut.bilevel.plan import Plan
 from jaxopt_tut.bilevel.result import Info, Result
 from jaxopt_tut.bilevel.solvers import ClosedForm, Minimize, Proximal, Solver
 from jaxopt_tut.bilevel.solves import (
@@ -35,7 +42,10 @@ from jaxopt_tut.bilevel.unroll import Unroll
 __all__ = [
     "CG",
     "GMRES",
+    "AuditRow",
     "AutoSolve",
+    "BilevelState",
+    "BilevelStep",
     "ClosedForm",
     "Dense",
     "Forward",
@@ -48,6 +58,7 @@ __all__ = [
     "Neumann",
     "NormalCG",
     "OneStep",
+    "Plan",
     "Proximal",
     "Result",
     "Solver",
@@ -55,5 +66,9 @@ __all__ = [
     "Truncate",
     "Unroll",
     "argmin",
+    "audit",
+    "audit_table",
+    "bilevel_step",
     "hypergrad",
+    "layers",
 ]

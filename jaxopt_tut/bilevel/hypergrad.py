@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxopt_tut.bilevel.argmin import describe, prepare, require_converged
 from jaxopt_tut.bilevel.batches import Stream
 from jaxopt_tut.bilevel.dependence import depends_on
-from jaxopt_tut.bilevel.mode import Mode
+from jaxopt_tut.bilevel.mode import Hypergradient, Mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.bilevel.refusal import undefined
 from jaxopt_tut.bilevel.result import Info
@@ -83,16 +83,48 @@ def hypergrad(
     References:
       Pedregosa (2016), eq. (2). https://arxiv.org/abs/1602.02355
     """
-    strict = True  # what is asked for here by name is never taken for a constant
-    _require_wrt(tuple(wrt), {"z": z, "hp": hp, "y0": y0})
-    problem, inputs = prepare("hypergrad", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
-    mode = diff.chosen(problem, inputs)
-    _require_defined(mode, problem, inputs, tuple(wrt))
-    found = mode.hypergrad(outer, problem, inputs, tuple(wrt), certify)
-    info = describe(mode, problem, inputs, found.run, found.linear, found.error_estimate)
+    found, info = differentiate(
+        outer, f, y0, z, solver, steps, diff, hp, tuple(wrt), batches, tol, certify
+    )
     if check:
         require_converged(info, "hypergrad")
     return found.value, found.grads, info
+
+
+def differentiate(
+    outer, f, y0, z, solver, steps, diff, hp, wrt, batches=None, tol=None, certify=False
+) -> tuple[Hypergradient, Info]:
+    """Do what `hypergrad` does, and return the inner run too.
+
+    Args:
+      outer: As in `hypergrad`, as are the rest.
+      f: As there.
+      y0: As there.
+      z: As there.
+      solver: As there.
+      steps: As there.
+      diff: As there.
+      hp: As there.
+      wrt: As there.
+      batches: As there.
+      tol: As there.
+      certify: As there.
+
+    Returns:
+      All that was found, and how good it is.
+
+    Raises:
+      TypeError: As `hypergrad`.
+      ValueError: As `hypergrad`.
+    """
+    _require_wrt(wrt, {"z": z, "hp": hp, "y0": y0})
+    strict = True  # what is asked for here by name is never taken for a constant
+    problem, inputs = prepare("hypergrad", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
+    mode = diff.chosen(problem, inputs)
+    _require_defined(mode, problem, inputs, wrt)
+    found = mode.hypergrad(outer, problem, inputs, wrt, certify)
+    info = describe(mode, problem, inputs, found.run, found.linear, found.error_estimate)
+    return found, info
 
 
 def _require_wrt(wrt: tuple[str, ...], arguments: dict[str, PyTree]) -> None:

@@ -1,0 +1,136 @@
+"""One step of the outer optimization, with the inner one continued from where it was."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from jaxopt_tut.bilevel.hypergrad import differentiate
+from jaxopt_tut.bilevel.mode import Mode
+from jaxopt_tut.bilevel.result import Info
+from jaxopt_tut.types import Batch, Params, PyTree
+
+
+class BilevelState(NamedTuple):
+    """Where both optimizations have come to.
+
+    Attributes:
+      y: The inner variables, from which the next inner run starts.
+      z: What the inner problem depends on.
+      hp: The inner solver's hyper-parameters.
+      outer_state: The outer optimizer's state.
+      count: Outer steps taken.
+    """
+
+    y: Params
+    z: PyTree
+    hp: PyTree
+    outer_state: PyTree
+    count: Int[Array, ""]
+
+
+class BilevelStep(NamedTuple):
+    """A pair of functions: `init(y0, z, hp=None)` and `update(state, batch=None)`."""
+
+    init: Callable[..., BilevelState]
+    update: Callable[..., tuple[BilevelState, Info]]
+
+
+def bilevel_step(
+    outer: Callable[..., Any],
+    f: Callable[..., Any],
+    *,
+    solver: Any,
+    steps: int,
+    diff: Mode,
+    outer_optimizer: optax.GradientTransformation,
+    wrt: Sequence[str] = ("z",),
+    tol: float | Callable[[Array], Any] | None = None,
+) -> BilevelStep:
+    r"""Build the alternation of inner steps and one outer step.
+
+    $$y_{k+1} = \mathrm{argmin}(f(\cdot, z_k);\ y_k,\ \epsilon_k), \qquad
+    z_{k+1} = z_k + u\Big(\frac{dE(y_{k+1}, z_k)}{dz}\Big)$$
+
+    The inner run starts where the last one ended (a *warm start*), so that few steps keep up with
+    a slowly moving $z$; a decreasing tolerance, with $\sum_k \epsilon_k$ finite, makes implicit
+    gradients exact in the limit. `update` may be compiled, scanned and vmapped over problems.
+
+    Args:
+      outer: `outer(y, z)`, or `outer(y, z, batch)` if `update` is given a batch.
+      f: `f(y, z)`, or `f(y, z, batch)` with the same batch in every inner step.
+      solver: As in `argmin`.
+      steps: Inner steps at most in each outer step.
+      diff: The mode of differentiation.
+      outer_optimizer: Any optax transformation, for the dictionary of what `wrt` names.
+      wrt: What to learn: `"z"`, `"hp"`, and `"y0"`, which then is the start of every inner run.
+      tol: Residual at which the inner run stops: a number or a function of the outer count.
+
+    Returns:
+      `init` and `update`.
+
+    Example:
+      The inner variable follows `z`, the outer loss pulls it to 3.
+
+      >>> import optax
+      >>> from jaxopt_tut.bilevel import Implicit
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> step = bilevel_step(lambda y, z: (y - 3.0) ** 2, lambda y, z: (y - z) ** 2,
+      ...                     solver=sgd(0.4), steps=5, diff=Implicit(), outer_optimizer=sgd(0.3))
+      >>> state = step.init(0.0, 0.0)
+      >>> for _ in range(20):
+      ...     state, info = step.update(state)
+      >>> print(f"{state.z:.3f} {state.y:.3f}")
+      3.000 3.000
+
+    References:
+      Pedregosa (2016), algorithm 1 and theorem 1. https://arxiv.org/abs/1602.02355
+    """
+
+    def init(y0: Params, z: PyTree, hp: PyTree = None) -> BilevelState:
+        y0, z, hp = jax.tree.map(_strong, (y0, z, hp))
+        learned = _pick({"y0": y0, "z": z, "hp": hp}, wrt)
+        return BilevelState(y0, z, hp, outer_optimizer.init(learned), jnp.zeros((), jnp.int32))
+
+    def update(state: BilevelState, batch: Batch = None) -> tuple[BilevelState, Info]:
+        inner, outer_value = f, outer
+        if batch is not None:
+            inner = lambda y, z: f(y, z, batch)
+            outer_value = lambda y, z: outer(y, z, batch)
+        start = {"y0": state.y, "z": state.z, "hp": state.hp}
+        found, info = differentiate(
+            outer_value,
+            inner,
+            state.y,
+            state.z,
+            solver,
+            steps,
+            diff,
+            state.hp,
+            tuple(wrt),
+            tol=tol(state.count) if callable(tol) else tol,
+        )
+        learned = _pick(start, wrt)
+        updates, outer_state = outer_optimizer.update(found.grads, state.outer_state, learned)
+        ended = {**start, "y0": found.run.y}
+        stepped: Any = optax.apply_updates(learned, updates)
+        moved = {**ended, **stepped}
+        return BilevelState(
+            moved["y0"], moved["z"], moved["hp"], outer_state, state.count + 1
+        ), info
+
+    return BilevelStep(init, update)
+
+
+def _pick(arguments: dict[str, PyTree], wrt: Sequence[str]) -> dict[str, PyTree]:
+    return {name: arguments[name] for name in wrt}
+
+
+def _strong(leaf: Any) -> Any:
+    """Return a leaf whose type a step does not change; what is no number stays."""
+    leaf = jnp.asarray(leaf)
+    is_number = jnp.issubdtype(leaf.dtype, jnp.number)
+    return jax.lax.convert_element_type(leaf, leaf.dtype) if is_number else leaf

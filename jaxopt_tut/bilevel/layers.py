@@ -1,0 +1,135 @@
+"""Optimizations as layers of a network: solved forwards, differentiated by their conditions.
+
+Projections onto balls, boxes, simplices and affine sets are in `optimizers.projections`; they are
+differentiable too.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxopt_tut.bilevel.argmin import argmin
+from jaxopt_tut.bilevel.implicit import Implicit
+from jaxopt_tut.bilevel.mode import Mode
+from jaxopt_tut.bilevel.qp import qp
+from jaxopt_tut.bilevel.total_variation import prox_tv1d
+from jaxopt_tut.types import Params, PyTree
+
+__all__ = ["argmin_layer", "prox_tv1d", "qp", "ridge", "soft_threshold"]
+
+_IMPLICIT = Implicit()
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+def argmin_layer(
+    f: Callable[[Any, Any], Any],
+    y0: Params,
+    *,
+    solver: Any,
+    steps: int,
+    diff: Mode = _IMPLICIT,
+    **options: Any,
+) -> Callable[[PyTree], PyTree]:
+    r"""Make a layer that maps a batch of inputs to the solutions of their inner problems.
+
+    $$z_i \mapsto \arg\min_y f(y, z_i)$$
+
+    Each member of the batch is a problem of its own, all solved at once by `jax.vmap`.
+
+    Args:
+      f: `f(y, z)` of one member.
+      y0: Where each of them starts.
+      solver: As in `argmin`.
+      steps: As in `argmin`.
+      diff: The mode of differentiation.
+      **options: Others of `argmin`: `hp`, `tol`.
+
+    Returns:
+      A function from trees with a leading axis to trees with a leading axis.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> layer = argmin_layer(lambda y, z: (y - 2 * z) ** 2, 0.0, solver=sgd(0.25), steps=40)
+      >>> print(abs(layer(jnp.array([1.0, -3.0])) - jnp.array([2.0, -6.0])).max() < 1e-5)
+      True
+      >>> print(jax.grad(lambda z: layer(z).sum())(jnp.array([1.0, -3.0])).round(3))
+      [2. 2.]
+
+    References:
+      Amos and Kolter (2017), section 3. https://arxiv.org/abs/1703.00443
+    """
+    solve = lambda z: argmin(f, y0, z, solver=solver, steps=steps, diff=diff, **options).y
+    return jax.vmap(solve)
+
+
+def ridge(
+    X: Float[Array, "rows dim"], y: Float[Array, "rows *outputs"], lam: ArrayLike
+) -> Float[Array, "dim *outputs"]:
+    r"""Solve ridge regression.
+
+    $$\arg\min_w \lVert X w - y \rVert^2 + \lambda \lVert w \rVert^2
+    = (X^T X + \lambda I)^{-1} X^T y = X^T (X X^T + \lambda I)^{-1} y$$
+
+    in whichever form has the smaller matrix; differentiable in all arguments, to any order.
+
+    Args:
+      X: One example a row.
+      y: One target, or several, a row.
+      lam: $\lambda > 0$; zero is allowed where the matrix has full rank.
+
+    Returns:
+      $w$; not a number if the matrix is not definite.
+
+    Raises:
+      ValueError: If `X` and `y` have not the same number of rows.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(ridge(jnp.array([[1.0], [2.0]]), jnp.array([2.0, 4.0]), 5.0))
+      [1.]
+
+    References:
+      Hoerl and Kennard (1970), eq. (2.1). https://doi.org/10.1080/00401706.1970.10488634
+    """
+    if X.ndim != 2 or y.shape[:1] != X.shape[:1]:
+        raise ValueError(
+            f"ridge needs X (rows, dim) and y (rows, ...), got shapes {X.shape} and {y.shape}."
+        )
+    rows, dim = X.shape
+    product = lambda a, b: jnp.matmul(a, b, precision=_EXACT)
+    shift = jnp.asarray(lam, X.dtype) * jnp.eye(min(rows, dim), dtype=X.dtype)
+    if dim <= rows:
+        factor = jnp.linalg.cholesky(product(X.T, X) + shift)
+        return jax.scipy.linalg.cho_solve((factor, True), product(X.T, y))
+    factor = jnp.linalg.cholesky(product(X, X.T) + shift)
+    return product(X.T, jax.scipy.linalg.cho_solve((factor, True), y))
+
+
+def soft_threshold(x: Float[Array, "..."], lam: ArrayLike) -> Float[Array, "..."]:
+    r"""Shrink towards zero: the proximal operator of the L1 norm.
+
+    $$\arg\min_u \tfrac12 \lVert u - x \rVert^2 + \lambda \lVert u \rVert_1
+    = \mathrm{sign}(x) \max(|x| - \lambda, 0)$$
+
+    Args:
+      x: Any shape.
+      lam: $\lambda \ge 0$, a number or an array that fits `x`.
+
+    Returns:
+      The shrunk array; its derivative in $\lambda$ is minus the sign, and 0 where it is 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(soft_threshold(jnp.array([3.0, -0.5, -2.0]), 1.0))
+      [ 2.  0. -1.]
+
+    References:
+      Donoho (1995), eq. (3). https://doi.org/10.1109/18.382009
+    """
+    lam = jnp.asarray(lam, x.dtype)
+    return jnp.where(x > lam, x - lam, jnp.where(x < -lam, x + lam, jnp.zeros_like(x)))

@@ -1,0 +1,103 @@
+"""Exact within a memory: the fastest unrolling that fits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_tut.bilevel.loops import num_rounds
+from jaxopt_tut.bilevel.mode import Hypergradient
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.bilevel.unroll import Unroll
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Choose how much of the steps `Unroll` keeps, from the memory of compiled programs.
+
+    It compiles the derivative with more and more levels of recomputation, from the fastest on,
+    until the temporary memory that the compiler states fits: the first that does is used, and
+    named in `Info.mode`. A second or so for each program tried, each time the caller is traced.
+
+    Attributes:
+      memory: Bytes of temporary memory at most, for the inner steps and their derivative.
+
+    Raises:
+      ValueError: If `memory` is not positive; from the solve, if no unrolling fits.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxopt_tut.bilevel import hypergrad
+      >>> from jaxopt_tut.optimizers import adam
+      >>> f = lambda y, z: jnp.sum((y - z) ** 4)
+      >>> solve = lambda memory: hypergrad(
+      ...     lambda y, z: jnp.sum(y), f, jnp.zeros(1000), jnp.ones(1000), solver=adam(0.1),
+      ...     steps=64, diff=Plan(memory))[2].mode
+      >>> solve(10**9), solve(300_000)
+      ("Unroll(remat='none')", 'Unroll(remat=2)')
+
+    References:
+      Griewank and Walther (2008), Evaluating derivatives, chapter 12.
+    """
+
+    memory: int
+    derivatives: ClassVar[frozenset[str]] = Unroll.derivatives
+    wrt: ClassVar[frozenset[str]] = Unroll.wrt
+    is_exact: ClassVar[bool] = True
+
+    def __post_init__(self):
+        """Refuse no memory at all."""
+        if not self.memory > 0:
+            raise ValueError(f"Plan needs memory > 0 bytes, got memory={self.memory}.")
+
+    def chosen(self, problem: Problem, inputs: Inputs) -> Unroll:
+        """Return the first unrolling that fits."""
+        most = len(num_rounds(problem.num_steps, problem.num_steps or 1))
+        sizes = {}
+        for mode in [Unroll(), *(Unroll(levels) for levels in range(1, most + 1))]:
+            sizes[mode] = _compiled_bytes(mode, problem, inputs)
+            if sizes[mode] <= self.memory:
+                return mode
+        best = min(sizes, key=lambda mode: sizes[mode])
+        raise ValueError(
+            f"Plan needs a memory of {sizes[best]} bytes at least, which {best!r} takes, "
+            f"got memory={self.memory}; Forward() takes least for few numbers, Implicit() keeps "
+            "no step."
+        )
+
+    def run(self, problem: Problem, inputs: Inputs) -> Run:
+        """Solve in the mode that fits."""
+        return self.chosen(problem, inputs).run(problem, inputs)
+
+    def hypergrad(
+        self,
+        outer: Callable[..., Any],
+        problem: Problem,
+        inputs: Inputs,
+        wrt: Sequence[str],
+        certify: bool,
+    ) -> Hypergradient:
+        """Differentiate in the mode that fits."""
+        return self.chosen(problem, inputs).hypergrad(outer, problem, inputs, wrt, certify)
+
+    def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
+        """Return what the mode that fits keeps."""
+        return self.chosen(problem, inputs).num_bytes(problem, inputs)
+
+
+def _compiled_bytes(mode: Unroll, problem: Problem, inputs: Inputs) -> int:
+    """Return the temporary memory of a run and its derivative in reverse mode."""
+    run, closed = jax.closure_convert(lambda inputs: mode.run(problem, inputs).y, inputs)
+
+    def gradient(inputs: Inputs, closed: list[Any]) -> list[Any]:
+        y, pull = jax.vjp(lambda inputs: run(inputs, *closed), inputs)
+        cotangents = jax.tree.leaves(pull(jax.tree.map(jnp.ones_like, y)))
+        return [leaf for leaf in cotangents if leaf.dtype != jax.dtypes.float0]
+
+    shapes = jax.eval_shape(lambda *trees: trees, inputs, closed)
+    analysis = jax.jit(gradient).lower(*shapes).compile().memory_analysis()
+    if analysis is None:
+        raise ValueError("Plan needs a platform whose compiler states its programs' memory.")
+    return analysis.temp_size_in_bytes
