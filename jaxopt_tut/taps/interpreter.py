@@ -1,6 +1,6 @@
 """Evaluate a program once more, keeping chosen values and letting cotangents out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +43,11 @@ def _tap_jvp(primals, tangents):
 
 
 def evaluate(
-    jaxpr: Any, inputs: Sequence[Any], places: Places, bumps: Mapping[int, Any]
+    jaxpr: Any,
+    inputs: Sequence[Any],
+    places: Places,
+    bumps: Mapping[int, Any],
+    meet: Callable[[Any, Any], Any] = tap,
 ) -> Recording:
     r"""Evaluate a program and keep the values at some places.
 
@@ -59,6 +63,8 @@ def evaluate(
       places: Where to listen, relative to this jaxpr.
       bumps: The $\epsilon_i$, by number: zeros in the shape of the recorded value. None is needed
         where only values are wanted.
+      meet: What the program goes on with, given the value at a place and its bump: the value, by
+        default. A bump of any other shape, with one leading axis a scan, suits a `meet` of its own.
 
     Returns:
       The outputs and the recorded values.
@@ -83,7 +89,7 @@ def evaluate(
         operands = [read(atom) for atom in eqn.invars]
         if i in inside:
             with eqn.ctx.manager:
-                outputs, more, more_taken = _enter(eqn, operands, inside[i], bumps)
+                outputs, more, more_taken = _enter(eqn, operands, inside[i], bumps, meet)
             values |= more
             taken |= more_taken
         else:
@@ -91,12 +97,12 @@ def evaluate(
         for k, number in here.get(i, {}).items():
             values[number] = outputs[k]
             if number in bumps:
-                outputs[k] = tap(outputs[k], bumps[number])
+                outputs[k] = meet(outputs[k], bumps[number])
         env.update(zip(eqn.outvars, outputs, strict=True))
     return Recording([read(atom) for atom in program.outvars], values, taken)
 
 
-def _enter(eqn, operands, places: Places, bumps) -> Recording:
+def _enter(eqn, operands, places: Places, bumps, meet) -> Recording:
     """Build a call again so that it hands out the values inside."""
     kind = jaxprs.kind_of_call(eqn)
     needed = {number: bumps[number] for number in places.values() if number in bumps}
@@ -106,9 +112,9 @@ def _enter(eqn, operands, places: Places, bumps) -> Recording:
     if kind == "while":
         return _while_loop(eqn, operands, branches[1])
     if kind == "scan":
-        return _scan(eqn, operands, branches[0], needed)
+        return _scan(eqn, operands, branches[0], needed, meet)
     if kind == "cond":
-        return _cond(eqn, operands, branches, needed)
+        return _cond(eqn, operands, branches, needed, meet)
     body = jaxprs.called_jaxpr(eqn)
     if kind in ("custom_jvp", "custom_vjp"):
         # The outputs keep their own derivative rule; the values inside are computed beside it.
@@ -116,20 +122,20 @@ def _enter(eqn, operands, places: Places, bumps) -> Recording:
         return beside._replace(outputs=jaxprs.bind_here(eqn, operands))
 
     def call(operands, bumps):
-        return evaluate(body, operands, branches[0], bumps)
+        return evaluate(body, operands, branches[0], bumps, meet)
 
     if kind == "remat":
         return jax.checkpoint(call, **jaxprs.remat_options(eqn))(operands, needed)
     return jax.jit(call)(operands, needed)
 
 
-def _scan(eqn, operands, places, bumps) -> Recording:
+def _scan(eqn, operands, places, bumps, meet) -> Recording:
     parts = jaxprs.scan_parts(eqn)
     consts, carry, xs = parts.split_inputs(operands)
 
     def step(carry, x):
         xs, bumps = x
-        outputs, values, taken = evaluate(parts.body, [*consts, *carry, *xs], places, bumps)
+        outputs, values, taken = evaluate(parts.body, [*consts, *carry, *xs], places, bumps, meet)
         carry, ys = parts.split_outputs(outputs)
         return list(carry), (list(ys), values, taken)
 
@@ -161,13 +167,13 @@ def _while_loop(eqn, operands, places) -> Recording:
     return jax.lax.while_loop(goes_on, step, start)
 
 
-def _cond(eqn, operands, branches, bumps) -> Recording:
+def _cond(eqn, operands, branches, bumps, meet) -> Recording:
     """Fill in NaN for the values of the branches that are not taken."""
     index, *operands = operands
 
     def branch(k, jaxpr):
         def run(operands, bumps):
-            outputs, values, taken = evaluate(jaxpr, operands, branches.get(k, {}), bumps)
+            outputs, values, taken = evaluate(jaxpr, operands, branches.get(k, {}), bumps, meet)
             return Recording(outputs, values, {n: jnp.bool_(True) for n in values} | taken)
 
         return run

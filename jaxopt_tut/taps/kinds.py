@@ -22,12 +22,17 @@ _BENT = {
     "tanh", "sinh", "cosh", "asinh", "acosh", "atanh", "sin", "cos", "tan", "asin", "acos",
     "atan", "atan2", "floor", "ceil", "round", "rem", "nextafter", "lgamma", "digamma",
 }  # fmt: skip
-_ELEMENTWISE = _LINEAR | _TESTS | _BENT
+ELEMENTWISE = _LINEAR | _TESTS | _BENT
 _MOVES = {
     "reshape", "transpose", "squeeze", "broadcast_in_dim", "expand_dims", "slice",
     "dynamic_slice", "convert_element_type", "copy", "rev", "split", "concatenate", "pad",
     "scan", "cond", "step", "carry", "reduce_window_max", "sharding_constraint",
 }  # fmt: skip
+REARRANGING = {
+    "reshape", "transpose", "squeeze", "broadcast_in_dim", "expand_dims", "slice", "rev",
+    "split", "sharding_constraint",
+}  # fmt: skip
+"""Moves that leave the distribution of a layer's values as it is."""
 _SQUASHING = {"tanh", "logistic", "erf"}
 _SQUARES = {"integer_pow", "square", "abs", "exp", "mul"}
 _RULES_OF_DERIVATIVES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
@@ -136,7 +141,7 @@ def _norms(nodes, provenance) -> dict[int, Leaf | None]:
         elif op in ("mul", "div") and _normalises(node, statistics, roots, inverse_roots):
             scale = next((scales[i] for i in inputs if scales.get(i) is not None), None)
             found |= _after_scale_and_shift(node, scale, nodes, provenance)
-        elif all(i in statistics for i in varying) and (op in _ELEMENTWISE or op in _MOVES):
+        elif all(i in statistics for i in varying) and (op in ELEMENTWISE or op in _MOVES):
             statistics.add(index)
         if op == "sqrt" and index in statistics:
             roots.add(index)
@@ -207,10 +212,10 @@ def _activations(nodes, provenance, starts) -> set[int]:
         regions = {source.get(i, -1) for i in data}  # -1: behind no layer
         if index in starts:
             source[index] = index
-        elif _is_named_activation(node, nodes):
+        elif is_named_activation(node, nodes):
             ends.add(index)
             source[index] = index
-        elif op in _ELEMENTWISE and len(regions) == 1 and -1 not in regions:
+        elif op in ELEMENTWISE and len(regions) == 1 and -1 not in regions:
             source[index] = regions.pop()
             products = op in ("mul", "div") and len(data) > 1
             if op in _BENT or op in _TESTS or products or any(i in bent for i in data):
@@ -241,8 +246,16 @@ def _all(readers, prefix) -> bool:
     return bool(readers) and all(reader.op.startswith(prefix) for reader in readers)
 
 
-def _is_named_activation(node, nodes) -> bool:
-    """Tell whether a node is an elementwise call of one argument, such as `jax.nn.relu`."""
+def is_named_activation(node, nodes) -> bool:
+    """Tell whether a node is an elementwise call of one argument, such as `jax.nn.relu`.
+
+    Args:
+      node: Any node.
+      nodes: The graph.
+
+    Returns:
+      Whether it is a call with a derivative rule whose inside is elementwise.
+    """
     if node.op not in _RULES_OF_DERIVATIVES or len(node.eqn.outvars) != 1:
         return False
     (sub,) = jaxprs.sub_jaxprs(node.eqn)
@@ -256,6 +269,6 @@ def _is_elementwise(jaxpr) -> bool:
         name = eqn.primitive.name
         if subs and not all(_is_elementwise(sub.jaxpr) for sub in subs):
             return False
-        if not subs and name not in _ELEMENTWISE and name != "broadcast_in_dim":
+        if not subs and name not in ELEMENTWISE and name != "broadcast_in_dim":
             return False
     return True

@@ -1,0 +1,298 @@
+"""The layers of a network: each weight with what it makes, and how it is joined to the others."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxopt_tut.taps.axes import CONTRACTIONS
+from jaxopt_tut.taps.graph import Node, Place, read_graph
+from jaxopt_tut.taps.kinds import ELEMENTWISE, REARRANGING, is_named_activation
+from jaxopt_tut.taps.provenance import Origin, Provenance, trace_parameters
+from jaxopt_tut.taps.site import Site, find_sites
+from jaxopt_tut.taps.tracing import Program
+
+
+@dataclass(frozen=True)
+class Layer:
+    r"""A contraction of data with a weight, $z = W x + b$.
+
+    Attributes:
+      name: Of its pre-activation site: the path of the weight, `#n` behind it at the n-th use.
+      param: The path of the weight.
+      pre_activation: The site of $z$.
+      place: Where to tap $z$.
+      activation: The site of $\phi(z)$, behind a normalisation if there is one; None where no
+        nonlinearity follows.
+      activation_place: Where to tap it.
+      bend: The site that the nonlinearity is a function of: $z$, or the normalised $z$.
+      bend_place: Where to tap it.
+      input_place: Where to tap $x$, if an equation makes it.
+      input_index: Which input of the program $x$ is, if it is one.
+      fan_in: Number of entries of $x$ in one sum.
+      fan_out: Number of units.
+      unit_axes: Axes of the weight that count units, steps not counted.
+      num_step_axes: How many leading axes of $z$ count the steps of scans.
+      num_weight_steps: How many leading axes of the weight do.
+      num_uses: How many layers share the weight; a scan over a fixed weight counts as two.
+      depth: Number of layers on the longest way from the data to here, this one included.
+      is_first: Whether no layer lies upstream.
+      is_last: Whether no layer lies downstream.
+      is_normalized: Whether a normalisation of $z$ alone follows, so that the scale of $W$ has no
+        effect.
+      is_elementwise: Whether $x$ is made of upstream layers, normalisations and data by sums and
+        elementwise functions, so that its size follows from theirs.
+    """
+
+    name: str
+    param: str
+    pre_activation: Site
+    place: Place
+    activation: Site | None
+    activation_place: Place | None
+    bend: Site
+    bend_place: Place
+    input_place: Place | None
+    input_index: int | None
+    fan_in: int
+    fan_out: int
+    unit_axes: tuple[int, ...]
+    num_step_axes: int
+    num_weight_steps: int
+    num_uses: int
+    depth: int
+    is_first: bool
+    is_last: bool
+    is_normalized: bool
+    is_elementwise: bool
+
+
+def find_layers(program: Program) -> list[Layer]:
+    """List the layers of a traced function.
+
+    Args:
+      program: What `trace_program` returned.
+
+    Returns:
+      The layers in the order of the program: those of `sites` of kind `"pre_activation"` that a
+      contraction with a parameter makes.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxopt_tut.models import mlp
+      >>> from jaxopt_tut.taps.tracing import trace_program
+      >>> params = mlp.init(jax.random.key(0), (4, 8, 3))
+      >>> program = trace_program("example", mlp.apply, (params, jnp.ones((2, 4))))
+      >>> [(layer.name, layer.fan_in, layer.depth) for layer in find_layers(program)]
+      [('0/kernel', 4, 1), ('1/kernel', 8, 2)]
+    """
+    nodes = read_graph(program.jaxpr)
+    names = {k: name for k, name in enumerate(program.names) if name is not None}
+    names |= {
+        node.index: program.constant_names[id(node.value)]
+        for node in nodes
+        if node.op == "constant" and id(node.value) in program.constant_names
+    }
+    provenance = trace_parameters(nodes, names)
+    at = {node.place: node.index for node in nodes if node.place is not None}
+    found = [(at[place], site, place) for site, place in find_sites(program)]
+    ends = {i: site for i, site, _ in found if site.kind == "pre_activation"}
+    contractions = {
+        end: contraction
+        for end in ends
+        if (contraction := _contraction(nodes[end], nodes, provenance, ends)) is not None
+    }
+    norms = {i for i, site, _ in found if site.kind == "norm"}
+    graph = _Wiring(nodes, provenance, set(contractions), norms)
+    behind = _activations(found, contractions, graph)
+    shapes = {name: tuple(array.shape) for name, array in _parameters(program)}
+    uses: dict[str | None, int] = {}
+    for end in contractions:
+        param = ends[end].param
+        uses[param] = uses.get(param, 0) + 1
+    layers = []
+    for end, contraction in contractions.items():
+        site = ends[end]
+        node = nodes[contraction]
+        data, weight = _operands(node, provenance)
+        num_steps = len(node.frame.lengths)
+        weight_steps = min(_num_steps(weight, nodes, provenance), num_steps)
+        outputs = _output_axes(node, weight, len(nodes[weight].shape))
+        shape = nodes[weight].shape
+        fan_out = math.prod(shape[axis] for axis in outputs)
+        fan_in = math.prod(shape) // max(fan_out, 1)
+        leaf = shapes.get(site.param or "", shape)[weight_steps:]
+        activation, activation_place, bend, bend_place = behind[end]
+        layers.append(
+            Layer(
+                name=site.name,
+                param=site.param or "",
+                pre_activation=site,
+                place=nodes[end].place or ((), 0),
+                activation=activation,
+                activation_place=activation_place,
+                bend=bend,
+                bend_place=bend_place,
+                input_place=nodes[data].place,
+                input_index=data if nodes[data].op == "input" else None,
+                fan_in=fan_in,
+                fan_out=fan_out,
+                unit_axes=_unit_axes(leaf, shape, outputs, fan_in),
+                num_step_axes=num_steps,
+                num_weight_steps=weight_steps,
+                num_uses=uses[site.param] + (num_steps > weight_steps),
+                depth=graph.depth[end],
+                is_first=graph.depth[end] == 1,
+                is_last=not graph.feeds[end],
+                is_normalized=graph.is_normalized(end),
+                is_elementwise=graph.is_elementwise[data] and not node.frame.lengths,
+            )
+        )
+    return layers
+
+
+def _parameters(program: Program):
+    """Pair the parameters with their arrays."""
+    return [(n, a) for n, a in zip(program.names, program.arrays, strict=True) if n is not None]
+
+
+def _contraction(end: Node, nodes, provenance: Provenance, ends) -> int | None:
+    """Walk from a pre-activation back over its bias to the one contraction behind it."""
+    node = end
+    while node.op not in CONTRACTIONS:
+        data = [i for i in node.inputs if i is not None and provenance.origins[i] is Origin.DATA]
+        if len(data) != 1 or data[0] in ends:
+            return None  # a sum of contractions: they are layers themselves
+        node = nodes[data[0]]
+    return node.index if provenance.consumed[node.index] is not None else None
+
+
+def _operands(node: Node, provenance: Provenance) -> tuple[int, int]:
+    """Return the data and the weight that meet in a contraction."""
+    left, right = (i for i in node.inputs[:2] if i is not None)
+    if provenance.origins[left] is Origin.PARAMETER:
+        return right, left
+    return left, right
+
+
+def _num_steps(index: int, nodes, provenance: Provenance) -> int:
+    """Count the scans that cut a weight into one part a step."""
+    count = 0
+    while True:
+        node = nodes[index]
+        count += node.op == "step"
+        inputs = [
+            i for i in node.inputs if i is not None and provenance.held[i] == provenance.held[index]
+        ]
+        if not inputs:
+            return count
+        index = inputs[0]
+
+
+def _output_axes(node: Node, weight: int, rank: int) -> list[int]:
+    """Return the axes of the weight operand that a contraction does not sum over."""
+    assert node.eqn is not None
+    numbers = node.eqn.params["dimension_numbers"]
+    if node.op == "conv_general_dilated":
+        return [numbers.rhs_spec[0]]
+    side = list(node.inputs[:2]).index(weight)
+    summed, shared = numbers[0][side], numbers[1][side]
+    return [axis for axis in range(rank) if axis not in (*summed, *shared)]
+
+
+def _unit_axes(leaf, operand, outputs, fan_in) -> tuple[int, ...]:
+    """Find the output axes on the leaf, which may have been reshaped into the operand."""
+    if leaf == operand:
+        return tuple(outputs)
+    for cut in range(len(leaf) + 1):
+        if math.prod(leaf[:cut]) == fan_in:
+            return tuple(range(cut, len(leaf)))
+        if math.prod(leaf[cut:]) == fan_in:
+            return tuple(range(cut))
+    return tuple(range(len(leaf)))[-1:]
+
+
+def _activations(found, contractions, graph: "_Wiring"):
+    """Give each layer the first activation behind it, and what that is a function of."""
+    behind = {i: (None, None, site, place) for i, site, place in found if i in contractions}
+    at = {i: (site, place) for i, site, place in found}
+    for index, site, place in found:
+        if site.kind != "activation":
+            continue
+        sources = [i for i in graph.before[index] if i in at]
+        for source in sources:
+            owners = [source] if source in behind else graph.before_norm.get(source, ())
+            for owner in owners:
+                if owner in behind and behind[owner][0] is None:
+                    behind[owner] = (site, place, *at[source])
+    return behind
+
+
+class _Wiring:
+    """What lies up and down the program from each node.
+
+    Attributes:
+      before: For each node the nearest layers, normalisations and inputs upstream.
+      before_norm: The same for each normalisation, seen from its input.
+      depth: Number of layers upstream, on the longest way.
+      feeds: Whether a layer lies downstream.
+      is_elementwise: Whether nothing but sums and elementwise functions lies between a node and
+        what is `before` it.
+    """
+
+    def __init__(self, nodes: Sequence[Node], provenance: Provenance, layers, norms):
+        self.nodes, self.layers, self.norms = nodes, layers, norms
+        self.before: list[frozenset[int]] = []
+        self.before_norm: dict[int, frozenset[int]] = {}
+        self.depth: list[int] = []
+        self.is_elementwise: list[bool] = []
+        self.meets = [
+            node.op in CONTRACTIONS and provenance.consumed[node.index] is not None
+            for node in nodes
+        ]
+        is_data = [origin is Origin.DATA for origin in provenance.origins]
+        for node in nodes:
+            data = [i for i in node.inputs if i is not None and is_data[i]]
+            sources = frozenset().union(*(self.before[i] for i in data))
+            depth = max((self.depth[i] for i in data), default=0) + (node.index in layers)
+            if node.index in norms:
+                self.before_norm[node.index] = sources
+            starts = not data or node.index in layers or node.index in norms
+            self.before.append(
+                frozenset([node.index] if is_data[node.index] else []) if starts else sources
+            )
+            self.depth.append(depth)
+            is_lookup = node.op == "gather" and provenance.consumed[node.index] is not None
+            self.is_elementwise.append(starts or is_lookup or self._stays_elementwise(node, data))
+        self.feeds = [False] * len(nodes)
+        for node in reversed(nodes):
+            if self.feeds[node.index] or self.meets[node.index]:
+                for i in node.inputs:
+                    if i is not None:
+                        self.feeds[i] = True
+
+    def _stays_elementwise(self, node: Node, data) -> bool:
+        if not all(self.is_elementwise[i] for i in data):
+            return False
+        if node.op in ("mul", "div", "select_n") and len({self.before[i] for i in data}) > 1:
+            return False  # a gate: the product of two signals
+        return (
+            node.op in ELEMENTWISE
+            or node.op in REARRANGING
+            or is_named_activation(node, self.nodes)
+        )
+
+    def is_normalized(self, layer: int) -> bool:
+        """Tell whether all that becomes of a layer goes through a normalisation of it alone."""
+        own = {norm for norm in self.norms if self.before_norm[norm] == {layer}}
+        if not own:
+            return False
+        reached, todo = set(), [layer]
+        while todo:
+            for user in self.nodes[todo.pop()].users:
+                if user in reached or user in own:
+                    continue
+                if self.meets[user] or user in self.norms:
+                    return False
+                reached.add(user)
+                todo.append(user)
+        return True
