@@ -77,6 +77,7 @@ class _Trial(NamedTuple):
     count: Int[Array, ""]
 
 
+@jax.custom_jvp
 def saddle_free_solve(
     hessian: Float[Array, "dim dim"], gradient: Float[Array, "dim"]
 ) -> Float[Array, "dim"]:
@@ -85,8 +86,10 @@ def saddle_free_solve(
     $$u = Q\, \max(|\Lambda|, \delta)^{-1} Q^T g, \qquad H = Q \Lambda Q^T, \qquad
     \delta = n\, \epsilon\, \max_i |\lambda_i|$$
 
-    Newton's step where $H$ is positive definite; elsewhere it leaves saddles at Newton's pace. An
-    eigendecomposition: some ten times a Cholesky factorization.
+    Newton's step where $H$ is positive definite; elsewhere it leaves saddles at Newton's pace.
+    Parts of $g$ lost in its rounding count as none: where $H$ is singular they would be all there
+    is. An eigendecomposition: some ten times a Cholesky factorization. Its derivative is finite
+    also where eigenvalues coincide.
 
     Args:
       hessian: $H$, symmetric.
@@ -104,10 +107,34 @@ def saddle_free_solve(
     References:
       Dauphin et al. (2014), algorithm 1. https://arxiv.org/abs/1406.2572
     """
+    _, sizes, vectors, along = _spectrum(hessian, gradient)
+    return _matmul(vectors, along / sizes)
+
+
+@saddle_free_solve.defjvp
+def _saddle_free_jvp(primals, tangents):
+    hessian, gradient = primals
+    d_hessian, d_gradient = tangents
+    eigenvalues, sizes, vectors, along = _spectrum(hessian, gradient)
+    # the divided differences of 1 / |x| without a difference; Higham (2008), theorem 3.11
+    signs = (eigenvalues[:, None] + eigenvalues) / (sizes[:, None] + sizes)
+    differences = -signs / (sizes[:, None] * sizes)
+    turned = _matmul(vectors.T, _matmul(0.5 * (d_hessian + d_hessian.T), vectors))
+    d_along = _matmul(d_gradient, vectors) / sizes + _matmul(differences * turned, along)
+    return _matmul(vectors, along / sizes), _matmul(vectors, d_along)
+
+
+def _spectrum(hessian, gradient):
+    """Return eigenvalues, their sizes, eigenvectors, and the gradient's parts along them."""
     eigenvalues, vectors = jnp.linalg.eigh(hessian)
     sizes = jnp.abs(eigenvalues)
     largest = jnp.max(sizes, initial=0.0)
-    floor = len(gradient) * jnp.finfo(sizes.dtype).eps * jnp.where(largest > 0, largest, 1)
-    exact = jax.lax.Precision.HIGHEST
-    along = jnp.matmul(gradient, vectors, precision=exact) / jnp.maximum(sizes, floor)
-    return jnp.matmul(vectors, along, precision=exact)
+    rounding = len(gradient) * jnp.finfo(sizes.dtype).eps
+    along = _matmul(gradient, vectors)
+    lost = jnp.abs(along) <= rounding * jnp.max(jnp.abs(along), initial=0.0)  # not so for NaN
+    floor = rounding * jnp.where(largest > 0, largest, 1)
+    return eigenvalues, jnp.maximum(sizes, floor), vectors, jnp.where(lost, 0, along)
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

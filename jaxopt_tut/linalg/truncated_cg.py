@@ -25,6 +25,7 @@ def truncated_cg(
     gradient: Float[Array, "dim"],
     *,
     tol: ArrayLike,
+    model_tol: ArrayLike = jnp.inf,
     radius: ArrayLike = jnp.inf,
     max_steps: int,
 ) -> TruncatedCG:
@@ -32,15 +33,20 @@ def truncated_cg(
 
     $$\min_p\ g^T p + \tfrac12 p^T H p, \qquad \lVert p \rVert \le \Delta$$
 
-    from $p = 0$, until the residual $\lVert g + H p \rVert$ falls below `tol`, the path leaves the
-    ball or a direction has negative curvature. In the last two cases the step goes on to the
-    boundary; if there is none, it ends before that direction, and if it is the first, at $-g$. The
-    model decreases in every step. One product with $H$ a step, four vectors of memory.
+    from $p = 0$, until the residual $\lVert g + H p \rVert$ falls below `tol` and the $k$-th
+    product (of $n$) lowers the model by no more than `model_tol` $/ k$ of all the decrease, the
+    path leaves the ball or a direction has negative curvature. In the last two cases the step goes
+    on to the boundary; if there is none, it ends before that direction, and if it is the first, it
+    is $-g\, \lVert g \rVert^2 / |g^T H g|$. The model decreases in every step. One product with $H$
+    a step, four vectors of memory.
 
     Args:
       matvec: Multiplies by the symmetric matrix $H$.
       gradient: $g$.
       tol: Norm of the residual at which to stop.
+      model_tol: Share of the mean decrease at which to stop besides, about 1/2: a small residual
+        alone may miss directions of little curvature, along which the steps are long. Infinity
+        asks for nothing.
       radius: $\Delta > 0$.
       max_steps: Products at most.
 
@@ -60,6 +66,7 @@ def truncated_cg(
     References:
       Steihaug (1983), algorithm 2. https://doi.org/10.1137/0720042
       Nocedal and Wright (2006), algorithms 7.1 and 7.2.
+      Nash and Sofer (1990), for the test on the model. https://doi.org/10.1016/0167-6377(90)90026-5
     """
     dtype = gradient.dtype
     radius = jnp.asarray(radius, dtype)
@@ -77,12 +84,16 @@ def truncated_cg(
         to_boundary = jnp.where(
             jnp.isfinite(radius),
             _length_to_boundary(s.step, s.direction, radius),
-            jnp.where(s.count == 0, 1, 0),
+            jnp.where(s.count == 0, jnp.where(curvature < 0, -s.squared / curvature, 1), 0),
         )
         length = jnp.where(leaves, to_boundary, length)
         residual = s.residual + length * product
         new_squared = _dot(residual, residual)
         ratio = new_squared / jnp.where(s.squared > 0, s.squared, 1)
+        gain = 0.5 * length * s.squared  # of this product, in the decrease of the model
+        decrease = s.decrease + gain
+        enough = (s.count + 1).astype(dtype) * gain <= model_tol * decrease
+        enough = enough | (s.count + 1 >= gradient.size)  # every direction was seen
         return _State(
             step=s.step + length * s.direction,
             residual=residual,
@@ -90,7 +101,11 @@ def truncated_cg(
             squared=new_squared,
             count=s.count + 1,
             is_indefinite=~convex,
-            done=leaves | (jnp.sqrt(new_squared) <= tol) | ~jnp.isfinite(new_squared),
+            decrease=decrease,
+            done=leaves
+            | ((jnp.sqrt(new_squared) <= tol) & enough)
+            | (new_squared == 0)
+            | ~jnp.isfinite(new_squared),
         )
 
     first = _State(
@@ -100,6 +115,7 @@ def truncated_cg(
         squared=squared,
         count=jnp.zeros([], jnp.int32),
         is_indefinite=never,
+        decrease=jnp.zeros([], dtype),
         done=~(jnp.sqrt(squared) > tol) | ~jnp.isfinite(squared),
     )
     last = jax.lax.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
@@ -122,6 +138,7 @@ class _State(NamedTuple):
     squared: Float[Array, ""]  # norm of the residual
     count: Int[Array, ""]
     is_indefinite: Bool[Array, ""]
+    decrease: Float[Array, ""]  # of the model
     done: Bool[Array, ""]
 
 

@@ -30,10 +30,10 @@ def scale_by_bfgs() -> optax.GradientTransformation:
     \qquad \rho = 1 / s^T y$$
 
     with $s = w_{t+1} - w_t$ and $y = g_{t+1} - g_t$. The part of `bfgs` without the step. The
-    first update is the gradient, shortened to length 1 at most; before the first pair enters,
-    $H = I\, s^T y / y^T y$. A pair without positive curvature leaves $H$ as it is; where the
-    gradient did not change, as after a failed line search, or if $u_t$ does not ascend, $H$
-    starts afresh.
+    first update is the gradient, shortened to length 1 at most; $H$ starts as the identity (scaled
+    by the first pair, which sees the steepest direction, it would hardly move in the others). A
+    pair without positive curvature leaves $H$ as it is; where the gradient did not change, as after
+    a failed line search, or if $u_t$ does not ascend, $H$ starts afresh.
 
     Returns:
       A transformation from gradients to preconditioned gradients; `update` needs `params`.
@@ -54,7 +54,7 @@ def scale_by_bfgs() -> optax.GradientTransformation:
       [0.5]
 
     References:
-      Nocedal and Wright (2006), eqs. (6.17) and (6.20).
+      Nocedal and Wright (2006), eq. (6.17), but for the scale (6.20) of the first matrix.
       https://doi.org/10.1007/978-0-387-40065-5
     """
 
@@ -86,17 +86,15 @@ def scale_by_bfgs() -> optax.GradientTransformation:
 
 def _absorb(state: ScaleByBFGSState, s: Float[Array, "dim"], y: Float[Array, "dim"]):
     """Return the matrix that maps `y` to `s` and is nearest to the old one."""
-    sy, yy = dot(s, y), dot(y, y)
     curved = state.has_point & is_curved(s, y)
-    rho = 1 / jnp.where(curved, sy, 1)
-    scale = sy / jnp.where(curved, yy, 1)
-    h = state.inverse_hessian
-    old = jnp.where(state.has_curvature, h, scale * jnp.eye(s.size, dtype=s.dtype))
-    hy = jnp.where(state.has_curvature, dot(h, y), scale * y)
-    # the rank-two form of the update: two products of a matrix and a vector, no matrix product
-    right = (1 + rho * dot(y, hy)) * s - hy
-    new = old + rho * (jnp.outer(s, right) - jnp.outer(hy, s))
-    return jnp.where(curved, new, h), curved | (state.has_curvature & (yy > 0))
+    rho = 1 / jnp.where(curved, dot(s, y), 1)
+    h = jnp.where(state.has_curvature, state.inverse_hessian, jnp.eye(s.size, dtype=s.dtype))
+    hy = dot(h, y)
+    # the rank-two form of the update: a product of a matrix and a vector, no matrix product
+    half = jnp.outer(0.5 * (1 + rho * dot(y, hy)) * s - hy, rho * s)
+    new = h + (half + half.T)  # symmetric to the last bit: else rounding errors grow
+    moved = dot(y, y) > 0
+    return jnp.where(curved, new, h), curved | (state.has_curvature & moved)
 
 
 def is_curved(s: Float[Array, "dim"], y: Float[Array, "dim"]) -> Bool[Array, ""]:

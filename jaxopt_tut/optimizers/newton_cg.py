@@ -27,8 +27,9 @@ def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTran
 
     $$\lVert H u - g \rVert \le \min(\tfrac12, \sqrt{\lVert g \rVert})\, \lVert g \rVert$$
 
-    with $H = \nabla^2 f(w)$. The solve stops at negative curvature; $u$ always ascends. The part
-    of `newton_cg` without the step.
+    with $H = \nabla^2 f(w)$, and until a product lowers the quadratic model by no more than half
+    the mean: else steps in parameters of very different units see only the steepest of them. The
+    solve stops at negative curvature; $u$ always ascends. The part of `newton_cg` without the step.
 
     Args:
       max_products: Hessian products at most; `None` means 10 times the number of parameters,
@@ -149,6 +150,7 @@ def newton_cg(
     References:
       Nocedal and Wright (2006), algorithm 7.1. https://doi.org/10.1007/978-0-387-40065-5
       Dembo and Steihaug (1983), for the tolerance. https://doi.org/10.1007/BF02592055
+      Nash and Sofer (1990), for the test on the model. https://doi.org/10.1016/0167-6377(90)90026-5
     """
     return optax.chain(
         scale_by_newton_cg(max_products=max_products),

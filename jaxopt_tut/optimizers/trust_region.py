@@ -1,4 +1,4 @@
-"""The trust-region Newton method, matrix-free."""
+"""The trust-region Newton method: with the Hessian while it is small, else matrix-free."""
 
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.linalg import truncated_cg
+from jaxopt_tut.linalg.ball_quadratic import ball_minimum
 from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
@@ -30,23 +31,28 @@ class TrustRegionState(NamedTuple):
 
 
 def trust_region(
-    *, initial_radius: ArrayLike = 1.0, max_products: int | None = None
+    *, initial_radius: ArrayLike = 1.0, max_products: int | None = None, max_dense: int = 64
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Build the trust-region Newton method with Steihaug's steps.
+    r"""Build the trust-region Newton method.
 
     $$u_t \approx \arg\min_{\lVert u \rVert \le \Delta_t} g_t^T u + \tfrac12 u^T H_t u, \qquad
     \rho_t = \frac{f(w_t) - f(w_t + u_t)}{-g_t^T u_t - \tfrac12 u_t^T H_t u_t}$$
 
+    Up to `max_dense` parameters $u_t$ is the exact minimum, from an eigendecomposition of the
+    Hessian, which also parameters in very different units do not mislead; above, it is Steihaug's,
+    from conjugate gradients.
+
     The step is taken if $\rho_t > 10^{-4}$, else the update is 0. The radius $\Delta$ shrinks to
     $\lVert u_t \rVert / 4$ if $\rho_t < 1/4$, and doubles if $\rho_t > 3/4$ and the step ends on
     the boundary. The most robust method here: it uses negative curvature instead of avoiding it,
-    and needs no line search. A step costs one value with its gradient and some Hessian products,
-    each about two gradients.
+    and needs no line search. A step costs one value with its gradient and some Hessian products
+    (for the exact minimum as many as there are parameters), each about two gradients.
 
     Args:
       initial_radius: $\Delta_0 > 0$, in units of the parameters; may be traced.
-      max_products: Hessian products a step at most; `None` means 10 times the number of
-        parameters, but no more than 1000.
+      max_products: Hessian products of a step of Steihaug's at most; `None` means 10 times the
+        number of parameters, but no more than 1000.
+      max_dense: Up to how many parameters the model is minimised exactly; 0 for never.
 
     Returns:
       A transformation whose updates are *added* to the parameters; `update` needs `params` and
@@ -55,8 +61,8 @@ def trust_region(
     Raises:
       TypeError: If `initial_radius` is no number, or a parameter neither floating nor complex.
       ValueError: If a static `initial_radius` is not positive and finite, or `max_products` is
-        below 1; from `update`, if `params` or `value_fn` is missing or the gradients don't match
-        the parameters.
+        below 1 or `max_dense` below 0; from `update`, if `params` or `value_fn` is missing or the
+        gradients don't match the parameters.
 
     Example:
       Near a saddle point the gradient hardly shows the way, but the curvature does.
@@ -68,7 +74,7 @@ def trust_region(
       1.0
 
     References:
-      Nocedal and Wright (2006), algorithms 4.1 and 7.2.
+      Nocedal and Wright (2006), algorithms 4.1, 4.3 and 7.2.
       https://doi.org/10.1007/978-0-387-40065-5
     """
     require_nonnegative("trust_region", initial_radius=initial_radius)
@@ -76,6 +82,8 @@ def trust_region(
         raise ValueError("trust_region needs initial_radius > 0, got initial_radius=0.")
     if max_products is not None and max_products < 1:
         raise ValueError(f"trust_region needs max_products >= 1, got max_products={max_products}.")
+    if max_dense < 0:
+        raise ValueError(f"trust_region needs max_dense >= 0, got max_dense={max_dense}.")
 
     def init(params):
         require_inexact(params, "trust_region")
@@ -99,13 +107,21 @@ def trust_region(
         num_evaluations = 1 if value is not None else 2
         value = jnp.asarray(fun(params) if value is None else value, g.dtype)
         norm = jnp.sqrt(dot(g, g))
-        found = truncated_cg(
-            hessian_product(fun, params),
-            g,
-            tol=jnp.minimum(0.5, jnp.sqrt(norm)) * norm,
-            radius=state.radius,
-            max_steps=max_products or min(10 * max(g.size, 1), 1000),
-        )
+        product = hessian_product(fun, params)
+        if g.size <= max_dense:
+            hessian = jax.vmap(product)(jnp.eye(g.size, dtype=g.dtype))
+            found = ball_minimum((hessian + hessian.T) / 2, g, state.radius)
+            num_products = g.size
+        else:
+            found = truncated_cg(
+                product,
+                g,
+                tol=jnp.minimum(0.5, jnp.sqrt(norm)) * norm,
+                model_tol=0.5,
+                radius=state.radius,
+                max_steps=max_products or min(10 * max(g.size, 1), 1000),
+            )
+            num_products = found.num_products
         step = unravel(found.step)
         new_value, new_grad = value_and_ascent(fun)(optax.apply_updates(params, step))
         new_value = jnp.asarray(new_value, g.dtype)
@@ -129,7 +145,7 @@ def trust_region(
             accepted=accepted,
             failed=~accepted & ~(radius > smallest),
             num_evaluations=jnp.full([], num_evaluations, jnp.int32),
-            num_products=found.num_products,
+            num_products=jnp.asarray(num_products, jnp.int32),
         )
 
     return optax.GradientTransformationExtraArgs(init, update)

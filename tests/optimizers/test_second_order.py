@@ -7,7 +7,7 @@ import optax
 import pytest
 from scipy.optimize import least_squares
 
-from jaxopt_tut.linalg import saddle_free_solve
+from jaxopt_tut.linalg import modified_cholesky_solve
 from jaxopt_tut.optimizers import (
     gauss_newton,
     levenberg_marquardt,
@@ -102,7 +102,7 @@ def test_newton_directions_solve_the_newton_equations():
 def test_newton_takes_other_solves_and_traced_damping():
     w = jnp.array([1.0, 0.1])
     g = jax.grad(saddle)(w)
-    transform = scale_by_newton(solve=saddle_free_solve)
+    transform = scale_by_newton(solve=modified_cholesky_solve)
     u, _ = transform.update(g, transform.init(w), w, value_fn=saddle)
     assert u[1] < 0 < u[0]  # along the negative curvature against the gradient's wish for 0
 
@@ -114,6 +114,23 @@ def test_newton_takes_other_solves_and_traced_damping():
     # -2 / (2 + mu), and its derivative 2 / (2 + mu)^2
     np.testing.assert_allclose(jax.vmap(end)(jnp.array([0.0, 2.0])), [-1.0, -0.5])
     np.testing.assert_allclose(jax.grad(end)(2.0), 2 / 16)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("max_dense", [0, 64])
+def test_both_steps_of_the_trust_region_find_the_minimum(max_dense):
+    solution = minimize(rosenbrock, jnp.array([-1.2, 1.0, -1.2]), trust_region(max_dense=max_dense))
+    assert solution.converged
+    np.testing.assert_allclose(solution.params, 1, atol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_trust_region_is_not_misled_by_units():
+    # curvatures from 1 to 1e16, the largest float64 can tell apart from the smallest
+    unit = jnp.array([1.0, 1e8])
+    solution = minimize(lambda w: rosenbrock(w * unit), jnp.array(START) / unit, trust_region())
+    assert solution.converged
+    np.testing.assert_allclose(solution.params * unit, 1, atol=1e-5)
 
 
 def test_a_rejected_trust_region_step_is_zero_and_shrinks_the_radius():
@@ -228,6 +245,7 @@ def test_missing_arguments_are_named(make, needed):
         ),
         (lambda: trust_region(initial_radius=0), "trust_region needs initial_radius > 0"),
         (lambda: trust_region(max_products=0), "trust_region needs max_products >= 1"),
+        (lambda: trust_region(max_dense=-1), "trust_region needs max_dense >= 0, got max_dense=-1"),
         (lambda: levenberg_marquardt(initial_damping=0), "needs initial_damping > 0"),
         (lambda: nonlinear_cg(float("inf")), "nonlinear_cg needs a finite learning_rate"),
     ],

@@ -22,10 +22,10 @@ def wolfe(
     \phi(t) = f(w + t d)$$
 
     The step 1 is tried first; while the slope stays negative the step grows two- to fivefold, then
-    the bracket shrinks by cubic interpolation, and by bisection where that is slow. Near a minimum
-    the decrease drowns in the rounding of $f$, earlier in float32: there the first condition is
-    replaced by the *approximate* one on slopes, $\phi'(t) \le (2 c_1 - 1)\, \phi'(0)$ with
-    $\phi(t) \le \phi(0)$ up to rounding.
+    the bracket shrinks by cubic interpolation, by bisection where that is slow, and by fitting a
+    power where the step is far too long. Near a minimum the decrease drowns in the rounding of $f$,
+    earlier in float32: there the first condition is replaced by the *approximate* one on slopes,
+    $\phi'(t) \le (2 c_1 - 1)\, \phi'(0)$ with $\phi(t) \le \phi(0)$ up to rounding.
 
     The search of quasi-Newton methods: the second condition keeps their curvature positive. One
     value and gradient a trial, mostly one trial; take $c_2 = 0.1$ for conjugate gradients.
@@ -177,17 +177,22 @@ def _select(condition, a: _Sample, b: _Sample) -> _Sample:
 
 def _inside(low: _Sample, high: _Sample, noise, is_slow) -> Float[Array, ""]:
     """Return a step between the ends, not too close to either."""
+    width = high.step - low.step
     cubic = cubic_minimizer(low, high)
     # equal up to rounding, the values tell nothing, but the slopes do
-    flat = (jnp.abs(high.value - low.value) <= noise) & (low.slope * high.slope < 0)
-    step = jnp.where(flat, secant_root(low, high), cubic)
-    middle = 0.5 * (low.step + high.step)
-    step = jnp.where(is_slow | ~jnp.isfinite(step), middle, step)
+    rise = high.value - low.value
+    flat = (jnp.abs(rise) <= noise) & (low.slope * high.slope < 0)
+    share = (jnp.where(flat, secant_root(low, high), cubic) - low.step) / width
+    share = jnp.clip(jnp.where(jnp.isfinite(share), share, 0.5), 0.1, 0.9)
+    # orders of magnitude too far the excess over the first slope goes like a power of the step
+    promised = jnp.abs(low.slope * width)
+    excess = rise + promised
+    power = jnp.maximum((high.slope * width + promised) / excess, 2)
+    far = jnp.clip((promised / (power * excess)) ** (1 / (power - 1)), 1e-4, 0.5)
+    share = jnp.where(is_slow, 0.5, jnp.where(rise > 10 * promised, far, share))
     # where f overflows only the order of magnitude is to be found
-    step = jnp.where(jnp.isfinite(high.value), step, low.step + 0.1 * (high.step - low.step))
-    margin = 0.1 * (high.step - low.step)
-    a, b = low.step + margin, high.step - margin
-    return jnp.clip(step, jnp.minimum(a, b), jnp.maximum(a, b))
+    share = jnp.where(jnp.isfinite(share) & jnp.isfinite(high.value), share, 0.1)
+    return low.step + share * width
 
 
 def _beyond(low: _Sample, trial: _Sample) -> Float[Array, ""]:

@@ -1,0 +1,119 @@
+"""The exact minimum of a quadratic within a ball."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+_MAX_TRIALS = 50
+
+
+class BallMinimum(NamedTuple):
+    """The outcome of `ball_minimum`."""
+
+    step: Float[Array, "dim"]
+    decrease: Float[Array, ""]  # of the quadratic, 0 or more
+    on_boundary: Bool[Array, ""]
+
+
+def ball_minimum(
+    hessian: Float[Array, "dim dim"], gradient: Float[Array, "dim"], radius: ArrayLike
+) -> BallMinimum:
+    r"""Minimise a quadratic within a ball, whatever its curvature.
+
+    $$\min_p\ g^T p + \tfrac12 p^T H p, \quad \lVert p \rVert \le \Delta: \qquad
+    (H + \lambda I)\, p = -g, \quad \lambda \ge \max(0, -\lambda_1), \quad
+    \lambda\, (\Delta - \lVert p \rVert) = 0$$
+
+    $\lambda_1$ is the lowest eigenvalue. With the eigenvectors at hand every trial of $\lambda$
+    takes $n$ operations. Where $g$ has no part along the lowest, negative curvature (the *hard
+    case*) the step goes along that eigenvector until the boundary. Parts of $g$ lost in its
+    rounding count as none. One eigendecomposition: for up to some hundred dimensions; above,
+    `truncated_cg`.
+
+    Args:
+      hessian: $H$, symmetric; where it is not finite it counts as 0.
+      gradient: $g$.
+      radius: $\Delta > 0$.
+
+    Returns:
+      The step and how good it is.
+
+    Example:
+      On a saddle the gradient shows only the way along the first coordinate.
+
+      >>> import jax.numpy as jnp
+      >>> found = ball_minimum(jnp.diag(jnp.array([2.0, -1.0])), jnp.array([3.0, 0.0]), 2.0)
+      >>> print(jnp.abs(found.step).round(4), found.on_boundary)
+      [1.     1.7321] True
+
+    References:
+      Moré and Sorensen (1983), lemmas 2.1 and 2.3. https://doi.org/10.1137/0904038
+    """
+    radius = jnp.asarray(radius, gradient.dtype)
+    eps = jnp.finfo(gradient.dtype).eps
+    curvatures, vectors = jnp.linalg.eigh(
+        jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0), symmetrize_input=False
+    )
+    along = _matmul(gradient, vectors)
+    along = jnp.where(jnp.abs(along) > eps * _norm(along), along, 0)
+    lowest = curvatures[0] if len(gradient) else jnp.ones([], gradient.dtype)
+    gaps = curvatures - lowest
+    rounding = len(gradient) * eps * jnp.max(jnp.abs(curvatures), initial=0.0)
+    indefinite = lowest < -rounding
+
+    # in terms of shift = lambda + lambda_1, which keeps its digits where both are almost opposite
+    coordinates = lambda shift: -_ratio(along, gaps + shift)
+    least = jnp.maximum(lowest, 0)
+    inside = _norm(coordinates(least)) <= radius
+
+    def newton(t: _Trial) -> _Trial:
+        p = coordinates(t.shift)
+        length = _norm(p)
+        slope = _norm(_ratio(p, jnp.sqrt(gaps + t.shift))) ** 2
+        return _Trial(
+            shift=t.shift + jnp.where(t.done, 0, (length / radius - 1) * _ratio(length**2, slope)),
+            done=length <= radius * (1 + 10 * eps),
+            count=t.count + 1,
+        )
+
+    # from the left, where the step is too long, Newton's iterates on 1 / |p| never overshoot
+    start = jnp.maximum(least, jnp.max(jnp.abs(along) / radius - gaps, initial=0.0))
+    last = jax.lax.while_loop(
+        lambda t: ~t.done & (t.count < _MAX_TRIALS),
+        newton,
+        _Trial(start, inside, jnp.zeros([], jnp.int32)),
+    )
+    shift = jnp.where(inside, least, last.shift)
+    p = coordinates(shift)
+    p = p * jnp.minimum(1, _ratio(radius, _norm(p)))
+    missing = jnp.sqrt(jnp.maximum(radius**2 - _norm(p) ** 2, 0))
+    hard = indefinite & inside
+    if len(gradient):
+        p = p.at[0].add(jnp.where(hard, missing, 0))
+    return BallMinimum(
+        step=_matmul(vectors, p),
+        decrease=-jnp.sum(p * (along + 0.5 * curvatures * p)),
+        on_boundary=hard | ~inside,
+    )
+
+
+class _Trial(NamedTuple):
+    shift: Float[Array, ""]
+    done: Bool[Array, ""]
+    count: Int[Array, ""]
+
+
+def _ratio(a: Array, b: Array) -> Array:
+    """Divide, with 0 where both are 0, and infinity only where `a` is not 0."""
+    return jnp.where(a == 0, 0, a / jnp.where((a == 0) & (b == 0), 1, b))
+
+
+def _norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.sum(a**2))
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
