@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from jaxopt_tut.linalg import polar_factor
+from jaxopt_tut.linalg.polar import newton_schulz, polar_factor
 
 __all__ = ["L1", "L2", "LInf", "Norm", "Spectral"]
 
@@ -146,19 +146,28 @@ class LInf:
 
 @dataclasses.dataclass(frozen=True)
 class Spectral:
-    r"""The largest singular value: the orthogonalised update of Muon, exact.
+    r"""The largest singular value: the orthogonalised update of Muon.
 
     $$\lVert X \rVert = \sigma_1(X), \qquad \lVert G \rVert_* = \sum_i \sigma_i(G), \qquad
     D = U V^T, \quad G = U \Sigma V^T$$
 
     A kernel of a convolution, `(*window, in, out)`, is the matrix `(prod(window) * in, out)` that
-    multiplies a patch; a vector is one column, so that its norm is `L2`. A singular value
-    decomposition a leaf; directions without gradient stay 0 (singular values below
-    $n\, \epsilon\, \sigma_1$).
+    multiplies a patch; a vector is one column, so that its norm is `L2`. By default exact, by a
+    singular value decomposition a leaf; directions without gradient stay 0 (singular values below
+    $n\, \epsilon\, \sigma_1$). With `num_steps` by that many Newton-Schulz steps, three matrix
+    products each, faster on accelerators: with 8 of them singular values of at least
+    $10^{-3} \lVert G \rVert_F$ end within $10^{-4}$ of 1, smaller ones remain smaller than 1. The
+    dual norm is then that of the direction found, $\langle G, D \rangle$.
+
+    Attributes:
+      num_steps: Newton-Schulz steps, at least 4; `None` means the decomposition.
 
     Example:
       >>> import jax.numpy as jnp
       >>> print(Spectral().steepest(jnp.array([[0.0, 5.0], [0.1, 0.0]])).round(4) + 0)
+      [[0. 1.]
+       [1. 0.]]
+      >>> print(Spectral(num_steps=8).steepest(jnp.array([[0.0, 5.0], [0.1, 0.0]])).round(4) + 0)
       [[0. 1.]
        [1. 0.]]
 
@@ -166,6 +175,13 @@ class Spectral:
       Bernstein and Newhouse (2024), Old optimizer, new norm, proposition 5.
       https://arxiv.org/abs/2409.20325
     """
+
+    num_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse too few steps."""
+        if self.num_steps is not None and not self.num_steps >= 4:
+            raise ValueError(f"Spectral needs num_steps >= 4, got num_steps={self.num_steps}.")
 
     def norm(self, x: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the largest singular value."""
@@ -175,11 +191,16 @@ class Spectral:
         """Return the sum of the singular values."""
         # by the polar factor, whose derivative is finite where singular values coincide
         matrix = _as_matrix(g)
-        return jnp.real(jnp.sum(jnp.conj(polar_factor(matrix)) * matrix))
+        return jnp.real(jnp.sum(jnp.conj(self._orthogonalise(matrix)) * matrix))
 
     def steepest(self, g: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return the array with all its singular values made 1."""
-        return polar_factor(_as_matrix(g)).reshape(g.shape)
+        return self._orthogonalise(_as_matrix(g)).reshape(g.shape)
+
+    def _orthogonalise(self, matrix: Inexact[Array, "n m"]) -> Inexact[Array, "n m"]:
+        if self.num_steps is None:
+            return polar_factor(matrix)
+        return newton_schulz(matrix, self.num_steps)
 
 
 def _as_matrix(x: Inexact[Array, "..."]) -> Inexact[Array, "rows columns"]:

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxopt_tut.linalg.polar import newton_schulz
 from jaxopt_tut.optimizers import sgd, steepest_descent
 from jaxopt_tut.optimizers.norms import L1, L2, LInf, Spectral
 
-NORMS = pytest.mark.parametrize("norm", [L1(), L2(), LInf(), Spectral()], ids=repr)
+NEWTON_SCHULZ = Spectral(num_steps=8)
+NORMS = pytest.mark.parametrize("norm", [L1(), L2(), LInf(), Spectral(), NEWTON_SCHULZ], ids=repr)
 SHAPES = pytest.mark.parametrize("shape", [(), (4,), (3, 5), (3, 3, 2, 4)], ids=str)
 
 
@@ -21,7 +23,7 @@ def test_the_decrease_along_the_steepest_direction_is_the_dual_norm(norm, shape,
     g = jax.random.normal(jax.random.key(0), shape, dtype)
     d = norm.steepest(g)
     eps = 100 * jnp.finfo(dtype).eps  # sums of some 70 terms, and a decomposition
-    np.testing.assert_allclose(norm.norm(d), 1, rtol=float(eps))
+    np.testing.assert_allclose(norm.norm(d), 1, rtol=1e-4 if norm == NEWTON_SCHULZ else float(eps))
     inner = jnp.real(jnp.sum(jnp.conj(d) * g))
     np.testing.assert_allclose(inner, norm.dual_norm(g), rtol=float(eps))
 
@@ -49,6 +51,47 @@ def test_spectral_directions_have_singular_values_one_and_treat_kernels_as_patch
     np.testing.assert_allclose(jnp.linalg.svd(d, compute_uv=False), 1, atol=1e-5)
     ill = jnp.diag(jnp.array([1.0, 1e-2, 1e-4]))
     np.testing.assert_allclose(Spectral().steepest(ill), jnp.eye(3), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (12, 5), (3, 3, 2, 5)], ids=str)
+def test_newton_schulz_brings_singular_values_within_the_band(shape):
+    """Down to 1e-3 of the Frobenius norm, as the docstring says; and the exact direction."""
+    columns = shape[-1]
+    rows = int(np.prod(shape[:-1]))
+    rng = np.random.default_rng(0)
+    u, _ = np.linalg.qr(rng.normal(size=(rows, columns)))
+    v, _ = np.linalg.qr(rng.normal(size=(columns, columns)))
+    sigma = np.geomspace(2e-3, 1.0, columns)
+    g = jnp.array(((u * sigma) @ v.T).reshape(shape), jnp.float32)
+    assert sigma.min() > 1e-3 * np.linalg.norm(sigma)
+    d = NEWTON_SCHULZ.steepest(g)
+    values = np.linalg.svd(np.reshape(d, (rows, columns)), compute_uv=False)
+    # rounding of the products, as large as eps times the growth 2000 of the smallest
+    np.testing.assert_allclose(values, 1, atol=1e-4 + 2000 * np.finfo(np.float32).eps)
+    np.testing.assert_allclose(d, (u @ v.T).reshape(shape), atol=2e-3)
+    np.testing.assert_allclose(NEWTON_SCHULZ.dual_norm(g), sigma.sum(), rtol=2e-4)
+    tiny = 1e-30 * g
+    np.testing.assert_allclose(NEWTON_SCHULZ.steepest(tiny), d, atol=2e-3)
+
+
+def test_newton_schulz_leaves_small_singular_values_below_one_and_needs_four_steps():
+    d = jnp.diag(NEWTON_SCHULZ.steepest(jnp.diag(jnp.array([1.0, 1e-5, 0.0]))))
+    np.testing.assert_allclose(d[0], 1, atol=1e-4)
+    assert 0 < d[1] <= 3200e-5
+    assert d[2] == 0
+    with pytest.raises(ValueError, match=r"Spectral needs num_steps >= 4, got num_steps=3\."):
+        Spectral(num_steps=3)
+    with pytest.raises(ValueError, match=r"newton_schulz needs num_steps >= 4, got num_steps=3\."):
+        newton_schulz(jnp.eye(2), 3)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_derivative_of_newton_schulz_is_that_of_finite_differences():
+    g, dg = jax.random.normal(jax.random.key(5), (2, 3, 2))
+    _, tangent = jax.jvp(NEWTON_SCHULZ.steepest, (g,), (dg,))
+    h = 1e-6
+    central = (NEWTON_SCHULZ.steepest(g + h * dg) - NEWTON_SCHULZ.steepest(g - h * dg)) / (2 * h)
+    np.testing.assert_allclose(tangent, central, atol=1e-7)  # truncation h^2, rounding eps / h
 
 
 def test_l2_norms_neither_overflow_nor_underflow():
