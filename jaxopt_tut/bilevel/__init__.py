@@ -8,12 +8,13 @@
   `LeastSquares`.
   `Plan` takes the fastest exact mode that fits a memory; `audit` compares modes on one problem.
 * `bilevel_step`: one outer step, the inner run continued; `layers`: ridge regression, quadratic
-  programs, total variation and any `argmin` as layers of a network.
+  programs, total variation and any `argmin` as layers of a network; `recipes`: meta-learning,
+  data cleaning, learned schedules and other known problems on top.
 * What solves is any optax transformation, a function `hp -> transformation`, or a `Solver`:
   `Minimize`, `ClosedForm`, `Proximal`. `Stream` draws batches for the inner steps.
 """
 
-from jaxopt_tut.bilevel import layers
+from jaxopt_tut.bilevel import layers, recipes
 from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.audit import AuditRow, audit, audit_table
 from jaxopt_tut.bilevel.batches import Stream
@@ -71,4 +72,5 @@ __all__ = [
     "bilevel_step",
     "hypergrad",
     "layers",
+    "recipes",
 ]

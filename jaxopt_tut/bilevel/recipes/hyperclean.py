@@ -1,0 +1,80 @@
+"""Find mislabelled examples: a weight for each, learned from a clean validation set."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jaxopt_tut.bilevel.hypergrad import hypergrad
+from jaxopt_tut.bilevel.implicit import Implicit
+from jaxopt_tut.bilevel.recipes.learning import Learned, learn
+from jaxopt_tut.types import Batch, Params
+
+
+def hyperclean(
+    losses_fn: Callable[[Params, Batch], Float[Array, "examples"]],
+    params: Params,
+    train: Batch,
+    validation: Batch,
+    *,
+    solver: Any,
+    inner_steps: int,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    diff: Any = Implicit(),  # noqa: B008  a frozen value
+    penalty: float = 1e-3,
+) -> Learned:
+    r"""Learn a weight in (0, 1) for each training example.
+
+    $$\min_z \bar\ell(y^*(z), \text{validation}), \qquad y^*(z) =
+    \arg\min_y \frac1n \sum_i \sigma(z_i)\, \ell_i(y) + \tfrac{\gamma}{2} \lVert y \rVert^2$$
+
+    Examples whose loss pulls away from the validation set lose their weight.
+
+    Args:
+      losses_fn: `losses_fn(params, batch)`: one loss an example.
+      params: Where the inner steps start.
+      train: All training examples, some of them wrong.
+      validation: Clean examples.
+      solver: The inner optimizer.
+      inner_steps: Its steps.
+      optimizer: The outer optimizer, of the logits $z$; they start at 0, weights at one half.
+      num_steps: Its steps.
+      diff: The mode of differentiation.
+      penalty: $\gamma$, which makes the inner problem strictly convex.
+
+    Returns:
+      The weights, and the validation loss before each outer step.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> train, validation = jnp.array([1.0, 1.1, -5.0]), jnp.array([1.0, 1.05])
+      >>> learned = hyperclean(lambda y, batch: (y - batch) ** 2, 0.0, train, validation,
+      ...                      solver=sgd(0.5), inner_steps=60, optimizer=sgd(1.0), num_steps=60)
+      >>> print(learned.value > 0.5)
+      [ True  True False]
+
+    References:
+      Franceschi et al. (2017), section 5.1. https://arxiv.org/abs/1703.01785
+    """
+    count = jax.eval_shape(losses_fn, params, train)
+
+    def inner(y: Params, z: Array) -> Any:
+        squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(y))
+        return jnp.mean(jax.nn.sigmoid(z) * losses_fn(y, train)) + 0.5 * penalty * squares
+
+    def outer(y: Params, z: Array) -> Any:
+        del z
+        return jnp.mean(losses_fn(y, validation))
+
+    def value_and_grad(z: Array) -> tuple[Any, Any]:
+        options = {"solver": solver, "steps": inner_steps, "diff": diff}
+        value, grads, _ = hypergrad(outer, inner, params, z, **options)
+        return value, grads["z"]
+
+    learned = learn(value_and_grad, jnp.zeros(count.shape, count.dtype), optimizer, num_steps)
+    return learned._replace(value=jax.nn.sigmoid(learned.value))

@@ -1,0 +1,80 @@
+"""Learn the learning rate of every step."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jaxopt_tut.bilevel.hypergrad import hypergrad
+from jaxopt_tut.bilevel.recipes.learning import Learned, learn
+from jaxopt_tut.bilevel.unroll import Unroll
+from jaxopt_tut.optimizers import sgd
+from jaxopt_tut.types import LossFn, Params
+
+
+def learn_schedule(
+    loss_fn: LossFn,
+    params: Params,
+    *,
+    inner_steps: int,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    start: float = 0.1,
+    optimizer_of: Any = sgd,
+    diff: Any = Unroll(),  # noqa: B008  a frozen value
+) -> Learned:
+    r"""Learn the learning rate of every step of a short run.
+
+    $$\min_{\eta_1, \dots, \eta_T} L(w_T), \qquad w_t = w_{t-1} - \eta_t \nabla L(w_{t-1})$$
+
+    over $\log \eta_t$. On a quadratic the best rates are the inverse roots of a polynomial that is
+    small on the spectrum (Chebyshev's, if only its ends are known).
+
+    Args:
+      loss_fn: `loss_fn(params)`, without noise.
+      params: Where each run starts.
+      inner_steps: $T$.
+      optimizer: The outer optimizer, of the logarithms.
+      num_steps: Its steps.
+      start: The rate that all steps start from.
+      optimizer_of: From a schedule to an optimizer.
+      diff: An exact mode of differentiation.
+
+    Returns:
+      The rates, and the final loss before each outer step.
+
+    Example:
+      Two curvatures are solved in two steps, by the inverse of each.
+
+      >>> import jax.numpy as jnp
+      >>> from jaxopt_tut.optimizers import adam
+      >>> loss = lambda w: 0.5 * jnp.sum(jnp.array([1.0, 4.0]) * w**2)
+      >>> learned = learn_schedule(loss, jnp.ones(2), inner_steps=2, optimizer=adam(0.05),
+      ...                          num_steps=300, start=0.4)
+      >>> print(learned.losses[-1] < 1e-3 * learned.losses[0])
+      True
+
+    References:
+      Maclaurin et al. (2015), section 3.1. https://arxiv.org/abs/1502.03492
+    """
+
+    def solver(log_rates: Array) -> optax.GradientTransformation:
+        return optimizer_of(lambda count: jnp.exp(log_rates)[count])
+
+    def value_and_grad(log_rates: Array) -> tuple[Any, Any]:
+        value, grads, _ = hypergrad(
+            lambda w, _: loss_fn(w),
+            lambda w, _: loss_fn(w),
+            params,
+            (),
+            solver=solver,
+            steps=inner_steps,
+            diff=diff,
+            hp=log_rates,
+            wrt=("hp",),
+        )
+        return value, grads["hp"]
+
+    learned = learn(value_and_grad, jnp.full(inner_steps, jnp.log(start)), optimizer, num_steps)
+    return learned._replace(value=jnp.exp(learned.value))

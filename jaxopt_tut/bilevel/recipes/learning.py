@@ -1,0 +1,59 @@
+"""The outer loop that all recipes share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jaxtyping import Array, Float
+
+from jaxopt_tut.types import PyTree
+
+
+class Learned(NamedTuple):
+    """What a recipe returns.
+
+    Attributes:
+      value: What was learned.
+      losses: The outer loss before each outer step.
+    """
+
+    value: PyTree
+    losses: Float[Array, "steps"]
+
+
+def learn(
+    value_and_grad: Callable[[Any], tuple[Any, Any]],
+    start: PyTree,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+) -> Learned:
+    """Descend a function whose gradient is at hand, in one scan.
+
+    Args:
+      value_and_grad: From a tree to the value and a tree like it.
+      start: Where to start.
+      optimizer: Any optax transformation.
+      num_steps: Its steps.
+
+    Returns:
+      Where it ended, and the values on the way.
+
+    Example:
+      >>> import jax
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> learned = learn(jax.value_and_grad(lambda z: (z - 2) ** 2), 0.0, sgd(0.25), 30)
+      >>> print(f"{learned.value:.3f}", learned.losses[0])
+      2.000 4.0
+    """
+
+    def step(carry, _):
+        tree, state = carry
+        value, grads = value_and_grad(tree)
+        updates, state = optimizer.update(grads, state, tree)
+        return (optax.apply_updates(tree, updates), state), value
+
+    strong = lambda leaf: jax.lax.convert_element_type(leaf, jax.numpy.result_type(leaf))
+    start = jax.tree.map(strong, start)
+    (value, _), losses = jax.lax.scan(step, (start, optimizer.init(start)), length=num_steps)
+    return Learned(value, losses)

@@ -1,0 +1,93 @@
+"""Learn how strongly to regularise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jaxopt_tut.bilevel.hypergrad import hypergrad
+from jaxopt_tut.bilevel.implicit import Implicit
+from jaxopt_tut.bilevel.recipes.learning import Learned, learn
+from jaxopt_tut.types import Params
+
+
+def squared_norm(params: Params) -> Array:
+    r"""Return $\tfrac12 \lVert w \rVert^2$ over all leaves.
+
+    Args:
+      params: A tree of real arrays.
+
+    Returns:
+      The number.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(squared_norm({"a": jnp.array([1.0, 2.0]), "b": jnp.array(1.0)}))
+      3.0
+    """
+    return jnp.asarray(0.5 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
+
+
+def tune_regularizer(
+    train_loss: Callable[[Params], Any],
+    validation_loss: Callable[[Params], Any],
+    params: Params,
+    *,
+    solver: Any,
+    inner_steps: int,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    start: float = 1.0,
+    penalty: Callable[[Params], Any] = squared_norm,
+    diff: Any = Implicit(),  # noqa: B008  a frozen value
+) -> Learned:
+    r"""Learn the strength of a penalty by the validation loss.
+
+    $$\min_\lambda L_{\text{val}}(w^*(\lambda)), \qquad
+    w^*(\lambda) = \arg\min_w L_{\text{train}}(w) + \lambda\, \Omega(w), \qquad \lambda > 0$$
+
+    over $\log \lambda$, which keeps it positive.
+
+    Args:
+      train_loss: `train_loss(params)`.
+      validation_loss: `validation_loss(params)`.
+      params: Where the inner steps start.
+      solver: The inner optimizer.
+      inner_steps: Its steps.
+      optimizer: The outer optimizer, of the logarithm.
+      num_steps: Its steps.
+      start: $\lambda$ to start from.
+      penalty: $\Omega$.
+      diff: The mode of differentiation.
+
+    Returns:
+      $\lambda$, and the validation loss before each outer step.
+
+    Example:
+      $w^* = 2 / (1 + \lambda)$ fits a validation target of 1 best at $\lambda = 1$.
+
+      >>> from jaxopt_tut.optimizers import sgd
+      >>> learned = tune_regularizer(
+      ...     lambda w: 0.5 * (w - 2.0) ** 2, lambda w: (w - 1.0) ** 2, 0.0, solver=sgd(0.4),
+      ...     inner_steps=60, optimizer=sgd(0.5), num_steps=80, start=0.2)
+      >>> print(f"{learned.value:.3f}")
+      1.000
+
+    References:
+      Pedregosa (2016), section 4. https://arxiv.org/abs/1602.02355
+    """
+
+    def inner(w: Params, log_strength: Array) -> Any:
+        return train_loss(w) + jnp.exp(log_strength) * penalty(w)
+
+    def value_and_grad(log_strength: Array) -> tuple[Any, Any]:
+        options = {"solver": solver, "steps": inner_steps, "diff": diff}
+        outer = lambda w, _: validation_loss(w)
+        value, grads, _ = hypergrad(outer, inner, params, log_strength, **options)
+        return value, grads["z"]
+
+    learned = learn(value_and_grad, jnp.log(start), optimizer, num_steps)
+    return learned._replace(value=jnp.exp(learned.value))
