@@ -1,0 +1,189 @@
+"""A traced network whose pre-activations can be measured, rescaled and replaced on the way."""
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from jaxopt_tut.taps.interpreter import evaluate
+from jaxopt_tut.taps.layers import Layer, find_layers
+from jaxopt_tut.taps.tracing import Program, trace_program, traced_leaves
+from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.types import Batch, Initializer, Params
+
+Variances = dict[str, Float[np.ndarray, "*step"]]
+"""Of the pre-activations, by layer; one entry a step inside scans."""
+
+
+@dataclass
+class Network:
+    """A function traced on a batch, and its layers.
+
+    Attributes:
+      layers: Those that can be reached.
+      left: For each layer that cannot the reason.
+      weights: The arrays of the parameters, by path.
+    """
+
+    params: Params
+    program: Program
+    layers: list[Layer]
+    left: dict[str, str]
+    weights: dict[str, Array]
+    _passes: dict[Any, Callable] = field(default_factory=dict)
+
+    def merged(self) -> Params:
+        """Put the weights back into the tree they came in."""
+        leaves, treedef = jax.tree.flatten(self.params)
+        fresh = iter(self._arrays())
+        flags = traced_leaves(self.params)
+        return treedef.unflatten(
+            [next(fresh) if traced else x for x, traced in zip(leaves, flags, strict=True)]
+        )
+
+    def scale(self, layer: Layer, factor: Float[np.ndarray, "*step"]) -> None:
+        """Multiply the weight of a layer by one factor, or by one a step of the scan around it."""
+        weight = self.weights[layer.param]
+        shape = factor.shape + (1,) * (weight.ndim - factor.ndim)
+        self.weights[layer.param] = weight * jnp.asarray(factor.reshape(shape), weight.dtype)
+
+    def draw(self, key: Key[Array, ""], layer: Layer, initializer: Initializer) -> None:
+        """Draw the weight of a layer as a matrix (fan-in, units), one a step of a scan."""
+        weight = self.weights[layer.param]
+        steps, shape = layer.num_weight_steps, weight.shape[layer.num_weight_steps :]
+        units = tuple(shape[axis] for axis in layer.unit_axes)
+        others = tuple(n for axis, n in enumerate(shape) if axis not in layer.unit_axes)
+        own = jax.random.fold_in(key, zlib.crc32(layer.param.encode()))
+
+        def one(key):
+            matrix = initializer(key, (math.prod(others), math.prod(units)), weight.dtype)
+            places = range(-len(units), 0)
+            return jnp.moveaxis(matrix.reshape(others + units), places, layer.unit_axes)
+
+        count = math.prod(weight.shape[:steps])
+        drawn = jax.vmap(one)(jax.random.split(own, count)) if steps else one(own)
+        self.weights[layer.param] = drawn.reshape(weight.shape)
+
+    def variances(self, given: Mapping[str, bool] | None = None, target: float = 1.0) -> Variances:
+        r"""Measure the variance of all pre-activations.
+
+        Args:
+          given: Layers whose pre-activations are divided by their deviation, and multiplied by
+            that of the target, before the network goes on with them. What comes after is measured
+            as if they had been calibrated: one pass does the work of one pass a layer.
+          target: The variance they are given.
+
+        Returns:
+          The variances in front of the division.
+        """
+        wanted = given or {}
+        bumps = {
+            k: jnp.full(
+                layer.pre_activation.shape[: layer.num_step_axes],
+                target if wanted.get(layer.name) else 0.0,
+            )
+            for k, layer in enumerate(self.layers)
+        }
+        return self._run(_normalise, bumps)
+
+    def gaussian_variances(self, key: Key[Array, ""], target: float) -> Variances:
+        """Measure the variance of each pre-activation when all others upstream are Gaussian.
+
+        Args:
+          key: Draws the noise that takes the place of each pre-activation behind it.
+          target: The variance of the noise.
+
+        Returns:
+          The variances.
+        """
+        keys = jax.random.split(key, len(self.layers))
+        bumps = {
+            k: jax.random.normal(own, layer.pre_activation.shape) * math.sqrt(target)
+            for k, (own, layer) in enumerate(zip(keys, self.layers, strict=True))
+        }
+        return self._run(_replace, bumps)
+
+    def _arrays(self) -> list[Array]:
+        names = [name for name in self.program.names if name is not None]
+        return [self.weights[name] for name in names]
+
+    def _run(self, meet: Callable, bumps) -> Variances:
+        if meet not in self._passes:
+            self._passes[meet] = jax.jit(partial(_variances, self.program, self.layers, meet))
+        data = self.program.arrays[len(self.weights) :]
+        return {
+            name: np.asarray(value)
+            for name, value in self._passes[meet]([*self._arrays(), *data], bumps).items()
+        }
+
+
+def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Network:
+    """Trace a function and find its layers.
+
+    Args:
+      caller: The name of the function that asks; it opens the messages.
+      fn: `fn(params, batch)`: a model or a loss.
+      params: The parameters.
+      batch: At least two examples.
+
+    Returns:
+      The network.
+
+    Raises:
+      TypeError: If `fn` cannot be traced, or a parameter is an integer array.
+      ValueError: If no weight meets data where it can be reached, or the batch holds one example.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    flags = traced_leaves(params)
+    kept = treedef.unflatten([x if t else None for x, t in zip(leaves, flags, strict=True)])
+    require_inexact(kept, caller)
+    program = trace_program(caller, fn, (params, batch), may_close_over=False)
+    layers, left = [], {}
+    for layer in find_layers(program):
+        site = layer.pre_activation
+        if site.blocked_by:
+            left[layer.name] = f"it lies inside {site.blocked_by}"
+        else:
+            layers.append(layer)
+        if site.batch_axes and all(site.shape[axis] == 1 for axis in site.batch_axes):
+            raise ValueError(
+                f"{caller} needs a batch of at least two examples, got one at {site.name!r}."
+            )
+    if not layers:
+        reason = "; ".join(f"{name!r}: {why}" for name, why in left.items())
+        raise ValueError(
+            f"{caller} found no layer: " + (reason or "no weight among the parameters meets data.")
+        )
+    names = [name for name in program.names if name is not None]
+    weights = dict(zip(names, map(jnp.asarray, program.arrays), strict=False))
+    return Network(params, program, layers, left, weights)
+
+
+def _variances(program: Program, layers: Sequence[Layer], meet, arrays, bumps):
+    places = {layer.place: k for k, layer in enumerate(layers)}
+    _, values, _ = evaluate(program.jaxpr, arrays, places, bumps, meet)
+    found = {}
+    for k, layer in enumerate(layers):
+        value = values[k]
+        if jnp.finfo(value.dtype).bits < 32:
+            value = value.astype(jnp.float32)
+        axes = tuple(range(layer.num_step_axes, value.ndim))
+        found[layer.name] = jnp.var(value, axis=axes)
+    return found
+
+
+def _normalise(value, target):
+    variance = jnp.var(value)
+    factor = jnp.sqrt(target.astype(value.dtype) / jnp.where(variance > 0, variance, 1))
+    return jnp.where((target > 0) & (variance > 0), value * factor, value)
+
+
+def _replace(value, noise):
+    return noise.astype(value.dtype)

@@ -1,0 +1,278 @@
+"""Width transfer: which axes grow, what the maximal update parametrisation asks, and a check."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key
+
+from jaxopt_tut.taps import record
+from jaxopt_tut.trees import named_leaves, require_same_structure
+from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+
+
+def width_axes(
+    make_params: Callable[[int], Params], widths: tuple[int, int]
+) -> dict[str, tuple[int, ...]]:
+    r"""Infer from two shapes which axes of each leaf grow with the width of a model.
+
+    $$\mathrm{axes}(p) = \{a : s_a(p; n_1) \ne s_a(p; n_2)\}$$
+
+    Nothing is computed: `make_params` is only traced. Choose two widths that no axis has by chance.
+
+    Args:
+      make_params: Builds the parameters of a given width.
+      widths: Two different widths.
+
+    Returns:
+      For each leaf, by path, the axes that grow; none for those of fixed size.
+
+    Raises:
+      ValueError: If the widths are equal, or the two trees differ in more than sizes.
+
+    Example:
+      >>> from jaxopt_tut.models import mlp
+      >>> axes = width_axes(lambda n: mlp.init(jax.random.key(0), (4, n, n, 2)), (8, 16))
+      >>> axes["0/kernel"], axes["1/kernel"], axes["2/kernel"], axes["2/bias"]
+      ((1,), (0, 1), (0,), ())
+    """
+    narrow, wide = _two_shapes("width_axes", make_params, widths)
+    return {
+        name: _grown(a.shape, b.shape)
+        for (name, a), (_, b) in zip(named_leaves(narrow), named_leaves(wide), strict=True)
+    }
+
+
+class MupMultipliers(NamedTuple):
+    """Factors in the structure of the parameters.
+
+    Attributes:
+      init: Of what a standard initializer (variance 1 / fan-in) draws at the new width.
+      learning_rate: Of the learning rate that was found best at the base width.
+    """
+
+    init: PyTree
+    learning_rate: PyTree
+
+
+def mup_multipliers(
+    make_params: Callable[[int], Params],
+    base_width: int,
+    width: int,
+    *,
+    optimizer: Literal["sgd", "momentum", "adam"] = "adam",
+    in_axis: int = -2,
+    out_axis: int = -1,
+) -> MupMultipliers:
+    r"""Return the factors that carry a learning rate from one width to another.
+
+    With the growth $r = n / n_\text{base}$ of an axis:
+
+    | leaf | grows along | init | learning rate, SGD and momentum | Adam |
+    |---|---|---|---|---|
+    | hidden weights | both | 1 | 1 | $1 / r$ |
+    | output weights | fan-in | $r^{-1/2}$ | $1 / r$ | $1 / r$ |
+    | input weights, biases, norms | fan-out | 1 | $r$ | 1 |
+    | of fixed size | none | 1 | 1 | 1 |
+
+    The init factor comes on top of weights drawn with variance 1 / fan-in. Multiply the updates of
+    the optimizer by the other: `optax.chain(adam(lr), optax.stateless(lambda u, p: jax.tree.map(
+    jnp.multiply, u, factors.learning_rate)))`. `coordinate_check` tells whether it worked.
+
+    Args:
+      make_params: Builds the parameters of a given width.
+      base_width: The width at which the learning rate was tuned.
+      width: The width it is wanted for.
+      optimizer: Which rule makes the updates.
+      in_axis: The axis of a weight that is summed over; equinox has -1.
+      out_axis: The axis of a weight that counts units; equinox has -2.
+
+    Returns:
+      Two trees of floats in the structure of the parameters.
+
+    Raises:
+      ValueError: If the widths are equal, the trees differ in more than sizes, or the optimizer is
+        not known.
+
+    Example:
+      >>> from jaxopt_tut.models import mlp
+      >>> factors = mup_multipliers(lambda n: mlp.init(jax.random.key(0), (4, n, n, 2)), 64, 256)
+      >>> [layer["kernel"] for layer in factors.learning_rate]
+      [1.0, 0.25, 0.25]
+      >>> [layer["kernel"] for layer in factors.init]
+      [1.0, 1.0, 0.5]
+
+    References:
+      Yang, Hu, et al. (2022), table 3. https://arxiv.org/abs/2203.03466
+    """
+    if optimizer not in ("sgd", "momentum", "adam"):
+        raise ValueError(
+            f"mup_multipliers needs optimizer 'sgd', 'momentum' or 'adam', "
+            f"got optimizer={optimizer!r}."
+        )
+    base, new = _two_shapes("mup_multipliers", make_params, (base_width, width))
+
+    def factors(a, b):
+        rank = len(a.shape)
+        grown = _grown(a.shape, b.shape)
+        rate = {axis: b.shape[axis] / a.shape[axis] for axis in grown}
+        fan_in = rate.get(in_axis % rank) if rank >= 2 else None
+        fan_out = rate.get(out_axis % rank) if rank else None
+        if fan_in and fan_out:
+            return 1.0, 1 / fan_in if optimizer == "adam" else 1.0
+        if fan_in:
+            return fan_in**-0.5, 1 / fan_in
+        if fan_out:
+            return 1.0, 1.0 if optimizer == "adam" else fan_out
+        return 1.0, 1.0
+
+    both = [factors(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(new), strict=True)]
+    treedef = jax.tree.structure(new)
+    return MupMultipliers(*(treedef.unflatten(list(one)) for one in zip(*both, strict=True)))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CoordinateCheck:
+    """What `coordinate_check` measures.
+
+    Attributes:
+      changes: Root mean square of the change of each layer's pre-activations by training.
+      slopes: Of each layer: the exponent with which the change grows with width.
+      names: The layers; static.
+      widths: The widths; static.
+      ok: Whether no exponent is far from zero; static.
+    """
+
+    changes: Float[Array, "width layer"]
+    slopes: Float[Array, " layer"]
+    names: tuple[str, ...] = field(metadata={"static": True})
+    widths: tuple[int, ...] = field(metadata={"static": True})
+    ok: bool = field(metadata={"static": True})
+
+
+def coordinate_check(
+    make: Callable[[int, Key[Array, ""]], tuple[LossFn, Params, optax.GradientTransformation]],
+    widths: Sequence[int],
+    batch: Batch,
+    *,
+    key: Key[Array, ""],
+    steps: int = 3,
+    tolerance: float = 0.25,
+    num_seeds: int = 4,
+) -> CoordinateCheck:
+    r"""Check that a few steps change every layer by as much in a wide network as in a narrow one.
+
+    $$\Delta_l(n) = \mathrm{rms}\bigl(z_l^{(t)} - z_l^{(0)}\bigr) \propto n^{s_l}, \qquad
+      \text{ok} \iff \max_l |s_l| \le \text{tolerance}$$
+
+    with the exponents $s_l$ from a least-squares fit in logarithms. In the standard
+    parametrisation Adam makes hidden layers change with $s = 1/2$ to $1$; in the maximal update
+    parametrisation all exponents are near zero, and a learning rate carries over. Costs `steps`
+    steps of training for each width and seed.
+
+    Args:
+      make: `make(width, key)` returns a loss function, parameters and an optimizer.
+      widths: At least two, increasing; a factor of 8 between the ends tells exponents apart.
+      batch: The data of all steps.
+      key: Draws the parameters; each seed has its own key, the same for all widths.
+      steps: Steps of training.
+      tolerance: Largest exponent taken for zero.
+      num_seeds: Runs over which squared changes are averaged.
+
+    Returns:
+      Changes, exponents and the verdict.
+
+    Raises:
+      ValueError: If there are fewer than two widths, they do not increase, the networks differ in
+        their layers, or `steps` is not positive.
+
+    Example:
+      >>> from jaxopt_tut.models import mlp
+      >>> def make(width, key):
+      ...     def loss_fn(params, x):
+      ...         return jnp.mean((mlp.apply(params, x, jnp.tanh) - 1) ** 2)
+      ...     return loss_fn, mlp.init(key, (4, width, width, 2)), optax.sign_sgd(1e-2)
+      >>> x = jax.random.normal(jax.random.key(0), (16, 4))
+      >>> check = coordinate_check(make, (32, 128, 512), x, key=jax.random.key(1), num_seeds=1)
+      >>> check.ok, bool(check.slopes[1] > 0.4)
+      (False, True)
+
+    References:
+      Yang, Hu, et al. (2022), appendix D.1. https://arxiv.org/abs/2203.03466
+    """
+    widths = tuple(widths)
+    if len(widths) < 2 or any(b <= a for a, b in pairwise(widths)):
+        raise ValueError(
+            f"coordinate_check needs at least two increasing widths, got widths={widths}."
+        )
+    if steps < 1 or num_seeds < 1:
+        raise ValueError(
+            "coordinate_check needs steps >= 1 and num_seeds >= 1, "
+            f"got steps={steps} and num_seeds={num_seeds}."
+        )
+    names: tuple[str, ...] = ()
+    squares = []
+    for width in widths:
+        found = [
+            _changes(make, width, one, batch, steps) for one in jax.random.split(key, num_seeds)
+        ]
+        here = tuple(found[0])
+        if names and here != names:
+            raise ValueError(
+                f"coordinate_check needs the same layers at all widths, got {names} at width "
+                f"{widths[0]} and {here} at width {width}."
+            )
+        names = here
+        squares.append(np.mean([[one[name] for name in names] for one in found], axis=0))
+    changes = np.sqrt(np.array(squares))
+    x = np.log(widths) - np.mean(np.log(widths))
+    is_moved = (changes > 0).all(axis=0)
+    logs = np.log(np.where(is_moved, changes, 1))
+    slopes = np.where(is_moved, x @ logs / (x @ x), np.nan)
+    ok = bool(is_moved.all() and np.isfinite(slopes).all() and np.abs(slopes).max() <= tolerance)
+    return CoordinateCheck(jnp.asarray(changes), jnp.asarray(slopes), names, widths, ok)
+
+
+def _changes(make, width, key, batch, steps) -> dict[str, float]:
+    """Train for a few steps; return the mean squared change of each layer."""
+    loss_fn, params, optimizer = make(width, key)
+
+    @jax.jit
+    def run(params):
+        def loss(params):
+            result = loss_fn(params, batch)
+            return result[0] if isinstance(result, tuple) else result
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        trained, _ = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)[0]
+        look = record(loss, lambda site: site.kind == "pre_activation")
+        before, after = look(params)[1], look(trained)[1]
+        return jax.tree.map(lambda a, b: jnp.mean(jnp.abs(b - a) ** 2), before, after)
+
+    return {name: float(value) for name, value in run(params).items()}
+
+
+def _two_shapes(caller, make_params, widths):
+    first, second = widths
+    if first == second:
+        raise ValueError(f"{caller} needs two different widths, got {first} twice.")
+    shapes = [jax.eval_shape(lambda width=width: make_params(width)) for width in widths]
+    ranks = [jax.tree.map(lambda leaf: np.zeros((0,) * len(leaf.shape)), one) for one in shapes]
+    require_same_structure(ranks[0], ranks[1], caller)
+    return shapes
+
+
+def _grown(narrow, wide) -> tuple[int, ...]:
+    return tuple(
+        axis for axis, sizes in enumerate(zip(narrow, wide, strict=True)) if len(set(sizes)) > 1
+    )

@@ -1,0 +1,252 @@
+"""Networks whose scales are set: variances measured again, by the model itself or by the taps."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+
+from jaxopt_tut import taps
+from jaxopt_tut.calibration import auto_init, lsuv
+from jaxopt_tut.initializers import constant
+from jaxopt_tut.models import mlp
+
+X = jax.random.normal(jax.random.key(5), (64, 16))
+PARAMS = mlp.init(jax.random.key(0), (16, 32, 32, 32))
+
+
+def tanh_net(params, x):
+    return mlp.apply(params, x, jnp.tanh)
+
+
+def measured(fn, params, batch):
+    _, tape = taps.record(fn, lambda site: site.kind == "pre_activation")(params, batch)
+    return {name: float(value.var()) for name, value in tape.items()}
+
+
+def test_lsuv_leaves_each_layer_at_unit_variance_and_orthogonal():
+    params, report = lsuv(jax.random.key(1), tanh_net, PARAMS, 7 * X)
+    assert report.converged
+    for variance in measured(tanh_net, params, 7 * X).values():
+        assert abs(variance - 1) < 0.01
+    for layer in params:
+        gram = layer["kernel"].T @ layer["kernel"]
+        scale = gram[0, 0] if layer["kernel"].shape[0] >= layer["kernel"].shape[1] else None
+        if scale is not None:
+            # Products of 32 numbers of single precision.
+            np.testing.assert_allclose(gram, scale * jnp.eye(32), atol=1e-5 * float(scale))
+
+
+def test_lsuv_reaches_another_target_in_spite_of_biases():
+    biased = mlp.init(jax.random.key(0), (16, 32, 32), bias_init=constant(0.3))
+    biased[0]["bias"] = jax.random.normal(jax.random.key(2), (32,))
+    params, report = lsuv(jax.random.key(1), tanh_net, biased, X, target=4.0)
+    assert report.converged
+    np.testing.assert_allclose(list(measured(tanh_net, params, X).values()), 4.0, rtol=0.01)
+    np.testing.assert_array_equal(params[0]["bias"], biased[0]["bias"])
+
+
+def test_the_report_tells_before_from_after():
+    params, report = auto_init(jax.random.key(1), tanh_net, PARAMS, X)
+    for name, variance in measured(tanh_net, PARAMS, X).items():
+        np.testing.assert_allclose(report.layers[name].before, variance, rtol=1e-5)
+    for name, variance in measured(tanh_net, params, X).items():
+        np.testing.assert_allclose(report.layers[name].after, variance, rtol=1e-5)
+        assert report.layers[name].predicted == 1.0
+    lines = str(report).splitlines()
+    assert [line.split()[0] for line in lines] == ["layer", "0/kernel", "1/kernel", "2/kernel"]
+    assert all(line.endswith("theory") for line in lines[1:])
+
+
+def conv_net():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.stem = nnx.Conv(3, 32, (3, 3), use_bias=False, rngs=rngs)
+            self.norm = nnx.BatchNorm(32, rngs=rngs)
+            self.inner = nnx.List(nnx.Conv(32, 32, (3, 3), rngs=rngs) for _ in range(2))
+            self.head = nnx.Linear(32, 32, rngs=rngs)
+
+    graphdef, params, rest = nnx.split(Net(nnx.Rngs(0)), nnx.Param, ...)
+
+    def apply(params, x):
+        net = nnx.merge(graphdef, params, rest, copy=True)
+        x = jax.nn.relu(net.norm(net.stem(x)))
+        for conv in net.inner:
+            x = x + jax.nn.relu(conv(x))
+        return net.head(x.mean((1, 2)))
+
+    return apply, params, jax.random.normal(jax.random.key(2), (16, 8, 8, 3))
+
+
+def transformer():
+    class Block(nnx.Module):
+        def __init__(self, rngs):
+            self.norms = nnx.List(nnx.LayerNorm(32, rngs=rngs) for _ in range(2))
+            self.attention = nnx.MultiHeadAttention(4, 32, rngs=rngs, decode=False)
+            self.up = nnx.Linear(32, 64, rngs=rngs)
+            self.down = nnx.Linear(64, 32, rngs=rngs)
+
+        def __call__(self, x):
+            x = x + self.attention(self.norms[0](x))
+            return x + self.down(jax.nn.gelu(self.up(self.norms[1](x))))
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.embed = nnx.Embed(50, 32, rngs=rngs)
+            self.blocks = nnx.List(Block(rngs) for _ in range(2))
+            self.head = nnx.Linear(32, 50, rngs=rngs)
+
+    graphdef, params, rest = nnx.split(Net(nnx.Rngs(0)), nnx.Param, ...)
+
+    def apply(params, tokens):
+        net = nnx.merge(graphdef, params, rest, copy=True)
+        x = net.embed(tokens)
+        for block in net.blocks:
+            x = block(x)
+        return net.head(x)
+
+    return apply, params, jax.random.randint(jax.random.key(2), (16, 6), 0, 50)
+
+
+def residual_net():
+    shapes = {"stem": (16, 64), "a": (4, 64, 64), "b": (4, 64, 64), "head": (64, 32)}
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+
+    def apply(params, x):
+        x = x @ params["stem"]
+        for k in range(4):
+            x = x + jax.nn.silu(x @ params["a"][k]) @ params["b"][k]
+        return x @ params["head"]
+
+    return apply, params, X
+
+
+@pytest.mark.parametrize("make", [conv_net, transformer], ids=["cnn", "transformer"])
+def test_auto_init_leaves_each_variance_near_its_target(make):
+    apply, params, batch = make()
+    params = jax.tree.map(lambda leaf: 3 * leaf if leaf.ndim > 1 else leaf, params)
+    fitted, report = auto_init(jax.random.key(3), apply, params, batch)
+    left = dict(report.left)
+    for name, variance in measured(apply, fitted, batch).items():
+        assert name in left or 0.5 < variance < 2
+    assert jax.tree.structure(fitted) == jax.tree.structure(params)
+
+
+def test_what_theory_covers_and_what_it_leaves_is_said():
+    apply, params, batch = conv_net()
+    report = auto_init(jax.random.key(3), apply, params, batch)[1]
+    assert dict(report.left) == {"stem/kernel": "a normalisation follows, its scale has no effect"}
+    assert dict(report.how) == {
+        "inner/0/kernel": "theory",
+        "inner/1/kernel": "theory",
+        "head/kernel": "measured",  # behind a mean over pixels
+    }
+    assert np.isnan(report.layers["head/kernel"].predicted)
+    assert abs(report.layers["head/kernel"].after - 1) < 0.01
+
+
+def test_a_weight_with_several_uses_is_right_in_the_geometric_mean():
+    apply, params, batch = residual_net()  # one leaf for all blocks
+    fitted, report = lsuv(jax.random.key(3), apply, params, batch)
+    assert report.converged
+    after = [layer.after for name, layer in report.layers.items() if name.split("#")[0] == "a"]
+    assert len(after) == 4
+    assert abs(np.exp(np.mean(np.log(after))) - 1) < 0.01
+    assert fitted["a"].shape == (4, 64, 64)
+
+
+def test_each_step_of_a_scan_gets_its_own_scale():
+    def deep(params, x):
+        return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, params)[0]
+
+    params, report = auto_init(jax.random.key(1), deep, jnp.ones((6, 16, 16)), X)
+    (layer,) = report.layers.values()
+    np.testing.assert_allclose(layer.after, jnp.ones(6), rtol=0.01)
+    assert params.shape == (6, 16, 16)
+
+
+def test_a_recurrent_weight_gets_one_scale():
+    def recurrent(params, xs):
+        def step(h, x):
+            return jnp.tanh(x @ params["w"] + h @ params["u"]), None
+
+        return jax.lax.scan(step, jnp.zeros((16, 32)), xs)[0]
+
+    params = {"w": jnp.ones((3, 32)), "u": jnp.ones((32, 32))}
+    xs = jax.random.normal(jax.random.key(4), (5, 16, 3))
+    report = auto_init(jax.random.key(1), recurrent, params, xs)[1]
+    assert report.converged
+    after = np.asarray(report.layers["u"].after)
+    assert after[0] == 0  # the state starts at zero
+    assert abs(np.exp(np.log(after[1:]).sum() / 5) - 1) < 0.01
+
+
+@functools.cache
+def _libraries():
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(32)(jax.nn.gelu(linen.Dense(32)(x)))
+
+    net = Net()
+    model = eqx.nn.MLP(16, 32, 32, 1, activation=jax.nn.gelu, key=jax.random.key(0))
+    return {
+        "linen": (net.apply, net.init(jax.random.key(0), X)),
+        "equinox": (lambda m, x: jax.vmap(m)(x), model),
+    }
+
+
+@pytest.mark.parametrize("name", ["linen", "equinox"])
+def test_models_of_every_library_are_calibrated(name):
+    apply, params = _libraries()[name]
+    fitted, report = auto_init(jax.random.key(0), apply, params, X)
+    assert [how for _, how in report.how] == ["theory", "theory"]
+    for variance in measured(apply, fitted, X).values():
+        assert 0.5 < variance < 2
+
+
+def test_the_same_key_draws_the_same_weights():
+    one, other, third = (
+        auto_init(jax.random.key(k), tanh_net, PARAMS, X)[0][1]["kernel"] for k in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert (one != third).any()
+
+
+def overflowing(params, x):
+    return jnp.exp((x @ params["w"]) ** 4) @ params["v"]
+
+
+def out_of_reach(w, x):
+    return jax.lax.while_loop(lambda h: jnp.sum(h) < 0, lambda h: h @ w, x)
+
+
+SQUARES = {"w": jnp.ones((16, 32)), "v": jnp.ones((32, 4))}
+
+
+@pytest.mark.parametrize(
+    ("fn", "params", "x", "error", "message"),
+    [
+        (lambda p, x: x * p, jnp.ones(16), X, ValueError, "found no layer: no weight"),
+        (tanh_net, PARAMS, X[:1], ValueError, "at least two examples, got one at '0/kernel'"),
+        (tanh_net, {"w": jnp.arange(3)}, X, TypeError, "got int32 at 'w'"),
+        (overflowing, SQUARES, X, ValueError, "finite second moment, got .* at 'v'"),
+        (out_of_reach, jnp.eye(16), X, ValueError, "found no layer: .*inside while_loop"),
+        (lambda p, x: x if (x @ p)[0, 0] > 0 else -x, jnp.eye(16), X, TypeError, "cannot trace"),
+    ],
+    ids=["no weights", "one example", "integers", "infinite moment", "out of reach", "untraceable"],
+)
+@pytest.mark.parametrize("method", [auto_init, lsuv], ids=["auto_init", "lsuv"])
+def test_what_cannot_be_calibrated_is_refused(method, fn, params, x, error, message):
+    with pytest.raises(error, match=f"{method.__name__} .*{message}"):
+        method(jax.random.key(0), fn, params, x)
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"lsuv needs max_iterations >= 1, got max_iterations=0\."):
+        lsuv(jax.random.key(0), tanh_net, PARAMS, X, max_iterations=0)
+    with pytest.raises(ValueError, match=r"auto_init needs a finite target > 0, got target=0\."):
+        auto_init(jax.random.key(0), tanh_net, PARAMS, X, target=0)
