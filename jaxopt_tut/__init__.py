@@ -9,6 +9,8 @@ The rooms of the library, each imported on first use so that `import jaxopt_tut`
 * `bilevel`: the solution of an optimization, as a differentiable function.
 * `landscape`: loss surfaces whose minima are known.
 * `taps`: values and cotangents inside any function.
+* `diagnostics`: what is wrong in which layer, why, and what to do about it.
+* `calibration`: initialization that reads the network and its data.
 * `models`: the small networks of the experiments.
 * `datasets`: Fashion-MNIST, bundled and in full.
 * `training`: compiled training runs.
@@ -21,8 +23,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxopt_tut import (
         autodiff,
+        calibration,
         bilevel,
         datasets,
+        diagnostics,
         initializers,
         landscape,
         linalg,
@@ -35,8 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "autodiff",
+    "calibration",
     "bilevel",
     "datasets",
+    "diagnostics",
     "initializers",
     "landscape",
     "linalg",

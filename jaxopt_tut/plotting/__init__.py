@@ -6,6 +6,7 @@ nothing is shown, leaked or left open, and no display is needed. Repeated runs l
 axis of an array: lines show their mean or median, bands their spread.
 
 * `plot_distributions`: histograms, one panel a layer.
+* `plot_diagnosis`: all of that for a diagnosis, and a profile over its layers.
 * `plot_profile`: one number a layer, on a logarithmic axis.
 * `plot_predicted`: measured against predicted.
 * `plot_training_curves`: training and validation, an epoch a point.
@@ -26,6 +27,7 @@ del _matplotlib
 
 # ruff: noqa: E402 -- the rest cannot be imported before matplotlib is known to be there
 from jaxopt_tut.plotting.curves import plot_lines, plot_sensitivity, plot_training_curves
+from jaxopt_tut.plotting.diagnosis import plot_diagnosis
 from jaxopt_tut.plotting.distributions import plot_distributions
 from jaxopt_tut.plotting.images import plot_images
 from jaxopt_tut.plotting.layers import plot_predicted, plot_profile
@@ -34,6 +36,7 @@ from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
 
 __all__ = [
     "new_figure",
+    "plot_diagnosis",
     "plot_distributions",
     "plot_images",
     "plot_lines",

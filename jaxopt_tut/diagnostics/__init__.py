@@ -1,0 +1,31 @@
+"""What is wrong with a network, in which layer, why, and what to do about it.
+
+* `diagnose`: statistics of every layer and verdicts on them; `report` makes text of both.
+* `first_nonfinite`: the operation that makes the first NaN or infinity.
+* `statistics`: the array part of it, to be used inside `jit`; `summarize` for one array.
+
+A layer is a weight that meets data, found in the program of any loss function.
+"""
+
+from jaxopt_tut.diagnostics.diagnosis import Diagnosis, diagnose
+from jaxopt_tut.diagnostics.nonfinite import first_nonfinite
+from jaxopt_tut.diagnostics.reporting import report
+from jaxopt_tut.diagnostics.statistics import LayerStatistics, Statistics, statistics
+from jaxopt_tut.diagnostics.summaries import Histogram, Summary, summarize
+from jaxopt_tut.diagnostics.verdicts import THRESHOLDS, Thresholds, Verdict
+
+__all__ = [
+    "THRESHOLDS",
+    "Diagnosis",
+    "Histogram",
+    "LayerStatistics",
+    "Statistics",
+    "Summary",
+    "Thresholds",
+    "Verdict",
+    "diagnose",
+    "first_nonfinite",
+    "report",
+    "statistics",
+    "summarize",
+]

@@ -1,0 +1,118 @@
+"""What is wrong with a network on a batch, per layer, with cause and fix."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jaxtyping import Array, Key
+
+from jaxopt_tut.diagnostics.statistics import LayerStatistics, Statistics, measure
+from jaxopt_tut.diagnostics.verdicts import Verdict, judge
+from jaxopt_tut.taps.tracing import traced_leaves
+from jaxopt_tut.types import Batch, LossFn, Params
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` finds.
+
+    Attributes:
+      layers: The statistics of each layer, by name and in the order of the program.
+      verdicts: What is wrong, the worst first; empty for a healthy network.
+      statistics: What the verdicts were read from.
+    """
+
+    layers: dict[str, LayerStatistics]
+    statistics: Statistics
+    verdicts: tuple[Verdict, ...] = field(metadata={"static": True})
+
+    @property
+    def worst(self) -> Verdict | None:
+        """The verdict to act on first, None if there is none."""
+        return self.verdicts[0] if self.verdicts else None
+
+
+def diagnose(
+    loss_fn: LossFn,
+    params: Params,
+    batch: Batch,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    key: Key[Array, ""] | None = None,
+) -> Diagnosis:
+    r"""Say what is wrong with a network on a batch, where, why, and what to do.
+
+    $$\mathrm{verdicts} = \{(k, l) : s_{kl} \notin [\,\mathrm{low}_k(l),\, \mathrm{high}_k(l)\,]\}$$
+
+    with the statistics $s$ of `statistics` and thresholds that follow the mean-field prediction
+    for the depth $l$ of the layer (see `diagnostics.verdicts`). For models of flax nnx (through
+    `nnx.split` and `nnx.merge(..., copy=True)`), flax linen, equinox and plain functions. It is
+    meant for the start of training and for its course; whether units are dead is a matter of the
+    data seen, so hand in four training batches at once. Compiled once for each `loss_fn`,
+    `optimizer` and shapes: define these outside of loops. Costs about one gradient after that.
+
+    Args:
+      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; with a `key`
+        it is called as `loss_fn(params, batch, key)`.
+      params: The parameters; leaves that are no arrays are held fixed.
+      batch: At least two examples along the first axis of its arrays.
+      optimizer: Judge its first step too.
+      key: For a loss that draws numbers, such as one with dropout.
+
+    Returns:
+      Statistics and verdicts; `report` makes text of them.
+
+    Raises:
+      TypeError: If `loss_fn` cannot be traced, or a parameter is an integer array.
+      ValueError: If no weight meets data, the batch holds one example, or the loss is no real
+        scalar.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxopt_tut.initializers import constant
+      >>> from jaxopt_tut.models import mlp
+      >>> def loss_fn(params, x):
+      ...     return jnp.mean((mlp.apply(params, x) - 1) ** 2)
+      >>> x = jax.random.normal(jax.random.key(0), (64, 8))
+      >>> params = mlp.init(jax.random.key(1), (8, 16, 16, 4), kernel_init=constant(0.1))
+      >>> worst = diagnose(loss_fn, params, x).worst
+      >>> worst.kind, worst.layer
+      ('symmetric', '0/kernel')
+
+    References:
+      Glorot, Bengio (2010), section 4, for activations and gradients per layer.
+      https://proceedings.mlr.press/v9/glorot10a.html
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    is_traced = tuple(traced_leaves(params))
+    arrays = [leaf for leaf, traced in zip(leaves, is_traced, strict=True) if traced]
+    fixed = tuple(leaf for leaf, traced in zip(leaves, is_traced, strict=True) if not traced)
+    frame = _Frame(loss_fn, treedef, is_traced, fixed, optimizer)
+    measured = _measure(frame, arrays, batch, key)
+    return Diagnosis(dict(measured.layers), measured, judge(jax.device_get(measured)))
+
+
+class _Frame(NamedTuple):
+    """All that is not an array, so that compiled programs are found again by it."""
+
+    loss_fn: LossFn
+    treedef: Any
+    is_traced: tuple[bool, ...]
+    fixed: tuple
+    optimizer: optax.GradientTransformation | None
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure(frame: _Frame, arrays, batch, key) -> Statistics:
+    traced, fixed = iter(arrays), iter(frame.fixed)
+    leaves = [next(traced) if is_traced else next(fixed) for is_traced in frame.is_traced]
+
+    def loss_fn(params, batch):
+        extra = () if key is None else (key,)
+        return frame.loss_fn(params, batch, *extra)
+
+    params = frame.treedef.unflatten(leaves)
+    return measure("diagnose", loss_fn, params, batch, frame.optimizer)

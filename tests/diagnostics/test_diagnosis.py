@@ -1,0 +1,181 @@
+"""Planted faults, and the verdicts that must name them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxopt_tut import optimizers
+from jaxopt_tut.datasets import load_fashion_mnist_mini
+from jaxopt_tut.diagnostics import diagnose, report
+from jaxopt_tut.initializers import constant, variance_scaling
+from jaxopt_tut.models import mlp
+
+SIZES = (784, 64, 64, 10)
+
+
+def batch():
+    train = load_fashion_mnist_mini().train
+    images = (train.images[:256].astype("float32") / 255 - 0.2861) / 0.3530
+    return images, train.labels[:256]
+
+
+def relu_loss(params, batch):
+    logits = mlp.apply(params, batch[0])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+
+def tanh_loss(params, batch):
+    logits = mlp.apply(params, batch[0], jnp.tanh)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+
+ADAM = optimizers.adam(1e-3)
+DOUBLED = {"kernel_init": variance_scaling(16.0)}
+
+
+def kinds(diagnosis):
+    return {verdict.kind for verdict in diagnosis.verdicts}
+
+
+@pytest.mark.parametrize("loss_fn", [relu_loss, tanh_loss], ids=["relu", "tanh"])
+def test_a_healthy_network_has_no_verdict(loss_fn):
+    for seed in range(5):
+        params = mlp.init(jax.random.key(seed), SIZES)
+        diagnosis = diagnose(loss_fn, params, batch(), optimizer=ADAM)
+        assert diagnosis.verdicts == ()
+        assert diagnosis.worst is None
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "options", "kind", "layers"),
+    [
+        (relu_loss, {"kernel_init": constant(0.005)}, "symmetric", "01"),
+        (relu_loss, {"kernel_init": variance_scaling(0.02)}, "vanishing", "012"),
+        (relu_loss, {"kernel_init": variance_scaling(200.0)}, "exploding", "012"),
+        (relu_loss, {"bias_init": constant(-5.0)}, "dead", "01"),
+        (tanh_loss, DOUBLED, "saturated", "01"),
+    ],
+    ids=["constant", "small", "large", "negative bias", "saturated"],
+)
+def test_a_bad_start_is_named_at_every_layer(loss_fn, options, kind, layers):
+    params = mlp.init(jax.random.key(0), SIZES, **options)
+    diagnosis = diagnose(loss_fn, params, batch(), optimizer=ADAM)
+    assert [v.layer for v in diagnosis.verdicts if v.kind == kind] == [
+        f"{layer}/kernel" for layer in layers
+    ]
+    assert diagnosis.worst.kind == kind
+
+
+def test_raw_pixels_are_the_worst_of_what_they_cause():
+    images, labels = batch()
+    raw = (images * 0.3530 + 0.2861) * 255
+    worst = diagnose(relu_loss, mlp.init(jax.random.key(0), SIZES), (raw, labels)).worst
+    assert (worst.kind, worst.layer) == ("input_not_normalized", "0/kernel")
+    assert f"{raw.mean():.3g}" in worst.evidence
+    assert f"{raw.std():.3g}" in worst.fix
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "kind"), [(3e-2, "lr_too_high"), (1e-6, "lr_too_low")], ids=["x30", "/1000"]
+)
+def test_a_bad_learning_rate_is_named(learning_rate, kind):
+    params = mlp.init(jax.random.key(0), SIZES)
+    diagnosis = diagnose(relu_loss, params, batch(), optimizer=optimizers.adam(learning_rate))
+    assert kinds(diagnosis) == {kind}
+
+
+def test_logits_of_a_scaled_last_layer_are_too_large():
+    params = mlp.init(jax.random.key(0), SIZES)
+    params[-1]["kernel"] *= 10.0
+    diagnosis = diagnose(relu_loss, params, batch(), optimizer=ADAM)
+    assert "logits_too_large" in kinds(diagnosis)
+    assert {verdict.layer for verdict in diagnosis.verdicts} == {"2/kernel"}
+
+
+def test_a_nan_is_found_where_it_begins():
+    params = mlp.init(jax.random.key(0), SIZES)
+    params[1]["kernel"] = params[1]["kernel"].at[3, 4].set(jnp.nan)
+    (verdict,) = diagnose(relu_loss, params, batch(), optimizer=ADAM).verdicts
+    assert (verdict.kind, verdict.layer) == ("non_finite", "1/kernel")
+
+
+def deep_loss(params, x):
+    hidden, _ = jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, params["stack"])
+    return jnp.mean((hidden @ params["head"]) ** 2)
+
+
+def deep_params(gain):
+    stack = gain * jax.random.normal(jax.random.key(0), (40, 32, 32)) / jnp.sqrt(32)
+    return {"stack": stack, "head": jax.random.normal(jax.random.key(1), (32, 4)) / jnp.sqrt(32)}
+
+
+def test_the_ordered_phase_vanishes_and_names_the_step():
+    x = jax.random.normal(jax.random.key(2), (64, 32))
+    assert diagnose(deep_loss, deep_params(1.0), x).verdicts == ()
+    verdicts = diagnose(deep_loss, deep_params(0.7), x).verdicts
+    first = next(v for v in verdicts if v.kind == "vanishing" and "variance" in v.evidence)
+    # Linear shrinking by 0.49 a layer meets 0.02 / l at l = 8 or so.
+    assert first.layer in [f"stack[{k}]" for k in range(5, 12)]
+
+
+def test_collapse_is_seen_where_all_examples_become_one():
+    weights = 0.9 * jax.random.normal(jax.random.key(0), (30, 64, 64)) / 8
+    x = jax.random.normal(jax.random.key(2), (64, 64))
+
+    def loss_fn(params, x):
+        step = lambda h, w: (jnp.tanh(h @ w + params["bias"]), None)
+        return jnp.mean(jax.lax.scan(step, x, params["stack"])[0][:, 0])
+
+    bias = jax.random.normal(jax.random.key(1), (64,))
+    found = diagnose(loss_fn, {"stack": weights, "bias": bias}, x)
+    assert "rank_collapse" in kinds(found)
+
+
+def test_a_loss_with_a_key_gets_it():
+    def loss_fn(params, x, key):
+        keep = jax.random.bernoulli(key, 0.5, x.shape)
+        return jnp.mean((jnp.where(keep, x, 0) @ params) ** 2)
+
+    weight = jax.random.normal(jax.random.key(0), (6, 3))
+    x = jax.random.normal(jax.random.key(1), (8, 6))
+    (one,), (other,) = (
+        diagnose(loss_fn, weight, x, key=jax.random.key(k)).layers.values() for k in range(2)
+    )
+    assert one.pre_activations.variance != other.pre_activations.variance
+
+
+def test_the_same_function_and_shapes_are_compiled_once():
+    traces = []
+
+    def loss_fn(params, x):
+        traces.append(1)
+        return jnp.mean((x @ params) ** 2)
+
+    x = jax.random.normal(jax.random.key(1), (8, 6))
+    for seed in range(3):
+        diagnose(loss_fn, jax.random.normal(jax.random.key(seed), (6, 3)), x)
+    assert len(traces) == 1
+
+
+def test_the_report_has_a_row_a_layer_and_says_what_to_do():
+    params = mlp.init(jax.random.key(0), SIZES, kernel_init=variance_scaling(200.0))
+    diagnosis = diagnose(relu_loss, params, batch(), optimizer=ADAM)
+    text = report(diagnosis)
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["0/kernel", "1/kernel", "2/kernel"]
+    assert len({len(line) for line in lines[:5]}) == 1
+    for verdict in diagnosis.verdicts:
+        for part in (verdict.kind, verdict.evidence, verdict.cause, verdict.fix):
+            assert part in text
+    assert "\x1b[31m0/kernel" in report(diagnosis, color=True)
+
+
+def test_a_diagnosis_is_a_pytree():
+    weight = jax.random.normal(jax.random.key(0), (6, 3))
+    x = jax.random.normal(jax.random.key(1), (8, 6))
+    found = diagnose(lambda w, x: jnp.mean((x @ w) ** 2), weight, x)
+    again = jax.tree.map(np.asarray, found)
+    assert again.verdicts == found.verdicts
+    assert list(again.layers) == list(found.layers)

@@ -1,0 +1,53 @@
+"""Planted NaNs and infinities are found at the operation that makes them."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxopt_tut.diagnostics import first_nonfinite
+from jaxopt_tut.models import mlp
+
+X = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+
+
+def test_a_healthy_network_has_none():
+    params = mlp.init(jax.random.key(0), (2, 4, 1))
+    loss_fn = lambda params, x: jnp.mean(mlp.apply(params, x) ** 2)
+    assert first_nonfinite(loss_fn, params, X, gradient=True) is None
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+def test_the_first_of_several_is_named_with_its_layer(jit):
+    def network(params, x):
+        hidden = jnp.exp(100 * (x @ params["inner"]))
+        return (hidden - hidden) @ params["outer"]
+
+    params = {"inner": jnp.ones((2, 3)), "outer": jnp.ones((3, 1))}
+    site = first_nonfinite(jax.jit(network) if jit else network, params, X)
+    assert (site.op, site.param) == ("exp", "inner")
+
+
+def test_a_nan_inside_a_scan_is_found():
+    def network(w, x):
+        return jax.lax.scan(lambda h, _: (jnp.log(h @ w) + 0.0, None), x, None, length=3)[0]
+
+    assert first_nonfinite(network, jnp.eye(2), X).op == "log"
+
+
+def test_the_backward_pass_is_searched_on_request():
+    def loss_fn(w, x):
+        return jnp.sum(jnp.sqrt(jnp.maximum(x @ w, 0.0) * 2.0))
+
+    w = jnp.array([0.0, 0.0])
+    assert first_nonfinite(loss_fn, w, X) is None
+    site = first_nonfinite(loss_fn, w, X, gradient=True)
+    assert site.op == "mul"  # what the root reads
+
+
+def test_a_function_without_values_has_none():
+    assert first_nonfinite(lambda n: n + 1, jnp.arange(3)) is None
+
+
+def test_an_untraceable_function_is_refused():
+    with pytest.raises(TypeError, match="first_nonfinite cannot trace"):
+        first_nonfinite(lambda x: x if x.sum() > 0 else -x, X)
