@@ -2,7 +2,7 @@
 
 python -m benchmarks bilevel
 
-jaxopt and torchopt get a column where they can be imported.
+optimistix takes part where it can be imported.
 """
 
 import statistics
@@ -65,6 +65,11 @@ def compiled(fun, *inputs):
     return program, time.perf_counter() - start
 
 
+def temporary_bytes(program):
+    analysis = program.memory_analysis()
+    return float("nan") if analysis is None else analysis.temp_size_in_bytes
+
+
 def memory_rows(num_steps):
     inputs = jnp.zeros(NUM_PARAMS), jnp.float32(-1.0)
     curvature = lambda y0, z: jax.jvp(
@@ -87,8 +92,7 @@ def memory_rows(num_steps):
             yield name, "not installed", ""
             continue
         program, seconds = compiled(fun, *inputs)
-        size = program.memory_analysis().temp_size_in_bytes / (4 * NUM_PARAMS)
-        yield name, size, seconds
+        yield name, temporary_bytes(program) / (4 * NUM_PARAMS), seconds
 
 
 def checkpoint_rows(num_steps, rounds):
@@ -167,7 +171,7 @@ def time_rows(num_steps, rounds):
         rounds,
     )
     for name, program in programs.items():
-        memory = program.memory_analysis().temp_size_in_bytes / 2**20
+        memory = temporary_bytes(program) / 2**20
         ratio = median_ratio(seconds[name], seconds["forward pass"])
         yield name, 1e3 * statistics.median(seconds[name]), ratio, memory
 
