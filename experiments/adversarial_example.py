@@ -161,7 +161,7 @@ def check(result: Result) -> list[Claim]:
     for name in NORMS:
         flipped, at_random = result.flipped[name], result.flipped_at_random[name]
         size = result.sizes[name]
-        border = np.mean(size[flipped] > 0.999) if flipped.any() else 0.0
+        border = float(np.mean(size[flipped] > 0.999)) if flipped.any() else 0.0
         claims += [
             at_least(f"{name}: share of right predictions that flip", flipped.mean(), 0.5),
             at_most(f"{name}: share that a random change as large flips", at_random.mean(), 0.1),

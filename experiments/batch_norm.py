@@ -168,7 +168,7 @@ def check(result: Result) -> list[Claim]:
                 1.0,
             )
         )
-    same = [np.mean(largest[inputs]["BatchNorm"]) for inputs in INPUTS]
+    same = [float(np.mean(largest[inputs]["BatchNorm"])) for inputs in INPUTS]
     # eps = 1e-5 beside the variances of the pixels, of which the smallest are some hundredths
     claims.append(
         at_most(

@@ -43,8 +43,7 @@ SURFACES = {
 STARTS = {"steep optima": np.array([0.75, -0.5])}
 NEWTON = newton()
 GRADIENT = optax.chain(sgd(1.0), line_search.wolfe())
-BARE = newton(line_search=optax.identity(), solve=jnp.linalg.solve)
-WRONG = newton(-1.0, line_search=optax.identity(), solve=jnp.linalg.solve)
+RIGHT_SIGN, WRONG_SIGN = 1.0, -1.0
 SHOWN = "Rosenbrock"
 MAXIMUM = (-0.270845, -0.923039)
 """Himmelblau's only one."""
@@ -56,7 +55,7 @@ class Config:
 
     max_steps: int = 20000
     gtol: float = 1e-7
-    wrong_steps: int = 30
+    bare_steps: int = 30
 
     def quick(self) -> "Config":
         return dataclasses.replace(self, max_steps=5000)
@@ -72,9 +71,9 @@ class Result(NamedTuple):
     grad_norms: dict[str, np.ndarray]
     """Largest component of the gradient at each point of Newton's paths."""
     paths: dict[str, np.ndarray]
-    """On `SHOWN`: 200 steps of the gradient, 50 of Newton."""
-    wrong_values: np.ndarray
-    """Of the quadratic, along steps of the wrong sign."""
+    """On `SHOWN`: The first 200 steps at most."""
+    wrong_path: np.ndarray
+    """Distances to the quadratic's minimum along steps of the wrong sign."""
     wrong_distance: dict[str, float]
     """From the end of such steps to the nearest minimum; not a number if they left the range."""
     to_maximum: float
@@ -94,44 +93,51 @@ def loss(w, which):
     return jax.lax.switch(which, [surface.fun for surface in SURFACES.values()], w)
 
 
+def bare_step(sign):
+    """Return Newton's method without a search and with the Hessian as it is."""
+    return newton(sign, line_search=optax.identity(), solve=jnp.linalg.solve)
+
+
 def run(config: Config) -> Result:
     steps, distance, histories, wrong = {}, {}, {}, {}
+    limits = {"gradient": (GRADIENT, config.max_steps), "Newton": (NEWTON, 50)}
     with jax.enable_x64(True):
-        ascend = jax.jit(
-            lambda w, which: descend(partial(loss, which=which), w, WRONG, config.wrong_steps)
-        )
+
+        @jax.jit
+        def follow(start, which, sign):
+            fun = partial(loss, which=which)
+            return descend(fun, start, bare_step(sign), config.bare_steps).points
+
         for which, name in enumerate(SURFACES):
             start = jnp.asarray(start_of(name))
-            found = {
-                "gradient": minimize(
-                    loss, start, GRADIENT, which, max_steps=config.max_steps, gtol=config.gtol
-                ),
-                "Newton": minimize(
-                    loss, start, NEWTON, which, max_steps=50, gtol=config.gtol, history=True
-                ),
-            }
-            found = {method: jax.device_get(end) for method, end in found.items()}
-            steps[name] = {n: float(e.steps) if e.converged else np.inf for n, e in found.items()}
-            distance[name] = {n: to_minimum(name, e.params) for n, e in found.items()}
-            histories[name] = found["Newton"].history
-            wrong[name] = jax.device_get(ascend(start, which))
-        which = list(SURFACES).index(SHOWN)
-        start = jnp.asarray(start_of(SHOWN))
-        slow = minimize(loss, start, GRADIENT, which, max_steps=200, history=True).history
-        which = list(SURFACES).index("Himmelblau")
+            steps[name], distance[name], histories[name] = {}, {}, {}
+            for method, (optimizer, max_steps) in limits.items():
+                end = minimize(
+                    loss,
+                    start,
+                    optimizer,
+                    which,
+                    max_steps=max_steps,
+                    gtol=config.gtol,
+                    history=True,
+                )
+                end = jax.device_get(end)
+                steps[name][method] = float(end.steps) if end.converged else np.inf
+                distance[name][method] = to_minimum(name, end.params)
+                visited = min(int(end.steps), 200) + 1
+                histories[name][method] = jax.tree.map(lambda x, n=visited: x[:n], end.history)
+            wrong[name] = np.asarray(follow(start, which, WRONG_SIGN))
         middle = jnp.asarray(start_of("Himmelblau"))
-        bare = minimize(loss, middle, BARE, which, max_steps=50, gtol=config.gtol)
+        bare = np.asarray(follow(middle, list(SURFACES).index("Himmelblau"), RIGHT_SIGN))
+    quadratic = np.linalg.norm(wrong["quadratic"], axis=1)  # its minimum is the origin
     return Result(
         steps,
         distance,
-        {
-            name: np.asarray(h.grad_norm[: int(min(steps[name]["Newton"], 50)) + 1])
-            for name, h in histories.items()
-        },
-        {"gradient": np.asarray(slow.params), "Newton": histories[SHOWN].params},
-        wrong["quadratic"].values,
-        {name: to_minimum(name, path.points[-1]) for name, path in wrong.items()},
-        float(np.linalg.norm(np.asarray(bare.params) - np.array(MAXIMUM))),
+        {name: found["Newton"].grad_norm for name, found in histories.items()},
+        {method: history.params for method, history in histories[SHOWN].items()},
+        quadratic,
+        {name: to_minimum(name, points[-1]) for name, points in wrong.items()},
+        float(np.linalg.norm(bare[-1] - np.array(MAXIMUM))),
     )
 
 
@@ -157,7 +163,7 @@ def check(result: Result) -> list[Claim]:
             )
         )
     wrong = "+H^-1 g (the minus is missing)"
-    growth = np.sqrt(result.wrong_values[10] / result.wrong_values[9])
+    growth = result.wrong_path[10] / result.wrong_path[9]
     nearest = np.nanmin(list(result.wrong_distance.values()))
     return [
         *claims,

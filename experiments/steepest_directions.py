@@ -102,16 +102,18 @@ def run(config: Config) -> Result:
             }
             problems = [quadratic(degrees) for degrees in ANGLES.values()]
             hessians, starts = (jnp.stack(parts) for parts in zip(*problems, strict=True))
-            follow = lambda norm: jax.vmap(lambda *p: descent(norm, *p, config.num_steps))
+            follow = lambda norm: jax.vmap(
+                lambda hessian, start: descent(norm, hessian, start, config.num_steps)
+            )
             return races, {name: follow(NORMS[name])(hessians, starts) for name in PLANE}
 
         races, runs = jax.device_get(play())
-    columns = [{name: races[name][i] for name in NORMS} for i in range(4)]
+    unit, gain, best_random, decrease = ({name: races[name][i] for name in NORMS} for i in range(4))
     losses, paths = {}, {}
     for i, angle in enumerate(ANGLES):
         losses[angle] = {name: runs[name].values[i] / runs[name].values[i, 0] for name in PLANE}
         paths[angle] = {name: runs[name].points[i] for name in PLANE}
-    return Result(*columns, losses, paths)
+    return Result(unit, gain, best_random, decrease, losses, paths)
 
 
 def rotation(degrees):

@@ -13,7 +13,7 @@ def results():
         distance={name: {"gradient": 1e-7, "Newton": 1e-9} for name in SURFACES},
         grad_norms=dict.fromkeys(SURFACES, norms),
         paths={},
-        wrong_values=4.0 ** np.arange(31),
+        wrong_path=2.0 ** np.arange(31),
         wrong_distance={"quadratic": 1e9, "Beale": np.nan},
         to_maximum=1e-7,
     )
@@ -24,7 +24,7 @@ def results():
         distance={name: {"gradient": 1e-7, "Newton": 1.0} for name in SURFACES},
         grad_norms=dict.fromkeys(SURFACES, 0.5 ** np.arange(20.0)),
         paths={},
-        wrong_values=0.25 ** np.arange(31),
+        wrong_path=0.5 ** np.arange(31),
         wrong_distance={"quadratic": 1e-9},
         to_maximum=1.0,
     )
