@@ -1,7 +1,9 @@
 """Sets to project onto, as callables on trees, and projected descent.
 
 A projection returns the nearest point of its set in the Euclidean distance over all leaves
-together. Those that optax has are optax's, made differentiable at 0.
+together. Where `optax.projections` has the set, values are the same; the simplex, and with it the
+L1 ball, is optax's, the others are written so that their derivatives are right at 0 and on traced
+radii. The affine subspace is not in optax.
 """
 
 from collections.abc import Callable

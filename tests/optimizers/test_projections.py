@@ -70,6 +70,27 @@ def test_a_tree_is_one_point():
     np.testing.assert_allclose(moved["a"], [0.0], atol=1e-6)
 
 
+LOWER, UPPER = jnp.full(3, -0.5), jnp.array([1.0, 2.0, 0.25])
+THEIRS = {
+    "l1": lambda x: optax.projections.projection_l1_ball(x, 1.5),
+    "l2": lambda x: optax.projections.projection_l2_ball(x, 1.5),
+    "linf": lambda x: optax.projections.projection_linf_ball(x, 1.5),
+    "simplex": lambda x: optax.projections.projection_simplex(x, 2.0),
+    "box": lambda x: optax.projections.projection_box(x, LOWER, UPPER),
+    "hyperplane": lambda x: optax.projections.projection_hyperplane(x, NORMAL, 0.75),
+    "half_space": lambda x: optax.projections.projection_halfspace(x, NORMAL, 0.75),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_it_is_that_of_optax_where_optax_has_the_set(name):
+    points = 3 * jax.random.normal(jax.random.key(0), (20, 3))
+    with jax.numpy_dtype_promotion("standard"):
+        theirs = jax.vmap(THEIRS[name])(points)
+    # three numbers of size 10
+    np.testing.assert_allclose(jax.vmap(SETS[name][0])(points), theirs, atol=1e-5)
+
+
 def test_radii_are_traced():
     radii = jnp.array([0.0, 1.0, 10.0])
     for norm in (L1(), L2(), LInf()):
