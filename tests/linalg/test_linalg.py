@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.test_util import check_grads
 
 from jaxopt_tut.linalg import (
     modified_cholesky_solve,
@@ -66,6 +67,26 @@ def test_steps_stay_in_the_ball_and_decrease_the_model_as_the_cauchy_point(spect
 @jax.jit
 def _ball_step(h, g, radius):
     return truncated_cg(lambda v: h @ v, g, tol=1e-10, radius=radius, max_steps=30)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("spectrum", [[1.0, 2.0, -3.0], [2.0, 2.0, 2.0], [1.0, -1.0, 1.0]], ids=str)
+def test_saddle_free_solves_have_derivatives_also_where_eigenvalues_coincide(spectrum):
+    h, g = jnp.array(symmetric(0, spectrum)), jnp.array([1.0, -2.0, 0.5])
+    solve = lambda h, g: saddle_free_solve((h + h.T) / 2, g)
+    # central differences: truncation step^2, rounding eps / step
+    check_grads(solve, (h, g), order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_small_residual_alone_misses_the_flat_directions():
+    curvatures, g = jnp.array([1e8, 1.0, 1e-2]), jnp.array([1e4, 1.0, 1.0])
+    matvec = jax.jit(lambda v: curvatures * v)
+    steep = truncated_cg(matvec, g, tol=10.0, max_steps=9)
+    assert steep.num_products == 1
+    full = truncated_cg(matvec, g, tol=10.0, model_tol=0.5, max_steps=9)
+    # along the flattest direction the decrease is 50, along the steepest 0.5
+    assert full.decrease > 10 * steep.decrease
 
 
 def test_without_a_ball_negative_curvature_ends_before_it():

@@ -88,6 +88,17 @@ def test_exact_finds_a_minimum_of_a_function_that_is_no_parabola():
     assert state.num_evaluations <= 20
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("power", [2, 4, 8])
+def test_wolfe_finds_the_order_of_magnitude_in_few_trials(power):
+    fun = lambda w: jnp.sum(w**power - 2.0 * w)
+    w = jnp.array([0.0])
+    _, state = step(line_search.wolfe(), fun, w, jnp.array([1e12]))
+    assert not state.failed
+    assert 1e-13 < state.step_size < 1e-11
+    assert state.num_evaluations <= 8  # halvings would be 40
+
+
 def test_armijo_takes_the_first_power_that_decreases_enough():
     fun = lambda w: 50 * w**2
     _, state = step(line_search.armijo(0.5), fun, jnp.array(1.0), jnp.array(-100.0))
