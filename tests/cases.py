@@ -102,7 +102,7 @@ OPTIMIZERS = [
         objective,
         part=optimizers.scale_by_newton_cg,
     ),
-    _iterative("trust_region", optimizers.trust_region, {"initial_radius": 0.5}, objective),
+    _coupled("trust_region", optimizers.trust_region, {"initial_radius": 0.1}, objective),
     _coupled(
         "nonlinear_cg",
         optimizers.nonlinear_cg,

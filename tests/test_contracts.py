@@ -36,11 +36,7 @@ def test_every_public_transform_is_in_the_table():
     transforms = {function for function in public if builds_a_transform(function)}
     assert transforms == tested(cases.OPTIMIZERS)
     with_reverse_mode = [case for case in cases.OPTIMIZERS if case.has_reverse_mode]
-    by_conjugate_gradients = {
-        optimizers.newton_cg,
-        optimizers.scale_by_newton_cg,
-        optimizers.trust_region,
-    }
+    by_conjugate_gradients = {optimizers.newton_cg, optimizers.scale_by_newton_cg}
     assert transforms == tested(with_reverse_mode) | by_conjugate_gradients
 
 

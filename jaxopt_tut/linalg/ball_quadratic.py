@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -18,6 +19,7 @@ class BallMinimum(NamedTuple):
     on_boundary: Bool[Array, ""]
 
 
+@jax.custom_jvp
 def ball_minimum(
     hessian: Float[Array, "dim dim"], gradient: Float[Array, "dim"], radius: ArrayLike
 ) -> BallMinimum:
@@ -31,7 +33,8 @@ def ball_minimum(
     takes $n$ operations. Where $g$ has no part along the lowest, negative curvature (the *hard
     case*) the step goes along that eigenvector until the boundary. Parts of $g$ lost in its
     rounding count as none. One eigendecomposition: for up to some hundred dimensions; above,
-    `truncated_cg`.
+    `truncated_cg`. Derivatives are those of the equations above, forwards and backwards; finite
+    also where eigenvalues coincide.
 
     Args:
       hessian: $H$, symmetric; where it is not finite it counts as 0.
@@ -52,7 +55,31 @@ def ball_minimum(
     References:
       Moré and Sorensen (1983), lemmas 2.1 and 2.3. https://doi.org/10.1137/0904038
     """
+    return _search(hessian, gradient, jnp.asarray(radius, gradient.dtype))[0]
+
+
+@ball_minimum.defjvp
+def _ball_minimum_jvp(primals, tangents):
+    hessian, gradient, radius = primals
+    d_hessian, d_gradient, d_radius = tangents
     radius = jnp.asarray(radius, gradient.dtype)
+    found, p, vectors, shifted = _search(hessian, gradient, radius)
+    inverse = _inverse(shifted)
+    # (H + lambda I) dp + dlambda p = -(dg + dH p), and p^T dp = r dr on the boundary
+    right = _matmul(d_gradient + _matmul(d_hessian, found.step), vectors)
+    outwards = radius * jnp.asarray(d_radius).astype(radius.dtype)
+    d_lambda = -(jnp.sum(p * right * inverse) + outwards) * _inverse(jnp.sum(p**2 * inverse))
+    d_p = -(right + jnp.where(found.on_boundary, d_lambda, 0) * p) * inverse
+    d_step = _matmul(vectors, d_p)
+    slope = gradient + _matmul(hessian, found.step)
+    curved = 0.5 * jnp.sum(found.step * _matmul(d_hessian, found.step))
+    d_decrease = -jnp.sum(d_gradient * found.step) - curved - jnp.sum(slope * d_step)
+    no_tangent = np.zeros(found.on_boundary.shape, jax.dtypes.float0)
+    return found, BallMinimum(d_step, d_decrease, no_tangent)
+
+
+def _search(hessian, gradient, radius):
+    """Return the minimum, it and the shifted curvatures along the eigenvectors, and these."""
     eps = jnp.finfo(gradient.dtype).eps
     curvatures, vectors = jnp.linalg.eigh(
         jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0), symmetrize_input=False
@@ -93,17 +120,23 @@ def ball_minimum(
     hard = indefinite & inside
     if len(gradient):
         p = p.at[0].add(jnp.where(hard, missing, 0))
-    return BallMinimum(
+    found = BallMinimum(
         step=_matmul(vectors, p),
         decrease=-jnp.sum(p * (along + 0.5 * curvatures * p)),
         on_boundary=hard | ~inside,
     )
+    return found, p, vectors, gaps + shift
 
 
 class _Trial(NamedTuple):
     shift: Float[Array, ""]
     done: Bool[Array, ""]
     count: Int[Array, ""]
+
+
+def _inverse(a: Array) -> Array:
+    """Invert what is positive; the rest becomes 0."""
+    return jnp.where(a > 0, 1 / jnp.where(a > 0, a, 1), 0)
 
 
 def _ratio(a: Array, b: Array) -> Array:

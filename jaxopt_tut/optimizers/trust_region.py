@@ -13,7 +13,7 @@ from jaxopt_tut.linalg.ball_quadratic import ball_minimum
 from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
-from jaxopt_tut.optimizers.vectors import dot, ravel
+from jaxopt_tut.optimizers.vectors import norm, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import PyTree
 
@@ -106,7 +106,7 @@ def trust_region(
         g, unravel = ravel(updates)
         num_evaluations = 1 if value is not None else 2
         value = jnp.asarray(fun(params) if value is None else value, g.dtype)
-        norm = jnp.sqrt(dot(g, g))
+        size = norm(g)
         product = hessian_product(fun, params)
         if g.size <= max_dense:
             hessian = jax.vmap(product)(jnp.eye(g.size, dtype=g.dtype))
@@ -116,7 +116,7 @@ def trust_region(
             found = truncated_cg(
                 product,
                 g,
-                tol=jnp.minimum(0.5, jnp.sqrt(norm)) * norm,
+                tol=jnp.minimum(0.5, jnp.sqrt(size)) * size,
                 model_tol=0.5,
                 radius=state.radius,
                 max_steps=max_products or min(10 * max(g.size, 1), 1000),
@@ -131,12 +131,11 @@ def trust_region(
         usable = jnp.isfinite(new_value) & jnp.all(jnp.isfinite(ravel(new_grad)[0]))
         ratio = jnp.where(usable, ratio, -1)
         accepted = ratio > 1e-4
-        length = jnp.sqrt(dot(found.step, found.step))
+        length = norm(found.step)
         grows = (ratio > 0.75) & found.on_boundary
         radius = jnp.where(grows, 2 * state.radius, state.radius)
         radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(length, state.radius), radius)
-        w = ravel(params)[0]
-        smallest = jnp.finfo(g.dtype).eps * jnp.sqrt(dot(w, w)) + jnp.finfo(g.dtype).tiny
+        smallest = jnp.finfo(g.dtype).eps * norm(ravel(params)[0]) + jnp.finfo(g.dtype).tiny
         keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
         return keep(step, jax.tree.map(jnp.zeros_like, step)), TrustRegionState(
             radius=radius,

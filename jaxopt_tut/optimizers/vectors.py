@@ -85,3 +85,21 @@ def dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
       11.0
     """
     return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
+    """Return the length of a vector, with derivative 0 where it is 0.
+
+    Args:
+      a: A vector.
+
+    Returns:
+      Its Euclidean norm.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(norm(jnp.array([3.0, 4.0])), jax.grad(norm)(jnp.zeros(2)))
+      5.0 [0. 0.]
+    """
+    squared = dot(a, a)
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), squared)

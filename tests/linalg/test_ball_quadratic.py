@@ -64,3 +64,29 @@ def test_goes_down_to_the_boundary_where_curvature_is_unknown(curvature):
 def test_nothing_is_to_be_done_without_a_gradient():
     for h in (jnp.eye(2), jnp.zeros((2, 2))):
         np.testing.assert_array_equal(_MINIMUM(h, jnp.zeros(2), 1.0).step, 0)
+
+
+@pytest.mark.parametrize(
+    ("hessian", "radius"),
+    [
+        (symmetric(0, [1.0, 2.0, 5.0])[0], 100.0),
+        (symmetric(0, [1.0, 2.0, 5.0])[0], 0.3),
+        (symmetric(1, [-1.0, 2.0, 5.0])[0], 0.7),
+        (2 * np.eye(3), 100.0),
+        (2 * np.eye(3), 0.1),
+    ],
+    ids=["inside", "boundary", "indefinite", "equal_inside", "equal_boundary"],
+)
+def test_derivatives_are_those_of_the_minimum(x64, hessian, radius):
+    gradient = jnp.array([1.0, -2.0, 0.0])
+    bend = jnp.asarray(symmetric(2, [-1.0, 0.5, 2.0])[0])
+    turn = jnp.array([0.3, 1.0, -0.7])
+
+    def moved(t):
+        found = ball_minimum(jnp.asarray(hessian) + t * bend, gradient + t * turn, radius + t / 3)
+        return jnp.append(found.step, found.decrease)
+
+    h = 1e-5  # errors: eps / h = 2e-11 of rounding, h^2 = 1e-10 of truncation, times curvatures
+    expected = (moved(h) - moved(-h)) / (2 * h)
+    np.testing.assert_allclose(jax.jacfwd(moved)(0.0), expected, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(jax.jacrev(moved)(0.0), expected, rtol=1e-7, atol=1e-8)
