@@ -1,6 +1,7 @@
 """Training as one call: data on the device, one donated program a step, a history back."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,8 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from jaxopt_tut.datasets import Dataset
+from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.training import steps
-from jaxopt_tut.training.data import DeviceData, device_data, num_examples
+from jaxopt_tut.training.data import DeviceData, device_data, num_examples, take
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import LossFn, Params, PyTree
@@ -30,6 +32,9 @@ class History(NamedTuple):
     """Their mean over each epoch (while the parameters move)."""
     validation: dict[str, Float[np.ndarray, "epochs"]]
     """What `evaluate` returned after each epoch; empty without it."""
+    diagnoses: dict[int, Diagnosis]
+    """Of the batch of every k-th step, before that step, by the number of steps taken until then;
+    empty without `diagnose_every`."""
 
 
 @jax.tree_util.register_dataclass
@@ -75,6 +80,7 @@ def fit(
     score: Callable[[Mapping[str, float]], float] | None = None,
     model_state: PyTree = None,
     steps_per_call: int | None = None,
+    diagnose_every: int | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> FitResult:
@@ -106,6 +112,8 @@ def fit(
       model_state: The initial state of the model (running averages), any tree of arrays.
       steps_per_call: Steps in one dispatch; by default 1 on CPU, where a loop around the step was
         measured to be slower, and 50 elsewhere, where every dispatch costs.
+      diagnose_every: Diagnose the network on the batch of every so many steps; about one gradient
+        more each time, and a dispatch that ends there.
       mesh: Devices over which each batch is split along the mesh's first axis; parameters are
         replicated.
       progress: Show a line on the terminal; nothing is shown where there is none.
@@ -116,8 +124,9 @@ def fit(
 
     Raises:
       TypeError: If a parameter is not floating or complex.
-      ValueError: If `batch_size` or `num_epochs` does not fit the data, the loss is not a scalar,
-        the arrays' first axes differ, or the mesh does not divide the batch.
+      ValueError: If `batch_size`, `num_epochs`, `steps_per_call` or `diagnose_every` is out of
+        range, the loss is not a scalar, the arrays' first axes differ, or the mesh does not divide
+        the batch.
 
     Example:
       >>> x = jnp.linspace(-1.0, 1.0, 64)
@@ -128,7 +137,7 @@ def fit(
       3.0
     """
     data = device_data(dataset, "fit")
-    _check(batch_size, num_epochs, steps_per_call, num_examples(data), mesh)
+    _check(batch_size, num_epochs, steps_per_call, diagnose_every, num_examples(data), mesh)
     init_key, shuffle_key = jax.random.split(key)
     optimizer = optax.with_extra_args_support(optimizer)
     if callable(params):
@@ -158,23 +167,37 @@ def fit(
         )
     steps_per_call = steps_per_call or (1 if jax.default_backend() == "cpu" else 50)
 
+    diagnoses = {}
+
     def run_epoch(carry: steps.Carry, epoch: int) -> steps.Carry:
         order = steps.epoch_order(shuffle_key, np.uint32(epoch), data, batch_size)
         carry = carry._replace(step=jnp.zeros_like(carry.step))
-        for _ in range(0, num_steps, steps_per_call):
+        stops = [*range(0, num_steps, steps_per_call), num_steps]
+        if diagnose_every is not None:
+            first = -epoch * num_steps % diagnose_every
+            due = range(first, num_steps, diagnose_every)
+            stops = sorted({*stops, *due})
+        for start, stop in itertools.pairwise(stops):
+            if diagnose_every is not None and start in due:
+                batch = take(data, order[start]), carry.model_state
+                loss = steps.loss_with_state(loss_fn, has_model_state)
+                diagnoses[epoch * num_steps + start] = diagnose(loss, carry.params, batch)
             carry = steps.run_steps(
                 carry,
                 data,
                 order,
+                np.int32(stop),
                 loss_fn=loss_fn,
                 optimizer=optimizer,
                 has_model_state=has_model_state,
-                steps_per_call=steps_per_call,
+                one_step_per_call=steps_per_call == 1,
                 sharding=sharding,
             )
         return carry
 
-    return _run_epochs(run_epoch, carry, num_epochs, evaluate, score or _default_score, progress)
+    score = score or _default_score
+    result = _run_epochs(run_epoch, carry, num_epochs, evaluate, score, progress)
+    return dataclasses.replace(result, history=result.history._replace(diagnoses=diagnoses))
 
 
 def _run_epochs(run_epoch, carry, num_epochs, evaluate, score, progress) -> FitResult:
@@ -281,10 +304,11 @@ class _Recorder:
             steps={n: np.concatenate(self.steps.get(n, [np.zeros(0)])) for n in record},
             train={n: np.asarray(self.train.get(n, [])) for n in record},
             validation={n: np.asarray(v) for n, v in self.validation.items()},
+            diagnoses={},
         )
 
 
-def _check(batch_size, num_epochs, steps_per_call, size, mesh) -> None:
+def _check(batch_size, num_epochs, steps_per_call, diagnose_every, size, mesh) -> None:
     if not 1 <= batch_size <= size:
         raise ValueError(
             f"fit needs 1 <= batch_size <= number of examples ({size}), "
@@ -294,6 +318,8 @@ def _check(batch_size, num_epochs, steps_per_call, size, mesh) -> None:
         raise ValueError(f"fit needs num_epochs >= 0, got num_epochs={num_epochs}.")
     if steps_per_call is not None and steps_per_call < 1:
         raise ValueError(f"fit needs steps_per_call >= 1, got steps_per_call={steps_per_call}.")
+    if diagnose_every is not None and diagnose_every < 1:
+        raise ValueError(f"fit needs diagnose_every >= 1, got diagnose_every={diagnose_every}.")
     if mesh is not None and batch_size % mesh.shape[mesh.axis_names[0]]:
         raise ValueError(
             f"fit needs a batch_size divisible by the mesh's first axis "

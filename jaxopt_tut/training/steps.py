@@ -1,7 +1,7 @@
 """The compiled part of `fit`: one update, and as many of them in one dispatch as asked for."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +49,13 @@ def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[
     return normal_form
 
 
+@lru_cache(maxsize=64)
+def loss_with_state(loss_fn: LossFn, has_model_state: bool) -> LossFn:
+    """Put the model's state beside the batch; the same function again for the same loss."""
+    normal_form = loss_and_aux(loss_fn, has_model_state)
+    return lambda params, batch: normal_form(params, *batch)
+
+
 @partial(jax.jit, static_argnames=("init", "optimizer"))
 def initial_state(key: Key[Array, ""], init: Callable, optimizer: optax.GradientTransformation):
     """Draw parameters and build the optimizer state in one program: eagerly it takes seconds."""
@@ -78,21 +85,22 @@ def loss_of_first_batch(
 
 @partial(
     jax.jit,
-    static_argnames=("loss_fn", "optimizer", "has_model_state", "steps_per_call", "sharding"),
+    static_argnames=("loss_fn", "optimizer", "has_model_state", "one_step_per_call", "sharding"),
     donate_argnames=("carry",),
 )
 def run_steps(
     carry: Carry,
     data: DeviceData,
     order: Int[Array, "steps batch"],
+    stop: Int[Array, ""],
     *,
     loss_fn: LossFn,
     optimizer: optax.GradientTransformationExtraArgs,
     has_model_state: bool,
-    steps_per_call: int,
+    one_step_per_call: bool,
     sharding: Any = None,
 ) -> Carry:
-    """Take the next `steps_per_call` steps of the epoch, fewer at its end."""
+    """Take the steps of the epoch before `stop` that are left."""
     value_and_grad = jax.value_and_grad(loss_and_aux(loss_fn, has_model_state), has_aux=True)
 
     def one_step(carry: Carry) -> Carry:
@@ -126,7 +134,6 @@ def run_steps(
             },
         )
 
-    if steps_per_call == 1:  # straight-line code: on CPU a loop around the step was slower
+    if one_step_per_call:  # straight-line code: on CPU a loop around the step was slower
         return one_step(carry)
-    num_steps = jnp.minimum(steps_per_call, order.shape[0] - carry.step)
-    return jax.lax.fori_loop(0, num_steps, lambda _, carry: one_step(carry), carry)
+    return jax.lax.fori_loop(carry.step, stop, lambda _, carry: one_step(carry), carry)

@@ -102,6 +102,28 @@ def test_steps_per_call_changes_nothing(steps_per_call):
     assert many.history.steps["loss"].shape == (18,)
 
 
+@pytest.mark.parametrize("steps_per_call", [1, 4])
+def test_a_diagnosis_every_so_many_steps_changes_nothing_else(steps_per_call):
+    dataset, key, optimizer = random_images(), jax.random.key(3), optimizers.adam(1e-2)
+
+    def train(**options):
+        return fit(
+            cross_entropy, small_network, optimizer, dataset, batch_size=32, num_epochs=3,
+            key=key, progress=False, steps_per_call=steps_per_call, **options,
+        )  # fmt: skip
+
+    plain, diagnosed = train(), train(diagnose_every=4)
+    # 3 epochs of 3 steps; the loop may be cut elsewhere, which rounds the same steps otherwise
+    losses = diagnosed.history.steps["loss"]
+    np.testing.assert_allclose(losses, plain.history.steps["loss"], rtol=784 * FLOAT32_EPS)
+    assert list(diagnosed.history.diagnoses) == [0, 4, 8]
+    for step, diagnosis in diagnosed.history.diagnoses.items():
+        assert list(diagnosis.layers) == ["0/kernel", "1/kernel"]
+        # the loss of that very step, before its update
+        np.testing.assert_allclose(diagnosis.statistics.loss, losses[step], rtol=784 * FLOAT32_EPS)
+    assert plain.history.diagnoses == {}
+
+
 def test_every_epoch_visits_every_example_once_in_a_new_order():
     examples = device_data(jnp.arange(10), "test")
     orders = [np.asarray(epoch_order(jax.random.key(0), e, examples, 3)) for e in range(3)]
@@ -276,6 +298,7 @@ def test_quiet_when_not_a_terminal(capfd):
         ({"batch_size": 0}, ValueError, "fit needs 1 <= batch_size"),
         ({"num_epochs": -1}, ValueError, "fit needs num_epochs >= 0, got num_epochs=-1."),
         ({"steps_per_call": 0}, ValueError, "fit needs steps_per_call >= 1, got steps_per_call=0."),
+        ({"diagnose_every": 0}, ValueError, "fit needs diagnose_every >= 1, got diagnose_every=0."),
         ({"params": jnp.array(3)}, TypeError, "needs floating or complex parameters, got int32"),
         ({"data": (jnp.ones(3), jnp.ones(4))}, ValueError, "common first axis, got (3,) at '0'"),
         ({"data": (jnp.ones(3), jnp.ones(()))}, ValueError, "and () at '1'."),
@@ -293,9 +316,9 @@ def test_quiet_when_not_a_terminal(capfd):
         ),
     ],
     ids=[
-        "batch_too_large", "batch_zero", "negative_epochs", "no_steps", "integer_params",
-        "first_axes_differ", "scalar_data", "no_data", "vector_loss", "vector_metric",
-        "no_score",
+        "batch_too_large", "batch_zero", "negative_epochs", "no_steps", "never_diagnosed",
+        "integer_params", "first_axes_differ", "scalar_data", "no_data",
+        "vector_loss", "vector_metric", "no_score",
     ],
 )  # fmt: skip
 def test_bad_input(options, error, message):
