@@ -72,9 +72,17 @@ def test_both_directions_and_the_second_derivative_match_the_closed_form_of_ridg
     np.testing.assert_allclose(second, closed_second, rtol=1e-7)
 
 
+SLOWER = ["cg", "dense", "least_squares", "gmres"]
+
+
 @pytest.mark.parametrize(
     "name",
-    ["auto_dense", "auto_iterative", "normal_cg", pytest.param("gmres", marks=pytest.mark.slow)],
+    [
+        "auto_dense",
+        "auto_iterative",
+        "normal_cg",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER),
+    ],
 )
 @pytest.mark.usefixtures("x64")
 def test_derivatives_of_both_orders_match_finite_differences(name):

@@ -64,7 +64,7 @@ def test_a_mode_defines_what_it_declares_and_nothing_else(mode, kind, name):
     found = derivative(0.0)
     assert found != 0
     assert jnp.isfinite(found)
-    if mode.is_exact:
+    if mode.is_exact and mode != Unroll():
         exact = jax.jit(derivative_of(value_at(Unroll(), name), kind, Unroll()))(0.0)
         # float32: two orders of adding up six steps
         np.testing.assert_allclose(found, exact, rtol=1e-4)
