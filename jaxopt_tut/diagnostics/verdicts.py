@@ -239,6 +239,9 @@ def _forward(steps: Sequence[_Step]) -> Iterator[Verdict]:
             continue
         low = THRESHOLDS.vanishing * min(size, 1.0) / one.depth
         variance = float(one.numbers.pre_activations.variance)
+        # A recurrent weight reads a state of zeros at first.
+        if variance == 0 and one.wiring.num_step_axes > one.wiring.num_weight_steps:
+            continue
         read = 0.0 if inputs is None else _mean_square(inputs)
         factor = variance / read if read else 1.0
         is_high = variance > high or factor > THRESHOLDS.exploding

@@ -120,6 +120,23 @@ def test_the_ordered_phase_vanishes_and_names_the_step():
     assert first.layer in [f"stack[{k}]" for k in range(5, 12)]
 
 
+def test_a_recurrent_state_of_zeros_is_healthy():
+    def loss_fn(params, xs):
+        step = lambda h, x: (jnp.tanh(x @ params["w"] + h @ params["u"]), None)
+        hidden, _ = jax.lax.scan(step, jnp.zeros((32, 16)), xs)
+        return jnp.mean((hidden @ params["head"]) ** 2)
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = {"w": (8, 16), "u": (16, 16), "head": (16, 4)}
+    params = {
+        name: jax.random.normal(key, shape) / jnp.sqrt(shape[0])
+        for (name, shape), key in zip(shapes.items(), keys[:3], strict=True)
+    }
+    found = diagnose(loss_fn, params, jax.random.normal(keys[3], (5, 32, 8)))
+    assert found.layers["u"].pre_activations.variance[0] == 0
+    assert found.verdicts == ()
+
+
 def test_collapse_is_seen_where_all_examples_become_one():
     weights = 0.9 * jax.random.normal(jax.random.key(0), (30, 64, 64)) / 8
     x = jax.random.normal(jax.random.key(2), (64, 64))
