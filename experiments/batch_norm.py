@@ -9,7 +9,7 @@ says; this is by how much. Hessians dense, in float64, at the start of training.
 
 Source: the backpropagation tutorial, section on BatchNorm; Ioffe and Szegedy (2015), eq. (1).
 Command: python -m experiments.batch_norm
-Time: 8 s. Expected: condition number of the regression 6e6 before, 1400 after; largest eigenvalue
+Time: 8 s. Expected: condition number of the regression 6e6 before, 1800 after; largest eigenvalue
 of the network 9 before, 5 after; with grey values thousands before, 5 after.
 """
 
@@ -41,13 +41,13 @@ SIZES = (49, 8, 10)
 class Config:
     """How much is run."""
 
-    num_images: int = 512
+    num_images: int = 256
     num_seeds: int = 3
     num_steps: int = 100
-    num_rates: int = 13
+    num_rates: int = 9
 
     def quick(self) -> "Config":
-        return dataclasses.replace(self, num_seeds=2, num_images=256)
+        return dataclasses.replace(self, num_seeds=2)
 
 
 class Result(NamedTuple):
@@ -92,7 +92,7 @@ def run(config: Config) -> Result:
     grey, labels = load(config.num_images)
     data = {"normalised inputs": (grey - grey.mean()) / grey.std(), "grey values": grey}
     per_pixel = (grey - grey.mean(axis=0)) / grey.std(axis=0)
-    rates = np.geomspace(1e-5, 10.0, config.num_rates)
+    rates = np.geomspace(1e-4, 10.0, config.num_rates)
     keys = jax.random.split(jax.random.key(0), config.num_seeds)
     eigenvalues, losses = {}, {}
     with jax.enable_x64(True):
