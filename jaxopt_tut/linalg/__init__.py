@@ -2,11 +2,13 @@
 
 * `polar_factor`: the orthogonal factor of a matrix.
 * `truncated_cg`: conjugate gradients that stop at negative curvature or at a radius.
+* `ball_minimum`: the exact minimum of a quadratic within a ball.
 * `cg`, `normal_cg`: iterative solves, definite or not; `neumann`: the truncated series of the
   inverse, with `largest_eigenvalue` for its step.
 * `modified_cholesky_solve`, `saddle_free_solve`: Newton systems that need not be definite.
 """
 
+from jaxopt_tut.linalg.ball_quadratic import BallMinimum, ball_minimum
 from jaxopt_tut.linalg.cg import cg
 from jaxopt_tut.linalg.neumann import largest_eigenvalue, neumann
 from jaxopt_tut.linalg.newton_systems import modified_cholesky_solve, saddle_free_solve
@@ -16,8 +18,10 @@ from jaxopt_tut.linalg.solution import LinearSolution
 from jaxopt_tut.linalg.truncated_cg import TruncatedCG, truncated_cg
 
 __all__ = [
+    "BallMinimum",
     "LinearSolution",
     "TruncatedCG",
+    "ball_minimum",
     "cg",
     "largest_eigenvalue",
     "modified_cholesky_solve",

@@ -8,8 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut.linalg import truncated_cg
-from jaxopt_tut.linalg.ball_quadratic import ball_minimum
+from jaxopt_tut.linalg import ball_minimum, truncated_cg
 from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent

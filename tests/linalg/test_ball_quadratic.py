@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_tut.linalg.ball_quadratic import ball_minimum
+from jaxopt_tut.linalg import ball_minimum
 
 _MINIMUM = jax.jit(ball_minimum)
 
