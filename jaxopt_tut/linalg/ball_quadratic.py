@@ -1,6 +1,6 @@
 """The exact minimum of a quadratic within a ball."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,7 @@ def _ball_minimum_jvp(primals, tangents):
     slope = gradient + _matmul(hessian, found.step)
     curved = 0.5 * jnp.sum(found.step * _matmul(d_hessian, found.step))
     d_decrease = -jnp.sum(d_gradient * found.step) - curved - jnp.sum(slope * d_step)
-    no_tangent = np.zeros(found.on_boundary.shape, jax.dtypes.float0)
+    no_tangent: Any = np.zeros(found.on_boundary.shape, jax.dtypes.float0)
     return found, BallMinimum(d_step, d_decrease, no_tangent)
 
 

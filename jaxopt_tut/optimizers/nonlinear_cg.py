@@ -62,9 +62,8 @@ def scale_by_nonlinear_cg() -> optax.GradientTransformation:
     def init(params):
         require_inexact(params, "nonlinear_cg")
         vector = ravel(params)[0]
-        # an array each: buffers that are donated must not be shared
-        zeros = [jnp.zeros_like(vector) for _ in range(3)]
-        return ScaleByNonlinearCGState(*zeros, jnp.zeros([], bool))
+        zeros = lambda: jnp.zeros_like(vector)  # one each: donated buffers must not be shared
+        return ScaleByNonlinearCGState(zeros(), zeros(), zeros(), jnp.zeros([], bool))
 
     def update(updates, state, params=None):
         require_objective("nonlinear_cg", updates, params)
