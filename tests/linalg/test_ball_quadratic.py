@@ -66,6 +66,7 @@ def test_nothing_is_to_be_done_without_a_gradient():
         np.testing.assert_array_equal(_MINIMUM(h, jnp.zeros(2), 1.0).step, 0)
 
 
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("hessian", "radius"),
     [
@@ -77,7 +78,7 @@ def test_nothing_is_to_be_done_without_a_gradient():
     ],
     ids=["inside", "boundary", "indefinite", "equal_inside", "equal_boundary"],
 )
-def test_derivatives_are_those_of_the_minimum(x64, hessian, radius):
+def test_derivatives_are_those_of_the_minimum(hessian, radius):
     gradient = jnp.array([1.0, -2.0, 0.0])
     bend = jnp.asarray(symmetric(2, [-1.0, 0.5, 2.0])[0])
     turn = jnp.array([0.3, 1.0, -0.7])
