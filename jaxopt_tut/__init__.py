@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxopt_tut import (
         autodiff,
-        calibration,
         bilevel,
+        calibration,
         datasets,
         diagnostics,
         initializers,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "autodiff",
-    "calibration",
     "bilevel",
+    "calibration",
     "datasets",
     "diagnostics",
     "initializers",

@@ -126,12 +126,16 @@ OPTIMIZERS = [
     Case("steepest_descent", optimizers.steepest_descent, {"learning_rate": 0.1}),
     *(
         _coupled(
-            f"steepest_descent_{norm}".lower(),
+            f"steepest_descent_{name}",
             optimizers.steepest_descent,
-            {"learning_rate": 0.1, "norm": getattr(optimizers.norms, norm)()},
+            {"learning_rate": 0.1, "norm": norm},
             part=optimizers.scale_by_steepest_descent,
         )
-        for norm in ("L1", "Spectral")  # the sign of a gradient of 0 has no derivative
+        for name, norm in (  # not LInf: the sign of a gradient of 0 has no derivative
+            ("l1", optimizers.norms.L1()),
+            ("spectral", optimizers.norms.Spectral()),
+            ("newton_schulz", optimizers.norms.Spectral(num_steps=8)),
+        )
     ),
     _coupled("project", optimizers.project, {"projection": optimizers.projections.ball(1.0)}),
 ]

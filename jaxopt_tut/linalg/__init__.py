@@ -1,6 +1,6 @@
 """Solves that optimizers and implicit derivatives need, where no library has them.
 
-* `polar_factor`: the orthogonal factor of a matrix.
+* `polar_factor`, `newton_schulz`: the orthogonal factor of a matrix, exactly or by products alone.
 * `truncated_cg`: conjugate gradients that stop at negative curvature or at a radius.
 * `ball_minimum`: the exact minimum of a quadratic within a ball.
 * `cg`, `normal_cg`: iterative solves, definite or not; `neumann`: the truncated series of the
@@ -13,7 +13,7 @@ from jaxopt_tut.linalg.cg import cg
 from jaxopt_tut.linalg.neumann import largest_eigenvalue, neumann
 from jaxopt_tut.linalg.newton_systems import modified_cholesky_solve, saddle_free_solve
 from jaxopt_tut.linalg.normal_cg import normal_cg
-from jaxopt_tut.linalg.polar import polar_factor
+from jaxopt_tut.linalg.polar import newton_schulz, polar_factor
 from jaxopt_tut.linalg.solution import LinearSolution
 from jaxopt_tut.linalg.truncated_cg import TruncatedCG, truncated_cg
 
@@ -26,6 +26,7 @@ __all__ = [
     "largest_eigenvalue",
     "modified_cholesky_solve",
     "neumann",
+    "newton_schulz",
     "normal_cg",
     "polar_factor",
     "saddle_free_solve",

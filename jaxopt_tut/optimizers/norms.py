@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from jaxopt_tut.linalg.polar import newton_schulz, polar_factor
+from jaxopt_tut.linalg import newton_schulz, polar_factor
 
 __all__ = ["L1", "L2", "LInf", "Norm", "Spectral"]
 
