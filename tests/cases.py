@@ -41,6 +41,10 @@ class Case(NamedTuple):
     rounding: float = 64.0
 
     @property
+    def has_long_programs(self):
+        return self.extra_args is not Case._field_defaults["extra_args"]
+
+    @property
     def hyperparameters(self):
         return {name: value for name, value in self.options.items() if isinstance(value, float)}
 

@@ -9,11 +9,20 @@ import pytest
 from jaxopt_tut import optimizers
 from tests import cases, checks
 
-each_case = pytest.mark.parametrize("case", cases.OPTIMIZERS, ids=lambda case: case.name)
+
+def marks(case):
+    """Solvers that look at the loss compile long programs."""
+    return [pytest.mark.slow] if case.has_long_programs else []
+
+
+each_case = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.name, marks=marks(case)) for case in cases.OPTIMIZERS],
+)
 each_dtype = pytest.mark.parametrize(
     ("case", "dtype"),
     [
-        pytest.param(case, dtype, id=f"{case.name}-{dtype}")
+        pytest.param(case, dtype, id=f"{case.name}-{dtype}", marks=marks(case))
         for case in cases.OPTIMIZERS
         for dtype in case.dtypes
     ],
@@ -27,17 +36,17 @@ def builds_a_transform(function):
     return inspect.isclass(built) and issubclass(built, optax.GradientTransformation)
 
 
-def tested(rows):
+def makers(rows):
     return {case.make for case in rows} | {case.part for case in rows if case.part is not None}
 
 
 def test_every_public_transform_is_in_the_table():
     public = [getattr(optimizers, name) for name in optimizers.__all__]
     transforms = {function for function in public if builds_a_transform(function)}
-    assert transforms == tested(cases.OPTIMIZERS)
+    assert transforms == makers(cases.OPTIMIZERS)
     with_reverse_mode = [case for case in cases.OPTIMIZERS if case.has_reverse_mode]
     by_conjugate_gradients = {optimizers.newton_cg, optimizers.scale_by_newton_cg}
-    assert transforms == tested(with_reverse_mode) | by_conjugate_gradients
+    assert transforms == makers(with_reverse_mode) | by_conjugate_gradients
 
 
 @each_case
@@ -107,6 +116,7 @@ def test_shows_nan(case):
     checks.check_shows_nan(case)
 
 
+@pytest.mark.slow
 def test_all_keep_the_sharding_of_the_parameters():
     checks.run_on_four_devices(
         "from tests import cases, checks\n"

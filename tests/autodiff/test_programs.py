@@ -121,6 +121,7 @@ def both_engines(kind, steps, shapes, seed):
     return ours, theirs, graph, lambda: [max([1.0, *map(float, p)]) for p in compiled(largest)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(deadline=None, max_examples=15, derandomize=True)
 @given(steps=STEPS, shape=SHAPES, seed=st.integers(0, 99))
@@ -131,6 +132,7 @@ def test_random_programs_equal_jax(steps, shape, seed):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("kind", ["f32", "bf16", "complex"])
 @settings(deadline=None, max_examples=8, derandomize=True)

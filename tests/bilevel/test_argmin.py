@@ -159,6 +159,7 @@ def test_a_stream_is_the_same_as_its_rows(mode):
     np.testing.assert_allclose(gradient(Stream(draw, key)), gradient(rows), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_implicit_takes_the_mean_of_the_batches():
     rows = jnp.array([[1.0, 2.0], [3.0, 4.0]] * 200)

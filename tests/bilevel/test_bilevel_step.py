@@ -116,6 +116,7 @@ def test_the_audit_knows_each_bias():
     assert len(audit_table(rows).splitlines()) == 5
 
 
+@pytest.mark.slow
 def test_without_a_truth_the_audit_compares_with_the_steps():
     ridge = make_ridge("float32")
     rows = audit(

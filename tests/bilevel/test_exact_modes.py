@@ -33,6 +33,7 @@ def outer(y, z):
     return jnp.sum(y["w"] ** 2) + y["b"] * z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.usefixtures("x64")
 def test_they_agree_pairwise(name):

@@ -101,6 +101,7 @@ def test_derivatives_of_both_orders_match_finite_differences(name):
     assert check_gradients(solve, (z,), order=2).ok
 
 
+@pytest.mark.slow
 def test_single_precision_is_within_a_thousandth():
     ridge = make_ridge("float32")
     closed = jax.grad(lambda z: ridge.outer(ridge.solution(z), z))(Z)
@@ -111,6 +112,7 @@ def test_single_precision_is_within_a_thousandth():
     assert info.converged
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_vmap_over_tasks_is_a_loop():
     ridge = make_ridge()
@@ -128,6 +130,7 @@ def test_vmap_over_tasks_is_a_loop():
     np.testing.assert_allclose(jax.jit(jax.vmap(gradient))(zs), loop, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_an_indefinite_system_is_solved_and_flagged():
     # the saddle of f at 0, reached by a solver that does not move
@@ -181,6 +184,7 @@ def test_neumann_errs_by_its_law():
     np.testing.assert_allclose(info.linear_residual, missing, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_any_solver_will_do():
     ridge = make_ridge()
@@ -199,6 +203,7 @@ def test_any_solver_will_do():
     np.testing.assert_allclose(grads["z"], closed, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_orthonormal_lasso_matches_its_formula():
     rng = np.random.default_rng(1)
@@ -220,6 +225,7 @@ def test_orthonormal_lasso_matches_its_formula():
     assert result(z).info.converged
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_converged_says_so():
     ridge = make_ridge("float32")
     call = lambda **options: hypergrad(

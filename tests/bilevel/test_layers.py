@@ -16,6 +16,7 @@ def draw(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "dim"), [(7, 3), (3, 7)], ids=["tall", "wide"])
 @pytest.mark.usefixtures("x64")
 def test_ridge_fulfils_its_normal_equations_and_has_the_right_derivatives(rows, dim):
@@ -25,6 +26,7 @@ def test_ridge_fulfils_its_normal_equations_and_has_the_right_derivatives(rows, 
     assert check_gradients(jax.jit(ridge), (X, y, 0.3)).ok
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_ridge_is_the_argmin_layer_of_its_loss():
     X, y = draw(7, 3), draw(7, seed=1)
@@ -45,6 +47,7 @@ def random_program(dim=4, num_equal=1, num_unequal=5):
     return P, q, A, A @ inside, G, G @ inside + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_qp_is_at_the_minimum_that_scipy_finds():
     P, q, A, b, G, h = random_program()
@@ -63,6 +66,7 @@ def test_qp_is_at_the_minimum_that_scipy_finds():
     assert jnp.sum(jnp.abs(G @ x - h) < 1e-10) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_qp_jacobians_match_those_of_the_active_set():
     P, q, A, b, G, h = random_program()
@@ -168,6 +172,7 @@ def test_total_variation_fulfils_its_optimality_condition(signal, lam):
         np.testing.assert_allclose(jnp.where(clear, dual[:-1] + lam * jumps, 0), 0, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_total_variation_has_the_right_derivatives():
     x = draw(10)

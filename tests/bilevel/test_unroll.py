@@ -10,6 +10,7 @@ from tests.bilevel.problems import NUM_STEPS, RATE, make_ridge
 REMATS = ["none", "step", "sqrt", 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", REMATS)
 @pytest.mark.usefixtures("x64")
 def test_matches_the_formula_of_gradient_descent_on_ridge(remat):

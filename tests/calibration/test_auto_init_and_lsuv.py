@@ -27,6 +27,7 @@ def measured(fn, params, batch):
     return {name: float(value.var()) for name, value in tape.items()}
 
 
+@pytest.mark.slow
 def test_lsuv_leaves_each_layer_at_unit_variance_and_orthogonal():
     params, report = lsuv(jax.random.key(1), tanh_net, PARAMS, 7 * X)
     assert report.converged
@@ -124,6 +125,7 @@ def residual_net():
     return apply, params, X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [conv_net, transformer], ids=["cnn", "transformer"])
 def test_auto_init_leaves_each_variance_near_its_target(make):
     apply, params, batch = make()
@@ -158,6 +160,7 @@ def test_a_weight_with_several_uses_is_right_in_the_geometric_mean():
     assert fitted["a"].shape == (4, 64, 64)
 
 
+@pytest.mark.slow
 def test_each_step_of_a_scan_gets_its_own_scale():
     def deep(params, x):
         return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, params)[0]
@@ -168,6 +171,7 @@ def test_each_step_of_a_scan_gets_its_own_scale():
     assert params.shape == (6, 16, 16)
 
 
+@pytest.mark.slow
 def test_a_recurrent_weight_gets_one_scale():
     def recurrent(params, xs):
         def step(h, x):
@@ -199,6 +203,7 @@ def _libraries():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linen", "equinox"])
 def test_models_of_every_library_are_calibrated(name):
     apply, params = _libraries()[name]

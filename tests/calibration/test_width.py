@@ -52,6 +52,7 @@ def maximal(width, key):
     return loss_fn, params, optax.chain(optax.sign_sgd(1e-3), scale)
 
 
+@pytest.mark.slow
 def test_only_the_maximal_update_parametrisation_passes():
     widths = (33, 96, 288)
     fixed = coordinate_check(maximal, widths, X, key=jax.random.key(0))
@@ -63,6 +64,7 @@ def test_only_the_maximal_update_parametrisation_passes():
     assert fixed.changes.shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_changes_are_those_of_training():
     found = coordinate_check(standard, (8, 16), X, key=jax.random.key(0), steps=1, num_seeds=1)
     (own,) = jax.random.split(jax.random.key(0), 1)

@@ -39,6 +39,7 @@ def kinds(diagnosis):
     return {verdict.kind for verdict in diagnosis.verdicts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss_fn", [relu_loss, tanh_loss], ids=["relu", "tanh"])
 def test_a_healthy_network_has_no_verdict(loss_fn):
     for seed in range(5):
@@ -68,6 +69,7 @@ def test_a_bad_start_is_named_at_every_layer(loss_fn, options, kind, layers):
     assert diagnosis.worst.kind == kind
 
 
+@pytest.mark.slow
 def test_raw_pixels_are_the_worst_of_what_they_cause():
     images, labels = batch()
     raw = (images * 0.3530 + 0.2861) * 255
@@ -77,6 +79,7 @@ def test_raw_pixels_are_the_worst_of_what_they_cause():
     assert f"{raw.std():.3g}" in worst.fix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learning_rate", "kind"), [(3e-2, "lr_too_high"), (1e-6, "lr_too_low")], ids=["x30", "/1000"]
 )
@@ -111,6 +114,7 @@ def deep_params(gain):
     return {"stack": stack, "head": jax.random.normal(jax.random.key(1), (32, 4)) / jnp.sqrt(32)}
 
 
+@pytest.mark.slow
 def test_the_ordered_phase_vanishes_and_names_the_step():
     x = jax.random.normal(jax.random.key(2), (64, 32))
     assert diagnose(deep_loss, deep_params(1.0), x).verdicts == ()
@@ -120,6 +124,7 @@ def test_the_ordered_phase_vanishes_and_names_the_step():
     assert first.layer in [f"stack[{k}]" for k in range(5, 12)]
 
 
+@pytest.mark.slow
 def test_a_recurrent_state_of_zeros_is_healthy():
     def loss_fn(params, xs):
         step = lambda h, x: (jnp.tanh(x @ params["w"] + h @ params["u"]), None)
@@ -137,6 +142,7 @@ def test_a_recurrent_state_of_zeros_is_healthy():
     assert found.verdicts == ()
 
 
+@pytest.mark.slow
 def test_collapse_is_seen_where_all_examples_become_one():
     weights = 0.9 * jax.random.normal(jax.random.key(0), (30, 64, 64)) / 8
     x = jax.random.normal(jax.random.key(2), (64, 64))
@@ -150,6 +156,7 @@ def test_collapse_is_seen_where_all_examples_become_one():
     assert "rank_collapse" in kinds(found)
 
 
+@pytest.mark.slow
 def test_a_loss_with_a_key_gets_it():
     def loss_fn(params, x, key):
         keep = jax.random.bernoulli(key, 0.5, x.shape)

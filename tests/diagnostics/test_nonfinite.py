@@ -10,6 +10,7 @@ from jaxopt_tut.models import mlp
 X = jnp.array([[2.0, 1.0], [1.0, 2.0]])
 
 
+@pytest.mark.slow
 def test_a_healthy_network_has_none():
     params = mlp.init(jax.random.key(0), (2, 4, 1))
     loss_fn = lambda params, x: jnp.mean(mlp.apply(params, x) ** 2)

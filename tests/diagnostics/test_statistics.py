@@ -22,6 +22,7 @@ def mlp_loss(params, x):
     return jnp.mean(jnp.sum(mlp.apply(params, x, jnp.tanh) ** 2, axis=-1))
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_recorded_values():
     layers = statistics(mlp_loss, PARAMS, X).layers
     _, gradients, values, cotangents = taps.record_gradients(mlp_loss)(PARAMS, X)
@@ -48,6 +49,7 @@ def test_saturation_is_the_share_of_small_slopes():
     np.testing.assert_allclose(layer.fraction_saturated, (slope < 0.05).mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_units_that_are_off_for_all_examples_are_dead():
     params = mlp.init(jax.random.key(0), (6, 8, 3))
     params[0]["bias"] = jnp.zeros(8).at[:2].set(-100.0)
@@ -65,6 +67,7 @@ def test_correlation_is_the_mean_over_pairs():
     np.testing.assert_allclose(layer.correlation, pairs, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_constant_start_has_one_distinct_gradient_a_layer():
     params = mlp.init(jax.random.key(0), (6, 8, 8, 3), kernel_init=constant(0.1))
     labels = jnp.arange(12) % 3
@@ -78,6 +81,7 @@ def test_a_constant_start_has_one_distinct_gradient_a_layer():
     assert layers["2/kernel"].distinct_gradients == 3
 
 
+@pytest.mark.slow
 def test_update_ratio_and_promised_change_are_those_of_the_step():
     measured = statistics(mlp_loss, PARAMS, X, optimizer=optax.sgd(0.1))
     gradient = jax.grad(mlp_loss)(PARAMS, X)
@@ -91,6 +95,7 @@ def test_update_ratio_and_promised_change_are_those_of_the_step():
     np.testing.assert_allclose(measured.loss_after_update, mlp_loss(after, X), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_scanned_layer_is_measured_at_each_step():
     keys = jax.random.split(jax.random.key(4), 3)
     stack = jnp.stack([jax.random.normal(key, (6, 6)) for key in keys])
@@ -147,6 +152,7 @@ def _equinox():
     return lambda m, x: jnp.mean(jax.vmap(m)(x) ** 2), model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [_linen, _nnx, _equinox], ids=["linen", "nnx", "equinox"])
 def test_models_of_every_library_are_read(make):
     loss_fn, params = make()
@@ -158,6 +164,7 @@ def test_models_of_every_library_are_read(make):
     assert np.isfinite(outer.update_ratio)
 
 
+@pytest.mark.slow
 def test_statistics_under_jit_are_those_without():
     def loss_fn(weight, x):
         return jnp.mean((x @ weight) ** 2)
@@ -169,6 +176,7 @@ def test_statistics_under_jit_are_those_without():
     assert compiled.distinct_gradients == eager.distinct_gradients
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_double_precision_is_kept():
     params = jax.tree.map(lambda leaf: leaf.astype("float64"), PARAMS)

@@ -8,6 +8,7 @@ import pytest
 from jaxopt_tut.diagnostics.summaries import SAMPLE_SIZE, sample_indices, summarize, summarize_all
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_moments_and_fractions_are_numpys(dtype):
@@ -23,6 +24,7 @@ def test_moments_and_fractions_are_numpys(dtype):
     assert summary.mean.dtype == ("float64" if dtype == "float64" else "float32")
 
 
+@pytest.mark.slow
 def test_the_histogram_counts_the_sample():
     values = jax.random.normal(jax.random.key(1), (100, 100))
     sample = np.asarray(values).ravel()[sample_indices(values.size)]
@@ -42,6 +44,7 @@ def test_quantiles_are_those_of_the_normal_distribution():
     assert abs(float(summary.quantile(0.8413)) - 1) < width + 4 * 0.365 / 64 / 0.242
 
 
+@pytest.mark.slow
 def test_steps_are_kept_apart():
     scales = jnp.array([1.0, 2.0, 3.0])[:, None, None]
     values = scales * jax.random.normal(jax.random.key(3), (3, 7, 5))

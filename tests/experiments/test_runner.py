@@ -188,6 +188,7 @@ def test_large_arrays_are_summarised_and_non_finite_numbers_are_strings():
     }
 
 
+@pytest.mark.slow
 def test_a_real_experiment_runs_from_the_command_line(tmp_path):
     assert main(["run", "ravine", "--quick", "--out", str(tmp_path)]) == 0
     found = report(tmp_path, "ravine")

@@ -72,6 +72,7 @@ def test_draws_in_double_precision(make):
 FUSED = 4 * np.finfo(np.float32).eps
 
 
+@pytest.mark.slow
 def test_jit_equals_eager():
     key = jax.random.key(1)
     # The factories are traced too, as in a model built under jit.
@@ -80,6 +81,7 @@ def test_jit_equals_eager():
         np.testing.assert_allclose(jitted[name], make()(key, SHAPE), atol=FUSED, err_msg=name)
 
 
+@pytest.mark.slow
 def test_vmap_over_keys_equals_the_loop():
     keys = jax.random.split(jax.random.key(1), 2)
     kinds = ("normal", "kaiming_normal", "orthogonal")  # fixed, scaled, factorised

@@ -50,6 +50,7 @@ def test_the_error_function_has_its_closed_form():
     np.testing.assert_allclose(ours.depth_scale, expected[3], rtol=5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_error_function_in_double_precision_with_its_derivatives():
     def field(point):
@@ -131,6 +132,7 @@ def test_correlations_approach_c_star_within_the_depth_scale(i):
     np.testing.assert_allclose(-1 / rate, depth, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_relu_has_its_closed_form_and_limits():
     #              ordered     dies  bounded  all q  grows  grows slowly
     sw2 = np.float32([1.5, 1.0, 1.0, 2.0, 3.0, 2.0])

@@ -135,6 +135,7 @@ def test_the_derivative_of_the_variance_is_exact():
     np.testing.assert_allclose(slope, exact, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_wide_random_layer_does_what_the_maps_say():
     # Means over keys have no bias at any width; 4 standard errors of 200 layers.
     c, sb2, width, num_keys = 0.6, 0.3, 128, 200

@@ -121,6 +121,7 @@ def pre_activation_moments(init, first, activation, key, widths, x):
     return jnp.stack(moments)
 
 
+@pytest.mark.slow
 def test_layers_keep_the_second_moment_theory_predicts():
     # E over networks is exact at any width: Kaiming under ReLU keeps E h^2 = 1 behind a first layer
     # of equal variance; Xavier in a linear net multiplies it by 2 d_in / (d_in + d_out).

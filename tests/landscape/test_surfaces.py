@@ -31,6 +31,7 @@ def test_steep_optima_have_the_tutorials_depth():
     np.testing.assert_allclose(values, -3.97887, atol=5e-6)
 
 
+@pytest.mark.slow
 @every_surface
 @pytest.mark.usefixtures("x64")
 def test_the_gradient_vanishes_and_curvature_is_positive_at_every_minimum(surface):
@@ -70,6 +71,7 @@ def test_the_ravine_only_descends_towards_its_infimum():
     assert along[-1] == pytest.approx(surfaces.ravine.infimum, abs=1e-30)
 
 
+@pytest.mark.slow
 def test_the_sharp_minimum_is_the_more_curved_one_and_suffers_more_from_the_shift():
     curvature = jax.vmap(jax.hessian(surfaces.double_well.fun))(
         jnp.asarray(surfaces.double_well.minima)

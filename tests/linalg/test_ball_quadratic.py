@@ -66,6 +66,7 @@ def test_nothing_is_to_be_done_without_a_gradient():
         np.testing.assert_array_equal(_MINIMUM(h, jnp.zeros(2), 1.0).step, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("hessian", "radius"),

@@ -108,6 +108,7 @@ def test_what_is_not_finite_ends(bad):
     assert solve(1.0, bad * g).num_products == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("shape", [(3, 3), (5, 2), (2, 5), (1, 4)], ids=str)
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
@@ -124,6 +125,7 @@ def test_the_polar_factor_has_unit_singular_values_and_its_derivative(shape, dty
     np.testing.assert_allclose(dq, central, atol=1e-7)  # truncation h^2, rounding eps / h
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_polar_derivative_is_finite_where_singular_values_coincide_or_vanish():
     da = jnp.array([[1.0, 2.0], [3.0, 5.0]])

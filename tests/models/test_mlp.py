@@ -47,6 +47,7 @@ def test_images_are_flattened_and_leading_axes_kept():
     assert mlp.apply(params, images[0]).shape == (3,)
 
 
+@pytest.mark.slow
 def test_default_kernels_have_the_tutorials_variances():
     params = mlp.init(jax.random.key(0), (400, 300, 200, 10))
     for layer, expected in zip(params, [1 / 400, 2 / 300, 2 / 200], strict=True):

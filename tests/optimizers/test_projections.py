@@ -48,6 +48,7 @@ def test_the_nearest_point_of_the_set(onto, excess, x, z):
     assert (x - p) @ (z - p) <= 1e-4
 
 
+@pytest.mark.slow
 @CASES
 def test_the_derivative_is_that_of_finite_differences_and_finite_at_zero(onto, excess):
     del excess
@@ -82,6 +83,7 @@ THEIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", THEIRS)
 def test_it_is_that_of_optax_where_optax_has_the_set(name):
     points = 3 * jax.random.normal(jax.random.key(0), (20, 3))

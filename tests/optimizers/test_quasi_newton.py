@@ -55,6 +55,7 @@ def test_matches_the_product_form(transform, memory, is_scaled):
     np.testing.assert_allclose(direction, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_matches_the_two_loop_recursion_of_optax():
     points, grads = trajectory()
     ours, _ = run(scale_by_lbfgs(4), points, grads)
@@ -62,6 +63,7 @@ def test_matches_the_two_loop_recursion_of_optax():
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)  # float32, condition about 1e2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [scale_by_bfgs, scale_by_lbfgs])
 @pytest.mark.usefixtures("x64")
 def test_a_pair_of_negative_curvature_is_left_out(make):
@@ -75,6 +77,7 @@ def test_a_pair_of_negative_curvature_is_left_out(make):
     np.testing.assert_allclose(mapped, s, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [scale_by_bfgs, scale_by_lbfgs])
 def test_starts_afresh_after_a_step_that_did_not_move(make):
     points, grads = trajectory()

@@ -85,6 +85,7 @@ def test_a_function_that_is_not_finite_ends(make):
     assert jnp.isfinite(below.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_newton_directions_solve_the_newton_equations():
     w = jnp.array([1.1, 1.2])
@@ -99,6 +100,7 @@ def test_newton_directions_solve_the_newton_equations():
     assert state.num_products <= 3
 
 
+@pytest.mark.slow
 def test_newton_takes_other_solves_and_traced_damping():
     w = jnp.array([1.0, 0.1])
     g = jax.grad(saddle)(w)
@@ -133,6 +135,7 @@ def test_the_trust_region_is_not_misled_by_units():
     np.testing.assert_allclose(solution.params * unit, 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_rejected_trust_region_step_is_zero_and_shrinks_the_radius():
     # the model knows nothing of the wall
     fun = lambda w: jnp.sum(jnp.where(w < 0.5, -w, 100 * w))

@@ -37,6 +37,7 @@ def test_no_direction_of_unit_norm_falls_faster(seed, norm):
     assert jnp.sum(g * x) <= norm.norm(x) * norm.dual_norm(g) * (1 + 1e-5)
 
 
+@pytest.mark.slow
 @NORMS
 def test_a_zero_gradient_moves_nothing_and_has_finite_derivatives(norm):
     zero = jnp.zeros((2, 3))
@@ -45,6 +46,7 @@ def test_a_zero_gradient_moves_nothing_and_has_finite_derivatives(norm):
     assert jnp.all(jnp.isfinite(jax.grad(total)(zero)))
 
 
+@pytest.mark.slow
 def test_spectral_directions_have_singular_values_one_and_treat_kernels_as_patches():
     g = jax.random.normal(jax.random.key(4), (3, 3, 2, 5))
     d = Spectral().steepest(g).reshape(18, 5)
@@ -85,6 +87,7 @@ def test_newton_schulz_leaves_small_singular_values_below_one_and_needs_four_ste
         newton_schulz(jnp.eye(2), 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_derivative_of_newton_schulz_is_that_of_finite_differences():
     g, dg = jax.random.normal(jax.random.key(5), (2, 3, 2))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxopt_tut.diagnostics import diagnose
 from jaxopt_tut.plotting import plot_diagnosis, save_figure
@@ -13,6 +14,7 @@ def loss_fn(params, x):
     return jnp.mean((hidden @ params["head"]) ** 2)
 
 
+@pytest.mark.slow
 def test_panels_are_the_histograms_and_sick_layers_are_red(tmp_path):
     stack = jax.random.normal(jax.random.key(0), (10, 8, 8)) * 0.02
     params = {"stack": stack, "head": jax.random.normal(jax.random.key(1), (8, 2))}

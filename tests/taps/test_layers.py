@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import pytest
 from flax import nnx
 
 from jaxopt_tut.taps.interpreter import evaluate
@@ -14,6 +15,7 @@ def layers_of(fun, *args):
     return {layer.name: layer for layer in find_layers(trace_program("test", fun, args))}
 
 
+@pytest.mark.slow
 def test_a_weight_in_front_of_a_normalisation_is_marked_and_its_activation_is_found():
     def conv_net(model, x):
         hidden = jax.nn.relu(model.norm(model.conv(x)))

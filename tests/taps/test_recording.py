@@ -109,12 +109,14 @@ def assert_close(tree, other, rounding=100):
     jax.tree.map(close, tree, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_eagerly_the_result_is_the_same_bits(name):
     fun, args = PROGRAMS[name]
     assert_equal(taps.record(fun)(*args)[0], fun(*args))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "scan of remat"])
 def test_eagerly_loss_and_gradients_are_the_same_bits(name):
     loss_fn, args = PROGRAMS[name]
@@ -424,6 +426,7 @@ def test_arrays_that_need_no_gradient_may_be_integers_and_keys():
     assert_close(loss, jnp.sum(gradient))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=5)
 @given(
     ops=st.lists(

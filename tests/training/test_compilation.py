@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys, jax, jax.numpy as jnp
 from jaxopt_tut.training import compilation_cache
@@ -11,6 +13,7 @@ jax.jit(lambda x: jnp.sin(x) + 1)(jnp.ones(3))
 """
 
 
+@pytest.mark.slow
 def test_small_programs_are_kept(tmp_path):
     directory = tmp_path / "made" / "here"
     for _ in range(2):

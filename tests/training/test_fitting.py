@@ -60,6 +60,7 @@ def small_network(key):
     return mlp.init(key, (784, 16, 10))
 
 
+@pytest.mark.slow
 def test_equals_the_plain_loop_on_images():
     dataset, key, optimizer = random_images(), jax.random.key(3), optimizers.adam(1e-2)
     result = fit(
@@ -102,6 +103,7 @@ def test_steps_per_call_changes_nothing(steps_per_call):
     assert many.history.steps["loss"].shape == (18,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_call", [1, 4])
 def test_a_diagnosis_every_so_many_steps_changes_nothing_else(steps_per_call):
     dataset, key, optimizer = random_images(), jax.random.key(3), optimizers.adam(1e-2)
@@ -354,6 +356,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_a_mesh_of_four_devices_gives_the_same_parameters():
     subprocess.run([sys.executable, "-c", SHARDED], check=True)
 
