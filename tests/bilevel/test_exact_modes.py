@@ -9,6 +9,8 @@ import pytest
 from jaxopt_tut.bilevel import Forward, Truncate, Unroll, argmin, hypergrad
 from jaxopt_tut.optimizers import adam, momentum, sgd
 
+pytestmark = pytest.mark.slow
+
 OPTIMIZERS = {
     "sgd": sgd,
     "momentum": momentum,
@@ -33,7 +35,6 @@ def outer(y, z):
     return jnp.sum(y["w"] ** 2) + y["b"] * z
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.usefixtures("x64")
 def test_they_agree_pairwise(name):

@@ -16,6 +16,8 @@ from jaxopt_tut.bilevel.recipes import (
 from jaxopt_tut.optimizers import adam, sgd
 from tests.bilevel.problems import make_ridge
 
+pytestmark = pytest.mark.slow
+
 TASKS = jnp.array([0.5, 1.0, 3.0]), jnp.array([-1.0, 0.5, 2.0])  # curvatures, minima
 
 
@@ -106,7 +108,6 @@ def test_learned_rates_are_the_inverse_curvatures():
     np.testing.assert_allclose(jnp.sort(learned.value), [0.25, 1.0], rtol=0.05)
 
 
-@pytest.mark.slow
 def test_the_tuned_strength_is_the_best_of_a_grid():
     ridge = make_ridge("float32")
     slope = 0.4 * jnp.array([1.0, -1.0, 0.5, 0.0, 2.0])

@@ -9,6 +9,8 @@ import pytest
 from jaxopt_tut.calibration import gradinit, metainit
 from jaxopt_tut.models import mlp
 
+pytestmark = pytest.mark.slow
+
 X = jax.random.normal(jax.random.key(5), (16, 4))
 PARAMS = jax.tree.map(lambda leaf: 4 * leaf, mlp.init(jax.random.key(0), (4, 6, 2)))
 METHODS = pytest.mark.parametrize("method", [metainit, gradinit], ids=["metainit", "gradinit"])
@@ -22,7 +24,6 @@ def directions(params):
     return [layer["kernel"] / jnp.linalg.norm(layer["kernel"]) for layer in params]
 
 
-@pytest.mark.slow
 def test_the_objective_of_metainit_is_the_quotient_by_the_full_hessian():
     _, report = metainit(jax.random.key(0), loss_fn, PARAMS, X, num_steps=1)
     flat, back = jax.flatten_util.ravel_pytree(PARAMS)
@@ -43,7 +44,6 @@ def test_metainit_returns_the_smallest_quotient_and_keeps_directions():
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_gradinit_keeps_its_constraint_and_lowers_the_loss_after_a_step(optimizer):
     options = {"step_size": 0.1, "gradient_norm": 1.0} if optimizer == "sgd" else {
