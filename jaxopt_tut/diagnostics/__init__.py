@@ -12,7 +12,8 @@ from jaxopt_tut.diagnostics.nonfinite import first_nonfinite
 from jaxopt_tut.diagnostics.reporting import report
 from jaxopt_tut.diagnostics.statistics import LayerStatistics, Statistics, statistics
 from jaxopt_tut.diagnostics.summaries import Histogram, Summary, summarize
-from jaxopt_tut.diagnostics.verdicts import THRESHOLDS, Thresholds, Verdict
+from jaxopt_tut.diagnostics.thresholds import THRESHOLDS, Thresholds
+from jaxopt_tut.diagnostics.verdicts import Verdict
 
 __all__ = [
     "THRESHOLDS",

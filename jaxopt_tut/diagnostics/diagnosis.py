@@ -8,8 +8,9 @@ import jax
 import optax
 from jaxtyping import Array, Key
 
+from jaxopt_tut.diagnostics.judging import judge
 from jaxopt_tut.diagnostics.statistics import LayerStatistics, Statistics, measure
-from jaxopt_tut.diagnostics.verdicts import Verdict, judge
+from jaxopt_tut.diagnostics.verdicts import Verdict
 from jaxopt_tut.taps.tracing import traced_leaves
 from jaxopt_tut.types import Batch, LossFn, Params
 
@@ -48,7 +49,7 @@ def diagnose(
     $$\mathrm{verdicts} = \{(k, l) : s_{kl} \notin [\,\mathrm{low}_k(l),\, \mathrm{high}_k(l)\,]\}$$
 
     with the statistics $s$ of `statistics` and thresholds that follow the mean-field prediction
-    for the depth $l$ of the layer (see `diagnostics.verdicts`). For models of flax nnx (through
+    for the depth $l$ of the layer (see `diagnostics.thresholds`). For models of flax nnx (through
     `nnx.split` and `nnx.merge(..., copy=True)`), flax linen, equinox and plain functions. It is
     meant for the start of training and for its course; whether units are dead is a matter of the
     data seen, so hand in four training batches at once. Compiled once for each `loss_fn`,

@@ -1,0 +1,121 @@
+"""Read verdicts off statistics."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxopt_tut.diagnostics.scales import judge_backward, judge_forward, judge_inputs, judge_logits
+from jaxopt_tut.diagnostics.statistics import Statistics
+from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
+from jaxopt_tut.diagnostics.units import (
+    judge_collapse,
+    judge_dead,
+    judge_saturated,
+    judge_symmetric,
+)
+from jaxopt_tut.diagnostics.verdicts import ORDER, Step, Verdict, steps_of
+
+
+def judge(statistics: Statistics) -> tuple[Verdict, ...]:
+    """Judge measured statistics.
+
+    Args:
+      statistics: What `statistics` returned, as NumPy arrays.
+
+    Returns:
+      The verdicts, the worst first; within a kind and over the steps of a scan the first to
+      show it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxopt_tut.diagnostics.statistics import statistics
+      >>> from jaxopt_tut.models import mlp
+      >>> params = mlp.init(jax.random.key(0), (8, 64, 64, 4))
+      >>> x = 300.0 * jax.random.normal(jax.random.key(1), (32, 8))
+      >>> def loss_fn(params, x):
+      ...     return jnp.mean(mlp.apply(params, x) ** 2)
+      >>> measured = jax.jit(statistics, static_argnums=0)(loss_fn, params, x)
+      >>> judge(jax.device_get(measured))[0].kind
+      'input_not_normalized'
+    """
+    steps = list(steps_of(statistics))
+    broken = _non_finite(steps, statistics)
+    if broken is not None:
+        return (broken,)  # NaN makes all other numbers meaningless
+    verdicts = [
+        *judge_inputs(steps),
+        *judge_forward(steps),
+        *judge_backward(steps),
+        *judge_symmetric(steps),
+        *judge_dead(steps),
+        *judge_saturated(steps),
+        *judge_collapse(steps),
+        *judge_logits(steps),
+        *_learning_rate(steps, statistics),
+    ]
+    first = {(verdict.kind, verdict.layer.split("[")[0]): verdict for verdict in verdicts[::-1]}
+    kept = [verdict for verdict in verdicts if verdict in first.values()]
+    return tuple(sorted(kept, key=lambda verdict: ORDER.index(verdict.kind)))
+
+
+def _non_finite(steps: Sequence[Step], statistics: Statistics) -> Verdict | None:
+    places = [
+        (one.name, what, getattr(one.numbers, field))
+        for field, what, order in (
+            ("weights", "weights", steps),
+            ("inputs", "inputs", steps),
+            ("pre_activations", "pre-activations", steps),
+            ("activations", "activations", steps),
+            ("cotangents", "cotangents", steps[::-1]),
+            ("weight_gradients", "weight gradients", steps[::-1]),
+        )
+        for one in order
+    ]
+    evidence = "" if np.isfinite(statistics.loss) else "all layers are finite, the loss is not"
+    layer = steps[-1].name
+    for name, what, summary in places:
+        if summary is not None and summary.fraction_nonfinite > 0:
+            evidence = f"{summary.fraction_nonfinite:.1%} of the {what} are NaN or infinite"
+            layer = name
+            break
+    if not evidence:
+        return None
+    return Verdict(
+        "non_finite",
+        layer,
+        evidence,
+        "an overflow, a division by zero or the logarithm of zero at or before this place",
+        "find the operation with diagnostics.first_nonfinite, in the backward pass with "
+        "gradient=True",
+    )
+
+
+def _learning_rate(steps: Sequence[Step], statistics: Statistics) -> Iterator[Verdict]:
+    known = [one for one in steps if np.isfinite(one.numbers.update_ratio)]
+    if not known:
+        return
+    one = max(known, key=lambda one: float(one.numbers.update_ratio))
+    ratio = float(one.numbers.update_ratio)
+    text = f"the update is {ratio:.2g} of the weight, usual are 1e-3 to 1e-2"
+    if ratio < THRESHOLDS.low_update:
+        yield Verdict(
+            "lr_too_low",
+            one.name,
+            text,
+            "the learning rate is too small for the sizes of weights and gradients",
+            f"multiply the learning rate by {10 ** round(math.log10(1e-3 / ratio)):g}"
+            if ratio
+            else "find out what makes the gradients zero",
+        )
+    before, after = float(statistics.loss), float(statistics.loss_after_update)
+    does_rise = not after <= before + THRESHOLDS.rise * abs(before)
+    if ratio > THRESHOLDS.high_update or does_rise:
+        yield Verdict(
+            "lr_too_high",
+            one.name,
+            f"{text}; one step takes the loss of its own batch from {before:.3g} to {after:.3g}, "
+            f"where the gradient promised {before + float(statistics.expected_change):.3g}",
+            "the step is longer than the gradient can be trusted",
+            "divide the learning rate by 10, or warm it up",
+        )

@@ -1,0 +1,121 @@
+"""Verdicts on units and examples: those that are equal, dead, flat, or have become one."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.polynomial.hermite_e import hermegauss
+
+from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
+from jaxopt_tut.diagnostics.verdicts import Step, Verdict, initializer, mean_square
+
+
+def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
+    """Find units that get the same gradient.
+
+    Args:
+      steps: What `steps_of` gives.
+
+    Yields:
+      A verdict for each step of a layer.
+    """
+    for one in steps:
+        active, distinct = int(one.numbers.active_gradients), int(one.numbers.distinct_gradients)
+        if active >= 2 and distinct <= max(1, THRESHOLDS.symmetric * active):
+            yield Verdict(
+                "symmetric",
+                one.name,
+                f"the gradients of {active} units take {distinct} distinct "
+                f"value{'s' if distinct > 1 else ''}",
+                "units that start equal get equal gradients and stay equal",
+                f"draw the weights at random, with {initializer(one)} for instance",
+            )
+
+
+def judge_dead(steps: Sequence[Step]) -> Iterator[Verdict]:
+    """Find layers with more units that are off than theory expects.
+
+    Args:
+      steps: What `steps_of` gives.
+
+    Yields:
+      A verdict for each step of a layer.
+    """
+    for one in steps:
+        dead, expected = float(one.numbers.fraction_dead), _expected_dead(one)
+        if dead <= min(expected + THRESHOLDS.dead_above_prediction, 0.99):
+            continue
+        summary = one.numbers.pre_activations
+        yield Verdict(
+            "dead",
+            one.name,
+            f"{dead:.0%} of the units are zero for the whole batch, theory expects "
+            f"{expected:.0%}; pre-activations have mean {summary.mean:.3g} and standard deviation "
+            f"{math.sqrt(summary.variance):.3g}",
+            "biases far below zero, or a step that was too large earlier in training",
+            "start biases at 0; lower the learning rate, or use an activation with a slope on the "
+            "left, such as jax.nn.leaky_relu",
+        )
+
+
+def _expected_dead(one: Step) -> float:
+    """Integrate over what the examples share: see the module."""
+    site = one.wiring.pre_activation
+    n = math.prod(site.shape[axis] for axis in site.batch_axes)
+    c = float(one.numbers.correlation)
+    if one.wiring.bend.kind == "norm" or math.isnan(c):
+        c = 0.0
+    c = min(max(c, 0.0), 1 - 1e-9)
+    t, weights = hermegauss(60)
+    off = np.array([0.5 * math.erfc(x * math.sqrt(c / (1 - c) / 2)) for x in t])
+    return float(weights @ off**n / weights.sum())
+
+
+def judge_saturated(steps: Sequence[Step]) -> Iterator[Verdict]:
+    """Find activations on the flat parts of their function.
+
+    Args:
+      steps: What `steps_of` gives.
+
+    Yields:
+      A verdict for each step of a layer.
+    """
+    for one in steps:
+        saturated = float(one.numbers.fraction_saturated)
+        if saturated > THRESHOLDS.saturated:
+            spread = math.sqrt(mean_square(one.numbers.pre_activations))
+            yield Verdict(
+                "saturated",
+                one.name,
+                f"{saturated:.0%} of the activations have a slope below 0.05; pre-activations have "
+                f"root mean square {spread:.3g}",
+                "the weights are too large for an activation that is bounded",
+                f"multiply the weights by {1 / spread:.2g}, or draw them with {initializer(one)}",
+            )
+
+
+def judge_collapse(steps: Sequence[Step]) -> Iterator[Verdict]:
+    """Find layers where all examples have become one.
+
+    Args:
+      steps: What `steps_of` gives.
+
+    Yields:
+      A verdict for each step of a layer.
+    """
+    for one in steps:
+        c = float(one.numbers.correlation)
+        if one.wiring.is_normalized or math.isnan(c):
+            continue
+        predicted = 9 * math.pi**2 / (2 * one.depth**2)
+        if 1 - c < min(THRESHOLDS.collapse, predicted / 10):
+            yield Verdict(
+                "rank_collapse",
+                one.name,
+                f"two examples differ by 1 - c = {1 - c:.2g} in correlation c; a network on the "
+                f"edge of chaos has {min(predicted, 1):.2g} left at depth {one.depth}",
+                "the weights are in the ordered phase, or biases outweigh them: all inputs become "
+                "one",
+                "put the network on the edge of chaos with initializers.critical, or start biases "
+                "at 0",
+            )
