@@ -122,7 +122,7 @@ def _absorb(state: ScaleByLBFGSState, place, products) -> ScaleByLBFGSState:
     triangle = jnp.where(forgets, 0, state.inverse_triangle)
     kept = ~(here | oldest)
     old = jnp.where(kept & kept[:, None], triangle, 0)
-    column = (here.astype(sy.dtype) - _times(old, s_y)) / jnp.where(curved, sy, 1)
+    column = (here.astype(sy.dtype) - dot(old, s_y)) / jnp.where(curved, sy, 1)
     return state._replace(
         inverse_triangle=jnp.where(curved, jnp.where(here, column[:, None], old), triangle),
         gram=jnp.where(here, y_y[:, None], jnp.where(here[:, None], y_y, state.gram)),
@@ -136,17 +136,12 @@ def _coefficients(state: ScaleByLBFGSState, products: Float[Array, "rows"]) -> F
     """Return by how much each row counts in the product of the inverse Hessian and g."""
     size = len(state.gram)
     s_g, y_g, gg = products[:size], products[size : 2 * size], products[-1]
-    u = _times(state.inverse_triangle, s_g)
-    inner = state.curvatures * u + state.scale * (_times(state.gram, u) - y_g)
+    u = dot(state.inverse_triangle, s_g)
+    inner = state.curvatures * u + state.scale * (dot(state.gram, u) - y_g)
     of_gradient = jnp.where(state.scale > 0, state.scale, jax.lax.rsqrt(jnp.maximum(gg, 1)))
     return jnp.concatenate(
-        [_times(state.inverse_triangle.T, inner), -state.scale * u, of_gradient[None]]
+        [dot(state.inverse_triangle.T, inner), -state.scale * u, of_gradient[None]]
     )
-
-
-def _times(matrix: Float[Array, "size size"], vector: Float[Array, "size"]) -> Float[Array, "size"]:
-    """Multiply so that the compiler can merge the product with its surroundings."""
-    return jnp.sum(matrix * vector, axis=1)
 
 
 _WOLFE = wolfe()

@@ -138,26 +138,42 @@ def _shrink(b: _Bracket, evaluate, start: Point, c1, c2, max_evaluations) -> _Br
     decreases = finite & (enough | nearly)
     accepted = decreases & (jnp.abs(trial.slope) <= -c2 * start.slope)
 
-    too_far = ~decreases | (value > b.low.value + noise)
+    tried = b._replace(
+        trial=trial, count=b.count + 1, accepted=accepted, done=accepted | b.is_return
+    )
+    # the first trial mostly is the last: a branch spares it the interpolations
+    return jax.lax.cond(
+        tried.done,
+        lambda tried, *_: tried,
+        lambda tried, *rest: _move_ends(tried, *rest, max_evaluations=max_evaluations),
+        tried,
+        sample,
+        decreases,
+        noise,
+    )
+
+
+def _move_ends(b: _Bracket, trial: _Sample, decreases, noise, *, max_evaluations) -> _Bracket:
+    """Narrow the bracket to the half that the trial points to, and choose the next step."""
+    too_far = ~decreases | (trial.value > b.low.value + noise)
     # of the two halves, the one into which the trial slopes down
     ahead = jnp.where(b.is_bracketed, b.high.step - b.low.step, 1)
     turns = trial.slope * ahead >= 0
-    high = _select(too_far, sample, _select(turns, b.low, b.high))
-    low = _select(too_far, b.low, sample)
+    high = _select(too_far, trial, _select(turns, b.low, b.high))
+    low = _select(too_far, b.low, trial)
     is_bracketed = b.is_bracketed | too_far | turns
 
     width = jnp.abs(high.step - low.step)
     step = jnp.where(
         is_bracketed,
         _inside(low, high, noise, is_slow=width > 0.66 * b.width),
-        _beyond(b.low, sample),
+        _beyond(b.low, trial),
     )
     # rounding leaves nothing between the ends
     narrow = is_bracketed & (width <= 4 * jnp.finfo(width.dtype).eps * low.step)
-    exhausted = narrow | (b.count + 1 >= max_evaluations) | ~jnp.isfinite(step)
+    exhausted = narrow | (b.count >= max_evaluations) | ~jnp.isfinite(step)
     back = exhausted & (low.step > 0) & (low.step != trial.step)
-    return _Bracket(
-        trial=trial,
+    return b._replace(
         low=low,
         high=high,
         is_bracketed=is_bracketed,
@@ -165,9 +181,7 @@ def _shrink(b: _Bracket, evaluate, start: Point, c1, c2, max_evaluations) -> _Br
         last_width=jnp.where(is_bracketed, width, jnp.inf),
         step=jnp.where(back, low.step, step),
         is_return=back,
-        count=b.count + 1,
-        accepted=accepted,
-        done=accepted | b.is_return | (exhausted & ~back),
+        done=exhausted & ~back,
     )
 
 
