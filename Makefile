@@ -11,7 +11,7 @@ MARKERS := $(if $(SLOW),,-m "not slow")
 .PHONY: demo test check bench data clean environment
 
 demo: $(VENV)/.installed-experiments
-	$(BIN)/python -m experiments all --data mini --out results
+	$(BIN)/python -m experiments all --data mini --out results --jobs $(WORKERS)
 
 test: $(VENV)/.installed-test
 	$(PYTEST) -q -n $(WORKERS) --dist worksteal $(MARKERS) tests

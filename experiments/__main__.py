@@ -1,4 +1,4 @@
-"""`python -m experiments list | run NAME… | all [--data mini|full] [--out DIR] [--quick]`."""
+"""`python -m experiments list | run NAME… | all [--data mini|full] [--out DIR] [--jobs N]`."""
 
 import dataclasses
 import sys
@@ -26,6 +26,8 @@ class All:
     """Where figures, numbers and the page go."""
     quick: bool = False
     """Run every experiment in its reduced form."""
+    jobs: int = 1
+    """How many run at once, each in a process of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"{problem}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
-    from jaxopt_tut.training import compilation_cache  # imports jax, which `list` has no need of
-
-    compilation_cache(command.out / ".cache")
-    passed = _runner.run_all(chosen, data=command.data, quick=command.quick, out=command.out)
+    if command.jobs < 1:
+        print(f"--jobs needs at least 1 process, got {command.jobs}", file=sys.stderr)
+        return 2
+    passed = _runner.run_all(
+        chosen, data=command.data, quick=command.quick, out=command.out, jobs=command.jobs
+    )
     return 0 if passed else 1
 
 

@@ -3,9 +3,13 @@
 import ast
 import dataclasses
 import importlib
+import multiprocessing
 import shutil
 import time
 import traceback
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -78,25 +82,57 @@ def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, 
     return report
 
 
-def run_all(chosen: list[str], *, data: Data, quick: bool, out: Path) -> bool:
+def run_all(chosen: list[str], *, data: Data, quick: bool, out: Path, jobs: int = 1) -> bool:
     """Run the chosen experiments, print their table, write the page; True if all passed."""
     console = make_console()
-    reports = []
-    for name in chosen:
-        console.print(f"{name}: {summary(name)}", markup=False)
-        try:
-            module = importlib.import_module(f"experiments.{name}")
-            report = run_one(name, make_config(module, data, quick), module, out)
-        except Exception:  # the script itself does not import
-            report = _broken_script(name, out)
-        console.print(f"  {report['seconds']} s")
+    reports = {}
+    for report in _run_each(chosen, jobs, (data, quick, out)):
+        name = report["experiment"]
+        console.print(f"{name}: {summary(name)}\n  {report['seconds']} s", markup=False)
         if report["error"]:
             console.print(Text(report["error"]), style="red")
-        reports.append(report)
-    print_table(reports, console)
+        reports[name] = report
+    print_table([reports[name] for name in chosen], console)
     page = _outputs.write_index(_outputs.read_reports(out), out)
     console.print(f"Figures, numbers and the page with all of it: {page}")
-    return all(report["passed"] for report in reports)
+    return all(report["passed"] for report in reports.values())
+
+
+def _run_each(
+    chosen: list[str], jobs: int, options: tuple[Data, bool, Path]
+) -> Iterator[dict[str, Any]]:
+    """Yield the report of each experiment when it is done, `jobs` processes at a time."""
+    if jobs == 1:
+        _keep_programs(options[-1])
+        yield from (_run_named(name, *options) for name in chosen)
+        return
+    # a forked process would inherit JAX's threads, which don't survive it
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_keep_programs, initargs=options[-1:]
+    ) as pool:
+        futures = {pool.submit(_run_named, name, *options): name for name in chosen}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool:  # a process was killed, and its pool with it
+                yield _broken_script(futures[future], options[-1])
+
+
+def _keep_programs(out: Path) -> None:
+    from jaxopt_tut.training import compilation_cache  # imports jax, which `list` has no need of
+
+    compilation_cache(out / ".cache")
+
+
+def _run_named(name: str, data: Data, quick: bool, out: Path) -> dict[str, Any]:
+    """Import an experiment and run it; what the table does not need stays in its file."""
+    try:
+        module = importlib.import_module(f"experiments.{name}")
+        report = run_one(name, make_config(module, data, quick), module, out)
+    except Exception:  # the script itself does not import
+        report = _broken_script(name, out)
+    return {key: report[key] for key in report.keys() - {"config", "numbers"}}
 
 
 def _broken_script(name: str, out: Path) -> dict[str, Any]:
@@ -161,8 +197,6 @@ def run_script(module: ModuleType) -> None:
     """
     import tyro
 
-    from jaxopt_tut.training import compilation_cache
-
     fields = [
         (
             "config",
@@ -173,7 +207,7 @@ def run_script(module: ModuleType) -> None:
         ("out", Path, Path("results")),
     ]
     options = tyro.cli(dataclasses.make_dataclass("Options", fields), description=module.__doc__)
-    compilation_cache(options.out / ".cache")
+    _keep_programs(options.out)
     config = options.config.quick() if options.quick else options.config
     report = run_one(Path(module.__file__ or "").stem, config, module, options.out)
     if report["error"]:

@@ -188,9 +188,19 @@ def test_large_arrays_are_summarised_and_non_finite_numbers_are_strings():
     }
 
 
+def test_no_process_is_refused(capsys):
+    assert main(["run", "ravine", "--jobs", "0"]) == 2
+    assert capsys.readouterr().err == "--jobs needs at least 1 process, got 0\n"
+
+
 @pytest.mark.slow
-def test_a_real_experiment_runs_from_the_command_line(tmp_path):
-    assert main(["run", "ravine", "--quick", "--out", str(tmp_path)]) == 0
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_real_experiments_run_from_the_command_line(tmp_path, capsys, jobs):
+    arguments = ["ravine", "worked_example", "--quick", "--jobs", str(jobs)]
+    assert main(["run", *arguments, "--out", str(tmp_path)]) == 0
+    assert report(tmp_path, "worked_example")["passed"]
+    table = capsys.readouterr().out.split("Claims")[1]
+    assert table.index("ravine") < table.index("worked_example")
     found = report(tmp_path, "ravine")
     assert found["config"]["num_starts"] == 16
     assert sorted(found["figures"]) == ["paths", "sensitivity", "surface"]
