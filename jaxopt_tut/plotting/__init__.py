@@ -7,6 +7,7 @@ axis of an array: lines show their mean or median, bands their spread.
 
 * `plot_distributions`: histograms, one panel a layer.
 * `plot_diagnosis`: all of that for a diagnosis, and a profile over its layers.
+* `plot_audit`: modes of differentiation, bias against memory.
 * `plot_profile`: one number a layer, on a logarithmic axis.
 * `plot_predicted`: measured against predicted.
 * `plot_training_curves`: training and validation, an epoch a point.
@@ -26,6 +27,7 @@ except ImportError as error:
 del _matplotlib
 
 # ruff: noqa: E402 -- the rest cannot be imported before matplotlib is known to be there
+from jaxopt_tut.plotting.audit import plot_audit
 from jaxopt_tut.plotting.curves import plot_lines, plot_sensitivity, plot_training_curves
 from jaxopt_tut.plotting.diagnosis import plot_diagnosis
 from jaxopt_tut.plotting.distributions import plot_distributions
@@ -36,6 +38,7 @@ from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
 
 __all__ = [
     "new_figure",
+    "plot_audit",
     "plot_diagnosis",
     "plot_distributions",
     "plot_images",

@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from jaxopt_tut import plotting
+from jaxopt_tut.bilevel import AuditRow
 from jaxopt_tut.plotting import style
 
 
@@ -17,6 +18,10 @@ def bowl(w):
     return jnp.sum(w**2)
 
 
+ROWS = [
+    AuditRow("exact", {}, 0.0, 1.0, 4096, 2e-3, None),
+    AuditRow("one step", {}, 0.3, 0.98, 64, 1e-4, None),
+]
 DOMAIN = ([-1.0, -1.0], [1.0, 2.0])
 PLOTS = {
     "training_curves": lambda **kw: plotting.plot_training_curves({"adam": [[0.1, 0.2]]}, **kw),
@@ -24,6 +29,7 @@ PLOTS = {
     "lines": lambda **kw: plotting.plot_lines([0, 1], {"f": [1, 2]}, xlabel="w", ylabel="f", **kw),
     "profile": lambda **kw: plotting.plot_profile({"he": [[1.0, 2.0], [1.0, 3.0]]}, **kw),
     "predicted": lambda **kw: plotting.plot_predicted({"a": [1.0, 2.0]}, {"a": [1.0, 2.1]}, **kw),
+    "audit": lambda **kw: plotting.plot_audit(ROWS, **kw),
     "surface": lambda **kw: plotting.plot_surface(bowl, DOMAIN, resolution=8, **kw),
     "surface_3d": lambda **kw: plotting.plot_surface_3d(bowl, DOMAIN, resolution=8, **kw),
 }
@@ -176,3 +182,19 @@ def test_images_in_a_grid():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_audit_is_drawn_by_memory_and_bias():
+    ax = plotting.plot_audit(ROWS)
+    assert [line.get_xdata()[0] for line in ax.lines] == [4096, 64]
+    # no bias at all has no place on a logarithmic axis but the rounding error
+    assert [line.get_ydata()[0] for line in ax.lines] == [np.finfo(np.float64).eps, 0.3]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "exact: 2 ms, cosine 1",
+        "one step: 0.1 ms, cosine 0.98",
+    ]
+
+
+def test_an_audit_without_rows_is_refused():
+    with pytest.raises(ValueError, match=r"plot_audit needs a row at least, got none\."):
+        plotting.plot_audit([])
