@@ -170,7 +170,8 @@ def run(config: Config) -> Result:
     found["gradients"][DIFFERENCES] = slopes
     curvatures = np.linalg.eigvalsh(2 * train[0].T @ train[0] / NUM_TRAIN)
     curvatures += 2 * PENALTIES["l2"] / len(curvatures)
-    expected = by_formula(*twice, {"l1": 0.0, "l2": 0.0}, np.ones(len(curvatures) + 1))["l2"]
+    no_penalty, all_signs = dict.fromkeys(PENALTIES, 0.0), np.ones(len(curvatures) + 1)
+    expected = by_formula(twice[0], twice[1], no_penalty, all_signs)["l2"]
     return Result(
         formula=by_formula(train, other, PENALTIES, np.sign(found["weights"])),
         value=value,

@@ -44,7 +44,9 @@ def test_every_claim_holds_on_a_good_result_and_can_fail():
 
 def test_the_data_are_those_of_the_tutorial():
     inputs, targets = gradients.make_data()
-    theirs, their_targets = make_regression(1000, 20, bias=10, noise=1, random_state=42)
+    theirs, their_targets = map(
+        np.asarray, make_regression(1000, 20, bias=10, noise=1, random_state=42)[:2]
+    )
     their_targets = (their_targets - their_targets.mean()) / their_targets.std()
     # the products with the targets don't depend on the order of rows
     theirs = (theirs - theirs.mean(axis=0)) / theirs.std(axis=0)
