@@ -119,7 +119,7 @@ def calibrate(
       ValueError: If a variance is not finite.
     """
     chosen = [layer for layer in network.layers if layer.name in names]
-    on_the_way = {layer.name: layer.num_uses == 1 for layer in chosen}
+    on_the_way = {layer.name for layer in chosen if layer.num_uses == 1}
     num_shared = len({layer.param for layer in chosen if layer.num_uses > 1})
     after = network.variances()
     for _ in range(max_iterations):

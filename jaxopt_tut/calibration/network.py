@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -37,12 +37,12 @@ class Network:
     layers: list[Layer]
     left: dict[str, str]
     weights: dict[str, Array]
-    _passes: dict[Any, Callable] = field(default_factory=dict)
+    _frame: "_Frame"
 
     def merged(self) -> Params:
         """Put the weights back into the tree they came in."""
         leaves, treedef = jax.tree.flatten(self.params)
-        fresh = iter(self._arrays())
+        fresh = iter(self.weights.values())
         flags = traced_leaves(self.params)
         return treedef.unflatten(
             [next(fresh) if traced else x for x, traced in zip(leaves, flags, strict=True)]
@@ -71,7 +71,7 @@ class Network:
         drawn = jax.vmap(one)(jax.random.split(own, count)) if steps else one(own)
         self.weights[layer.param] = drawn.reshape(weight.shape)
 
-    def variances(self, given: Mapping[str, bool] | None = None, target: float = 1.0) -> Variances:
+    def variances(self, given: Collection[str] = (), target: float = 1.0) -> Variances:
         r"""Measure the variance of all pre-activations.
 
         Args:
@@ -83,15 +83,15 @@ class Network:
         Returns:
           The variances in front of the division.
         """
-        wanted = given or {}
         bumps = {
-            k: jnp.full(
+            k: np.full(
                 layer.pre_activation.shape[: layer.num_step_axes],
-                target if wanted.get(layer.name) else 0.0,
+                target if layer.name in given else 0.0,
+                np.float32,
             )
             for k, layer in enumerate(self.layers)
         }
-        return self._run(_normalise, bumps)
+        return self._measure(_normalise, bumps)
 
     def gaussian_variances(self, key: Key[Array, ""], target: float) -> Variances:
         """Measure the variance of each pre-activation when all others upstream are Gaussian.
@@ -103,25 +103,25 @@ class Network:
         Returns:
           The variances.
         """
-        keys = jax.random.split(key, len(self.layers))
+        shapes = [layer.pre_activation.shape for layer in self.layers]
+        sizes = [math.prod(shape) for shape in shapes]
+        starts = np.cumsum([0, *sizes[:-1]])
+        # Drawn as one vector: a generator of random numbers is slow to compile.
+        noise = jax.random.normal(key, (sum(sizes),)) * math.sqrt(target)
         bumps = {
-            k: jax.random.normal(own, layer.pre_activation.shape) * math.sqrt(target)
-            for k, (own, layer) in enumerate(zip(keys, self.layers, strict=True))
+            k: jax.lax.dynamic_slice_in_dim(noise, starts[k], sizes[k]).reshape(shape)
+            for k, shape in enumerate(shapes)
         }
-        return self._run(_replace, bumps)
+        return self._measure(_replace, bumps)
 
     def _arrays(self) -> list[Array]:
         names = [name for name in self.program.names if name is not None]
-        return [self.weights[name] for name in names]
+        return [self.weights[name] for name in names] + self.program.arrays[len(names) :]
 
-    def _run(self, meet: Callable, bumps) -> Variances:
-        if meet not in self._passes:
-            self._passes[meet] = jax.jit(partial(_variances, self.program, self.layers, meet))
-        data = self.program.arrays[len(self.weights) :]
-        return {
-            name: np.asarray(value)
-            for name, value in self._passes[meet]([*self._arrays(), *data], bumps).items()
-        }
+    def _measure(self, meet: Callable, bumps) -> Variances:
+        variances = _variances(self._frame, meet, self._arrays(), bumps)
+        names = [layer.name for layer in self.layers]
+        return dict(zip(names, map(np.asarray, variances), strict=True))
 
 
 def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Network:
@@ -163,19 +163,42 @@ def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Net
         )
     names = [name for name in program.names if name is not None]
     weights = dict(zip(names, map(jnp.asarray, program.arrays), strict=False))
-    return Network(params, program, layers, left, weights)
+    frame = _Frame(_origin(fn, params, batch), program.jaxpr, tuple(layers))
+    return Network(params, program, layers, left, weights, frame)
 
 
-def _variances(program: Program, layers: Sequence[Layer], meet, arrays, bumps):
-    places = {layer.place: k for k, layer in enumerate(layers)}
-    _, values, _ = evaluate(program.jaxpr, arrays, places, bumps, meet)
-    found = {}
-    for k, layer in enumerate(layers):
+def _origin(fn, params, batch):
+    """Collect all that a trace follows from except for arrays; nothing equals it if it must not."""
+    leaves, treedef = jax.tree.flatten((params, batch))
+    flags = tuple(traced_leaves((params, batch)))
+    fixed = tuple(leaf for leaf, traced in zip(leaves, flags, strict=True) if not traced)
+    try:
+        hash(origin := (fn, treedef, flags, fixed))
+    except TypeError:
+        return object()
+    return origin
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A traced program, found again by what it was traced from, so that it is compiled once."""
+
+    origin: Any
+    jaxpr: Any = field(compare=False)
+    layers: tuple[Layer, ...] = field(compare=False)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _variances(frame: _Frame, meet: Callable, arrays, bumps) -> list[Float[Array, "*step"]]:
+    # The bumps come in one by one: as slices of one array they take four times as long to compile.
+    places = {layer.place: k for k, layer in enumerate(frame.layers)}
+    _, values, _ = evaluate(frame.jaxpr, arrays, places, bumps, meet)
+    found = []
+    for k, layer in enumerate(frame.layers):
         value = values[k]
         if jnp.finfo(value.dtype).bits < 32:
             value = value.astype(jnp.float32)
-        axes = tuple(range(layer.num_step_axes, value.ndim))
-        found[layer.name] = jnp.var(value, axis=axes)
+        found.append(jnp.var(value, axis=tuple(range(layer.num_step_axes, value.ndim))))
     return found
 
 
