@@ -8,9 +8,10 @@ A layer is a weight that meets data, found in the program of any loss function.
 """
 
 from jaxopt_tut.diagnostics.diagnosis import Diagnosis, diagnose
+from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.nonfinite import first_nonfinite
 from jaxopt_tut.diagnostics.reporting import report
-from jaxopt_tut.diagnostics.statistics import LayerStatistics, Statistics, statistics
+from jaxopt_tut.diagnostics.statistics import statistics
 from jaxopt_tut.diagnostics.summaries import Histogram, Summary, summarize
 from jaxopt_tut.diagnostics.thresholds import THRESHOLDS, Thresholds
 from jaxopt_tut.diagnostics.verdicts import Verdict

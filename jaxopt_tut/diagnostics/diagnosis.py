@@ -9,7 +9,8 @@ import optax
 from jaxtyping import Array, Key
 
 from jaxopt_tut.diagnostics.judging import judge
-from jaxopt_tut.diagnostics.statistics import LayerStatistics, Statistics, measure
+from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.measuring import Measured, measure
 from jaxopt_tut.diagnostics.verdicts import Verdict
 from jaxopt_tut.taps.tracing import traced_leaves
 from jaxopt_tut.types import Batch, LossFn, Params
@@ -92,8 +93,8 @@ def diagnose(
     arrays = [leaf for leaf, traced in zip(leaves, is_traced, strict=True) if traced]
     fixed = tuple(leaf for leaf, traced in zip(leaves, is_traced, strict=True) if not traced)
     frame = _Frame(loss_fn, treedef, is_traced, fixed, optimizer)
-    measured = _measure(frame, arrays, batch, key)
-    return Diagnosis(dict(measured.layers), measured, judge(jax.device_get(measured)))
+    measured = jax.device_get(_measure(frame, arrays, batch, key)).unpack()
+    return Diagnosis(dict(measured.layers), measured, judge(measured))
 
 
 class _Frame(NamedTuple):
@@ -107,7 +108,7 @@ class _Frame(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure(frame: _Frame, arrays, batch, key) -> Statistics:
+def _measure(frame: _Frame, arrays, batch, key) -> Measured:
     traced, fixed = iter(arrays), iter(frame.fixed)
     leaves = [next(traced) if is_traced else next(fixed) for is_traced in frame.is_traced]
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxopt_tut.diagnostics.layer_statistics import Statistics
 from jaxopt_tut.diagnostics.scales import judge_backward, judge_forward, judge_inputs, judge_logits
-from jaxopt_tut.diagnostics.statistics import Statistics
 from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
 from jaxopt_tut.diagnostics.units import (
     judge_collapse,

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 SAMPLE_SIZE = 4096
 NUM_BINS = 64
+MAX_GROUPED = 2**16
 
 
 class Histogram(NamedTuple):
@@ -97,42 +100,102 @@ def summarize(values: Float[Array, "..."], num_step_axes: int = 0) -> Summary:
     return summarize_all([(values, num_step_axes)])[0]
 
 
-def summarize_all(arrays: Sequence[tuple[Array, int]]) -> list[Summary]:
-    """Summarise several arrays, with one histogram operation for all: it compiles far faster.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SummaryStack:
+    """Summaries of many arrays in few: a leading axis runs through the steps of all of them.
+
+    Attributes:
+      rows: One row for each step of each distinct array.
+      places: For each array in turn: its first row, its steps, its dtype; part of the structure.
+    """
+
+    rows: Summary
+    places: tuple[tuple[int, tuple[int, ...], Any], ...] = field(metadata={"static": True})
+
+    def __getitem__(self, k: int) -> Summary:
+        """Return the summary of an array.
+
+        Args:
+          k: Which.
+
+        Returns:
+          Its summary.
+        """
+        start, steps, dtype = self.places[k]
+        return jax.tree.map(
+            lambda leaf: (
+                leaf[start : start + math.prod(steps)]
+                .reshape((*steps, *leaf.shape[1:]))
+                .astype(dtype)
+            ),
+            self.rows,
+        )
+
+    def find_rows(self, k: int) -> np.ndarray:
+        """Return the rows of an array.
+
+        Args:
+          k: Which.
+
+        Returns:
+          Their indices.
+        """
+        start, steps, _ = self.places[k]
+        return np.arange(start, start + math.prod(steps))
+
+
+def summarize_all(arrays: Sequence[tuple[Array, int]]) -> SummaryStack:
+    """Summarise several arrays, those of equal size together: that compiles and runs far faster.
 
     Args:
-      arrays: Pairs of an array and the number of its leading axes to keep apart.
+      arrays: Pairs of an array and the number of its leading axes to keep apart; the same array
+        may come again, and is summarised once.
 
     Returns:
       One summary each.
     """
-    prepared = []
-    for values, num_step_axes in arrays:
-        steps = values.shape[:num_step_axes]
-        prepared.append(real(values).reshape(*steps, math.prod(values.shape[num_step_axes:])))
-    rows = [_sample(values).reshape(-1, SAMPLE_SIZE) for values in prepared]
-    dtype = max((row.dtype for row in rows), key=lambda dtype: jnp.finfo(dtype).bits)
-    histograms = jax.vmap(_histogram)(jnp.concatenate([row.astype(dtype) for row in rows]))
-    summaries, start = [], 0
-    for values, row in zip(prepared, rows, strict=True):
-        part = slice(start, start + len(row))
-        start += len(row)
-        mean = jnp.mean(values, axis=-1)
-        summaries.append(
-            Summary(
-                mean,
-                jnp.mean((values - mean[..., None]) ** 2, axis=-1),
-                jnp.mean(values == 0, axis=-1, dtype=values.dtype),
-                jnp.mean(~jnp.isfinite(values), axis=-1, dtype=values.dtype),
-                jax.tree.map(
-                    lambda leaf, part=part, mean=mean: (
-                        leaf[part].reshape(*mean.shape, leaf.shape[-1]).astype(mean.dtype)
-                    ),
-                    histograms,
-                ),
-            )
-        )
-    return summaries
+    distinct = {(id(values), num_step_axes): values for values, num_step_axes in arrays}
+    groups: dict[tuple, list] = {}
+    for tag, values in distinct.items():
+        steps = values.shape[: tag[1]]
+        rows = real(values).reshape(math.prod(steps), math.prod(values.shape[tag[1] :]))
+        size = rows.shape[1]
+        # To lie side by side arrays are copied: large ones stay where they are.
+        alone = tag if rows.size > MAX_GROUPED else None
+        groups.setdefault((size, rows.dtype, alone), []).append((tag, steps, rows))
+    places, parts, start = {}, [], 0
+    for (_, dtype, _), members in groups.items():
+        parts.append(_summarize_rows(jnp.concatenate([rows for _, _, rows in members])))
+        for tag, steps, rows in members:
+            places[tag] = (start, steps, dtype)
+            start += len(rows)
+    widest = max((dtype for _, dtype, _ in groups), key=lambda dtype: jnp.finfo(dtype).bits)
+    mean, variance, zero, nonfinite, samples = (
+        jnp.concatenate([part.astype(widest) for part in column])
+        for column in zip(*parts, strict=True)
+    )
+    rows = Summary(mean, variance, zero, nonfinite, _histograms(samples))
+    return SummaryStack(rows, tuple(places[id(values), num] for values, num in arrays))
+
+
+def _summarize_rows(values):
+    dtype = values.dtype
+    mean = jnp.mean(values, axis=1)
+    # What is not finite makes the mean so: only then is there something to count.
+    nonfinite = lax.cond(
+        jnp.all(jnp.isfinite(mean)),
+        lambda values: jnp.zeros(len(values), dtype),
+        lambda values: jnp.mean(~jnp.isfinite(values), axis=1, dtype=dtype),
+        values,
+    )
+    return (
+        mean,
+        jnp.mean((values - mean[:, None]) ** 2, axis=1),
+        jnp.mean(values == 0, axis=1, dtype=dtype),
+        nonfinite,
+        _sample(values),
+    )
 
 
 def real(values: Array) -> Float[Array, "..."]:
@@ -171,21 +234,27 @@ def sample_indices(size: int) -> np.ndarray:
 
 
 def _sample(values):
-    """Take the sample of the last axis; NaN fills up what is smaller."""
-    sample = values[..., sample_indices(values.shape[-1])]
-    missing = SAMPLE_SIZE - sample.shape[-1]
-    widths = [(0, 0)] * (sample.ndim - 1) + [(0, missing)]
-    return jnp.pad(sample, widths, constant_values=jnp.nan)
+    """Take the sample of each row; NaN fills up what is smaller."""
+    size = values.shape[1]
+    if size > SAMPLE_SIZE:
+        # Distinct indices inside the row need no checks, which would cost as much as the reading.
+        return values.at[:, sample_indices(size)].get(mode="promise_in_bounds", unique_indices=True)
+    return jnp.pad(values, ((0, 0), (0, SAMPLE_SIZE - size)), constant_values=jnp.nan)
 
 
-def _histogram(sample) -> Histogram:
-    is_finite = jnp.isfinite(sample)
-    low = jnp.min(jnp.where(is_finite, sample, jnp.inf))
-    high = jnp.max(jnp.where(is_finite, sample, -jnp.inf))
+def _histograms(samples) -> Histogram:
+    is_finite = jnp.isfinite(samples)
+    low = jnp.min(jnp.where(is_finite, samples, jnp.inf), axis=1, keepdims=True)
+    high = jnp.max(jnp.where(is_finite, samples, -jnp.inf), axis=1, keepdims=True)
     low, high = jnp.where(low <= high, low, 0), jnp.where(low <= high, high, 0)
     width = jnp.where(high > low, high - low, 1)
-    place = jnp.where(is_finite, (sample - low) / width * NUM_BINS, 0)
+    place = jnp.where(is_finite, (samples - low) / width * NUM_BINS, 0)
     bins = jnp.clip(place, 0, NUM_BINS - 1).astype(jnp.int32)
-    counts = jnp.zeros(NUM_BINS, sample.dtype).at[bins].add(is_finite.astype(sample.dtype))
-    steps = jnp.arange(NUM_BINS + 1, dtype=sample.dtype) / NUM_BINS
-    return Histogram(counts, low + (high - low) * steps)
+    # One scatter into a flat array, inside it by the clip.
+    bins += NUM_BINS * jnp.arange(len(samples), dtype=jnp.int32)[:, None]
+    counts = jnp.zeros(NUM_BINS * len(samples), samples.dtype)
+    counts = counts.at[bins.reshape(-1)].add(
+        is_finite.reshape(-1).astype(samples.dtype), mode="promise_in_bounds"
+    )
+    steps = jnp.arange(NUM_BINS + 1, dtype=samples.dtype) / NUM_BINS
+    return Histogram(counts.reshape(-1, NUM_BINS), low + (high - low) * steps)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxopt_tut.diagnostics.statistics import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.summaries import Summary
 from jaxopt_tut.taps.layers import Layer
 

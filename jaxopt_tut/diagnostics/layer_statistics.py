@@ -1,0 +1,64 @@
+"""What is known of the layers of a network."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array, Float, Int
+
+from jaxopt_tut.diagnostics.summaries import Summary
+from jaxopt_tut.taps.layers import Layer
+from jaxopt_tut.taps.tape import Tape
+
+
+class LayerStatistics(NamedTuple):
+    r"""What is known of a layer $z = W x + b$, $a = \phi(z)$; inside scans one entry a step.
+
+    Attributes:
+      weights: Of $W$.
+      pre_activations: Of $z$.
+      activations: Of $a$; of $z$ where no nonlinearity follows.
+      cotangents: Of $\partial L / \partial z$.
+      weight_gradients: Of $\partial L / \partial W$.
+      inputs: Of $x$; None for what a scan hands to its step.
+      fraction_dead: Of the units whose activation is zero for the whole batch.
+      fraction_saturated: Of the activations that are not zero but have a slope
+        $|\phi'| < 0.05$.
+      correlation: Between the pre-activations of two examples, $E[z z'] / E[z^2]$.
+      distinct_gradients: Number of units whose weight gradients are not zero and differ.
+      active_gradients: Number of units whose weight gradients are not zero.
+      update_ratio: Root mean square of the update over that of $W$; NaN without an optimizer.
+    """
+
+    weights: Summary
+    pre_activations: Summary
+    activations: Summary
+    cotangents: Summary
+    weight_gradients: Summary
+    inputs: Summary | None
+    fraction_dead: Float[Array, "*step"]
+    fraction_saturated: Float[Array, "*step"]
+    correlation: Float[Array, "*step"]
+    distinct_gradients: Int[Array, "*step"]
+    active_gradients: Int[Array, "*step"]
+    update_ratio: Float[Array, "*step"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Statistics:
+    """What `diagnostics.statistics` measures.
+
+    Attributes:
+      layers: By name, in the order of the program.
+      loss: On the batch.
+      loss_after_update: On the same batch after one step of the optimizer; NaN without one.
+      expected_change: What the gradient predicts for the step: its inner product with the update.
+      wiring: For each layer how it is joined to the others; part of the tree's structure.
+    """
+
+    layers: Tape
+    loss: Float[Array, ""]
+    loss_after_update: Float[Array, ""]
+    expected_change: Float[Array, ""]
+    wiring: tuple[Layer, ...] = field(metadata={"static": True})

@@ -1,0 +1,214 @@
+"""Measure every layer in one forward and one backward pass, into few large arrays."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jaxopt_tut.diagnostics.layer_numbers import Activity, Axes, mean_square
+from jaxopt_tut.diagnostics.stacking import Measured, Reading, stack
+from jaxopt_tut.diagnostics.summaries import real
+from jaxopt_tut.taps.interpreter import evaluate
+from jaxopt_tut.taps.layers import Layer, find_layers
+from jaxopt_tut.taps.tracing import trace_program, traced_leaves
+from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.types import Batch, LossFn, Params
+
+
+def measure(
+    caller: str,
+    loss_fn: LossFn,
+    params: Params,
+    batch: Batch,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Measured:
+    """Do what `statistics` does, but for cutting the numbers apart.
+
+    Args:
+      caller: The name of the function that asks; it opens the messages.
+      loss_fn: As in `statistics`.
+      params: As in `statistics`.
+      batch: As in `statistics`.
+      optimizer: As in `statistics`.
+
+    Returns:
+      The statistics, stacked.
+    """
+    leaves, treedef = jax.tree.flatten(params)
+    is_traced = traced_leaves(params)
+    kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
+    require_inexact(jax.tree.unflatten(treedef, kept), caller)
+    program = trace_program(caller, loss_fn, (params, batch), may_close_over=False)
+    _require_loss(caller, program.result)
+    layers = readable_layers(caller, find_layers(program))
+    num_params = sum(is_traced)
+    arrays, data = program.arrays[:num_params], program.arrays[num_params:]
+    numbers = _number_places(layers)
+    bumps = {
+        numbers[place]: jnp.zeros(site.shape, site.dtype)
+        for layer in layers
+        for place, site in (
+            (layer.place, layer.pre_activation),
+            (layer.bend_place, layer.bend),
+            (layer.activation_place, layer.activation),
+        )
+        if place is not None and site is not None and not site.blocked_by
+    }
+
+    def loss_and_values(arrays, bumps):
+        outputs, values, _ = evaluate(program.jaxpr, [*arrays, *data], numbers, bumps)
+        return outputs[0], values
+
+    (loss, values), (gradients, cotangents) = jax.value_and_grad(
+        loss_and_values, argnums=(0, 1), has_aux=True
+    )(arrays, bumps)
+    updates, after, change = _first_step(
+        loss_fn, params, batch, is_traced, gradients, optimizer, loss.dtype
+    )
+    index = {name: i for i, name in enumerate(program.names) if name is not None}
+    read = []
+    for layer in layers:
+        i = index[layer.param]
+        inputs = (
+            values[numbers[layer.input_place]]
+            if layer.input_place is not None
+            else program.arrays[layer.input_index]
+            if layer.input_index is not None
+            else None
+        )
+        update = None if updates is None else updates[i]
+        seen = _Seen(values, cotangents, numbers)
+        read.append(_read(layer, arrays[i], gradients[i], update, inputs, seen))
+    return stack(read, loss, after, change)
+
+
+def _require_loss(caller, result) -> None:
+    """Refuse what is no loss, with or without more beside it."""
+    has_aux = isinstance(result, tuple) and len(result) == 2
+    loss = result[0] if has_aux else result
+    shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", bool)
+    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        got = f"{dtype}{list(shape)}" if shape is not None else type(loss).__name__
+        raise ValueError(
+            f"{caller} needs a loss that is a real scalar, alone or first of a pair, got {got}."
+        )
+
+
+def readable_layers(caller: str, layers: list[Layer]) -> list[Layer]:
+    """Keep the layers that have a cotangent, and refuse a function without any.
+
+    Args:
+      caller: The name of the function that asks; it opens the messages.
+      layers: What `find_layers` returned.
+
+    Returns:
+      Some of the layers.
+
+    Raises:
+      ValueError: If there is none, or the batch holds a single example.
+    """
+    if not layers:
+        raise ValueError(f"{caller} found no layer: no weight among the parameters meets data.")
+    kept = [layer for layer in layers if not layer.pre_activation.blocked_by]
+    if not kept:
+        site = layers[0].pre_activation
+        raise ValueError(
+            f"{caller} cannot reach {site.name!r}: it lies inside {site.blocked_by}, where JAX "
+            "defines no cotangent."
+        )
+    for layer in kept:
+        site = layer.pre_activation
+        if site.batch_axes and all(site.shape[axis] == 1 for axis in site.batch_axes):
+            raise ValueError(
+                f"{caller} needs a batch of at least two examples, got one at {site.name!r}."
+            )
+    return kept
+
+
+class _Seen(NamedTuple):
+    """Values and cotangents by number, and the numbers by place."""
+
+    values: dict[int, Array]
+    cotangents: dict[int, Array]
+    numbers: dict[Any, int]
+
+
+def _number_places(layers) -> dict[Any, int]:
+    places = [
+        place
+        for layer in layers
+        for place in (layer.place, layer.bend_place, layer.activation_place, layer.input_place)
+        if place is not None
+    ]
+    return {place: k for k, place in enumerate(dict.fromkeys(places))}
+
+
+def _first_step(loss_fn, params, batch, is_traced, gradients, optimizer, dtype):
+    """Return the updates of the arrays, the loss after them, and the change they promise."""
+    missing = jnp.full((), jnp.nan, dtype)
+    if optimizer is None:
+        return None, missing, missing
+    leaves, treedef = jax.tree.flatten(params)
+    in_order = iter(gradients)
+    gradient = treedef.unflatten([next(in_order) if t else None for t in is_traced])
+    arrays = treedef.unflatten([x if t else None for x, t in zip(leaves, is_traced, strict=True)])
+
+    def value_fn(arrays):
+        fresh = iter(jax.tree.leaves(arrays))
+        merged = [next(fresh) if t else x for x, t in zip(leaves, is_traced, strict=True)]
+        result = loss_fn(treedef.unflatten(merged), batch)
+        return result[0] if isinstance(result, tuple) else result
+
+    # By the conventions of JAX and optax the direction of ascent is the conjugate.
+    gradient = jax.tree.map(jnp.conj, gradient)
+    optimizer = optax.with_extra_args_support(optimizer)
+    updates, _ = optimizer.update(
+        gradient,
+        optimizer.init(arrays),
+        arrays,
+        value=value_fn(arrays),
+        grad=gradient,
+        value_fn=value_fn,
+    )
+    after = value_fn(optax.apply_updates(arrays, updates))
+    products = jax.tree.map(lambda g, u: jnp.sum(jnp.real(jnp.conj(g) * u)), gradient, updates)
+    change = sum((leaf.astype(dtype) for leaf in jax.tree.leaves(products)), jnp.zeros((), dtype))
+    return jax.tree.leaves(updates), after, change
+
+
+def _read(layer: Layer, weight, gradient, update, inputs, seen: _Seen) -> Reading:
+    steps, weight_steps = layer.num_step_axes, layer.num_weight_steps
+    number = seen.numbers[layer.place]
+    value, cotangent = seen.values[number], seen.cotangents[number]
+    bent = before = after = None
+    not_units = ()
+    if layer.activation is not None and layer.activation_place is not None:
+        bent = seen.values[seen.numbers[layer.activation_place]]
+        before = seen.cotangents.get(seen.numbers[layer.bend_place])
+        after = seen.cotangents.get(seen.numbers[layer.activation_place])
+        if before is None or after is None or not before.shape == after.shape == bent.shape:
+            before = after = None
+        not_units = _other_axes(bent, steps, layer.activation.unit_axes)
+    site = layer.pre_activation
+    examples = site.batch_axes or _other_axes(value, steps, site.unit_axes)
+    moved = jnp.full(weight.shape[:weight_steps], jnp.nan, real(weight).dtype)
+    if update is not None:
+        moved = mean_square(update, weight_steps)
+    return Reading(
+        layer,
+        weight,
+        Activity(value, bent, before, after),
+        cotangent,
+        gradient,
+        inputs,
+        Axes(steps, examples, not_units),
+        moved,
+    )
+
+
+def _other_axes(array, num_steps, unit_axes) -> tuple[int, ...]:
+    """List the axes that count neither steps nor units; the last one does if none is known to."""
+    units = unit_axes or (array.ndim - 1,)
+    return tuple(axis for axis in range(num_steps, array.ndim) if axis not in units)

@@ -1,0 +1,207 @@
+"""Statistics of many layers in few arrays."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxopt_tut.diagnostics.layer_numbers import (
+    Activity,
+    Axes,
+    UnitCounts,
+    count_units,
+    number_activities,
+)
+from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.summaries import SummaryStack, summarize_all
+from jaxopt_tut.taps.layers import Layer
+from jaxopt_tut.taps.tape import Tape
+
+
+class Reading(NamedTuple):
+    """What is taken from one layer.
+
+    Attributes:
+      layer: How it is joined to the others.
+      weight: W.
+      activity: z and a, and their cotangents.
+      cotangent: Of z.
+      gradient: Of W.
+      inputs: x.
+      axes: What the axes of z and a count.
+      mean_square_update: Of the update of W; NaN without an optimizer.
+    """
+
+    layer: Layer
+    weight: Array
+    activity: Activity
+    cotangent: Array
+    gradient: Array
+    inputs: Array | None
+    axes: Axes
+    mean_square_update: Array
+
+
+class Numbers(NamedTuple):
+    """The entries of `LayerStatistics` that are numbers: the steps of all layers in a row."""
+
+    fraction_dead: Float[Array, "step"]
+    fraction_saturated: Float[Array, "step"]
+    correlation: Float[Array, "step"]
+    update_ratio: Float[Array, "weight_step"]
+    counts: UnitCounts
+
+
+class Entry(NamedTuple):
+    """Where a layer is found in the arrays.
+
+    Attributes:
+      summaries: Which are its own, in the order of `LayerStatistics`.
+      steps: The lengths of the scans around it.
+      weight_steps: The lengths of those that cut its weight.
+    """
+
+    summaries: tuple[int, int, int, int, int, int | None]
+    steps: tuple[int, ...]
+    weight_steps: tuple[int, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Measured:
+    """Statistics in few arrays: a program with hundreds of outputs compiles and returns slowly.
+
+    Attributes:
+      summaries: Of all arrays of all layers.
+      numbers: Of all layers.
+      loss: On the batch.
+      loss_after_update: After a step of the optimizer.
+      expected_change: What the gradient predicts for it.
+      wiring: The layers.
+      entries: One for each layer.
+    """
+
+    summaries: SummaryStack
+    numbers: Numbers
+    loss: Float[Array, ""]
+    loss_after_update: Float[Array, ""]
+    expected_change: Float[Array, ""]
+    wiring: tuple[Layer, ...] = field(metadata={"static": True})
+    entries: tuple[Entry, ...] = field(metadata={"static": True})
+
+    def unpack(self) -> Statistics:
+        """Cut the arrays into the statistics of each layer.
+
+        Returns:
+          Of the kind of the arrays: NumPy's or JAX's.
+        """
+        layers, start, weight_start = {}, 0, 0
+        for layer, entry in zip(self.wiring, self.entries, strict=True):
+            *always, inputs = entry.summaries
+            stop = start + math.prod(entry.steps)
+            weight_stop = weight_start + math.prod(entry.weight_steps)
+            dead, saturated, correlation = (
+                column[start:stop].reshape(entry.steps) for column in self.numbers[:3]
+            )
+            ratio, distinct, active = (
+                column[weight_start:weight_stop].reshape(entry.weight_steps)
+                for column in (self.numbers.update_ratio, *self.numbers.counts)
+            )
+            weights, pre_activations, activations, cotangents, gradients = (
+                self.summaries[k] for k in always
+            )
+            layers[layer.name] = LayerStatistics(
+                weights,
+                pre_activations,
+                activations,
+                cotangents,
+                gradients,
+                None if inputs is None else self.summaries[inputs],
+                dead,
+                saturated,
+                correlation,
+                distinct,
+                active,
+                ratio,
+            )
+            start, weight_start = stop, weight_stop
+        return Statistics(
+            Tape(layers), self.loss, self.loss_after_update, self.expected_change, self.wiring
+        )
+
+
+def stack(
+    readings: Sequence[Reading],
+    loss: Float[Array, ""],
+    loss_after_update: Float[Array, ""],
+    expected_change: Float[Array, ""],
+) -> Measured:
+    """Summarise all arrays together, and put all numbers in a row.
+
+    Args:
+      readings: One for each layer.
+      loss: See `Statistics`.
+      loss_after_update: See `Statistics`.
+      expected_change: See `Statistics`.
+
+    Returns:
+      All of it.
+    """
+    arrays, entries = [], []
+    for one in readings:
+        steps, weight_steps = one.layer.num_step_axes, one.layer.num_weight_steps
+        value, first = one.activity.pre_activation, len(arrays)
+        arrays += [
+            (one.weight, weight_steps),
+            (value, steps),
+            (value if one.activity.activation is None else one.activity.activation, steps),
+            (one.cotangent, steps),
+            (one.gradient, weight_steps),
+        ]
+        of_inputs = None
+        if one.inputs is not None:
+            of_inputs = len(arrays)
+            arrays.append((one.inputs, steps))
+        places = (first, first + 1, first + 2, first + 3, first + 4, of_inputs)
+        entries.append(Entry(places, value.shape[:steps], one.weight.shape[:weight_steps]))
+    summaries = summarize_all(arrays)
+    dtype = summaries.rows.mean.dtype
+
+    def column(numbers):
+        return jnp.concatenate([jnp.ravel(number).astype(dtype) for number in numbers])
+
+    def square(places):
+        rows = np.concatenate([summaries.find_rows(place) for place in places])
+        return summaries.rows.variance[rows] + summaries.rows.mean[rows] ** 2
+
+    num_steps = [math.prod(entry.steps) for entry in entries]
+    sizes = [
+        math.prod(one.activity.pre_activation.shape[axis] for axis in one.axes.examples)
+        for one in readings
+    ]
+    num_examples = np.repeat(sizes, num_steps).astype(dtype)
+    dead, saturated, product = zip(
+        *number_activities([(one.activity, one.axes) for one in readings]), strict=True
+    )
+    weight, own = (square([entry.summaries[k] for entry in entries]) for k in (0, 1))
+    crossed = num_examples * column(product) - own
+    pairs = np.maximum(num_examples - 1, 1) * jnp.where(own > 0, own, 1)
+    moved = column([one.mean_square_update for one in readings])
+    numbers = Numbers(
+        column(dead),
+        column(saturated),
+        jnp.where(own > 0, crossed / pairs, jnp.nan),
+        jnp.where(weight > 0, jnp.sqrt(moved / jnp.where(weight > 0, weight, 1)), jnp.nan),
+        count_units(
+            [(one.gradient, one.layer.unit_axes, one.layer.num_weight_steps) for one in readings]
+        ),
+    )
+    wiring = tuple(one.layer for one in readings)
+    return Measured(
+        summaries, numbers, loss, loss_after_update, expected_change, wiring, tuple(entries)
+    )
