@@ -108,6 +108,16 @@ def test_learned_rates_are_the_inverse_curvatures():
     np.testing.assert_allclose(jnp.sort(learned.value), [0.25, 1.0], rtol=0.05)
 
 
+def test_a_schedule_starts_from_one_rate_or_one_each():
+    rates = jnp.array([0.1, 0.3])
+    loss = lambda w: jnp.sum(w**2)
+    options = {"inner_steps": 2, "optimizer": adam(0.1), "num_steps": 0}
+    # float32: the logarithm and back
+    for start in (rates, 0.1):
+        learned = learn_schedule(loss, jnp.ones(2), start=start, **options)
+        np.testing.assert_allclose(learned.value, jnp.full(2, start), rtol=1e-6)
+
+
 def test_the_tuned_strength_is_the_best_of_a_grid():
     ridge = make_ridge("float32")
     slope = 0.4 * jnp.array([1.0, -1.0, 0.5, 0.0, 2.0])

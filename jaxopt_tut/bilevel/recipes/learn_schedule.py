@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
@@ -20,7 +21,7 @@ def learn_schedule(
     inner_steps: int,
     optimizer: optax.GradientTransformation,
     num_steps: int,
-    start: float = 0.1,
+    start: ArrayLike = 0.1,
     optimizer_of: Any = sgd,
     diff: Any = Unroll(),  # noqa: B008  a frozen value
 ) -> Learned:
@@ -29,7 +30,8 @@ def learn_schedule(
     $$\min_{\eta_1, \dots, \eta_T} L(w_T), \qquad w_t = w_{t-1} - \eta_t \nabla L(w_{t-1})$$
 
     over $\log \eta_t$. On a quadratic the best rates are the inverse roots of a polynomial that is
-    small on the spectrum (Chebyshev's, if only its ends are known).
+    small on the spectrum (Chebyshev's, if only its ends are known), in any order: rates that start
+    equal have equal derivatives there, and only rounding parts them. Start them a little apart.
 
     Args:
       loss_fn: `loss_fn(params)`, without noise.
@@ -37,7 +39,7 @@ def learn_schedule(
       inner_steps: $T$.
       optimizer: The outer optimizer, of the logarithms.
       num_steps: Its steps.
-      start: The rate that all steps start from.
+      start: The rates to start from: one for all steps, or one each.
       optimizer_of: From a schedule to an optimizer.
       diff: An exact mode of differentiation.
 
@@ -76,5 +78,6 @@ def learn_schedule(
         )
         return value, grads["hp"]
 
-    learned = learn(value_and_grad, jnp.full(inner_steps, jnp.log(start)), optimizer, num_steps)
+    log_start = jnp.broadcast_to(jnp.log(start), inner_steps)
+    learned = learn(value_and_grad, log_start, optimizer, num_steps)
     return learned._replace(value=jnp.exp(learned.value))
