@@ -1,5 +1,6 @@
 """Scales found by descent: MetaInit and GradInit."""
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -8,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jaxopt_tut.calibration.lsuv import make_report
-from jaxopt_tut.calibration.network import read_network
+from jaxopt_tut.calibration.network import Frame, read_network
 from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.initializers.arguments import require_nonnegative
+from jaxopt_tut.jaxprs import function_of
 from jaxopt_tut.optimizers import adam
-from jaxopt_tut.taps.tracing import traced_leaves
 from jaxopt_tut.types import Batch, LossFn, Params
 
 
@@ -38,6 +39,7 @@ def metainit(
     quotient is small, a step of descent meets the gradient it was computed from. It knows nothing
     of layers, so it fits any loss, and it is dear: a step costs some ten gradients. Of all the
     norms tried the ones with the smallest quotient are returned (the paper returns the last).
+    Compiled once for each `loss_fn` and shapes.
 
     Args:
       key: Not used: the directions of the weights are those of `params`. It is here so that all
@@ -74,41 +76,52 @@ def metainit(
     """
     del key  # The directions are those of the parameters.
     _require_options("metainit", decay, num_steps, learning_rate=learning_rate, eps=eps)
-    network, before = _before("metainit", loss_fn, params, batch)
-    arrays, loss = _array_loss(loss_fn, params, batch)
+    network = read_network("metainit", loss_fn, params, batch)
+    before = network.variances()
+    weights = list(network.weights.values())
+    objective, scales = _tune_norms(
+        network.frame, num_steps, weights, network.data, learning_rate, decay, eps
+    )
+    return _finished(network, before, objective, scales)
 
-    def quotient(arrays):
-        slope, change = jax.jvp(jax.grad(loss), (arrays,), (jax.grad(loss)(arrays),))
-        return sum(map(_deviation, slope, change)) / sum(leaf.size for leaf in arrays)
 
-    def _deviation(g, hg):
+@partial(jax.jit, static_argnums=(0, 1))
+def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, eps):
+    """Return the quotient and the scales that it was taken at, one a step."""
+    loss = _loss(frame, data)
+    num_weights = sum(leaf.size for leaf in weights)
+
+    def quotient(scales):
+        scaled = _scaled(weights, scales)
+        slope, change = jax.jvp(jax.grad(loss), (scaled,), (jax.grad(loss)(scaled),))
+        return sum(map(deviation, slope, change)) / num_weights
+
+    def deviation(g, hg):
         sign = jax.lax.stop_gradient(jnp.where(g >= 0, 1, -1).astype(g.dtype))
-        return jnp.sum(jnp.abs((g - hg) / (g + eps * sign) - 1)).astype(jnp.float32)
+        away = eps.astype(g.dtype) * sign
+        return jnp.sum(jnp.abs((g - hg) / (g + away) - 1)).astype(jnp.float32)
 
-    def at(scales):
-        return [leaf * scale.astype(leaf.dtype) for leaf, scale in zip(arrays, scales, strict=True)]
-
-    norms = [jnp.linalg.norm(leaf.ravel()).astype(jnp.float32) for leaf in arrays]
-    is_tuned = [leaf.ndim >= 2 and bool(norm > 0) for leaf, norm in zip(arrays, norms, strict=True)]
+    norms = [jnp.linalg.norm(leaf.ravel()).astype(jnp.float32) for leaf in weights]
+    shares = [
+        jnp.where((norm > 0) & (leaf.ndim >= 2), 1 / jnp.where(norm > 0, norm, 1), 0)
+        for leaf, norm in zip(weights, norms, strict=True)
+    ]
 
     def step(carry, _):
         scales, speeds = carry
-        value, slopes = jax.value_and_grad(lambda scales: quotient(at(scales)))(scales)
+        value, slopes = jax.value_and_grad(quotient)(scales)
         # The derivative by a norm has the sign of the one by its scale.
-        moved, faster = [], []
-        for scale, speed, slope, norm, tuned in zip(
-            scales, speeds, slopes, norms, is_tuned, strict=True
-        ):
-            speed = decay * speed - learning_rate * jnp.sign(slope)
-            faster.append(speed)
-            moved.append(scale + speed / norm if tuned else scale)
-        return (moved, faster), (value, scales)
+        speeds = [
+            decay * speed - learning_rate * jnp.sign(slope)
+            for speed, slope in zip(speeds, slopes, strict=True)
+        ]
+        moved = [s + v * share for s, v, share in zip(scales, speeds, shares, strict=True)]
+        return (moved, speeds), (value, scales)
 
-    start = [jnp.ones((), jnp.float32) for _ in arrays]
-    rest = [jnp.zeros((), jnp.float32) for _ in arrays]
-    run = jax.jit(lambda: jax.lax.scan(step, (start, rest), length=num_steps)[1])
-    objective, scales = run()
-    return _finished(network, before, objective, scales)
+    learning_rate, decay, eps = (jnp.asarray(x, jnp.float32) for x in (learning_rate, decay, eps))
+    start = [jnp.ones((), jnp.float32) for _ in weights]
+    rest = [jnp.zeros((), jnp.float32) for _ in weights]
+    return jax.lax.scan(step, (start, rest), length=num_steps)[1]
 
 
 def gradinit(
@@ -133,7 +146,8 @@ def gradinit(
     norm is above $\gamma$ a step lowers the norm, otherwise the loss, by Adam on the factors. Costs
     about four gradients a step. The paper takes fresh examples for the second loss; here both are
     on `batch`. Of all factors tried those with the smallest loss among those that keep the
-    constraint are returned, the last ones if none does.
+    constraint are returned, the last ones if none does. Compiled once for each `loss_fn` and
+    shapes.
 
     Args:
       key: Not used: the directions of the weights are those of `params`. It is here so that all
@@ -184,24 +198,39 @@ def gradinit(
         learning_rate=learning_rate,
         min_scale=min_scale,
     )
-    network, before = _before("gradinit", loss_fn, params, batch)
-    arrays, loss = _array_loss(loss_fn, params, batch)
-    is_sgd = optimizer == "sgd"
+    network = read_network("gradinit", loss_fn, params, batch)
+    before = network.variances()
+    weights = list(network.weights.values())
+    numbers = (step_size, gradient_norm, learning_rate, min_scale)
+    (last, _), (norms, after, scales) = _tune_scales(
+        network.frame, num_steps, optimizer == "sgd", weights, network.data, numbers
+    )
+    scales = [jnp.append(tried, final) for tried, final in zip(scales, last, strict=True)]
+    is_allowed = np.append(np.asarray(norms) <= gradient_norm, False)
+    ranking = np.where(is_allowed, np.append(np.asarray(after), np.inf), np.inf)
+    ranking[-1] = np.finfo(np.float64).max  # the last ones, if none keeps the constraint
+    return _finished(network, before, after, scales, ranking)
 
-    def at(scales):
-        return [leaf * scale.astype(leaf.dtype) for leaf, scale in zip(arrays, scales, strict=True)]
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
+    """Return the last scales, and at each step the norm, the loss behind it, and the scales."""
+    step_size, gradient_norm, learning_rate, min_scale = (
+        jnp.asarray(x, jnp.float32) for x in numbers
+    )
+    loss = _loss(frame, data)
 
     def objectives(scales):
-        weights = at(scales)
-        gradient = jax.grad(loss)(weights)
+        scaled = _scaled(weights, scales)
+        gradient = jax.grad(loss)(scaled)
         if is_sgd:
             square = sum(jnp.sum(g**2).astype(jnp.float32) for g in gradient)
             norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
         else:
             norm = sum(jnp.sum(jnp.abs(g)).astype(jnp.float32) for g in gradient)
         moved = [
-            w - step_size * (g if is_sgd else jnp.sign(g))
-            for w, g in zip(weights, gradient, strict=True)
+            w - step_size.astype(w.dtype) * (g if is_sgd else jnp.sign(g))
+            for w, g in zip(scaled, gradient, strict=True)
         ]
         after = loss(moved).astype(jnp.float32)
         return jnp.where(norm > gradient_norm, norm, after), (norm, after)
@@ -215,16 +244,8 @@ def gradinit(
         moved = jax.tree.map(lambda s, u: jnp.maximum(s + u, min_scale), scales, updates)
         return (moved, state), (norm, after, scales)
 
-    start = [jnp.ones((), jnp.float32) for _ in arrays]
-    carry = (start, descent.init(start))
-    (last, _), (norms, after, scales) = jax.jit(
-        lambda: jax.lax.scan(step, carry, length=num_steps)
-    )()
-    scales = [jnp.append(tried, final) for tried, final in zip(scales, last, strict=True)]
-    is_allowed = np.append(np.asarray(norms) <= gradient_norm, False)
-    ranking = np.where(is_allowed, np.append(np.asarray(after), np.inf), np.inf)
-    ranking[-1] = np.finfo(np.float64).max  # the last ones, if none keeps the constraint
-    return _finished(network, before, after, scales, ranking)
+    start = [jnp.ones((), jnp.float32) for _ in weights]
+    return jax.lax.scan(step, (start, descent.init(start)), length=num_steps)
 
 
 def _require_options(caller, decay, num_steps, **positive) -> None:
@@ -236,24 +257,18 @@ def _require_options(caller, decay, num_steps, **positive) -> None:
         require_nonnegative(caller, name, value)
 
 
-def _before(caller, loss_fn, params, batch):
-    network = read_network(caller, loss_fn, params, batch)
-    return network, network.variances()
+def _loss(frame: Frame, data):
+    """Build the loss as a function of the arrays among the parameters."""
+    fun = function_of(frame.jaxpr)
+
+    def loss(weights) -> Float[Array, ""]:
+        return fun(*weights, *data)[0]  # what comes behind is `aux`
+
+    return loss
 
 
-def _array_loss(loss_fn, params, batch):
-    """Return the arrays among the leaves, and the loss as a function of these alone."""
-    leaves, treedef = jax.tree.flatten(params)
-    flags = traced_leaves(params)
-    arrays = [jnp.asarray(x) for x, traced in zip(leaves, flags, strict=True) if traced]
-
-    def loss(arrays) -> Float[Array, ""]:
-        fresh = iter(arrays)
-        merged = [next(fresh) if traced else x for x, traced in zip(leaves, flags, strict=True)]
-        result = loss_fn(treedef.unflatten(merged), batch)
-        return result[0] if isinstance(result, tuple) else result
-
-    return arrays, loss
+def _scaled(weights, scales):
+    return [w * scale.astype(w.dtype) for w, scale in zip(weights, scales, strict=True)]
 
 
 def _finished(network, before, objective, scales, ranking=None):

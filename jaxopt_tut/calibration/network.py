@@ -22,6 +22,15 @@ Variances = dict[str, Float[np.ndarray, "*step"]]
 """Of the pre-activations, by layer; one entry a step inside scans."""
 
 
+@dataclass(frozen=True)
+class Frame:
+    """A traced program, found again by what it was traced from, so that it is compiled once."""
+
+    origin: Any
+    jaxpr: Any = field(compare=False)
+    layers: tuple[Layer, ...] = field(compare=False)
+
+
 @dataclass
 class Network:
     """A function traced on a batch, and its layers.
@@ -30,6 +39,7 @@ class Network:
       layers: Those that can be reached.
       left: For each layer that cannot the reason.
       weights: The arrays of the parameters, by path.
+      frame: All that is no array; a static argument of what is compiled.
     """
 
     params: Params
@@ -37,7 +47,12 @@ class Network:
     layers: list[Layer]
     left: dict[str, str]
     weights: dict[str, Array]
-    _frame: "_Frame"
+    frame: Frame
+
+    @property
+    def data(self) -> list[Array]:
+        """The arrays of the batch."""
+        return self.program.arrays[len(self.weights) :]
 
     def merged(self) -> Params:
         """Put the weights back into the tree they came in."""
@@ -114,12 +129,8 @@ class Network:
         }
         return self._measure(_replace, bumps)
 
-    def _arrays(self) -> list[Array]:
-        names = [name for name in self.program.names if name is not None]
-        return [self.weights[name] for name in names] + self.program.arrays[len(names) :]
-
     def _measure(self, meet: Callable, bumps) -> Variances:
-        variances = _variances(self._frame, meet, self._arrays(), bumps)
+        variances = _variances(self.frame, meet, [*self.weights.values(), *self.data], bumps)
         names = [layer.name for layer in self.layers]
         return dict(zip(names, map(np.asarray, variances), strict=True))
 
@@ -163,7 +174,7 @@ def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Net
         )
     names = [name for name in program.names if name is not None]
     weights = dict(zip(names, map(jnp.asarray, program.arrays), strict=False))
-    frame = _Frame(_origin(fn, params, batch), program.jaxpr, tuple(layers))
+    frame = Frame(_origin(fn, params, batch), program.jaxpr, tuple(layers))
     return Network(params, program, layers, left, weights, frame)
 
 
@@ -179,17 +190,8 @@ def _origin(fn, params, batch):
     return origin
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """A traced program, found again by what it was traced from, so that it is compiled once."""
-
-    origin: Any
-    jaxpr: Any = field(compare=False)
-    layers: tuple[Layer, ...] = field(compare=False)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
-def _variances(frame: _Frame, meet: Callable, arrays, bumps) -> list[Float[Array, "*step"]]:
+def _variances(frame: Frame, meet: Callable, arrays, bumps) -> list[Float[Array, "*step"]]:
     # The bumps come in one by one: as slices of one array they take four times as long to compile.
     places = {layer.place: k for k, layer in enumerate(frame.layers)}
     _, values, _ = evaluate(frame.jaxpr, arrays, places, bumps, meet)
