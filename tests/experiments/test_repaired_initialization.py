@@ -1,0 +1,54 @@
+"""The claims hold on a good result, and each can fail."""
+
+import numpy as np
+
+from experiments import repaired_initialization as experiment
+from experiments.repaired_initialization import BROKEN, HEALTHY
+
+
+def results():
+    noise = 0.02 * np.random.default_rng(0).standard_normal((6, 5, 1))
+    means = {
+        HEALTHY: 0.95,
+        BROKEN: 8.0,
+        "auto_init": 0.96,
+        "LSUV": 0.95,
+        "MetaInit": 7.0,
+        "GradInit": 1.2,
+    }
+    levels = [1.0, 1e4, 1.0, 1.0, 2e4, 0.01]
+    good = experiment.Result(
+        losses={
+            name: np.full((5, 30), mean) + noise[i] for i, (name, mean) in enumerate(means.items())
+        },
+        variances={name: np.full((5, 3), level) for name, level in zip(means, levels, strict=True)},
+        quotients=np.full(5, 0.5),
+    )
+    yield good
+    # As if only MetaInit repaired.
+    swapped = {name: 8 + noise[i] + np.zeros((5, 30)) for i, name in enumerate(means)}
+    swapped[HEALTHY] = swapped["MetaInit"] = good.losses[HEALTHY]
+    yield good._replace(
+        losses=swapped,
+        variances=dict.fromkeys(means, np.ones((5, 3)))
+        | {"GradInit": np.full((5, 3), 2.0), BROKEN: np.full((5, 3), 1e4)},
+        quotients=np.ones(5),
+    )
+    # As if nothing were wrong, and GradInit better than all.
+    fine = {name: 0.95 + noise[i] + np.zeros((5, 30)) for i, name in enumerate(means)}
+    yield good._replace(losses=fine | {"GradInit": 0.5 * fine["GradInit"]})
+
+
+def test_every_claim_holds_on_a_good_result_and_can_fail():
+    good, *falsified = results()
+    claims = experiment.check(good)
+    assert [claim.text for claim in claims if not claim.holds] == []
+    failed = {c.text for result in falsified for c in experiment.check(result) if not c.holds}
+    assert {claim.text for claim in claims} == failed
+
+
+def test_images_are_normalised():
+    images, labels = experiment.load("mini")
+    assert images.shape == (len(labels), experiment.SIZES[0])
+    # Sums of a million single-precision numbers.
+    np.testing.assert_allclose([images.mean(), images.std()], [0, 1], atol=1e-3)
