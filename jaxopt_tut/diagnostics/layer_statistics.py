@@ -20,7 +20,8 @@ class LayerStatistics(NamedTuple):
       activations: Of $a$; of $z$ where no nonlinearity follows.
       cotangents: Of $\partial L / \partial z$.
       weight_gradients: Of $\partial L / \partial W$.
-      inputs: Of $x$; None for what a scan hands to its step.
+      inputs: Of $x$; of all of it at each step where a scan hands an array of the batch to its
+        steps, None where it hands over anything else.
       fraction_dead: Of the units whose activation is zero for the whole batch.
       fraction_saturated: Of the activations that are not zero but have a slope
         $|\phi'| < 0.05$.

@@ -5,14 +5,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxopt_tut.diagnostics.layer_numbers import Activity, Axes, mean_square
 from jaxopt_tut.diagnostics.stacking import Measured, Reading, stack
 from jaxopt_tut.diagnostics.summaries import real
+from jaxopt_tut.taps.axes import CONTRACTIONS
+from jaxopt_tut.taps.graph import read_graph
 from jaxopt_tut.taps.interpreter import evaluate
+from jaxopt_tut.taps.kinds import REARRANGING
 from jaxopt_tut.taps.layers import Layer, find_layers
-from jaxopt_tut.taps.tracing import trace_program, traced_leaves
+from jaxopt_tut.taps.tracing import Program, trace_program, traced_leaves
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Batch, LossFn, Params
 
@@ -35,6 +38,44 @@ def measure(
 
     Returns:
       The statistics, stacked.
+    """
+    return stack(*read_layers(caller, loss_fn, params, batch, optimizer))
+
+
+class Readings(NamedTuple):
+    """What one forward and one backward pass give.
+
+    Attributes:
+      layers: One for each layer.
+      loss: See `Statistics`.
+      loss_after_update: See `Statistics`.
+      expected_change: See `Statistics`.
+    """
+
+    layers: list[Reading]
+    loss: Float[Array, ""]
+    loss_after_update: Float[Array, ""]
+    expected_change: Float[Array, ""]
+
+
+def read_layers(
+    caller: str,
+    loss_fn: LossFn,
+    params: Params,
+    batch: Batch,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Readings:
+    """Take the arrays of every layer.
+
+    Args:
+      caller: The name of the function that asks; it opens the messages.
+      loss_fn: As in `statistics`.
+      params: As in `statistics`.
+      batch: As in `statistics`.
+      optimizer: As in `statistics`.
+
+    Returns:
+      The arrays, and the losses.
     """
     leaves, treedef = jax.tree.flatten(params)
     is_traced = traced_leaves(params)
@@ -68,20 +109,41 @@ def measure(
         loss_fn, params, batch, is_traced, gradients, optimizer, loss.dtype
     )
     index = {name: i for i, name in enumerate(program.names) if name is not None}
+    handed = _handed_over(program, layers, num_params)
     read = []
     for layer in layers:
         i = index[layer.param]
-        inputs = (
-            values[numbers[layer.input_place]]
-            if layer.input_place is not None
-            else program.arrays[layer.input_index]
-            if layer.input_index is not None
-            else None
-        )
+        inputs = None
+        if layer.input_place is not None:
+            inputs = values[numbers[layer.input_place]], layer.num_step_axes
+        elif layer.input_index is not None:
+            inputs = program.arrays[layer.input_index], layer.num_step_axes
+        elif layer.name in handed:
+            inputs = program.arrays[handed[layer.name]], 0
         update = None if updates is None else updates[i]
         seen = _Seen(values, cotangents, numbers)
         read.append(_read(layer, arrays[i], gradients[i], update, inputs, seen))
-    return stack(read, loss, after, change)
+    return Readings(read, loss, after, change)
+
+
+def _handed_over(program: Program, layers, num_params) -> dict[str, int]:
+    """Find the array of the batch that a scan hands to a layer, if nothing is done to it before."""
+    nodes = read_graph(program.jaxpr)
+    at = {node.place: node for node in nodes if node.place is not None}
+    found = {}
+    for layer in layers:
+        is_known = layer.input_place is not None or layer.input_index is not None
+        todo, arrays = [] if is_known or not layer.is_first else [at[layer.place].index], set()
+        while todo:
+            node = nodes[todo.pop()]
+            if node.op == "input" and node.index >= num_params:
+                arrays.add(node.index)
+            # The bias, the product, and what brings the array to the step.
+            elif node.op in {"add", "step", *CONTRACTIONS, *REARRANGING}:
+                todo += [i for i in node.inputs if i is not None]
+        if len(arrays) == 1:
+            found[layer.name] = arrays.pop()
+    return found
 
 
 def _require_loss(caller, result) -> None:

@@ -32,7 +32,8 @@ class Reading(NamedTuple):
       activity: z and a, and their cotangents.
       cotangent: Of z.
       gradient: Of W.
-      inputs: x.
+      inputs: x, and the number of its leading axes that count steps; none if a scan hands the
+        array over.
       axes: What the axes of z and a count.
       mean_square_update: Of the update of W; NaN without an optimizer.
     """
@@ -42,7 +43,7 @@ class Reading(NamedTuple):
     activity: Activity
     cotangent: Array
     gradient: Array
-    inputs: Array | None
+    inputs: tuple[Array, int] | None
     axes: Axes
     mean_square_update: Array
 
@@ -121,7 +122,7 @@ class Measured:
                 activations,
                 cotangents,
                 gradients,
-                None if inputs is None else self.summaries[inputs],
+                None if inputs is None else self.summaries.spread(inputs, entry.steps),
                 dead,
                 saturated,
                 correlation,
@@ -166,7 +167,7 @@ def stack(
         of_inputs = None
         if one.inputs is not None:
             of_inputs = len(arrays)
-            arrays.append((one.inputs, steps))
+            arrays.append(one.inputs)
         places = (first, first + 1, first + 2, first + 3, first + 4, of_inputs)
         entries.append(Entry(places, value.shape[:steps], one.weight.shape[:weight_steps]))
     summaries = summarize_all(arrays)

@@ -132,6 +132,24 @@ class SummaryStack:
             self.rows,
         )
 
+    def spread(self, k: int, steps: tuple[int, ...]) -> Summary:
+        """Return the summary of an array, the same at each step if it has none of its own.
+
+        Args:
+          k: Which.
+          steps: The steps to give it.
+
+        Returns:
+          Its summary.
+        """
+        start, own, dtype = self.places[k]
+        if own == steps:
+            return self[k]
+        rows = np.full(math.prod(steps), start)
+        return jax.tree.map(
+            lambda leaf: leaf[rows].reshape((*steps, *leaf.shape[1:])).astype(dtype), self.rows
+        )
+
     def find_rows(self, k: int) -> np.ndarray:
         """Return the rows of an array.
 

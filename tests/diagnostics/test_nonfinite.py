@@ -25,6 +25,7 @@ def test_the_first_of_several_is_named_with_its_layer(jit):
 
     params = {"inner": jnp.ones((2, 3)), "outer": jnp.ones((3, 1))}
     site = first_nonfinite(jax.jit(network) if jit else network, params, X)
+    assert site is not None
     assert (site.op, site.param) == ("exp", "inner")
 
 
@@ -32,7 +33,9 @@ def test_a_nan_inside_a_scan_is_found():
     def network(w, x):
         return jax.lax.scan(lambda h, _: (jnp.log(h @ w) + 0.0, None), x, None, length=3)[0]
 
-    assert first_nonfinite(network, jnp.eye(2), X).op == "log"
+    site = first_nonfinite(network, jnp.eye(2), X)
+    assert site is not None
+    assert site.op == "log"
 
 
 def test_the_backward_pass_is_searched_on_request():
@@ -42,6 +45,7 @@ def test_the_backward_pass_is_searched_on_request():
     w = jnp.array([0.0, 0.0])
     assert first_nonfinite(loss_fn, w, X) is None
     site = first_nonfinite(loss_fn, w, X, gradient=True)
+    assert site is not None
     assert site.op == "mul"  # what the root reads
 
 

@@ -113,11 +113,25 @@ def test_a_scanned_layer_is_measured_at_each_step():
     alone = statistics(unrolled, tuple(stack), X).layers
     assert layer.pre_activations.variance.shape == (3,)
     assert layer.update_ratio.shape == (3,)
-    for k, other in enumerate(alone.values()):
+    for k, other in enumerate(alone[name] for name in alone):
         for field in ("weights", "pre_activations", "activations", "cotangents"):
             ours, theirs = getattr(layer, field), getattr(other, field)
             np.testing.assert_allclose(ours.variance[k], theirs.variance, rtol=1e-4)
         assert layer.distinct_gradients[k] == other.distinct_gradients
+
+
+def test_the_data_that_a_scan_hands_to_its_steps_are_known():
+    def loss_fn(params, batch):
+        step = lambda h, x: (jnp.tanh(x @ params["w"] + h @ params["u"]), None)
+        hidden, _ = jax.lax.scan(step, jnp.zeros((3, 6)), jnp.swapaxes(batch["x"], 0, 1))
+        return jnp.mean((hidden[:, :2] - batch["y"]) ** 2)
+
+    params = {"w": PARAMS[0]["kernel"][:, :6], "u": jnp.eye(6)}
+    batch = {"x": X.reshape(3, 4, 6), "y": X[:3, :2]}
+    layers = statistics(loss_fn, params, batch).layers
+    assert layers["u"].inputs is None  # its own state
+    assert layers["w"].inputs.mean.shape == (4,)
+    np.testing.assert_allclose(layers["w"].inputs.variance, np.full(4, X.var()), rtol=1e-5)
 
 
 def _linen():
@@ -128,7 +142,7 @@ def _linen():
 
     model = Net()
     params = model.init(jax.random.key(0), X)
-    return lambda p, x: (jnp.mean(model.apply(p, x) ** 2), {"aux": x}), params
+    return lambda p, x: (jnp.mean(jnp.asarray(model.apply(p, x)) ** 2), {"aux": x}), params
 
 
 def _nnx():

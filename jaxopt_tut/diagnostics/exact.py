@@ -1,0 +1,141 @@
+"""What is dear to know of a layer: exact quantiles and the effective rank."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxopt_tut.diagnostics.measuring import read_layers
+from jaxopt_tut.diagnostics.summaries import real
+from jaxopt_tut.taps.tape import Tape
+from jaxopt_tut.types import Batch, LossFn, Params
+
+
+class ExactStatistics(NamedTuple):
+    """What `exact_statistics` finds of a layer; inside scans one leading axis a scan.
+
+    Attributes:
+      weights: Their quantiles.
+      pre_activations: Their quantiles.
+      activations: Their quantiles; those of the pre-activations where no nonlinearity follows.
+      cotangents: Quantiles of those of the pre-activations.
+      weight_gradients: Their quantiles.
+      effective_rank: Of the pre-activations, by `effective_rank`.
+    """
+
+    weights: Float[Array, "*step quantile"]
+    pre_activations: Float[Array, "*step quantile"]
+    activations: Float[Array, "*step quantile"]
+    cotangents: Float[Array, "*step quantile"]
+    weight_gradients: Float[Array, "*step quantile"]
+    effective_rank: Float[Array, "*step"]
+
+
+def exact_statistics(
+    loss_fn: LossFn,
+    params: Params,
+    batch: Batch,
+    *,
+    quantiles: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+) -> Tape:
+    r"""Compute exact quantiles and the effective rank of every layer.
+
+    $$Q(q) = x_{(q (n - 1))}, \qquad
+      r = \frac{(\operatorname{tr} G)^2}{\operatorname{tr} G^2}, \quad G = Z Z^\top$$
+
+    with $x_{(k)}$ the values in order, linear in between, and the pre-activations $Z$, one row an
+    example. Where the histograms of `diagnose` do not resolve the tails, or to see examples become
+    one: $r$ is 1 then. Sorts every array, and multiplies each Z by itself: several times the cost
+    of `statistics`. Use it inside `jit`.
+
+    Args:
+      loss_fn: As in `diagnose`.
+      params: As in `diagnose`.
+      batch: As in `diagnose`.
+      quantiles: The fractions $0 \le q \le 1$.
+
+    Returns:
+      An `ExactStatistics` for each layer, by name and in the order of the program.
+
+    Raises:
+      TypeError: As in `diagnose`.
+      ValueError: As in `diagnose`, or if a quantile is no fraction.
+
+    Example:
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+      >>> found = exact_statistics(lambda w, x: jnp.sum(x @ w), 2 * jnp.eye(2), x)
+      >>> layer, = found.values()
+      >>> layer.pre_activations.tolist(), round(float(layer.effective_rank), 3)
+      ([0.0, 0.0, 1.0, 2.0, 2.0], 1.8)
+
+    References:
+      Gao, Ganguli (2015), eq. 5, for the participation ratio.
+      https://doi.org/10.1016/j.conb.2015.04.003
+    """
+    for q in quantiles:
+        if not 0 <= q <= 1:
+            raise ValueError(f"exact_statistics needs quantiles 0 <= q <= 1, got {q}.")
+    readings = read_layers("exact_statistics", loss_fn, params, batch).layers
+
+    def of(values, num_steps):
+        rows = real(values).reshape(*values.shape[:num_steps], -1)
+        fractions = jnp.asarray(quantiles, rows.dtype)
+        return jnp.moveaxis(jnp.quantile(rows, fractions, axis=-1), 0, -1)
+
+    def rank(values, num_steps, examples):
+        if num_steps:
+            inner = tuple(axis - 1 for axis in examples)
+            return jax.vmap(lambda part: rank(part, num_steps - 1, inner))(values)
+        rows = jnp.moveaxis(values, examples, range(len(examples)))
+        return effective_rank(rows.reshape(math.prod(rows.shape[: len(examples)]), -1))
+
+    layers = {}
+    for one in readings:
+        steps, weight_steps = one.layer.num_step_axes, one.layer.num_weight_steps
+        value, bent = one.activity.pre_activation, one.activity.activation
+        layers[one.layer.name] = ExactStatistics(
+            of(one.weight, weight_steps),
+            of(value, steps),
+            of(value if bent is None else bent, steps),
+            of(one.cotangent, steps),
+            of(one.gradient, weight_steps),
+            rank(value, steps, one.axes.examples),
+        )
+    return Tape(layers)
+
+
+def effective_rank(values: Float[Array, "example unit"]) -> Float[Array, ""]:
+    r"""Count the directions that examples take: the participation ratio of their Gram matrix.
+
+    $$r = \frac{(\sum_i \lambda_i)^2}{\sum_i \lambda_i^2}
+      = \frac{(\operatorname{tr} G)^2}{\lVert G \rVert_F^2}, \qquad G = X X^\top$$
+
+    It is n for n orthogonal examples of equal size, 1 if all are multiples of one. The smaller of
+    $X X^\top$ and $X^\top X$ is formed, no eigenvalue is computed.
+
+    Args:
+      values: The examples X.
+
+    Returns:
+      The ratio, between 1 and the rank; 0 if all values are zero.
+
+    Example:
+      >>> round(float(effective_rank(jnp.diag(jnp.array([1.0, 1.0, 0.5])))), 3)
+      2.455
+
+    References:
+      Gao, Ganguli (2015), eq. 5. https://doi.org/10.1016/j.conb.2015.04.003
+    """
+    if not jnp.iscomplexobj(values):
+        values = real(values)
+    largest = jnp.max(jnp.abs(values))
+    # Fourth powers of small or large values would leave single precision.
+    scaled = values / jnp.where(largest > 0, largest, 1)
+    rows = scaled if values.shape[0] <= values.shape[1] else scaled.T
+    gram = jnp.matmul(rows, rows.conj().T, precision=jax.lax.Precision.HIGHEST)
+    square = jnp.sum(jnp.abs(gram) ** 2)
+    trace = jnp.real(jnp.trace(gram))
+    return jnp.where(square > 0, trace**2 / jnp.where(square > 0, square, 1), 0)
