@@ -21,7 +21,7 @@ healthy network shows; a verdict is due an order of magnitude beyond it.
   deviation above 5.
 * `"logits_too_large"`: standard deviation above 6 in the last layer.
 * `"lr_too_high"`: the first step raises the loss of its own batch by 2 %, or an update is as
-  large as half of its weight. `"lr_too_low"`: all updates are below 5e-5 of their weights.
+  large as a fifth of its weight. `"lr_too_low"`: all updates are below 5e-5 of their weights.
 * `"non_finite"`: any NaN or infinity.
 """
 
@@ -43,7 +43,7 @@ class Thresholds(NamedTuple):
     small_input: float = 1e-4
     shifted_input: float = 5.0
     logits: float = 36.0
-    high_update: float = 0.5
+    high_update: float = 0.2
     low_update: float = 5e-5
     rise: float = 0.02
 

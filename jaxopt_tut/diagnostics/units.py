@@ -90,7 +90,9 @@ def judge_saturated(steps: Sequence[Step]) -> Iterator[Verdict]:
                 f"{saturated:.0%} of the activations have a slope below 0.05; pre-activations have "
                 f"root mean square {spread:.3g}",
                 "the weights are too large for an activation that is bounded",
-                f"multiply the weights by {1 / spread:.2g}, or draw them with {initializer(one)}",
+                # A layer that gives zero shares its nonlinearity with one that does not.
+                (f"multiply the weights by {1 / spread:.2g}, or " if spread else "")
+                + f"draw them with {initializer(one)}",
             )
 
 
