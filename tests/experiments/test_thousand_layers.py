@@ -1,0 +1,72 @@
+"""The claims hold on a good result, each can fail, and a quick run passes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import thousand_layers as deep
+from experiments.thousand_layers import GAUSSIAN, ISOMETRIC, STARTS, XAVIER
+from jaxopt_tut.initializers import critical
+
+
+def results(depth=100):
+    scores = {ISOMETRIC: [0.7, 0.2], GAUSSIAN: [0.3, 0.1], XAVIER: [0.15, 0.1]}
+    flat, steep = np.geomspace(2, 0.8, 64), np.geomspace(1, 1e-9, 64)
+    good = deep.Result(
+        rates=np.array([1.0, 3.0]),
+        losses={name: np.ones((2, 30)) for name in STARTS},
+        accuracy={name: np.array(values) for name, values in scores.items()},
+        singular_values={ISOMETRIC: flat, GAUSSIAN: steep, XAVIER: steep},
+        depth=depth,
+        num_test=1000,
+    )
+    yield good
+    # As if the start did not matter, or the other way round.
+    yield good._replace(accuracy=dict.fromkeys(STARTS, np.array([0.7, 0.7])))
+    yield good._replace(
+        accuracy=dict.fromkeys(STARTS, np.array([0.1, 0.1])),
+        singular_values={ISOMETRIC: steep, GAUSSIAN: flat, XAVIER: flat},
+    )
+
+
+@pytest.mark.parametrize("depth", [100, 1000])
+def test_every_claim_holds_on_a_good_result_and_can_fail(depth):
+    good, *falsified = results(depth)
+    claims = deep.check(good)
+    assert [claim.text for claim in claims if not claim.holds] == []
+    failed = {c.text for result in falsified for c in deep.check(result) if not c.holds}
+    assert {claim.text for claim in claims} == failed
+
+
+@pytest.mark.slow  # compiles a training run
+def test_training_follows_the_gradient_in_the_order_given():
+    edge = critical(jnp.tanh, deep.BIAS_VARIANCE)
+    params = deep.draw(jax.random.key(0), edge, XAVIER, 3, 8)
+    images = jax.random.normal(jax.random.key(1), (6, 784))
+    data = images, jnp.arange(6)
+    order = jnp.array([4, 1, 5, 0])
+    losses, accuracy = deep.train(params, 0.1, order, data, data, 2)
+    for k, chosen in enumerate(order.reshape(2, 2)):
+        loss, gradients = jax.value_and_grad(deep.loss_fn)(params, images[chosen], chosen)
+        # Sums of 784 terms in single precision, in another order.
+        np.testing.assert_allclose(losses[k], loss, rtol=784 * 2.0**-23)
+        params = jax.tree.map(lambda w, g: w - 0.1 * g, params, gradients)
+    assert np.isclose(accuracy, np.mean(deep.logits_of(params, images).argmax(1) == np.arange(6)))
+
+
+def test_the_jacobian_of_small_signals_is_the_product_of_the_weights():
+    params = {"first": jnp.eye(784, 8), "bias": jnp.zeros((3, 8))}
+    params["stack"] = jax.random.normal(jax.random.key(0), (3, 8, 8))
+    # tanh'(z) = 1 - z^2 is 1 to single precision here.
+    found = deep.jacobian_spectrum(params, jnp.full(784, 1e-8))
+    first, second, third = np.asarray(params["stack"], np.float64)
+    expected = np.linalg.svd(first @ second @ third, compute_uv=False)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected[0])
+
+
+@pytest.mark.slow  # trains three networks of 100 layers
+def test_a_quick_run_passes():
+    result = deep.run(deep.Config().quick())
+    assert [claim.text for claim in deep.check(result) if not claim.holds] == []
+    assert list(deep.plot(result)) == ["training"]
