@@ -1,16 +1,23 @@
-"""Hypergradients: memory in sizes of the parameters, and time beside optimistix and plain JAX.
+"""Hypergradients: memory in sizes of the parameters, and time beside peers and plain JAX.
 
 python -m benchmarks bilevel
 
-optimistix takes part where it can be imported.
+optimistix, jaxopt, PyTorch and TorchOpt take part where they can be imported. A loop of PyTorch
+that keeps its graph does by hand what TorchOpt does.
 """
 
+import importlib
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from benchmarks.measure import interleaved, median_ratio, print_table
 from jaxopt_tut.bilevel import CG, AutoSolve, Forward, Implicit, Minimize, Unroll, argmin, hypergrad
@@ -18,6 +25,16 @@ from jaxopt_tut.optimizers import adam, lbfgs, sgd
 
 NUM_PARAMS = 200_000
 NUM_STEPS = 1024
+LINEAR_TOL = 1e-6
+INNER_TOL = 1e-4
+
+
+def peer(name: str) -> Any:
+    """Import a module, or return None where there is none."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 def wide(y, z):
@@ -42,10 +59,7 @@ def wide_hypergrad(mode, num_steps):
 
 def optimistix_adam(num_steps, checkpoints):
     """Return optimistix' checkpointed adjoint of as many Adam steps, or None without it."""
-    try:
-        import optax
-        import optimistix as optx
-    except ImportError:
+    if (optx := peer("optimistix")) is None:
         return None
     solver = optx.OptaxMinimiser(optax.adam(1e-2, eps_root=1e-16), rtol=0.0, atol=0.0)
     adjoint = optx.RecursiveCheckpointAdjoint(checkpoints=checkpoints)
@@ -56,6 +70,19 @@ def optimistix_adam(num_steps, checkpoints):
         )
         return wide_outer(found.value, z)
 
+    return lambda y0, z: jax.value_and_grad(value)(z, y0)
+
+
+def jaxopt_adam(num_steps):
+    """Return jaxopt's implicit derivative after as many Adam steps, or None without it."""
+    if (jaxopt := peer("jaxopt")) is None:
+        return None
+    solve = partial(jaxopt.linear_solve.solve_cg, tol=LINEAR_TOL, maxiter=10_000)
+    implicit = {"implicit_diff": True, "implicit_diff_solve": solve}
+    solver = jaxopt.OptaxSolver(
+        fun=wide, opt=optax.adam(1e-2), maxiter=num_steps, tol=0.0, **implicit
+    )
+    value = lambda z, y0: wide_outer(solver.run(y0, z).params, z)
     return lambda y0, z: jax.value_and_grad(value)(z, y0)
 
 
@@ -86,6 +113,7 @@ def memory_rows(num_steps):
         "Implicit(CG())": wide_hypergrad(Implicit(CG()), num_steps),
         "Implicit(AutoSolve())": wide_hypergrad(Implicit(AutoSolve()), num_steps),
         "optimistix, 16 checkpoints": optimistix_adam(num_steps, 16),
+        "jaxopt, implicit": jaxopt_adam(num_steps),
     }
     for name, fun in variants.items():
         if fun is None:
@@ -95,101 +123,218 @@ def memory_rows(num_steps):
         yield name, temporary_bytes(program) / (4 * NUM_PARAMS), seconds
 
 
-def checkpoint_rows(num_steps, rounds):
-    """Time the two programs of equal memory."""
-    inputs = jnp.zeros(NUM_PARAMS), jnp.float32(-1.0)
-    theirs = optimistix_adam(num_steps, 16)
-    if theirs is None:
-        return [("optimistix", "not installed", "")]
-    programs = {
-        "Unroll(5)": compiled(wide_hypergrad(Unroll(5), num_steps), *inputs)[0],
-        "optimistix, 16 checkpoints": compiled(theirs, *inputs)[0],
-    }
-    seconds = interleaved(
+def timed(programs, inputs, rounds):
+    """Return seconds of every call of compiled programs, by name."""
+    return interleaved(
         {
             name: lambda program=program: jax.block_until_ready(program(*inputs))
             for name, program in programs.items()
         },
         rounds,
     )
-    base = seconds["optimistix, 16 checkpoints"]
-    return [(n, 1e3 * statistics.median(s), median_ratio(s, base)) for n, s in seconds.items()]
+
+
+def pair_rows(functions, rounds):
+    """Time programs on the wide problem beside the last of them, a peer's or `None`."""
+    inputs = jnp.zeros(NUM_PARAMS), jnp.float32(-1.0)
+    programs = {name: compiled(fun, *inputs)[0] for name, fun in functions.items() if fun}
+    seconds = timed(programs, inputs, rounds)
+    base = seconds.get(list(functions)[-1])
+    for name in functions:
+        if row := seconds.get(name):
+            ratio = median_ratio(row, base) if base else ""
+            yield name, 1e3 * statistics.median(row), ratio
+        else:
+            yield name, "not installed", ""
+
+
+def compile_rows():
+    """Compile short and long loops in turns."""
+    inputs = jnp.zeros(NUM_PARAMS), jnp.float32(-1.0)
+    modes = {
+        "Unroll()": Unroll(),
+        "Unroll('sqrt')": Unroll("sqrt"),
+        "Unroll(5)": Unroll(5),
+        "Forward()": Forward(),
+        "Implicit()": Implicit(),
+    }
+    for name, mode in modes.items():
+        short, long = (
+            min(compiled(wide_hypergrad(mode, count), *inputs)[1] for _ in range(3))
+            for count in (32, 32**2)
+        )
+        yield name, short, long, long / short
+
+
+class Case(NamedTuple):
+    """An inner problem in JAX and in PyTorch: `f(y, z, data)`, `outer(y, data)`.
+
+    The data are two halves: the first is learned from, the second judges.
+    """
+
+    f: Callable
+    outer: Callable
+    torch_f: Callable
+    torch_outer: Callable
+    y0: Any
+    z: Any
+    data: Any
+    rate: float
 
 
 def logistic(num_examples=1000, dim=100):
+    """Return a regression with one penalty to learn."""
     rng = np.random.default_rng(0)
-    inputs = jnp.asarray(rng.standard_normal((2, num_examples, dim)), "float32")
-    signs = jnp.sign(inputs @ jnp.asarray(rng.standard_normal(dim), "float32"))
+    inputs = rng.standard_normal((2, num_examples, dim)).astype(np.float32)
+    signs = np.sign(inputs @ rng.standard_normal(dim).astype(np.float32))
 
-    def loss(y, half):
-        return jnp.mean(jnp.logaddexp(0.0, -signs[half] * (inputs[half] @ y)))
+    def loss(y, inputs, signs):
+        return jnp.mean(jnp.logaddexp(0.0, -signs * (inputs @ y)))
 
-    f = lambda y, z: loss(y, 0) + 0.5 * jnp.exp(z) * jnp.sum(y**2)
-    outer = lambda y, _: loss(y, 1)
-    return f, outer, jnp.zeros(dim)
+    def torch_loss(y, inputs, signs):
+        return peer("torch").nn.functional.softplus(-signs * (inputs @ y)).mean()
 
-
-def time_rows(num_steps, rounds):
-    f, outer, y0 = logistic()
-    rate = 0.5
-
-    def forward(z):
-        return outer(argmin(f, y0, z, solver=sgd(rate), steps=num_steps).y, z)
-
-    def by_hand(z):
-        def value(z):
-            step = lambda y, _: (y - rate * jax.grad(f)(y, z), None)
-            return outer(jax.lax.scan(step, y0, length=num_steps)[0], z)
-
-        return jax.value_and_grad(value)(z)
-
-    def ours(mode, solver=None, tol=None):
-        def run(z):
-            value, grads, _ = hypergrad(
-                outer, f, y0, z, solver=solver or sgd(rate), steps=num_steps, diff=mode, tol=tol
-            )
-            return value, grads
-
-        return run
-
-    variants = {
-        "forward pass": forward,
-        "scan and grad by hand": by_hand,
-        "Unroll()": ours(Unroll()),
-        "Unroll('sqrt')": ours(Unroll("sqrt")),
-        "Forward()": ours(Forward()),
-        "Implicit(), L-BFGS to 1e-4": ours(Implicit(), Minimize(lbfgs()), 1e-4),
-        **_optimistix_bfgs(f, outer, y0),
-    }
-    z = jnp.float32(-3.0)
-    programs = {name: compiled(fun, z)[0] for name, fun in variants.items()}
-    seconds = interleaved(
-        {
-            name: lambda program=program: jax.block_until_ready(program(z))
-            for name, program in programs.items()
-        },
-        rounds,
+    return Case(
+        f=lambda y, z, data: loss(y, *data[0]) + 0.5 * jnp.exp(z) * jnp.sum(y**2),
+        outer=lambda y, data: loss(y, *data[1]),
+        torch_f=lambda y, z, data: torch_loss(y[0], *data[0]) + 0.5 * z.exp() * (y[0] ** 2).sum(),
+        torch_outer=lambda y, data: torch_loss(y[0], *data[1]),
+        y0=jnp.zeros(dim),
+        z=jnp.float32(-3.0),
+        data=list(zip(inputs, signs, strict=True)),
+        rate=0.5,
     )
-    for name, program in programs.items():
-        memory = temporary_bytes(program) / 2**20
-        ratio = median_ratio(seconds[name], seconds["forward pass"])
-        yield name, 1e3 * statistics.median(seconds[name]), ratio, memory
 
 
-def _optimistix_bfgs(f, outer, y0):
-    try:
-        import optimistix as optx
-    except ImportError:
+def weighted_mlp(num_examples=1000, sizes=(100, 128, 10)):
+    """Return a network whose every example has a weight to learn."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+    inputs = draw(2, num_examples, sizes[0])
+    labels = rng.integers(sizes[-1], size=(2, num_examples))
+
+    def losses(y, inputs, labels):
+        logits = jnp.tanh(inputs @ y[0]) @ y[1]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+    def torch_losses(y, inputs, labels):
+        logits = (inputs @ y[0]).tanh() @ y[1]
+        return peer("torch").nn.functional.cross_entropy(logits, labels, reduction="none")
+
+    return Case(
+        f=lambda y, z, data: jnp.mean(jax.nn.sigmoid(z) * losses(y, *data[0])),
+        outer=lambda y, data: jnp.mean(losses(y, *data[1])),
+        torch_f=lambda y, z, data: (z.sigmoid() * torch_losses(y, *data[0])).mean(),
+        torch_outer=lambda y, data: torch_losses(y, *data[1]).mean(),
+        y0=[draw(a, b) / np.sqrt(a, dtype=np.float32) for a, b in pairwise(sizes)],
+        z=jnp.zeros(num_examples),
+        data=list(zip(inputs, labels, strict=True)),
+        rate=0.5,
+    )
+
+
+def hypergrad_of(case, num_steps, mode, solver=None, tol=None):
+    def run(z, data):
+        f, outer = lambda y, z: case.f(y, z, data), lambda y, _: case.outer(y, data)
+        solver_ = solver or sgd(case.rate)
+        options = {"solver": solver_, "steps": num_steps, "diff": mode, "tol": tol}
+        return hypergrad(outer, f, case.y0, z, **options)[:2]
+
+    return run
+
+
+def by_hand(case, num_steps):
+    def descend(y, z, data):
+        return jax.tree.map(lambda a, g: a - case.rate * g, y, jax.grad(case.f)(y, z, data))
+
+    def value(z, data):
+        step = lambda y, _: (descend(y, z, data), None)
+        return case.outer(jax.lax.scan(step, case.y0, length=num_steps)[0], data)
+
+    return jax.value_and_grad(value)
+
+
+def forward_pass(case, num_steps):
+    def run(z, data):
+        f = lambda y, z: case.f(y, z, data)
+        return case.outer(argmin(f, case.y0, z, solver=sgd(case.rate), steps=num_steps).y, data)
+
+    return run
+
+
+def converged_peers(case):
+    """Return the implicit derivatives of jaxopt and optimistix, where they are installed."""
+    found = {}
+    if jaxopt := peer("jaxopt"):
+
+        def jaxopt_value(z, data):
+            solver = jaxopt.LBFGS(case.f, maxiter=1000, tol=INNER_TOL)
+            return case.outer(solver.run(case.y0, z, data).params, data)
+
+        found["jaxopt, L-BFGS, implicit"] = jax.value_and_grad(jaxopt_value)
+    if optx := peer("optimistix"):
+
+        def optimistix_value(z, data):
+            f = lambda y, args: case.f(y, *args)
+            solver = optx.BFGS(rtol=INNER_TOL, atol=INNER_TOL)
+            return case.outer(optx.minimise(f, solver, case.y0, (z, data), throw=False).value, data)
+
+        found["optimistix, BFGS, implicit"] = jax.value_and_grad(optimistix_value)
+    return found
+
+
+def torch_calls(case, num_steps):
+    """Return hypergradients of PyTorch, by hand and of TorchOpt, where they are installed."""
+    if (torch := peer("torch")) is None:
         return {}
+    tensor = lambda leaf: torch.tensor(np.asarray(leaf))
+    data = jax.tree.map(tensor, case.data)
+    start = [tensor(leaf) for leaf in jax.tree.leaves(case.y0)]
 
-    def run(z):
-        def value(z):
-            solver = optx.BFGS(rtol=1e-4, atol=1e-4)
-            return outer(optx.minimise(f, solver, y0, z, throw=False).value, z)
+    def by_hand(y, grads, state):
+        return [a - case.rate * g for a, g in zip(y, grads, strict=True)], state
 
-        return jax.value_and_grad(value)(z)
+    def run(step, init):
+        z = tensor(case.z).requires_grad_()
+        y = [leaf.clone().requires_grad_() for leaf in start]
+        state = init(y)
+        for _ in range(num_steps):
+            grads = torch.autograd.grad(case.torch_f(y, z, data), y, create_graph=True)
+            y, state = step(y, grads, state)
+        return torch.autograd.grad(case.torch_outer(y, data), z)[0]
 
-    return {"optimistix, BFGS, implicit": run}
+    calls = {"PyTorch, loop that keeps its graph": partial(run, by_hand, lambda _: None)}
+    if torchopt := peer("torchopt"):
+        transformation = torchopt.sgd(lr=case.rate)
+
+        def theirs(y, grads, state):
+            updates, state = transformation.update(list(grads), state, inplace=False)
+            return torchopt.apply_updates(y, updates, inplace=False), state
+
+        calls["TorchOpt"] = partial(run, theirs, transformation.init)
+    return calls
+
+
+def time_rows(case, num_steps, rounds, variants):
+    """Time JAX programs and PyTorch calls in turns, beside the forward pass."""
+    functions = {
+        "forward pass": forward_pass(case, num_steps),
+        "scan and grad by hand": by_hand(case, num_steps),
+        "Unroll()": hypergrad_of(case, num_steps, Unroll()),
+        "Unroll('sqrt')": hypergrad_of(case, num_steps, Unroll("sqrt")),
+        **variants,
+    }
+    inputs = case.z, case.data
+    programs = {name: compiled(fun, *inputs)[0] for name, fun in functions.items()}
+    calls = {
+        name: lambda program=program: jax.block_until_ready(program(*inputs))
+        for name, program in programs.items()
+    }
+    seconds = interleaved(calls | torch_calls(case, num_steps), rounds)
+    for name, row in seconds.items():
+        memory = temporary_bytes(programs[name]) / 2**20 if name in programs else ""
+        ratio = median_ratio(row, seconds["forward pass"])
+        yield name, 1e3 * statistics.median(row), ratio, memory
 
 
 def main(quick: bool = False) -> None:
@@ -203,11 +348,51 @@ def main(quick: bool = False) -> None:
     print_table(
         f"Through {num_steps} Adam steps in little memory",
         ("program", "ms", "of optimistix"),
-        checkpoint_rows(num_steps, 3),
+        list(
+            pair_rows(
+                {
+                    "Unroll(5)": wide_hypergrad(Unroll(5), num_steps),
+                    "optimistix, 16 checkpoints": optimistix_adam(num_steps, 16),
+                },
+                3,
+            )
+        ),
     )
+    print_table(
+        f"After 256 Adam steps, implicitly, linear residual {LINEAR_TOL:g}",
+        ("program", "ms", "of jaxopt"),
+        list(
+            pair_rows(
+                {
+                    "Implicit(CG())": wide_hypergrad(Implicit(CG(), tol=LINEAR_TOL), 256),
+                    "Implicit(AutoSolve())": wide_hypergrad(Implicit(tol=LINEAR_TOL), 256),
+                    "jaxopt, implicit": jaxopt_adam(256),
+                },
+                3,
+            )
+        ),
+    )
+    print_table(
+        "Seconds to compile, least of three",
+        ("mode", "T = 32", "T = 1024", "ratio"),
+        list(compile_rows()),
+    )
+    case = logistic()
+    converged = partial(hypergrad_of, case, 1000, solver=Minimize(lbfgs()), tol=INNER_TOL)
     for count in (10, 100):
+        variants = {
+            "Forward()": hypergrad_of(case, count, Forward()),
+            "Implicit(), L-BFGS": converged(Implicit()),
+            "Implicit(CG()), L-BFGS": converged(Implicit(CG(), tol=LINEAR_TOL)),
+            **converged_peers(case),
+        }
         print_table(
             f"Logistic regression, 1000 examples of 100 features, T = {count}",
             ("program", "ms", "of the forward pass", "temporary MB"),
-            list(time_rows(count, rounds)),
+            list(time_rows(case, count, rounds, variants)),
         )
+    print_table(
+        "MLP 100-128-10, 1000 weighted examples, T = 100",
+        ("program", "ms", "of the forward pass", "temporary MB"),
+        list(time_rows(weighted_mlp(), 100, 3, {})),
+    )
