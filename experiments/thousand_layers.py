@@ -53,8 +53,7 @@ class Config:
     data: Literal["mini", "full"] = "mini"
     depth: int | None = None
     """By default 1 000 with the full images, 100 with the bundled ones."""
-    num_steps: int | None = None
-    """By default 300 with the full images, 150 with the bundled ones."""
+    num_steps: int = 150
     rates: tuple[float, ...] = (0.3, 1.0, 3.0)
     """Learning rates, times the depth."""
     width: int = 64
@@ -147,7 +146,6 @@ def run(config: Config) -> Result:
     is_full = config.data == "full"
     dataset = load_fashion_mnist() if is_full else load_fashion_mnist_mini()
     depth = config.depth or (1000 if is_full else 100)
-    num_steps = config.num_steps or (300 if is_full else 150)
     sides = [
         (
             jnp.asarray(normalize(side.images, dataset.mean, dataset.std)).reshape(-1, 784),
@@ -156,7 +154,9 @@ def run(config: Config) -> Result:
         for side in (dataset.train, Split(*(x[: config.num_test] for x in dataset.test)))
     ]
     draw_key, order_key = jax.random.split(jax.random.key(config.seed))
-    order = jax.random.permutation(order_key, len(sides[0][0]))[: num_steps * config.batch_size]
+    order = jax.random.permutation(order_key, len(sides[0][0]))[
+        : config.num_steps * config.batch_size
+    ]
     edge = critical(jnp.tanh, BIAS_VARIANCE)
     result = Result(np.array(config.rates), {}, {}, {}, depth, len(sides[1][1]))
     for name in STARTS:
