@@ -2,17 +2,17 @@
 
 Claim: a fully connected tanh network without residual connections or normalisation, its layers the
 steps of a `lax.scan`, learns at once where `critical` puts the weight variance and `orthogonal`
-draws the weights: its Jacobian keeps the lengths of nearly all vectors. From Xavier it hardly does
-at 100 layers and not at all at 1 000, at the best of three rates of plain SGD: its variance is
-critical for tanh too, but the signal dies like 1 / (2 l) and the singular values spread over
-decades. Critical Gaussian weights keep the signal and lose the directions. The learning rate that
-serves goes down with the depth: about 1 / depth to 3 / depth.
+draws the weights: its Jacobian keeps nearly all directions (half of them over 1 000 layers). From
+Xavier it hardly does at 100 layers and not at all at 1 000, at the best of three rates of plain
+SGD: its variance is critical for tanh too, but the signal dies like 1 / (2 l) and the singular
+values spread over decades. Critical Gaussian weights keep the signal and lose the directions. The
+learning rate that serves goes down with the depth: about 1 / depth.
 
 Source: Pennington, Schoenholz, Ganguli (2017), Xiao et al. (2018); beyond the tutorial.
 Command: python -m experiments.thousand_layers [--data full]
 Time: 10 s for 100 layers; 2 minutes with --data full, which takes all images and 1 000 layers.
-Expected test accuracy: critical and orthogonal .73 at 100 layers and about .7 at 1 000, Gaussian
-.3, Xavier .28 and .1.
+Expected test accuracy: critical and orthogonal .73 at 100 layers and .71 at 1 000; Gaussian .36 and
+.1, Xavier .28 and .1.
 """
 
 import dataclasses
@@ -195,8 +195,12 @@ def check(result: Result) -> list[Claim]:
             best[XAVIER],
             0.4 if result.depth < 1000 else 0.2,
         ),
+        # Squared slopes 1 - 2 z^2 have a relative variance of 8 q*^2 = .005 a layer: it comes to .5
+        # over 100 layers, and to 5 over 1 000.
         at_least(
-            f"{ISOMETRIC}: share of directions within a decade of the largest", kept[ISOMETRIC], 0.9
+            f"{ISOMETRIC}: share of directions within a decade of the largest",
+            kept[ISOMETRIC],
+            0.9 if result.depth < 1000 else 0.3,
         ),
         at_most(f"{XAVIER}: the same", kept[XAVIER], 0.2),
         at_most(f"{GAUSSIAN}: the same", kept[GAUSSIAN], 0.2),
