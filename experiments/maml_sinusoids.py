@@ -53,7 +53,7 @@ class Config:
     @property
     def num_steps(self) -> int:
         """Outer steps."""
-        return 2000 if self.data == "full" else 200
+        return 1000 if self.data == "full" else 200
 
     def quick(self) -> "Config":
         return dataclasses.replace(self, num_seeds=3, num_tasks=50, num_new_tasks=100)
