@@ -154,6 +154,8 @@ def rows(names: list[str]) -> Iterator[Row]:
             value, grad = both(end)
             outcome = float(value), float(jnp.abs(grad).max()), evaluations
             yield Row(name, end.size, solver, *outcome, seconds, problem.is_solved(*outcome))
+        # a thousand programs kept alive exceed the memory maps that Linux allows a process
+        jax.clear_caches()
 
 
 def data_profile(found: list[Row], budgets: np.ndarray) -> np.ndarray:
