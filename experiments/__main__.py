@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = _runner.names()
     if isinstance(command, List):
         for name in known:
-            print(f"{name:24} {_runner.summary(name)}")
+            print(f"{name:25} {_runner.summary(name)}")
         return 0
     chosen = list(dict.fromkeys(command.names)) if isinstance(command, Run) else known
     unknown = [name for name in chosen if name not in known]
