@@ -1,12 +1,10 @@
 """Cheapest: the derivative of the solver's last step."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
-from jaxopt_tut.bilevel.mode import Hypergradient
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import (
     forbid,
@@ -18,12 +16,12 @@ from jaxopt_tut.bilevel.refusal import (
     undefined_tangents,
     zero_tangents,
 )
-from jaxopt_tut.bilevel.reverse import reverse_hypergrad
+from jaxopt_tut.bilevel.reverse import ReverseMode
 from jaxopt_tut.bilevel.sizes import bytes_of_step
 
 
 @dataclass(frozen=True)
-class OneStep:
+class OneStep(ReverseMode):
     r"""Differentiate the last step, as if the one before had not depended on anything.
 
     $$\frac{dy_T}{dz} \approx \partial_z \Phi_T(y_{T-1}, z)$$
@@ -50,11 +48,6 @@ class OneStep:
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z"})
     is_exact: ClassVar[bool] = False
-
-    def chosen(self, problem: Problem, inputs: Inputs) -> "OneStep":
-        """Return the mode itself."""
-        del problem, inputs
-        return self
 
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Take all steps; the derivative is that of one."""
@@ -92,18 +85,6 @@ class OneStep:
 
         solution.defjvp(rule, symbolic_zeros=True)
         return solution(inputs, (closed_before, closed_last))[1]
-
-    def hypergrad(
-        self,
-        outer: Callable[..., Any],
-        problem: Problem,
-        inputs: Inputs,
-        wrt: Sequence[str],
-        certify: bool,
-    ) -> Hypergradient:
-        """Differentiate in reverse mode."""
-        del certify  # a Newton step says nothing about this error
-        return reverse_hypergrad(self, outer, problem, inputs, wrt)
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Return the residuals of one step."""

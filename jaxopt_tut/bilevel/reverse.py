@@ -1,12 +1,14 @@
 """The outer function, and its derivative in reverse mode."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo, Mode
+from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.types import PyTree
 
@@ -19,27 +21,35 @@ def value_of(outer: Callable, y: PyTree, z: PyTree) -> Array:
     return value
 
 
-def reverse_hypergrad(
-    mode: Mode, outer: Callable, problem: Problem, inputs: Inputs, wrt: Sequence[str]
-) -> Hypergradient:
-    """Differentiate the outer function through `mode.run` in reverse mode.
+class ReverseMode(ABC):
+    """What the modes that reverse mode goes through share: all but `run` and what they declare."""
 
-    Args:
-      mode: A mode that defines vjp.
-      outer: `outer(y, z)`.
-      problem: The inner problem.
-      inputs: What it depends on.
-      wrt: Names of the inputs to differentiate.
+    def chosen(self, problem: Problem, inputs: Inputs) -> Self:
+        """Return the mode itself."""
+        del problem, inputs
+        return self
 
-    Returns:
-      Value, gradients and run.
-    """
+    @abstractmethod
+    def run(self, problem: Problem, inputs: Inputs) -> Run:
+        """Solve, differentiably."""
 
-    def value(chosen: dict[str, PyTree]) -> tuple[Array, Run]:
-        replaced = inputs._replace(**chosen)
-        run = mode.run(problem, replaced)
-        return value_of(outer, run.y, replaced.z), run
+    def hypergrad(
+        self,
+        outer: Callable[..., Any],
+        problem: Problem,
+        inputs: Inputs,
+        wrt: Sequence[str],
+        certify: bool,
+    ) -> Hypergradient:
+        """Differentiate in reverse mode."""
+        # there is nothing to estimate, or a Newton step says nothing about the error
+        del certify
 
-    chosen = {name: getattr(inputs, name) for name in wrt}
-    (result, run), grads = jax.value_and_grad(value, has_aux=True)(chosen)
-    return Hypergradient(result, grads, run, LinearInfo())
+        def value(chosen: dict[str, PyTree]) -> tuple[Array, Run]:
+            replaced = inputs._replace(**chosen)
+            run = self.run(problem, replaced)
+            return value_of(outer, run.y, replaced.z), run
+
+        chosen = {name: getattr(inputs, name) for name in wrt}
+        (result, run), grads = jax.value_and_grad(value, has_aux=True)(chosen)
+        return Hypergradient(result, grads, run, LinearInfo())

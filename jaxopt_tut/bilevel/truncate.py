@@ -1,21 +1,19 @@
 """Biased, and cheap in memory: differentiate the last steps only."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxopt_tut.bilevel.mode import Hypergradient
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import forbid, require_differentiable, undefined
-from jaxopt_tut.bilevel.reverse import reverse_hypergrad
+from jaxopt_tut.bilevel.reverse import ReverseMode
 from jaxopt_tut.bilevel.sizes import bytes_of_step
 
 
 @dataclass(frozen=True)
-class Truncate:
+class Truncate(ReverseMode):
     r"""Differentiate the last $k$ steps, as if they had begun at a constant.
 
     $$\frac{dy_T}{dz} \approx \sum_{t=T-k+1}^T \Big( \prod_{s=t+1}^{T} \partial_y \Phi_s \Big)
@@ -57,11 +55,6 @@ class Truncate:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             raise ValueError(f"Truncate needs a whole number k >= 1, got k={self.k!r}.")
 
-    def chosen(self, problem: Problem, inputs: Inputs) -> "Truncate":
-        """Return the mode itself."""
-        del problem, inputs
-        return self
-
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Take the first steps in a loop, the last `k` in a differentiable one."""
         require_differentiable(problem, self)
@@ -74,18 +67,6 @@ class Truncate:
         step = lambda run, index: (problem.move(inputs, run, index)._replace(is_done=None), None)
         rows = jnp.arange(num_head, problem.num_steps)
         return jax.lax.scan(step, middle._replace(is_done=None), rows)[0]
-
-    def hypergrad(
-        self,
-        outer: Callable[..., Any],
-        problem: Problem,
-        inputs: Inputs,
-        wrt: Sequence[str],
-        certify: bool,
-    ) -> Hypergradient:
-        """Differentiate in reverse mode."""
-        del certify  # a Newton step says nothing about this error
-        return reverse_hypergrad(self, outer, problem, inputs, wrt)
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Return the residuals of `k` steps."""

@@ -1,21 +1,19 @@
 """Exact: differentiate the inner loop itself, keeping as much of it as there is memory for."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from jaxopt_tut.bilevel.loops import checkpointed_loop, num_rounds
-from jaxopt_tut.bilevel.mode import Hypergradient
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import require_differentiable
-from jaxopt_tut.bilevel.reverse import reverse_hypergrad
+from jaxopt_tut.bilevel.reverse import ReverseMode
 from jaxopt_tut.bilevel.sizes import bytes_of_run, bytes_of_step
 
 _LEVELS = {"none": 0, "step": 1, "sqrt": 2}
 
 
 @dataclass(frozen=True)
-class Unroll:
+class Unroll(ReverseMode):
     r"""Differentiate the very steps that were taken.
 
     $$\frac{dy_T}{dz} = \sum_{t=1}^T \Big( \prod_{s=t+1}^{T} \partial_y \Phi_s \Big)
@@ -28,6 +26,9 @@ class Unroll:
     * `"none"`: the residuals of all $T$ steps;
     * an integer $L$: $L\, T^{1/L}$ copies of the variables and the solver's state, and the
       residuals of one step, in $L$ nested loops. `"step"` is 1, `"sqrt"` is 2; 5 suits $T = 1024$.
+
+    Where what a step keeps outweighs its variables (a network on many examples), `"step"` saves
+    memory by the factor between the two, and often time too: less has to be written and read.
 
     The optimizer must be differentiable where its gradient is zero: those of
     `jaxopt_tut.optimizers` are, `optax.adam` gives not a number there.
@@ -73,28 +74,11 @@ class Unroll:
         """The number of nested checkpointed loops."""
         return _LEVELS[self.remat] if isinstance(self.remat, str) else self.remat
 
-    def chosen(self, problem: Problem, inputs: Inputs) -> "Unroll":
-        """Return the mode itself."""
-        del problem, inputs
-        return self
-
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Take the steps in differentiable loops."""
         require_differentiable(problem, self)
         step = lambda run, index: problem.advance(inputs, run, index)
         return checkpointed_loop(step, problem.start(inputs), problem.num_steps, self.levels)
-
-    def hypergrad(
-        self,
-        outer: Callable[..., Any],
-        problem: Problem,
-        inputs: Inputs,
-        wrt: Sequence[str],
-        certify: bool,
-    ) -> Hypergradient:
-        """Differentiate in reverse mode."""
-        del certify  # nothing to estimate: the derivative is exact
-        return reverse_hypergrad(self, outer, problem, inputs, wrt)
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Return the residuals of all steps, or the carries of the nested loops."""
