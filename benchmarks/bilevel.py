@@ -321,6 +321,7 @@ def time_rows(case, num_steps, rounds, variants):
         "forward pass": forward_pass(case, num_steps),
         "scan and grad by hand": by_hand(case, num_steps),
         "Unroll()": hypergrad_of(case, num_steps, Unroll()),
+        "Unroll('step')": hypergrad_of(case, num_steps, Unroll("step")),
         "Unroll('sqrt')": hypergrad_of(case, num_steps, Unroll("sqrt")),
         **variants,
     }
