@@ -28,7 +28,7 @@ from jaxopt_tut.diagnostics import diagnose
 from jaxopt_tut.diagnostics.measuring import measure
 from jaxopt_tut.models import mlp
 
-FIRST_SEED = 1000
+FIRST_SEED = 2000
 BATCH, WIDTH = 64, 64
 
 

@@ -63,17 +63,20 @@ def judge_forward(steps: Sequence[Step]) -> Iterator[Verdict]:
             continue
         read = 0.0 if inputs is None else mean_square(inputs)
         factor = variance / read if read else 1.0
-        is_high = variance > high or factor > THRESHOLDS.exploding
+        # What the factor is on average over draws: with few outputs the measured one scatters.
+        expected = one.wiring.fan_in * mean_square(weights)
+        is_high = variance > high or max(factor, expected) > THRESHOLDS.exploding
         if not is_high and variance >= low and factor >= THRESHOLDS.small_factor:
             continue
-        is_own = not 2 * THRESHOLDS.small_factor <= factor <= 8
+        is_own = not 2 * THRESHOLDS.small_factor <= factor <= 8 or expected > THRESHOLDS.exploding
         direction = "large" if is_high else "small"
         fan_in = one.wiring.fan_in
         yield Verdict(
             "exploding" if is_high else "vanishing",
             one.name,
             f"pre-activations have variance {variance:.3g} at depth {one.depth}, healthy is "
-            f"{low:.2g} to {high:.2g}; that is {factor:.3g} times the mean square of the input",
+            f"{low:.2g} to {high:.2g}; that is {factor:.3g} times the mean square of the input, "
+            f"such weights give {expected:.3g} times on average",
             f"weights of standard deviation {math.sqrt(mean_square(weights)):.3g} are too "
             f"{direction} for a fan-in of {fan_in}"
             if is_own

@@ -6,7 +6,8 @@ healthy network shows; a verdict is due an order of magnitude beyond it.
 * Forward: a critical tanh network shrinks like $1/(2l)$, a layer of the usual schemes changes the
   mean square of its input by a factor between 0.5 and 2. `"vanishing"` below `0.02 m / l`,
   `"exploding"` above `30 m` (m: mean square of the data, 1 where the data are looked up or not
-  normalised either); or where one layer makes less than 0.03 or more than 30 of its input.
+  normalised either); or where one layer makes less than 0.03 or more than 30 of its input. With
+  few outputs that scatters, so more than 30 on average, $n E[w^2]$ for a fan-in n, will do too.
 * Backward: the total $\sum_i \delta_i^2$ of a layer against that of the last, beyond a factor
   `1e4` for every ten layers in between.
 * `"dead"`: for pre-activations with correlation c between n examples the share of units that are

@@ -98,6 +98,17 @@ def test_logits_of_a_scaled_last_layer_are_too_large():
     assert {verdict.layer for verdict in diagnosis.verdicts} == {"2/kernel"}
 
 
+def test_one_output_that_happens_to_be_small_does_not_hide_its_weights():
+    x = jax.random.normal(jax.random.key(0), (64, 50))
+    weight = jnp.full((50, 1), 10 / jnp.sqrt(50.0))
+    x = x - 0.9 * jnp.mean(x, axis=1, keepdims=True)  # nearly orthogonal to the weights
+    found = diagnose(lambda w, x: jnp.mean((x @ w) ** 2), weight, x)
+    (layer,) = found.layers.values()
+    assert layer.pre_activations.variance < 30 * x.var()
+    assert [verdict.kind for verdict in found.verdicts] == ["exploding"]
+    assert "100 times on average" in found.verdicts[0].evidence
+
+
 def test_a_nan_is_found_where_it_begins():
     params = mlp.init(jax.random.key(0), SIZES)
     params[1]["kernel"] = params[1]["kernel"].at[3, 4].set(jnp.nan)
