@@ -290,7 +290,6 @@ def check(result: Result) -> list[Claim]:
             "as published: squared error over that of the last price",
             result.errors[PUBLISHED].mean(),
             10 * error,  # ten times the network's
-            original="it presents the forecasts as useful",
         ),
         # Adam moves by its learning rate, .002, in the first step alone; what no
         # gradient reaches stays.
