@@ -120,7 +120,8 @@ def mean_field(
         depth_scale = jnp.where(decays, -1 / jnp.log(jnp.where(decays, slope, 0.5)), jnp.inf)
         return MeanField(_with_limits(q), chi, 1 - d_star, depth_scale)
 
-    return jax.jit(jnp.vectorize(point))(*numbers)  # op by op it is hundreds of programs
+    # op by op it is hundreds of programs; over axes of length 1 `vectorize` makes a bare tuple
+    return MeanField(*jax.jit(jnp.vectorize(point))(*numbers))
 
 
 def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
@@ -172,7 +173,7 @@ def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
         exists = (slope > 0) & (jnp.abs(change) < 0.1)
         return Critical(jnp.where(exists, 1 / slope, jnp.nan), _with_limits(q))
 
-    result = jax.jit(jnp.vectorize(point))(sb2)
+    result = Critical(*jax.jit(jnp.vectorize(point))(sb2))
     known = concrete(result.weight_variance)
     if known is not None and not (known < jnp.inf).all():
         raise ValueError(

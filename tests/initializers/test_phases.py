@@ -120,6 +120,16 @@ def tanh_correlations(c, q, sw2, sb2):
     return jax.lax.scan(lambda c, _: (step(c), c), c, length=100)[1]
 
 
+def test_arrays_of_one_point_come_back_by_name():
+    field = mean_field(jnp.tanh, jnp.array([1.5]), jnp.array([[0.1]]))
+    alone = mean_field(jnp.tanh, 1.5, 0.1)
+    edge = critical(jnp.tanh, jnp.array([0.1]))
+    assert field.depth_scale.shape == (1, 1)
+    assert edge.weight_variance.shape == (1,)
+    # a batch may sum in another order than a single point: some roundings
+    np.testing.assert_allclose(field.q_star.item(), alone.q_star, rtol=1e-5)
+
+
 @pytest.mark.parametrize("i", [0, 1], ids=["ordered", "chaotic"])
 def test_correlations_approach_c_star_within_the_depth_scale(i):
     q, _, c_star, depth = (float(x[i]) for x in tanh_fields())
