@@ -40,6 +40,7 @@ def statistics(
         scalar.
 
     Example:
+      >>> import jax, jax.numpy as jnp
       >>> from jaxopt_tut.models import mlp
       >>> params = mlp.init(jax.random.key(0), (4, 8, 3))
       >>> def loss_fn(params, x):
