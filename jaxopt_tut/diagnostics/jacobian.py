@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from jaxopt_tut.optimizers.vectors import dot
 from jaxopt_tut.types import PyTree
 
 
@@ -103,5 +104,5 @@ def _next(vector, basis, fresh, scale):
 def _orthogonal(vector, basis):
     # Twice is enough: what the first round leaves is rounding of what it took away.
     for _ in range(2):
-        vector = vector - basis.T @ (basis @ vector)
+        vector = vector - dot(dot(basis, vector), basis)
     return vector
