@@ -75,6 +75,7 @@ def test_both_directions_and_the_second_derivative_match_the_closed_form_of_ridg
 SLOWER = ["cg", "dense", "least_squares", "gmres"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -150,6 +151,7 @@ def test_an_indefinite_system_is_solved_and_flagged():
     assert info.linear_residual > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_singular_system_is_flagged_and_least_squares_takes_the_shortest():
     # f sees the sum of y alone: the solution moves by z / 2 in each of both

@@ -41,6 +41,7 @@ def test_lsuv_leaves_each_layer_at_unit_variance_and_orthogonal():
             np.testing.assert_allclose(gram, scale * jnp.eye(32), atol=1e-5 * float(scale))
 
 
+@pytest.mark.slow
 def test_lsuv_reaches_another_target_in_spite_of_biases():
     biased = mlp.init(jax.random.key(0), (16, 32, 32), bias_init=constant(0.3))
     biased[0]["bias"] = jax.random.normal(jax.random.key(2), (32,))
@@ -201,6 +202,7 @@ def test_a_layer_that_refutes_theory_is_measured():
     assert report.layers["2/kernel"].after < 0.5
 
 
+@pytest.mark.slow
 def test_what_theory_covers_and_what_it_leaves_is_said():
     apply, params, batch = conv_net()
     report = auto_init(jax.random.key(3), apply, params, batch)[1]
@@ -214,6 +216,7 @@ def test_what_theory_covers_and_what_it_leaves_is_said():
     assert abs(report.layers["head/kernel"].after - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_a_weight_with_several_uses_is_right_in_the_geometric_mean():
     apply, params, batch = residual_net()  # one leaf for all blocks
     fitted, report = lsuv(jax.random.key(3), apply, params, batch)

@@ -49,6 +49,7 @@ def test_a_healthy_network_has_no_verdict(loss_fn):
         assert diagnosis.worst is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss_fn", "options", "kind", "layers"),
     [

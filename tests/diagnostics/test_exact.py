@@ -47,6 +47,7 @@ def test_orthogonal_examples_of_equal_size_have_full_rank(shape, scale):
     np.testing.assert_allclose(rank, 5, rtol=40 * 1.2e-7)
 
 
+@pytest.mark.slow
 def test_multiples_of_one_example_have_rank_one_and_zeros_none():
     one = jnp.outer(jnp.arange(1.0, 8.0), jnp.arange(-2.0, 2.0))
     np.testing.assert_allclose(effective_rank(one), 1, rtol=1e-6)

@@ -37,6 +37,7 @@ def test_a_rectifier_has_those_of_its_active_units_at_any_tree():
     np.testing.assert_allclose(find(fun, tree, 6, key=KEY), exact, atol=1e-5 * exact[0])
 
 
+@pytest.mark.slow
 def test_equal_values_are_all_seen():
     weight = orthogonal()(jax.random.key(4), (8, 8))
     np.testing.assert_allclose(find(lambda x: 3 * x @ weight, X, 8, key=KEY), 3.0, rtol=1e-5)
@@ -46,6 +47,7 @@ def test_a_constant_function_has_zeros():
     np.testing.assert_array_equal(find(lambda x: 0.0 * x, X, 4, key=KEY), 0.0)
 
 
+@pytest.mark.slow
 def test_few_steps_find_the_largest():
     weight = jnp.diag(jnp.array([10.0, *jnp.linspace(0.1, 1.0, 39)]))
     values = find(lambda x: jnp.tanh(weight @ x), jnp.zeros(40), 6, key=KEY)

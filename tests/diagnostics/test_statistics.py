@@ -41,6 +41,7 @@ def test_statistics_are_those_of_the_recorded_values():
             np.testing.assert_allclose(summary.variance, array.var(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_saturation_is_the_share_of_small_slopes():
     params = jax.tree.map(lambda leaf: 4 * leaf, PARAMS)
     layer = statistics(mlp_loss, params, X).layers["0/kernel"]
@@ -120,6 +121,7 @@ def test_a_scanned_layer_is_measured_at_each_step():
         assert layer.distinct_gradients[k] == other.distinct_gradients
 
 
+@pytest.mark.slow
 def test_the_data_that_a_scan_hands_to_its_steps_are_known():
     def loss_fn(params, batch):
         step = lambda h, x: (jnp.tanh(x @ params["w"] + h @ params["u"]), None)

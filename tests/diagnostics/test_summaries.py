@@ -59,6 +59,7 @@ def test_steps_are_kept_apart():
         )
 
 
+@pytest.mark.slow
 def test_many_are_summarised_as_each_alone():
     arrays = [jnp.arange(5.0), jnp.ones((2, 6000)), jnp.zeros((3, 4))]
     steps = [0, 1, 0]
