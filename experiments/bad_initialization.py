@@ -35,7 +35,7 @@ class Config:
 
     data: Literal["mini", "full"] = "mini"
     initializers: tuple[str, ...] = tuple(INITIALIZERS)
-    num_seeds: int = 2
+    num_seeds: int = 3
     num_epochs: int = 5
     batch_size: int = 256
 

@@ -4,8 +4,8 @@ Claim: on the bundled images, with stochastic gradients from batches of 32, sche
 (step, exponential, cosine, warm-up and cosine) from a large learning rate end at a lower training
 loss than the same rate held constant, which the noise of the batches holds up. From a small rate
 the exponential, which is the first to be small, ends higher than the constant. Where the rate is
-too large for the start, warm-up keeps the loss from rising in the first steps; that it ends lower
-than the same schedule without is not certain.
+too large for the start, warm-up keeps the loss from rising in the first steps, and ends lower than
+the same schedule without.
 
 Source: the backpropagation tutorial, section on learning-rate schedules; schedules of optax;
 warm-up as in Goyal et al. (2017), section 2.2.
@@ -42,7 +42,8 @@ class Config:
 
     data: Literal["mini", "full"] = "mini"
     num_steps: int = 700
-    num_seeds: int = 3
+    num_seeds: int = 8
+    """Over 24 the gain of warm-up is 12 %, six standard errors; with three, rounding decides."""
     batch_size: int = 32
 
     def quick(self) -> "Config":
@@ -161,7 +162,6 @@ def check(result: Result) -> list[Claim]:
             f"warm-up over none, learning rate {TOO_LARGE:g}: final loss",
             end[TOO_LARGE][WARM] / end[TOO_LARGE][COLD],
             1.0,
-            required=False,  # .90 or 1.00 by how the same program was rounded
         ),
     ]
 
