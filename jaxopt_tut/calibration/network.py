@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.layers import Layer, find_layers
 from jaxopt_tut.taps.tracing import Program, trace_program, traced_leaves
@@ -24,7 +25,7 @@ Variances = dict[str, Float[np.ndarray, "*step"]]
 
 @dataclass(frozen=True)
 class Frame:
-    """A traced program, found again by what it was traced from, so that it is compiled once."""
+    """A traced program, found again by its text and its function, so that it is compiled once."""
 
     origin: Any
     jaxpr: Any = field(compare=False)
@@ -174,17 +175,21 @@ def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Net
         )
     names = [name for name in program.names if name is not None]
     weights = dict(zip(names, map(jnp.asarray, program.arrays), strict=False))
-    frame = Frame(_origin(fn, params, batch), program.jaxpr, tuple(layers))
+    frame = Frame(_origin(fn, params, batch, program), program.jaxpr, tuple(layers))
     return Network(params, program, layers, left, weights, frame)
 
 
-def _origin(fn, params, batch):
-    """Collect all that a trace follows from except for arrays; nothing equals it if it must not."""
+def _origin(fn, params, batch, program: Program):
+    """Collect all that a trace follows from except for arrays; nothing equals it if it must not.
+
+    The text tells apart what one function does before and after something it reads has changed.
+    """
     leaves, treedef = jax.tree.flatten((params, batch))
     flags = tuple(traced_leaves((params, batch)))
     fixed = tuple(leaf for leaf, traced in zip(leaves, flags, strict=True) if not traced)
+    closed_over = tuple(map(id, constants(program.jaxpr)))  # kept alive by the frame that has them
     try:
-        hash(origin := (fn, treedef, flags, fixed))
+        hash(origin := (fn, treedef, flags, fixed, closed_over, str(program.jaxpr)))
     except TypeError:
         return object()
     return origin

@@ -322,3 +322,24 @@ def test_options_out_of_range_are_refused():
         lsuv(jax.random.key(0), tanh_net, PARAMS, X, max_iterations=0)
     with pytest.raises(ValueError, match=r"auto_init needs a finite target > 0, got target=0\."):
         auto_init(jax.random.key(0), tanh_net, PARAMS, X, target=0)
+
+
+class _Scaled:
+    factor = 1.0
+    units = np.ones(32, np.float32)
+
+    def __call__(self, params, batch):
+        return jnp.tanh((self.factor * self.units * batch) @ params["w"])
+
+
+def test_what_a_function_reads_may_change_between_calls():
+    function, key = _Scaled(), jax.random.key(0)
+    params = {"w": jax.random.normal(key, (32, 32))}
+    batch = jax.random.normal(jax.random.key(1), (64, 32))
+    first = lsuv(key, function, params, batch)[1].layers["w"].before
+    function.factor = 10.0
+    second = lsuv(key, function, params, batch)[1].layers["w"].before
+    np.testing.assert_allclose(second, 100 * first, rtol=1e-5)  # sums of 2048 squares
+    function.units = 2 * function.units
+    third = lsuv(key, function, params, batch)[1].layers["w"].before
+    np.testing.assert_allclose(third, 400 * first, rtol=1e-5)

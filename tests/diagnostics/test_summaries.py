@@ -89,3 +89,10 @@ def test_the_sample_is_distinct_and_inside(size):
 def test_a_quantile_outside_of_its_range_is_refused():
     with pytest.raises(ValueError, match=r"Summary.quantile needs 0 <= q <= 1, got q=1.5\."):
         summarize(jnp.ones(3)).quantile(1.5)
+
+
+@pytest.mark.parametrize("size", [7, 1000, 100_003])
+def test_zeros_are_counted_exactly(size):
+    values = jax.random.normal(jax.random.key(0), (size,))
+    assert float(summarize(values).fraction_zero) == 0.0
+    assert float(summarize(values.at[3].set(0)).fraction_zero) == float(jnp.float32(1 / size))
