@@ -1,4 +1,4 @@
-"""BFGS with limited memory, in the compact representation."""
+"""BFGS with limited memory, by the two-loop recursion."""
 
 from typing import NamedTuple
 
@@ -17,16 +17,15 @@ from jaxopt_tut.trees import require_inexact
 class ScaleByLBFGSState(NamedTuple):
     """What the next step of `scale_by_lbfgs` needs.
 
-    `rows` holds what is multiplied with the gradient, so that one product does: a ring of
-    `memory + 1` steps, as many changes of the gradient, and the gradient of the last update. The
-    place after the newest pair is free to take one that may yet be rejected.
+    The pairs lie in a ring of `memory + 1` places: the one after the newest pair is free to take a
+    pair that may yet be rejected.
     """
 
     params: Float[Array, "dim"]  # of the last update
-    rows: Float[Array, "2*memory+3 dim"]
-    inverse_triangle: Float[Array, "memory+1 memory+1"]  # R^-1; zero where the ring is unused
-    gram: Float[Array, "memory+1 memory+1"]  # Y^T Y
-    curvatures: Float[Array, "memory+1"]  # s^T y
+    grad: Float[Array, "dim"]  # of the last update
+    steps: Float[Array, "memory+1 dim"]  # s
+    changes: Float[Array, "memory+1 dim"]  # y, of the gradient along s
+    inverse_curvatures: Float[Array, "memory+1"]  # 1 / s^T y; 0 where the ring is unused
     scale: Float[Array, ""]  # gamma; 0 as long as there is no pair
     count: Int[Array, ""]  # pairs absorbed so far; -1 before the first update
 
@@ -34,14 +33,13 @@ class ScaleByLBFGSState(NamedTuple):
 def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
     r"""Precondition gradients by the BFGS matrix of the last few steps.
 
-    $$u = \gamma g + S\, R^{-T} \left( (D + \gamma\, Y^T Y)\, R^{-1} S^T g - \gamma\, Y^T g \right)
-    - \gamma\, Y R^{-1} S^T g, \qquad R_{ij} = s_i^T y_j \ (i \le j), \qquad
-    D = \mathrm{diag}(s_i^T y_i), \qquad \gamma = \frac{s^T y}{y^T y}$$
+    $$u = H_t\, g, \qquad H_k = \left( I - \frac{s_k y_k^T}{s_k^T y_k} \right) H_{k-1}
+    \left( I - \frac{y_k s_k^T}{s_k^T y_k} \right) + \frac{s_k s_k^T}{s_k^T y_k}, \qquad
+    H_{t-m} = \frac{s_t^T y_t}{y_t^T y_t}\, I$$
 
-    The columns of $S$ and $Y$ are the last `memory` steps and changes of the gradient; $\gamma$ is
-    that of the newest pair. It is the matrix of the two-loop recursion, read with two matrix
-    products over the history instead of $4 m$ vector operations: in one compiled loop the number
-    of operations takes the time. $R^{-1}$ is kept up to date by one column a step.
+    over the last $m$ = `memory` steps $s_k$ and changes $y_k$ of the gradient. The matrix is never
+    formed: one loop from the newest pair to the oldest applies the right factors, a second loop
+    back the left ones.
 
     The first update is the gradient, shortened to length 1 at most. A pair without positive
     curvature is left out; where the gradient did not change, as after a failed line search, the
@@ -70,23 +68,23 @@ def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
       [0.5]
 
     References:
-      Byrd, Nocedal and Schnabel (1994), Representations of quasi-Newton matrices, eq. (3.1).
-      https://doi.org/10.1007/BF01582063
+      Nocedal (1980), Updating quasi-Newton matrices with limited storage.
+      https://doi.org/10.1090/S0025-5718-1980-0572855-7
+      Nocedal and Wright (2006), algorithm 7.4 and eq. (7.20).
+      https://doi.org/10.1007/978-0-387-40065-5
     """
     if not isinstance(memory, int) or memory < 1:
         raise ValueError(f"lbfgs needs an integer memory >= 1, got memory={memory!r}.")
-
-    size = memory + 1
 
     def init(params):
         require_inexact(params, "lbfgs")
         vector = jnp.zeros_like(ravel(params)[0])
         return ScaleByLBFGSState(
             params=vector,
-            rows=jnp.zeros((2 * size + 1, vector.size), vector.dtype),
-            inverse_triangle=jnp.zeros((size, size), vector.dtype),
-            gram=jnp.zeros((size, size), vector.dtype),
-            curvatures=jnp.zeros(size, vector.dtype),
+            grad=jnp.zeros_like(vector),
+            steps=jnp.zeros((memory + 1, vector.size), vector.dtype),
+            changes=jnp.zeros((memory + 1, vector.size), vector.dtype),
+            inverse_curvatures=jnp.zeros(memory + 1, vector.dtype),
             scale=jnp.zeros([], vector.dtype),
             count=jnp.full([], -1, jnp.int32),
         )
@@ -94,54 +92,61 @@ def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
     def update(updates, state, params=None):
         require_objective("lbfgs", updates, params)
         g, unravel = ravel(updates)
-        w = ravel(params)[0]
-        y = g - state.rows[-1]
-        place = jnp.maximum(state.count, 0) % size
-        rows = state.rows.at[place].set(w - state.params)
-        rows = rows.at[size + place].set(y).at[-1].set(g)
-        products = dot(rows, jnp.stack([y, g], axis=1))
-        state = _absorb(state._replace(params=w, rows=rows), place, products)
-        return unravel(dot(_coefficients(state, products[:, 1]), rows)), state
+        state, newest = _absorb(state, ravel(params)[0], g)
+        return unravel(_precondition(state, newest, g)), state
 
     return optax.GradientTransformation(init, update)
 
 
-def _absorb(state: ScaleByLBFGSState, place, products) -> ScaleByLBFGSState:
-    """Count the pair in `place` in if it is curved, which drops the oldest one."""
-    size = len(state.gram)
-    here = jnp.arange(size, dtype=place.dtype) == place
-    next_place = jnp.where(place + 1 == size, 0, place + 1)
-    oldest = jnp.arange(size, dtype=place.dtype) == next_place
-    s_y, y_y = products[:size, 0], products[size : 2 * size, 0]
-    sy, yy, sg = s_y[place], y_y[place], products[place, 1]
+def _absorb(
+    state: ScaleByLBFGSState, w: Float[Array, "dim"], g: Float[Array, "dim"]
+) -> tuple[ScaleByLBFGSState, Int[Array, ""]]:
+    """Write the newest pair into the ring, if it is curved; return its place, too."""
+    s, y = w - state.params, g - state.grad
+    sy, yy, sg = dot(s, y), dot(y, y), dot(s, g)
     has_point = state.count >= 0
     # g - y is the last gradient; along the step it fell by a share that is more than rounding
     curved = has_point & (sy > jnp.finfo(sy.dtype).eps * jnp.abs(sg - sy)) & (yy < jnp.inf)
     forgets = yy == 0
 
-    triangle = jnp.where(forgets, 0, state.inverse_triangle)
-    kept = ~(here | oldest)
-    old = jnp.where(kept & kept[:, None], triangle, 0)
-    column = (here.astype(sy.dtype) - dot(old, s_y)) / jnp.where(curved, sy, 1)
-    return state._replace(
-        inverse_triangle=jnp.where(curved, jnp.where(here, column[:, None], old), triangle),
-        gram=jnp.where(here, y_y[:, None], jnp.where(here[:, None], y_y, state.gram)),
-        curvatures=jnp.where(here, sy, state.curvatures),
+    place = jnp.maximum(state.count, 0) % len(state.steps)
+    taken = curved.astype(jnp.int32)
+    inverse_curvatures = jnp.where(forgets, 0, state.inverse_curvatures)
+    state = ScaleByLBFGSState(
+        params=w,
+        grad=g,
+        steps=state.steps.at[place].set(s),
+        changes=state.changes.at[place].set(y),
+        inverse_curvatures=inverse_curvatures.at[place].set(
+            jnp.where(curved, 1 / jnp.where(curved, sy, 1), 0)
+        ),
         scale=jnp.where(curved, sy / yy, jnp.where(forgets, 0, state.scale)),
-        count=jnp.maximum(state.count + curved.astype(jnp.int32), 0),
+        count=jnp.maximum(state.count + taken, 0),
     )
+    return state, place - 1 + taken
 
 
-def _coefficients(state: ScaleByLBFGSState, products: Float[Array, "rows"]) -> Float[Array, "rows"]:
-    """Return by how much each row counts in the product of the inverse Hessian and g."""
-    size = len(state.gram)
-    s_g, y_g, gg = products[:size], products[size : 2 * size], products[-1]
-    u = dot(state.inverse_triangle, s_g)
-    inner = state.curvatures * u + state.scale * (dot(state.gram, u) - y_g)
-    of_gradient = jnp.where(state.scale > 0, state.scale, jax.lax.rsqrt(jnp.maximum(gg, 1)))
-    return jnp.concatenate(
-        [dot(state.inverse_triangle.T, inner), -state.scale * u, of_gradient[None]]
-    )
+def _precondition(
+    state: ScaleByLBFGSState, newest: Int[Array, ""], g: Float[Array, "dim"]
+) -> Float[Array, "dim"]:
+    """Multiply g with the inverse Hessian that the pairs tell of."""
+    size = len(state.steps)
+    # every place but the free one; unused ones have no weight
+    places = (newest - jnp.arange(size - 1, dtype=newest.dtype)) % size
+
+    def right_factor(u, place):
+        share = state.inverse_curvatures[place] * dot(state.steps[place], u)
+        return u - share * state.changes[place], share
+
+    def left_factor(u, place_and_share):
+        place, share = place_and_share
+        share -= state.inverse_curvatures[place] * dot(state.changes[place], u)
+        return u + share * state.steps[place], None
+
+    u, shares = jax.lax.scan(right_factor, g, places)
+    first = jax.lax.rsqrt(jnp.maximum(dot(g, g), 1))
+    u = jnp.where(state.scale > 0, state.scale, first) * u
+    return jax.lax.scan(left_factor, u, (places, shares), reverse=True)[0]
 
 
 _WOLFE = wolfe()
