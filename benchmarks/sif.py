@@ -179,8 +179,15 @@ def draw(by_solver: dict[str, list[Row]], path: Path) -> None:
 
 def main(*, quick: bool = False) -> None:
     names = list(best_values())[:: 10 if quick else 1]
-    with jax.enable_x64(True):
-        found = list(rows(names))
+    RESULTS.mkdir(exist_ok=True)
+    found = []
+    with jax.enable_x64(True), (RESULTS / "sif.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        for row in rows(names):
+            found.append(row)
+            writer.writerow(row)
+            file.flush()  # half an hour's rows are not lost with the process
     by_solver: dict[str, list[Row]] = {}
     for row in found:
         by_solver.setdefault(row.solver, []).append(row)
@@ -202,9 +209,4 @@ def main(*, quick: bool = False) -> None:
         gap = table[row.problem] - row.value
         if gap > TOLERANCE * max(1.0, abs(table[row.problem])):
             print(f"{row.solver} went below the table on {row.problem}: {row.value!r}")
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "sif.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(found)
     draw(by_solver, RESULTS / "sif_profiles.svg")
