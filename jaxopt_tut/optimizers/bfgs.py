@@ -17,8 +17,8 @@ class ScaleByBFGSState(NamedTuple):
     """What the next step of `scale_by_bfgs` needs."""
 
     inverse_hessian: Float[Array, "dim dim"]
-    params: Float[Array, "dim"]  # of the last update
-    grad: Float[Array, "dim"]  # of the last update
+    last_params: Float[Array, "dim"]
+    last_grad: Float[Array, "dim"]  # not `grad`, which optax looks up in line searches
     has_point: Bool[Array, ""]  # whether there was a last update
     has_curvature: Bool[Array, ""]  # whether a pair went into the matrix since the (re)start
 
@@ -63,8 +63,8 @@ def scale_by_bfgs() -> optax.GradientTransformation:
         vector = jnp.zeros_like(ravel(params)[0])
         return ScaleByBFGSState(
             inverse_hessian=jnp.eye(vector.size, dtype=vector.dtype),
-            params=vector,
-            grad=jnp.zeros_like(vector),  # not `params` again: a buffer is donated once
+            last_params=vector,
+            last_grad=jnp.zeros_like(vector),  # not `vector` again: a buffer is donated once
             has_point=jnp.zeros([], bool),
             has_curvature=jnp.zeros([], bool),
         )
@@ -73,7 +73,7 @@ def scale_by_bfgs() -> optax.GradientTransformation:
         require_objective("bfgs", updates, params)
         g, unravel = ravel(updates)
         w = ravel(params)[0]
-        inverse_hessian, has_curvature = _absorb(state, w - state.params, g - state.grad)
+        inverse_hessian, has_curvature = _absorb(state, w - state.last_params, g - state.last_grad)
         direction = jnp.where(has_curvature, dot(inverse_hessian, g), shorten(g))
         ascends = dot(direction, g) > 0
         direction = jnp.where(ascends, direction, shorten(g))

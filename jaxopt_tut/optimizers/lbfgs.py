@@ -21,8 +21,8 @@ class ScaleByLBFGSState(NamedTuple):
     pair that may yet be rejected.
     """
 
-    params: Float[Array, "dim"]  # of the last update
-    grad: Float[Array, "dim"]  # of the last update
+    last_params: Float[Array, "dim"]
+    last_grad: Float[Array, "dim"]  # not `grad`, which optax looks up in line searches
     steps: Float[Array, "memory+1 dim"]  # s
     changes: Float[Array, "memory+1 dim"]  # y, of the gradient along s
     inverse_curvatures: Float[Array, "memory+1"]  # 1 / s^T y; 0 where the ring is unused
@@ -80,8 +80,8 @@ def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
         require_inexact(params, "lbfgs")
         vector = jnp.zeros_like(ravel(params)[0])
         return ScaleByLBFGSState(
-            params=vector,
-            grad=jnp.zeros_like(vector),
+            last_params=vector,
+            last_grad=jnp.zeros_like(vector),  # not `vector` again: a buffer is donated once
             steps=jnp.zeros((memory + 1, vector.size), vector.dtype),
             changes=jnp.zeros((memory + 1, vector.size), vector.dtype),
             inverse_curvatures=jnp.zeros(memory + 1, vector.dtype),
@@ -102,7 +102,7 @@ def _absorb(
     state: ScaleByLBFGSState, w: Float[Array, "dim"], g: Float[Array, "dim"]
 ) -> tuple[ScaleByLBFGSState, Int[Array, ""]]:
     """Write the newest pair into the ring, if it is curved; return its place, too."""
-    s, y = w - state.params, g - state.grad
+    s, y = w - state.last_params, g - state.last_grad
     sy, yy, sg = dot(s, y), dot(y, y), dot(s, g)
     has_point = state.count >= 0
     # g - y is the last gradient; along the step it fell by a share that is more than rounding
@@ -113,8 +113,8 @@ def _absorb(
     taken = curved.astype(jnp.int32)
     inverse_curvatures = jnp.where(forgets, 0, state.inverse_curvatures)
     state = ScaleByLBFGSState(
-        params=w,
-        grad=g,
+        last_params=w,
+        last_grad=g,
         steps=state.steps.at[place].set(s),
         changes=state.changes.at[place].set(y),
         inverse_curvatures=inverse_curvatures.at[place].set(

@@ -17,9 +17,9 @@ from jaxopt_tut.trees import require_inexact
 class ScaleByNonlinearCGState(NamedTuple):
     """What the next step of `scale_by_nonlinear_cg` needs."""
 
-    params: Float[Array, "dim"]  # of the last update
-    grad: Float[Array, "dim"]  # of the last update
-    direction: Float[Array, "dim"]  # of the last update
+    last_params: Float[Array, "dim"]
+    last_grad: Float[Array, "dim"]  # not `grad`, which optax looks up in line searches
+    last_direction: Float[Array, "dim"]
     has_point: Bool[Array, ""]  # whether there was a last update
 
 
@@ -69,17 +69,18 @@ def scale_by_nonlinear_cg() -> optax.GradientTransformation:
         require_objective("nonlinear_cg", updates, params)
         g, unravel = ravel(updates)
         w = ravel(params)[0]
-        y, d = g - state.grad, -state.direction
+        y, d = g - state.last_grad, -state.last_direction
         dy = dot(d, y)
         usable = state.has_point & (dy > 0)
         dy = jnp.where(usable, dy, 1)
         beta = (dot(y, g) - 2 * dot(d, g) * dot(y, y) / dy) / dy
-        norms = jnp.sqrt(dot(d, d)) * jnp.minimum(0.01, jnp.sqrt(dot(state.grad, state.grad)))
+        last_norm = jnp.sqrt(dot(state.last_grad, state.last_grad))
+        norms = jnp.sqrt(dot(d, d)) * jnp.minimum(0.01, last_norm)
         beta = jnp.maximum(beta, -1 / jnp.where(norms > 0, norms, 1))
         direction = g - jnp.where(usable, beta, 0) * d
         ascends = dot(direction, g) > 0
         direction = jnp.where(ascends, direction, g)
-        decrease, slope = dot(state.grad, state.params - w), dot(direction, g)
+        decrease, slope = dot(state.last_grad, state.last_params - w), dot(direction, g)
         known = state.has_point & (decrease > 0) & (slope > 0)
         length = decrease / jnp.where(known, slope, 1)
         scaled = jnp.where(known, length * direction, shorten(direction))

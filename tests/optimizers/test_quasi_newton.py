@@ -77,6 +77,15 @@ def test_a_pair_of_negative_curvature_is_left_out(make):
     np.testing.assert_allclose(mapped, s, rtol=1e-8)
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_pair_left_out_of_a_full_memory_displaces_none():
+    points, grads = (a.astype(jnp.float64) for a in trajectory())
+    _, state = run(scale_by_lbfgs(3), points, grads)
+    direction, _ = scale_by_lbfgs(3).update(grads[-1] - 0.1, state, points[-1] + 0.1)
+    matrix = inverse_hessian(np.asarray(points), np.asarray(grads), 3, is_scaled=True)
+    np.testing.assert_allclose(direction, matrix @ (grads[-1] - 0.1), rtol=1e-10)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [scale_by_bfgs, scale_by_lbfgs])
 def test_starts_afresh_after_a_step_that_did_not_move(make):
