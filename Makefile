@@ -10,18 +10,21 @@ MARKERS := $(if $(SLOW),,-m "not slow")
 
 .PHONY: demo test check bench data clean environment
 
-# Experiments compile for longer than they run, so XLA is asked to optimize less. It ends a process
-# that names a flag it does not know, hence the trial.
+# Experiments and tests compile for longer than they run, so XLA is asked to optimize less. It ends
+# a process that names a flag it does not know, hence the trials; QUICK_TO_COMPILE= asks for none.
 QUICK_TO_COMPILE := --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false
+define with_quick_compiles
+flags=; for flag in $(QUICK_TO_COMPILE); do \
+	  if XLA_FLAGS="$$flag" $(BIN)/python -c "import jax; jax.devices()" >/dev/null 2>&1; \
+	  then flags="$$flags $$flag"; fi; done; \
+	XLA_FLAGS="$$flags $$XLA_FLAGS"
+endef
 
 demo: $(VENV)/.installed-experiments
-	@flags="$(QUICK_TO_COMPILE)"; \
-	XLA_FLAGS="$$flags" $(BIN)/python -c "import jax; jax.devices()" >/dev/null 2>&1 || flags=; \
-	XLA_FLAGS="$$flags $$XLA_FLAGS" \
-	  $(BIN)/python -m experiments all --data mini --out results --jobs $(WORKERS)
+	@$(with_quick_compiles) $(BIN)/python -m experiments all --data mini --out results --jobs $(WORKERS)
 
 test: $(VENV)/.installed-test
-	$(PYTEST) -q -n $(WORKERS) --dist worksteal $(MARKERS) tests
+	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) --dist worksteal $(MARKERS) tests
 
 check: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
