@@ -25,7 +25,7 @@ def test_images_are_normalised_with_the_datasets_constants():
         lambda p, batch: {"value": jnp.mean(batch.images) * p}, Dataset(split, split, 0.1, 0.5)
     )
     # a sum of so many float32 terms, in whatever order the compiler takes
-    rounding = images.size * np.finfo(np.float32).eps
+    rounding = images.size * float(np.finfo(np.float32).eps)
     assert evaluate(jnp.array(1.0))["value"] == pytest.approx(0.2, rel=rounding)
 
 
