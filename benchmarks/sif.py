@@ -204,6 +204,8 @@ def main(*, quick: bool = False) -> None:
             for solver, mine in by_solver.items()
         ],
     )
+    for solver, mine in by_solver.items():
+        print(f"{solver} misses", *(row.problem for row in mine if not row.is_solved))
     table = best_values()
     for row in found:
         gap = table[row.problem] - row.value
