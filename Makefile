@@ -33,8 +33,8 @@ check: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(PYTEST) -q tests/test_layers.py
 	$(PYTEST) -q -n $(WORKERS) jaxopt_tut
 
-bench: $(VENV)/.installed-plot
-	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet -c constraints.txt ".[bench]" \
+bench: $(VENV)/.installed-test
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet -c constraints.txt -e ".[bench]" \
 	  || echo "PyTorch could not be installed: its columns will say 'not installed'."
 	$(BIN)/python -m benchmarks
 
