@@ -36,7 +36,7 @@ check: $(VENV)/.installed-test $(VENV)/.installed-check
 bench: $(VENV)/.installed-test
 	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet -c constraints.txt -e ".[bench]" \
 	  || echo "PyTorch could not be installed: its columns will say 'not installed'."
-	$(BIN)/python -m benchmarks
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
 data: $(VENV)/.installed-plot
 	$(BIN)/python -m jaxopt_tut.datasets

@@ -54,7 +54,8 @@ def diagnose(
     `nnx.split` and `nnx.merge(..., copy=True)`), flax linen, equinox and plain functions. It is
     meant for the start of training and for its course; whether units are dead is a matter of the
     data seen, so hand in four training batches at once. Compiled once for each `loss_fn`,
-    `optimizer` and shapes: define these outside of loops. Costs about one gradient after that.
+    `optimizer` and shapes: define these outside of loops. After that it costs one to three
+    gradients, the fewer the larger the batch.
 
     Args:
       loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; with a `key`
