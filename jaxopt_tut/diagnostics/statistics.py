@@ -22,8 +22,9 @@ def statistics(
 
     A layer is a contraction of data with a weight, found in the program of any function; layers
     whose cotangent JAX does not define (in a `while_loop`) are left out. Use it inside `jit`, to
-    keep a history while training for instance; `diagnose` compiles it and reads it. Costs about
-    one gradient, and one more evaluation of the loss with an optimizer.
+    keep a history while training for instance; `diagnose` compiles it and reads it. Costs one to
+    three gradients, the fewer the larger the batch; with an optimizer one evaluation of the loss
+    more.
 
     Args:
       loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`.

@@ -112,8 +112,8 @@ def fit(
       model_state: The initial state of the model (running averages), any tree of arrays.
       steps_per_call: Steps in one dispatch; by default 1 on CPU, where a loop around the step was
         measured to be slower, and 50 elsewhere, where every dispatch costs.
-      diagnose_every: Diagnose the network on the batch of every so many steps; about one gradient
-        more each time, and a dispatch that ends there.
+      diagnose_every: Diagnose the network on the batch of every so many steps; one to three
+        gradients more each time, and a dispatch that ends there.
       mesh: Devices over which each batch is split along the mesh's first axis; parameters are
         replicated.
       progress: Show a line on the terminal; nothing is shown where there is none.
