@@ -25,7 +25,7 @@ def minimize(
     x0: Params,
     optimizer: optax.GradientTransformation,
     *args: Any,
-    max_steps: int = 1000,
+    max_steps: int | Int[Array, ""] = 1000,
     gtol: ArrayLike | None = None,
     ftol: ArrayLike = -1.0,
     xtol: ArrayLike = -1.0,
@@ -82,17 +82,21 @@ def minimize(
     References:
       Nocedal and Wright (2006), chapter 2.2. https://doi.org/10.1007/978-0-387-40065-5
     """
-    if max_steps < 0:
-        raise ValueError(f"minimize needs max_steps >= 0, got max_steps={max_steps}.")
+    if not hasattr(optimizer, "update"):
+        raise TypeError(f"minimize needs an optax transformation as optimizer, got {optimizer!r}.")
+    is_static = isinstance(max_steps, int | np.integer)
+    if max_steps < 0 if is_static else history or not isinstance(max_steps, jax.Array):
+        kind = "a static integer" if history else "an integer"
+        raise ValueError(f"minimize needs {kind} max_steps >= 0, got max_steps={max_steps}.")
     require_inexact(x0, "minimize")
     x0 = jax.tree.map(jnp.asarray, x0)
     if not sum(leaf.size for leaf in jax.tree.leaves(x0)):
         raise ValueError("minimize needs at least one parameter, got an empty tree.")
-    precision = [np.finfo(leaf.dtype) for leaf in jax.tree.leaves(x0)]
+    precision = [jnp.finfo(leaf.dtype) for leaf in jax.tree.leaves(x0)]
     if gtol is None:
         gtol = 1e-6 if max(info.bits for info in precision) == 64 else 1e-4
     limits = _Limits(max_steps, gtol, ftol, xtol)
-    problem = _Problem(fun, residual_fn, recipe(optimizer), max_steps if history else None)
+    problem = _Problem(fun, residual_fn, recipe(optimizer), int(max_steps) if history else None)
     return _run(problem, x0, args, limits)
 
 
@@ -169,7 +173,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
             steps=steps,
             evaluations=evaluations,
             failures=failures,
-            status=_status(old, new, ravel(updates)[0], steps, failures, failed, limits),
+            status=_status(old, new, steps, failures, failed | _any_rejected(state), limits),
             history=_record(search.history, steps, new),
         )
 
@@ -205,8 +209,10 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
 
 
 def _scalar(value: Any) -> Any:
-    if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise ValueError(f"minimize needs fun to return a real scalar, got {jax.typeof(value)}.")
+    is_array = jax.tree_util.all_leaves([value])
+    if not is_array or jnp.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        got = jax.typeof(value) if is_array else value
+        raise ValueError(f"minimize needs fun to return a real scalar, got {got}.")
     return value
 
 
@@ -220,14 +226,15 @@ def _first_status(start: _Point, limits: _Limits) -> Int[Array, ""]:
     return jnp.where(_is_finite(start), status, ended.NON_FINITE_START)
 
 
-def _status(old: _Point, new: _Point, moved, steps, failures, failed, limits: _Limits):
+def _status(old: _Point, new: _Point, steps, failures, stays, limits: _Limits):
     """Return the code of the first reason to stop; later lines overrule earlier ones."""
+    moved = ravel(new.params)[0] - ravel(old.params)[0]
     status = jnp.where(steps >= limits.max_steps, ended.MAX_STEPS, ended.RUNNING)
     status = jnp.where(failures >= 2, ended.FAILED, status)
-    # a step that failed does not move, which is not convergence
+    # a step that failed or was rejected does not move, which is not convergence
     change, size = jnp.abs(new.value - old.value), jnp.maximum(1, jnp.abs(new.value))
-    status = jnp.where(~failed & (jnp.max(jnp.abs(moved)) <= limits.xtol), ended.STEP, status)
-    status = jnp.where(~failed & (change <= limits.ftol * size), ended.VALUE, status)
+    status = jnp.where(~stays & (jnp.max(jnp.abs(moved)) <= limits.xtol), ended.STEP, status)
+    status = jnp.where(~stays & (change <= limits.ftol * size), ended.VALUE, status)
     status = jnp.where(new.grad_norm <= limits.gtol, ended.GRADIENT, status)
     return jnp.where(_is_finite(new), status, ended.NON_FINITE)
 
@@ -253,11 +260,23 @@ def last_evaluation(state: PyTree) -> tuple[Array, PyTree] | None:
     while type(state) is tuple and state:
         state = state[-1]
     value, grad = getattr(state, "value", None), getattr(state, "grad", None)
-    return None if value is None or grad is None else (value, grad)
+    if value is None or grad is None:
+        return None
+    if isinstance(state, _OPTAX_SEARCHES):  # they keep what `jax.grad` returns
+        grad = jax.tree.map(jnp.conj, grad)
+    return value, grad
+
+
+_OPTAX_SEARCHES = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
 
 
 def _any_failed(state: PyTree) -> Bool[Array, ""]:
     flags = [flag for _, flag in optax.tree.get_all_with_path(state, "failed")]
+    return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
+
+
+def _any_rejected(state: PyTree) -> Bool[Array, ""]:
+    flags = [~flag for _, flag in optax.tree.get_all_with_path(state, "accepted")]
     return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
 
 

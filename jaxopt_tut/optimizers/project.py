@@ -17,7 +17,9 @@ def project(projection: Projection) -> optax.GradientTransformation:
     $$u_t \mapsto P(w_t + u_t) - w_t$$
 
     The last link of a chain: `optax.chain(sgd(0.1), project(projections.ball(1.0)))` is projected
-    gradient descent. After an adaptive optimizer the point that comes out is in the set, but the
+    gradient descent. The parameters end in the set up to the rounding of $w_t + u_t$: a bound that
+    they must not even touch, as where a logarithm is taken, needs a distance of more than
+    `eps * abs(w)`. After an adaptive optimizer the point that comes out is in the set, but the
     path is no longer that of steepest descent. Costs one projection a step.
 
     Args:

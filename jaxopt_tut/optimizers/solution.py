@@ -60,6 +60,10 @@ class Status:
         """Compare codes, elementwise for a batch."""
         return self.code == (other.code if isinstance(other, Status) else other)
 
+    def __ne__(self, other: object) -> Any:
+        """Compare codes, elementwise for a batch."""
+        return self.code != (other.code if isinstance(other, Status) else other)
+
     __hash__ = None  # type: ignore[assignment]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:

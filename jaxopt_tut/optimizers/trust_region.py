@@ -127,10 +127,12 @@ def trust_region(
         # near the minimum both decreases are rounding errors: the ratio must tend to 1 then
         noise = 10 * jnp.finfo(g.dtype).eps * jnp.abs(value)
         ratio = (value - new_value + noise) / (found.decrease + noise)
+        length = norm(found.step)
         usable = jnp.isfinite(new_value) & jnp.all(jnp.isfinite(ravel(new_grad)[0]))
+        # where products over- or underflow the step may be 0, or the model promise an ascent
+        usable = usable & (length > 0) & (new_value <= value + noise)
         ratio = jnp.where(usable, ratio, -1)
         accepted = ratio > 1e-4
-        length = norm(found.step)
         grows = (ratio > 0.75) & found.on_boundary
         radius = jnp.where(grows, 2 * state.radius, state.radius)
         radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(length, state.radius), radius)

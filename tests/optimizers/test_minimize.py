@@ -8,7 +8,16 @@ import pytest
 from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import rosen, rosen_der
 
-from jaxopt_tut.optimizers import adam, bfgs, lbfgs, line_search, minimize, sgd
+from jaxopt_tut.optimizers import (
+    adam,
+    bfgs,
+    lbfgs,
+    levenberg_marquardt,
+    line_search,
+    minimize,
+    sgd,
+    trust_region,
+)
 
 START = np.array([-1.2, 1.0])
 
@@ -211,3 +220,75 @@ def test_scipy_gets_its_own_result():
 def test_bad_arguments_are_refused_in_a_sentence(call, error, message):
     with pytest.raises(error, match=f"minimize needs.*{message}"):
         call()
+
+
+@pytest.mark.parametrize("limit", ["ftol", "xtol"])
+@pytest.mark.parametrize("optimizer", [trust_region(), levenberg_marquardt()])
+def test_a_rejected_step_is_no_convergence(optimizer, limit):
+    residuals = lambda w: jnp.array([10 * (w[1] - w[0] ** 2), 1 - w[0]])
+    solution = minimize(
+        lambda w: 0.5 * jnp.sum(residuals(w) ** 2),
+        jnp.array([-1.2, 1.0]),
+        optimizer,
+        residual_fn=residuals,
+        **{limit: 1e-9},
+    )
+    assert solution.converged
+    np.testing.assert_allclose(solution.params, [1, 1], rtol=1e-3)
+
+
+def test_a_trust_region_that_cannot_step_fails():
+    # g^T g overflows in float32, so that no step is found
+    solution = minimize(lambda w: jnp.sum(w**4), jnp.full(2, 1e8), trust_region(), xtol=1e-9)
+    assert not solution.converged
+    assert solution.steps < 10
+
+
+def test_half_precision_parameters_are_minimised():
+    start = {"half": jnp.zeros(2, jnp.bfloat16), "single": jnp.zeros(1)}
+    distance = lambda w: (
+        jnp.sum((w["half"].astype(jnp.float32) - 1) ** 2) + jnp.sum(w["single"] ** 2)
+    )
+    np.testing.assert_array_equal(minimize(distance, start, lbfgs()).params["half"], [1, 1])
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        optax.scale_by_zoom_linesearch(20),
+        optax.scale_by_backtracking_linesearch(20, store_grad=True),
+    ],
+    ids=["zoom", "backtracking"],
+)
+def test_the_line_searches_of_optax_descend_in_the_complex_plane(search):
+    curvature, target = jnp.array([1.0, 10.0]), 1 + 2j
+    with jax.numpy_dtype_promotion("standard"):  # optax multiplies real and complex numbers
+        solution = minimize(
+            lambda z: jnp.sum(curvature * jnp.abs(z - target) ** 2),
+            jnp.array([0j, 3 - 1j]),
+            optax.chain(sgd(1.0), search),
+        )
+    assert solution.converged
+    np.testing.assert_allclose(solution.params, target, rtol=1e-3)
+
+
+def test_codes_of_a_batch_are_compared_one_by_one():
+    starts = jnp.array([[-1.2, 1.0], [jnp.nan, 1.0]])
+    status = jax.vmap(lambda w: minimize(rosenbrock, w, bfgs()))(starts).status
+    np.testing.assert_array_equal(status == 0, [True, False])
+    np.testing.assert_array_equal(status != 0, [False, True])
+
+
+def test_the_number_of_steps_may_be_traced_unless_they_are_kept():
+    run = jax.jit(lambda n: minimize(rosenbrock, jnp.zeros(2), sgd(1e-3), max_steps=n).steps)
+    assert run(3) == 3
+    for max_steps, history in ((2.7, False), (-1, False), (jnp.int32(5), True)):
+        with pytest.raises(ValueError, match=r"minimize needs .* integer max_steps >= 0, got"):
+            minimize(rosenbrock, jnp.zeros(2), sgd(1e-3), max_steps=max_steps, history=history)
+
+
+def test_an_optimizer_that_was_not_built_and_a_loss_with_aux_are_named():
+    with pytest.raises(TypeError, match="minimize needs an optax transformation as optimizer, got"):
+        minimize(rosenbrock, jnp.zeros(2), bfgs)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="minimize needs fun to return a real scalar, got"):
+        minimize(lambda w: (jnp.sum(w), {}), jnp.zeros(2), bfgs())
