@@ -114,7 +114,8 @@ def bilevel_step(
             tol=tol(state.count) if callable(tol) else tol,
         )
         learned = _pick(start, wrt)
-        updates, outer_state = outer_optimizer.update(found.grads, state.outer_state, learned)
+        ascent = jax.tree.map(jnp.conj, found.grads)  # differs for complex parameters
+        updates, outer_state = outer_optimizer.update(ascent, state.outer_state, learned)
         ended = {**start, "y0": found.run.y}
         stepped: Any = optax.apply_updates(learned, updates)
         moved = {**ended, **stepped}

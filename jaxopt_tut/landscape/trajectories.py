@@ -56,6 +56,7 @@ def descend(
     def step(carry, _):
         params, state = carry
         value, grads = jax.value_and_grad(fun)(params)
+        grads = jax.tree.map(jnp.conj, grads)  # of complex parameters the direction of ascent
         updates, state = extra_args.update(
             grads, state, params, value=value, grad=grads, value_fn=fun
         )

@@ -140,7 +140,8 @@ def fit(
     _check(batch_size, num_epochs, steps_per_call, diagnose_every, num_examples(data), mesh)
     init_key, shuffle_key = jax.random.split(key)
     optimizer = optax.with_extra_args_support(optimizer)
-    if callable(params):
+    # a module of equinox is callable and a tree of parameters
+    if callable(params) and jax.tree_util.treedef_is_leaf(jax.tree.structure(params)):
         params, opt_state = steps.initial_state(init_key, params, optimizer)
         require_inexact(params, "fit")
     else:
@@ -218,7 +219,8 @@ def _run_epochs(run_epoch, carry, num_epochs, evaluate, score, progress) -> FitR
             metrics = {name: float(value) for name, value in evaluate(carry.params, *state).items()}
             recorder.add_validation(metrics)
             new_score = score(metrics)
-            if new_score > best_score or best is None:
+            # what is not a number is worse than any
+            if best is None or new_score > best_score or math.isnan(best_score):
                 best_epoch, best_score = epoch + 1, new_score
                 best, best_model_state = _copy((carry.params, carry.model_state))
         line.show(epoch + 1, {"loss": recorder.train["loss"][-1], **metrics})
@@ -260,6 +262,8 @@ def _empty_record(loss_fn, params, data: DeviceData, batch_size, num_steps, mode
     loss, aux = steps.loss_of_first_batch.eval_shape(
         params, data, model_state, loss_fn=loss_fn, batch_size=batch_size
     )
+    if "loss" in aux.metrics:
+        raise ValueError("fit needs metrics by other names than 'loss', which is the loss itself.")
     record = {"loss": loss, **aux.metrics}
     for name, value in record.items():
         if value.shape != ():

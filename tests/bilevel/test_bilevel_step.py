@@ -164,3 +164,20 @@ def test_the_plan_takes_less_memory_as_less_is_given_and_says_so():
 def test_a_plan_without_memory_is_refused():
     with pytest.raises(ValueError, match="Plan needs memory > 0 bytes, got memory=0"):
         Plan(0)
+
+
+def test_complex_outer_parameters_descend():
+    target = 1 + 2j
+    square = lambda w: jnp.real(w) ** 2 + jnp.imag(w) ** 2
+    method = bilevel_step(
+        lambda y, z: square(y - target),  # noqa: ARG005
+        lambda y, z: square(y - z),
+        solver=sgd(0.25),
+        steps=8,
+        diff=Unroll(),
+        outer_optimizer=sgd(0.25),
+    )
+    state = method.init(jnp.asarray(0j), jnp.asarray(0j))
+    for _ in range(30):
+        state, _ = method.update(state)
+    np.testing.assert_allclose(state.z, target, rtol=1e-3)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,6 +179,32 @@ def test_a_loss_is_scored_by_its_negative_and_a_score_can_be_given():
     assert (result.best_epoch, result.best_score) == (1, 3.0)
 
 
+def test_a_score_that_is_not_a_number_is_worse_than_any():
+    values = iter([math.nan, 0.5, 0.25])
+    result = run(evaluate=lambda params: {"loss": next(values)})  # noqa: ARG005
+    assert (result.best_epoch, result.best_score) == (3, -0.25)
+
+
+def test_a_module_that_is_callable_is_parameters():
+    module = eqx.nn.Linear("scalar", "scalar", key=jax.random.key(0))
+
+    def loss_fn(module, batch):
+        return jnp.mean((jax.vmap(module)(batch[0]) - batch[1]) ** 2)
+
+    x = jnp.linspace(-1, 1, 48)
+    data = (x, 3 * x + 1)
+    trained = run(loss_fn=loss_fn, params=module, data=data, num_epochs=50).params
+    np.testing.assert_allclose([trained.weight[0, 0], trained.bias[0]], [3, 1], rtol=1e-4)
+
+
+def test_complex_parameters_descend():
+    target = 1 + 2j
+    loss_fn = lambda w, batch: jnp.mean(batch[0] * jnp.abs(w - target) ** 2)
+    data = (jnp.ones(48), jnp.ones(48))
+    result = run(loss_fn=loss_fn, params=jnp.asarray(0j), data=data, num_epochs=10)
+    np.testing.assert_allclose(result.params, target, rtol=1e-5)
+
+
 def test_without_evaluation_best_are_the_last_parameters():
     result = run()
     np.testing.assert_array_equal(result.best, result.params)
@@ -312,6 +339,11 @@ def test_quiet_when_not_a_terminal(capfd):
             "fit needs a scalar worst, got shape (8,).",
         ),
         (
+            {"loss_fn": lambda w, b: (jnp.sum(w * b[0]), {"loss": 0.0})},
+            ValueError,
+            "fit needs metrics by other names than 'loss'",
+        ),
+        (
             {"evaluate": lambda w: {"error": 1.0}},  # noqa: ARG005
             ValueError,
             "fit needs score= unless evaluate returns 'accuracy' or 'loss', got the metrics",
@@ -320,7 +352,7 @@ def test_quiet_when_not_a_terminal(capfd):
     ids=[
         "batch_too_large", "batch_zero", "negative_epochs", "no_steps", "never_diagnosed",
         "integer_params", "first_axes_differ", "scalar_data", "no_data",
-        "vector_loss", "vector_metric", "no_score",
+        "vector_loss", "vector_metric", "metric_called_loss", "no_score",
     ],
 )  # fmt: skip
 def test_bad_input(options, error, message):

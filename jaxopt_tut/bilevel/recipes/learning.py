@@ -50,7 +50,8 @@ def learn(
     def step(carry, _):
         tree, state = carry
         value, grads = value_and_grad(tree)
-        updates, state = optimizer.update(grads, state, tree)
+        ascent = jax.tree.map(jax.numpy.conj, grads)  # differs for complex parameters
+        updates, state = optimizer.update(ascent, state, tree)
         return (optax.apply_updates(tree, updates), state), value
 
     strong = lambda leaf: jax.lax.convert_element_type(leaf, jax.numpy.result_type(leaf))
