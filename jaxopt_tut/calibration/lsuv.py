@@ -10,6 +10,7 @@ from jaxopt_tut.calibration.network import Network, Variances, read_network
 from jaxopt_tut.calibration.reports import CalibrationReport, How, LayerCalibration
 from jaxopt_tut.initializers import orthogonal
 from jaxopt_tut.initializers.arguments import require_nonnegative
+from jaxopt_tut.taps.layers import Layer
 from jaxopt_tut.types import Batch, Params
 
 
@@ -32,7 +33,9 @@ def lsuv(
     repeated until all are within the tolerance, which takes one for weights that are used once and
     have no bias. A weight with several uses (shared, or recurrent) gets the one scale that is right
     in the geometric mean. Use it where theory has no say; `auto_init` needs no data statistics for
-    most layers. Costs a few evaluations of `fn`, and two compilations. Biases are kept.
+    most layers. Costs a few evaluations of `fn`, and two compilations. Biases are kept; a layer that
+    does not follow its scale, beside a large bias or a normalised weight, keeps the weights as
+    drawn, and the report says so.
 
     Args:
       key: Draws the weights.
@@ -113,18 +116,32 @@ def calibrate(
       max_iterations: Most passes.
 
     Returns:
-      The variances with the last weights, and whether all are within the tolerance.
+      The variances with the last weights, and whether all are within the tolerance. A weight whose
+      layer does not follow its scale (beside a large bias, or normalised itself) gets back the
+      values that it came with, and the network's `left` says so.
 
     Raises:
       ValueError: If a variance is not finite.
     """
     chosen = [layer for layer in network.layers if layer.name in names]
-    on_the_way = {layer.name for layer in chosen if layer.num_uses == 1}
+    weights = dict(network.weights)
+    last: dict[str, tuple[float, float]] = {}  # measured deviation and factor, as logarithms
+    gives_up = False
     num_shared = len({layer.param for layer in chosen if layer.num_uses > 1})
     after = network.variances()
     for _ in range(max_iterations):
+        on_the_way = {layer.name for layer in chosen if layer.num_uses == 1}
         measured = network.variances(on_the_way, target)
         require_finite(caller, measured)
+        # where no weight has several uses, a layer is moved by its own scale alone
+        stuck = [] if num_shared else [one for one in chosen if _is_stuck(one, measured, last)]
+        if stuck:
+            gives_up = True
+            for layer in stuck:
+                network.weights[layer.param] = weights[layer.param]
+                network.left[layer.name] = "its variance does not follow the scale of its weight"
+            chosen = [layer for layer in chosen if layer not in stuck]
+            continue
         factors: dict[str, list[np.ndarray]] = {}
         for layer in chosen:
             size = measured[layer.name]
@@ -134,12 +151,30 @@ def calibrate(
         for layer in {layer.param: layer for layer in chosen}.values():
             # Two weights with several uses change each other's data: full steps may overshoot.
             step = 0.5 if layer.num_uses > 1 and num_shared > 1 else 1.0
-            network.scale(layer, np.exp(step * np.mean(factors[layer.param], axis=0)))
+            factor = step * np.mean(factors[layer.param], axis=0)
+            network.scale(layer, np.exp(factor))
+            last[layer.name] = _log_deviation(measured[layer.name]), float(np.mean(factor))
         after = network.variances()
         require_finite(caller, after)
         if _largest_error(chosen, after, target) <= tolerance:
-            return after, True
-    return after, not chosen
+            return after, not gives_up
+    return after, not chosen and not gives_up
+
+
+def _log_deviation(variance: np.ndarray) -> float:
+    return float(np.mean(np.log(np.where(variance > 0, variance, 1)))) / 2
+
+
+def _is_stuck(layer: Layer, measured: Variances, last: dict[str, tuple[float, float]]) -> bool:
+    """Tell whether a layer moved by less than a twentieth of what its last factor promised.
+
+    A promise below 1 % says nothing.
+    """
+    if layer.name not in last:
+        return False
+    deviation, factor = last[layer.name]
+    moved = _log_deviation(measured[layer.name]) - deviation
+    return abs(factor) > 0.01 and moved / factor < 0.05
 
 
 def _largest_error(layers, after: Variances, target: float) -> float:

@@ -199,13 +199,17 @@ def _origin(fn, params, batch, program: Program):
 def _variances(frame: Frame, meet: Callable, arrays, bumps) -> list[Float[Array, "*step"]]:
     # The bumps come in one by one: as slices of one array they take four times as long to compile.
     places = {layer.place: k for k, layer in enumerate(frame.layers)}
-    _, values, _ = evaluate(frame.jaxpr, arrays, places, bumps, meet)
+    _, values, taken = evaluate(frame.jaxpr, arrays, places, bumps, meet)
     found = []
     for k, layer in enumerate(frame.layers):
         value = values[k]
         if jnp.finfo(value.dtype).bits < 32:
             value = value.astype(jnp.float32)
-        found.append(jnp.var(value, axis=tuple(range(layer.num_step_axes, value.ndim))))
+        variance = jnp.var(value, axis=tuple(range(layer.num_step_axes, value.ndim)))
+        if k in taken:  # in a branch: the values are NaN where it is not taken
+            mask = taken[k].reshape(taken[k].shape + (1,) * (variance.ndim - taken[k].ndim))
+            variance = jnp.where(mask, variance, 0)
+        found.append(variance)
     return found
 
 

@@ -96,8 +96,8 @@ def mup_multipliers(
       Two trees of floats in the structure of the parameters.
 
     Raises:
-      ValueError: If the widths are equal, the trees differ in more than sizes, or the optimizer is
-        not known.
+      ValueError: If the widths are equal, the trees differ in more than sizes, a kernel grows
+        along an axis that is neither of the two, or the optimizer is not known.
 
     Example:
       >>> from jaxopt_tut.models import mlp
@@ -121,6 +121,12 @@ def mup_multipliers(
         rank = len(a.shape)
         grown = _grown(a.shape, b.shape)
         rate = {axis: b.shape[axis] / a.shape[axis] for axis in grown}
+        roles = {in_axis % rank, out_axis % rank} if rank >= 2 else set(range(rank))
+        if unknown := rate.keys() - roles:
+            raise ValueError(
+                f"mup_multipliers needs widths along in_axis={in_axis} or out_axis={out_axis} "
+                f"alone, got axis {min(unknown)} growing from {a.shape} to {b.shape}."
+            )
         fan_in = rate.get(in_axis % rank) if rank >= 2 else None
         fan_out = rate.get(out_axis % rank) if rank else None
         if fan_in and fan_out:
@@ -251,7 +257,8 @@ def _changes(make, width, key, batch, steps) -> dict[str, float]:
 
         def step(carry, _):
             params, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            ascent = jax.tree.map(jnp.conj, jax.grad(loss)(params))
+            updates, state = optimizer.update(ascent, state, params)
             return (optax.apply_updates(params, updates), state), None
 
         trained, _ = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)[0]

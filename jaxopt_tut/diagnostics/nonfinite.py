@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_tut.taps import Site, record, record_gradients
+from jaxopt_tut.taps import Site, record_gradients
 from jaxopt_tut.taps.graph import read_graph
+from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.site import find_sites
 from jaxopt_tut.taps.tracing import trace_program
 
@@ -59,18 +60,34 @@ def first_nonfinite(fun: Callable, *args: Any, gradient: bool = False) -> Site |
     found = [(site, lengths[place]) for site, place in find_sites(program)]
     if not found:
         return None
-    _, values = record(fun, "*")(*args)
+    places = {place: k for k, (_, place) in enumerate(find_sites(program))}
+    _, recorded, taken = evaluate(program.jaxpr, program.arrays, places, {})
+    is_run = {site.name: taken.get(k) for k, (site, _) in enumerate(found)}
+    values = {
+        site.name: _where_run(recorded[k], is_run[site.name]) for k, (site, _) in enumerate(found)
+    }
     site = _first(found, values)
     if site is not None or not gradient:
         return site
     _, _, _, cotangents = record_gradients(fun, "*")(*args)
     # Backwards: in the program, and in the steps of its scans.
     backward = {
-        site.name: np.flip(np.asarray(cotangents[site.name]), tuple(range(len(steps))))
+        site.name: np.flip(
+            _where_run(cotangents[site.name], is_run[site.name]), tuple(range(len(steps)))
+        )
         for site, steps in found
         if site.name in cotangents
     }
     return _first([one for one in found[::-1] if one[0].name in backward], backward)
+
+
+def _where_run(value, is_run):
+    """Return a value, with zeros for the NaN of the parts of a program that did not run."""
+    value = np.asarray(value)
+    if is_run is None:
+        return value
+    is_run = np.asarray(is_run)
+    return np.where(is_run.reshape(is_run.shape + (1,) * (value.ndim - is_run.ndim)), value, 0)
 
 
 def _first(found, values) -> Site | None:

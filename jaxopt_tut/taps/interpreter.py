@@ -20,7 +20,7 @@ class Recording(NamedTuple):
     Attributes:
       outputs: The program's.
       values: By number.
-      taken: For the values inside a `cond`: whether their branch was taken.
+      taken: For the values inside a `cond` or a `while_loop`: whether that part was run.
     """
 
     outputs: list[Any]
@@ -156,7 +156,8 @@ def _while_loop(eqn, operands, places) -> Recording:
     for_condition, consts, carry = parts.split(operands)
 
     def step(state):
-        return evaluate(parts.body, [*consts, *state.outputs], places, {})
+        one = evaluate(parts.body, [*consts, *state.outputs], places, {})
+        return one._replace(taken={n: jnp.bool_(True) for n in one.values} | one.taken)
 
     def goes_on(state):
         return jaxprs.function_of(parts.condition)(*for_condition, *state.outputs)[0]

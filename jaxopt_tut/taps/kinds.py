@@ -26,11 +26,11 @@ ELEMENTWISE = _LINEAR | _TESTS | _BENT
 _MOVES = {
     "reshape", "transpose", "squeeze", "broadcast_in_dim", "expand_dims", "slice",
     "dynamic_slice", "convert_element_type", "copy", "rev", "split", "concatenate", "pad",
-    "scan", "cond", "step", "carry", "reduce_window_max", "sharding_constraint",
+    "scan", "cond", "step", "carry", "reduce_window_max", "sharding_constraint", "name",
 }  # fmt: skip
 REARRANGING = {
     "reshape", "transpose", "squeeze", "broadcast_in_dim", "expand_dims", "slice", "rev",
-    "split", "sharding_constraint",
+    "split", "sharding_constraint", "name",
 }  # fmt: skip
 """Moves that leave the distribution of a layer's values as it is."""
 _SQUASHING = {"tanh", "logistic", "erf"}

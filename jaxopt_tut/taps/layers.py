@@ -116,10 +116,11 @@ def find_layers(program: Program) -> list[Layer]:
         data, weight = _operands(node, provenance)
         num_steps = len(node.frame.lengths)
         weight_steps = min(_num_steps(weight, nodes, provenance), num_steps)
-        outputs = _output_axes(node, weight, len(nodes[weight].shape))
         shape = nodes[weight].shape
+        outputs, shared = _output_and_shared_axes(node, weight, len(shape))
         fan_out = math.prod(shape[axis] for axis in outputs)
-        fan_in = math.prod(shape) // max(fan_out, 1)
+        num_matrices = math.prod(shape[axis] for axis in shared)
+        fan_in = math.prod(shape) // max(fan_out * num_matrices, 1)
         leaf = shapes.get(site.param or "", shape)[weight_steps:]
         activation, activation_place, bend, bend_place = behind[end]
         layers.append(
@@ -188,15 +189,18 @@ def _num_steps(index: int, nodes, provenance: Provenance) -> int:
         index = inputs[0]
 
 
-def _output_axes(node: Node, weight: int, rank: int) -> list[int]:
-    """Return the axes of the weight operand that a contraction does not sum over."""
+def _output_and_shared_axes(node: Node, weight: int, rank: int) -> tuple[list[int], Sequence[int]]:
+    """Return the axes of the weight operand that are of the units, and of whole matrices.
+
+    A contraction sums over neither; it has the latter, of an ensemble, in common with the data.
+    """
     assert node.eqn is not None
     numbers = node.eqn.params["dimension_numbers"]
     if node.op == "conv_general_dilated":
-        return [numbers.rhs_spec[0]]
+        return [numbers.rhs_spec[0]], ()
     side = list(node.inputs[:2]).index(weight)
     summed, shared = numbers[0][side], numbers[1][side]
-    return [axis for axis in range(rank) if axis not in (*summed, *shared)]
+    return [axis for axis in range(rank) if axis not in (*summed, *shared)], shared
 
 
 def _unit_axes(leaf, operand, outputs, fan_in) -> tuple[int, ...]:

@@ -51,6 +51,40 @@ def test_lsuv_reaches_another_target_in_spite_of_biases():
     np.testing.assert_array_equal(params[0]["bias"], biased[0]["bias"])
 
 
+def test_a_layer_that_does_not_follow_its_scale_gets_its_weights_back():
+    def fn(params, x):
+        unit = params["normed"] / jnp.linalg.norm(params["normed"], axis=0)
+        hidden = jnp.tanh(x @ params["biased"] + params["bias"])
+        return jnp.tanh(hidden @ unit) @ params["out"]
+
+    shapes = {"biased": (16, 64), "bias": (64,), "normed": (64, 64), "out": (64, 64)}
+    keys = jax.random.split(jax.random.key(3), len(shapes))
+    draw = zip(shapes.items(), keys, strict=True)
+    params = {name: jax.random.normal(key, shape) for (name, shape), key in draw}
+    params["bias"] *= 2  # a variance of 4, above the target of 1
+    scaled, report = lsuv(jax.random.key(1), fn, params, X)
+    assert not report.converged
+    assert dict(report.left).keys() == {"biased", "normed"}
+    # orthogonal as they were drawn: of unit length along the shorter side
+    for name in ("biased", "normed"):
+        lengths = jnp.linalg.norm(scaled[name], axis=1)
+        np.testing.assert_allclose(lengths, 1, rtol=64 * np.finfo(np.float32).eps)
+    assert abs(measured(fn, scaled, X)["out"] - 1) < 0.01
+
+
+def test_a_branch_that_is_not_taken_is_left_as_it_is():
+    def fn(params, x):
+        hidden = jnp.tanh(x @ params["in"])
+        first, second = (lambda h, name=name: h @ params[name] for name in ("first", "second"))
+        return jax.lax.cond(jnp.sum(x) > 1e9, first, second, hidden)
+
+    params = {"in": PARAMS[0]["kernel"], "first": jnp.eye(32), "second": jnp.eye(32)}
+    for method in (lsuv, auto_init):
+        scaled, _ = method(jax.random.key(1), fn, params, X)
+        assert abs(measured(fn, scaled, X)["second"] - 1) < 0.5
+        assert np.isfinite(scaled["first"]).all()
+
+
 def test_the_report_tells_before_from_after():
     params, report = auto_init(jax.random.key(1), tanh_net, PARAMS, X)
     for name, variance in measured(tanh_net, PARAMS, X).items():

@@ -49,6 +49,21 @@ def test_the_backward_pass_is_searched_on_request():
     assert site.op == "mul"  # what the root reads
 
 
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_branch_that_is_not_taken_and_a_loop_that_does_not_turn_are_finite(gradient):
+    def fun(w, x):
+        z = jax.lax.cond(w > 0, lambda z: 2 * jnp.sqrt(z), lambda z: jnp.cos(z) + 1, w * x)
+        turned = jax.lax.while_loop(
+            lambda carry: carry[0] < 0, lambda carry: (carry[0] + 1, jnp.tan(carry[1])), (0, x)
+        )
+        return jnp.sum(z) + jnp.sum(turned[1])
+
+    assert first_nonfinite(fun, jnp.array(1.0), X, gradient=gradient) is None
+    # the branch that is taken is still looked at
+    assert first_nonfinite(fun, jnp.array(jnp.nan), X, gradient=gradient) is not None
+    assert first_nonfinite(fun, jnp.array(1.0), -X).op == "sqrt"
+
+
 def test_a_function_without_values_has_none():
     assert first_nonfinite(lambda n: n + 1, jnp.arange(3)) is None
 

@@ -1,10 +1,13 @@
 """What `find_layers` reads off a program: fans, neighbours, normalisations, scans."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.layers import find_layers
@@ -103,3 +106,30 @@ def test_evaluate_goes_on_with_what_meet_returns():
     )
     assert outputs[0].tolist() == [[40.0, 40.0]]  # 2 * 2 * (2 * 5)
     assert values[0][:, 0, 0].tolist() == [2.0, 4.0, 8.0]
+
+
+def test_each_matrix_of_an_ensemble_has_its_own_fan_in():
+    def ensemble(w, x):
+        return jax.vmap(lambda w: jnp.tanh(x @ w["in"]) @ w["out"])(w)
+
+    w = {"in": jnp.ones((8, 5, 7)), "out": jnp.ones((8, 7, 3))}
+    layers = find_layers(trace_program("test", ensemble, (w, jnp.ones((4, 5)))))
+    assert [layer.fan_in for layer in layers] == [5, 7]
+
+
+def test_names_for_rematerialisation_change_nothing():
+    def network(w, x, name=lambda x, _: x):
+        z = name(x @ w["in"], "dot") + w["bias"]
+        return name(jnp.where(z > 0, z, 0.1 * z), "leaky") @ w["out"]
+
+    w = {"in": jnp.ones((5, 7)), "bias": jnp.ones(7), "out": jnp.ones((7, 3))}
+    named = partial(network, name=checkpoint_name)
+    plain, found = (
+        [
+            (layer.name, layer.pre_activation.op, layer.activation and layer.activation.op)
+            for layer in find_layers(trace_program("test", fun, (w, jnp.ones((4, 5)))))
+        ]
+        for fun in (network, named)
+    )
+    assert found == plain
+    assert plain[0][1:] == ("add", "select_n")
