@@ -33,9 +33,9 @@ def lsuv(
     repeated until all are within the tolerance, which takes one for weights that are used once and
     have no bias. A weight with several uses (shared, or recurrent) gets the one scale that is right
     in the geometric mean. Use it where theory has no say; `auto_init` needs no data statistics for
-    most layers. Costs a few evaluations of `fn`, and two compilations. Biases are kept; a layer that
-    does not follow its scale, beside a large bias or a normalised weight, keeps the weights as
-    drawn, and the report says so.
+    most layers. Costs a few evaluations of `fn`, and two compilations. Biases are kept; a layer
+    that does not follow its scale, beside a large bias or a normalised weight, keeps the weights
+    as drawn, and the report says so.
 
     Args:
       key: Draws the weights.
