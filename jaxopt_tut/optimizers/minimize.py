@@ -51,7 +51,7 @@ def minimize(
       optimizer: Any optax transformation; line searches and solvers get `value`, `grad` and
         `value_fn`.
       *args: Trees of arrays that `fun` needs besides.
-      max_steps: Steps at most, 0 or more.
+      max_steps: Steps at most, 0 or more; may be traced unless there is a `history`.
       gtol: $\epsilon_g$, in value per unit of parameters; `None` means 1e-6 in float64, else 1e-4.
       ftol: Stop also where a step changes the value by this much or less, in units of
         `max(1, |value|)`; negative: never.
@@ -64,9 +64,10 @@ def minimize(
       it, and the best point is returned.
 
     Raises:
-      TypeError: If a parameter is neither floating nor complex.
-      ValueError: If there is no parameter, if `max_steps` is negative, or if `fun` does not return
-        a real scalar.
+      TypeError: If a parameter is neither floating nor complex, or `optimizer` is not a
+        transformation.
+      ValueError: If there is no parameter, if `max_steps` is negative or no integer, or if `fun`
+        does not return a real scalar.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -84,8 +85,9 @@ def minimize(
     """
     if not hasattr(optimizer, "update"):
         raise TypeError(f"minimize needs an optax transformation as optimizer, got {optimizer!r}.")
-    is_static = isinstance(max_steps, int | np.integer)
-    if max_steps < 0 if is_static else history or not isinstance(max_steps, jax.Array):
+    is_static = isinstance(max_steps, int | np.integer) and max_steps >= 0
+    is_array = isinstance(max_steps, jax.Array) and not history  # a history needs a static length
+    if not (is_static or is_array):
         kind = "a static integer" if history else "an integer"
         raise ValueError(f"minimize needs {kind} max_steps >= 0, got max_steps={max_steps}.")
     require_inexact(x0, "minimize")

@@ -125,8 +125,8 @@ def fit(
     Raises:
       TypeError: If a parameter is not floating or complex.
       ValueError: If `batch_size`, `num_epochs`, `steps_per_call` or `diagnose_every` is out of
-        range, the loss is not a scalar, the arrays' first axes differ, or the mesh does not divide
-        the batch.
+        range, the loss is not a scalar, a metric is called "loss", the arrays' first axes differ,
+        or the mesh does not divide the batch.
 
     Example:
       >>> x = jnp.linspace(-1.0, 1.0, 64)
