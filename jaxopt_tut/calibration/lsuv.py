@@ -125,7 +125,7 @@ def calibrate(
     """
     chosen = [layer for layer in network.layers if layer.name in names]
     weights = dict(network.weights)
-    last: dict[str, tuple[float, float]] = {}  # measured deviation and factor, as logarithms
+    last: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # deviation and factor, as logarithms
     gives_up = False
     num_shared = len({layer.param for layer in chosen if layer.num_uses > 1})
     after = network.variances()
@@ -141,6 +141,8 @@ def calibrate(
                 network.weights[layer.param] = weights[layer.param]
                 network.left[layer.name] = "its variance does not follow the scale of its weight"
             chosen = [layer for layer in chosen if layer not in stuck]
+            last.clear()  # layers behind them read other data from now on
+            after = network.variances()
             continue
         factors: dict[str, list[np.ndarray]] = {}
         for layer in chosen:
@@ -153,7 +155,7 @@ def calibrate(
             step = 0.5 if layer.num_uses > 1 and num_shared > 1 else 1.0
             factor = step * np.mean(factors[layer.param], axis=0)
             network.scale(layer, np.exp(factor))
-            last[layer.name] = _log_deviation(measured[layer.name]), float(np.mean(factor))
+            last[layer.name] = _log_deviation(measured[layer.name]), factor
         after = network.variances()
         require_finite(caller, after)
         if _largest_error(chosen, after, target) <= tolerance:
@@ -161,11 +163,11 @@ def calibrate(
     return after, not chosen and not gives_up
 
 
-def _log_deviation(variance: np.ndarray) -> float:
-    return float(np.mean(np.log(np.where(variance > 0, variance, 1)))) / 2
+def _log_deviation(variance: np.ndarray) -> np.ndarray:
+    return np.log(np.where(variance > 0, variance, 1)) / 2
 
 
-def _is_stuck(layer: Layer, measured: Variances, last: dict[str, tuple[float, float]]) -> bool:
+def _is_stuck(layer: Layer, measured: Variances, last) -> bool:
     """Tell whether a layer moved by less than a twentieth of what its last factor promised.
 
     A promise below 1 % says nothing.
@@ -174,7 +176,7 @@ def _is_stuck(layer: Layer, measured: Variances, last: dict[str, tuple[float, fl
         return False
     deviation, factor = last[layer.name]
     moved = _log_deviation(measured[layer.name]) - deviation
-    return abs(factor) > 0.01 and moved / factor < 0.05
+    return np.abs(factor).max() > 0.01 and np.sum(moved * factor) < 0.05 * np.sum(factor**2)
 
 
 def _largest_error(layers, after: Variances, target: float) -> float:

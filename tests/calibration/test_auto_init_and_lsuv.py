@@ -72,6 +72,17 @@ def test_a_layer_that_does_not_follow_its_scale_gets_its_weights_back():
     assert abs(measured(fn, scaled, X)["out"] - 1) < 0.01
 
 
+@pytest.mark.parametrize("max_iterations", [2, 3])
+def test_what_is_reported_is_measured_with_the_weights_given_back(max_iterations):
+    fn = lambda params, x: x @ (params["w"] / jnp.linalg.norm(params["w"]))
+    params, report = lsuv(
+        jax.random.key(1), fn, {"w": jnp.eye(16)}, 3 * X, max_iterations=max_iterations
+    )
+    assert dict(report.left).keys() == {"w"}
+    assert not report.converged
+    np.testing.assert_allclose(report.layers["w"].after, fn(params, 3 * X).var(), rtol=1e-5)
+
+
 def test_a_branch_that_is_not_taken_is_left_as_it_is():
     def fn(params, x):
         hidden = jnp.tanh(x @ params["in"])
