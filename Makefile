@@ -11,13 +11,14 @@ MARKERS := $(if $(SLOW),,-m "not slow")
 .PHONY: demo test check bench data clean environment
 
 # Experiments and tests compile for longer than they run, so XLA is asked to optimize less. It ends
-# a process that names a flag it does not know, hence the trials; QUICK_TO_COMPILE= asks for none.
+# a process that names a flag it does not know, hence the trials, and one whose XLA_FLAGS is a blank,
+# hence no blanks but between flags; QUICK_TO_COMPILE= asks for none.
 QUICK_TO_COMPILE := --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false
 define with_quick_compiles
-flags=; for flag in $(QUICK_TO_COMPILE); do \
+flags=$$XLA_FLAGS; for flag in $(QUICK_TO_COMPILE); do \
 	  if XLA_FLAGS="$$flag" $(BIN)/python -c "import jax; jax.devices()" >/dev/null 2>&1; \
-	  then flags="$$flags $$flag"; fi; done; \
-	XLA_FLAGS="$$flags $$XLA_FLAGS"
+	  then flags="$$flag$${flags:+ $$flags}"; fi; done; \
+	XLA_FLAGS="$$flags"
 endef
 
 demo: $(VENV)/.installed-experiments
