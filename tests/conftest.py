@@ -11,3 +11,10 @@ def x64():
     """Run one test in double precision; the library itself never switches it on."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def full_products():
+    """Multiply float32 matrices in full, as a CPU does; a GPU by default keeps 10 bits."""
+    with jax.default_matmul_precision("highest"):
+        yield

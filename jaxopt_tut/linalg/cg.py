@@ -58,11 +58,11 @@ def cg(
     References:
       Hestenes and Stiefel (1952), eqs. (3:1) and (10:2). https://doi.org/10.6028/jres.049.044
     """
-    squared = _dot(b, b)
-    goal = jnp.asarray(tol, b.dtype) * jnp.sqrt(squared)
+    first_squared = _dot(b, b)
+    goal = jnp.asarray(tol, b.dtype) * jnp.sqrt(first_squared)
     # where a stall is merely the end of what rounding allows, turning would gain nothing
     rounding = 8 * jnp.asarray(jnp.finfo(b.dtype).eps, b.dtype)
-    hopeless = jnp.sqrt(rounding) * jnp.sqrt(squared)
+    hopeless = jnp.sqrt(rounding) * jnp.sqrt(first_squared)
 
     def advance(s: _State) -> _State:
         plain, transposed = s.phase == _PLAIN, s.phase == _TRANSPOSED
@@ -87,18 +87,24 @@ def cg(
         stalled = s.count - best_at >= PATIENCE
         leaves = plain & (~is_convex | (stalled & (norm > hopeless)))
         stays = ~leaves if turn else jnp.ones((), bool)
-        ends = leaves if not turn else transposed & (squared == 0)
+        # a residual in the null space, up to rounding, is that of least squares
+        ends = leaves if not turn else transposed & (jnp.sqrt(squared) <= rounding * largest * norm)
+        # the normal equations go on from where conjugate gradients have come to, from zero if that
+        # is nearer: in a system without solution they move off along the null space
+        restarts = ~stays & (norm > jnp.sqrt(first_squared))
+        x = jnp.where(restarts, 0, s.x + length * s.direction)
+        residual = jnp.where(restarts, b, residual)
+        norm = jnp.where(restarts, jnp.sqrt(first_squared), norm)
         return _State(
-            x=s.x + length * s.direction,
+            x=x,
             residual=residual,
-            # the normal equations start afresh from where conjugate gradients have come to
             direction=jnp.where(stays, direction, 0),
             squared=jnp.where(stays, squared, 0),
             phase=jnp.where(
                 plain & stays, _PLAIN, jnp.where(transposed, _FORWARD, _TRANSPOSED)
             ).astype(jnp.int32),
             count=s.count + 1,
-            best=jnp.where(is_better, norm, s.best),
+            best=jnp.where(is_better | ~stays, norm, s.best),
             best_at=jnp.where(stays, best_at, s.count),
             largest=largest,
             is_definite=s.is_definite & (is_convex | ~plain),
@@ -110,18 +116,18 @@ def cg(
         x=jnp.zeros_like(b),
         residual=b,
         direction=b,
-        squared=squared,
+        squared=first_squared,
         phase=zero + _PLAIN,
         count=zero,
-        best=jnp.sqrt(squared),
+        best=jnp.sqrt(first_squared),
         best_at=zero,
-        largest=jnp.zeros_like(squared),
+        largest=jnp.zeros_like(first_squared),
         is_definite=jnp.ones((), bool),
-        done=~(squared > 0) | ~jnp.isfinite(squared),
+        done=~(first_squared > 0) | ~jnp.isfinite(first_squared),
     )
     last = jax.lax.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
     # what is not finite must not look like the solution 0
-    x = jnp.where(jnp.isfinite(squared), last.x, jnp.nan)
+    x = jnp.where(jnp.isfinite(first_squared), last.x, jnp.nan)
     norm = jnp.sqrt(_dot(last.residual, last.residual))
     return LinearSolution(x, norm, last.count, last.is_definite)
 

@@ -106,7 +106,7 @@ def scale_by_adam(
         require_matching(updates, state.mu, "adam")
         count = optax.safe_increment(state.count)
         mu = average(updates, state.mu, b1)
-        nu = average(jax.tree.map(_squared_modulus, updates), state.nu, b2)
+        nu = average(jax.tree.map(_squared_modulus, updates, state.nu), state.nu, b2)
         direction = jax.tree.map(
             lambda m, v: _ratio(m, v, eps, eps_root), debias(mu, b1, count), debias(nu, b2, count)
         )
@@ -118,7 +118,8 @@ def scale_by_adam(
     return optax.GradientTransformation(init, update)
 
 
-def _squared_modulus(g: ArrayLike) -> jax.Array:
+def _squared_modulus(g: ArrayLike, v: ArrayLike) -> jax.Array:
+    g, _ = widen(g, v)  # first: in half precision a square loses bits, and 1e-4 all of them
     return jnp.real(jnp.conj(g) * g)
 
 

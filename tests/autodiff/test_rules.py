@@ -258,9 +258,19 @@ def assert_close(actual, expected):
 STEPS = np.array([1e-4, 5e-5])  # the remainder, about 1e-9, is far above rounding
 
 
+# What XLA promises on a CPU alone.
+OPEN_ELSEWHERE = {
+    "scatter_repeated": "which of several updates to one place wins",
+    "max_pool": "that second derivatives of pooling are not rounded to half the bits",
+    "min_pool": "that second derivatives of pooling are not rounded to half the bits",
+}
+
+
 @functools.cache  # three tests read it
 def measured(name):
     """All derivatives of a case by both engines, with the directions they were taken in."""
+    if name in OPEN_ELSEWHERE and jax.default_backend() != "cpu":
+        pytest.skip(f"open on this device: {OPEN_ELSEWHERE[name]}")
     fun, args = ALL[name]
     args = jax.tree.map(jnp.asarray, args)
     tangents = random_like(args, 1)

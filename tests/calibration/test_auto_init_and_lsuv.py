@@ -377,6 +377,7 @@ class _Scaled:
         return jnp.tanh((self.factor * self.units * batch) @ params["w"])
 
 
+@pytest.mark.usefixtures("full_products")
 def test_what_a_function_reads_may_change_between_calls():
     function, key = _Scaled(), jax.random.key(0)
     params = {"w": jax.random.normal(key, (32, 32))}

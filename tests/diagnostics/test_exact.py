@@ -17,6 +17,7 @@ def loss_fn(stack, x):
     return jnp.mean(hidden[:, 0] ** 2)
 
 
+@pytest.mark.usefixtures("full_products")
 def test_quantiles_and_ranks_of_scanned_layers_are_numpys():
     found = jax.jit(lambda p, x: exact_statistics(loss_fn, p, x, quantiles=(0.1, 0.5)))(STACK, X)
     (layer,) = found.values()

@@ -62,6 +62,7 @@ def test_the_first_step_of_adaptation_is_the_gradient_step_that_maml_learns_for(
     np.testing.assert_allclose(errors[0, 0, 1], learned.losses[0, 0], rtol=1e-5)
 
 
+@pytest.mark.usefixtures("full_products")
 def test_the_network_is_that_of_numpy():
     params = sinusoids.init(np.random.default_rng(0))
     x = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]

@@ -62,6 +62,7 @@ def test_normalized_segments_do_not_depend_on_level_or_scale_of_the_prices():
     np.testing.assert_allclose(expected.base.std(axis=1), 1, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("full_products")
 def test_convolution_is_that_of_numpy():
     rng = np.random.default_rng(0)
     x, kernel = rng.standard_normal((2, 9, 3)), rng.standard_normal((5, 3, 4))

@@ -55,6 +55,7 @@ def test_training_follows_the_gradient_in_the_order_given():
     assert np.isclose(accuracy, np.mean(deep.logits_of(params, images).argmax(1) == np.arange(6)))
 
 
+@pytest.mark.usefixtures("full_products")
 def test_the_jacobian_of_small_signals_is_the_product_of_the_weights():
     params = {"first": jnp.eye(784, 8), "bias": jnp.zeros((3, 8))}
     params["stack"] = jax.random.normal(jax.random.key(0), (3, 8, 8))

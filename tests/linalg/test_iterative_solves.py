@@ -55,6 +55,19 @@ def test_normal_cg_approaches_least_squares_where_there_is_no_solution():
 
 
 @pytest.mark.usefixtures("x64")
+def test_where_there_is_no_solution_the_turn_forgets_how_far_it_went_along_the_null_space():
+    eigenvalues = np.concatenate([[0.0], np.geomspace(1e-2, 1, 30)])
+    matrix, b = symmetric(eigenvalues)
+    found = cg(lambda v: matrix @ v, b, tol=1e-10, max_steps=999, turn=True)
+    nearest = jnp.linalg.lstsq(matrix, b)[0]
+    # a residual r with |A r| <= 8 eps |r| is at most 8 eps / 1e-2 from that of least squares; what
+    # is left is rounding, at a condition of 1e2 squared in the normal equations
+    np.testing.assert_allclose(matrix @ found.x, matrix @ nearest, atol=1e4 * 2**-52 * 31)
+    assert found.num_products < 400
+    assert jnp.linalg.norm(found.x - nearest) < 10 * jnp.linalg.norm(nearest)
+
+
+@pytest.mark.usefixtures("x64")
 def test_a_zero_right_hand_side_has_the_solution_zero():
     for solve in (cg, normal_cg):
         found = solve(lambda v: 2 * v, jnp.zeros(3), tol=1e-6, max_steps=9)
