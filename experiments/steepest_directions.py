@@ -34,8 +34,9 @@ NORMS = {"L1": L1(), "L2": L2(), "LInf": LInf(), "Spectral": Spectral()}
 PLANE = ("L1", "L2", "LInf")  # a vector's spectral norm is L2
 CURVATURES = (1.0, 10.0)
 ANGLES = {"axes as the coordinates": 0.0, "turned by 45 degrees": 45.0}
-START = (1.0, 0.1)
-"""Along the ellipses' axes: the start from which the gradient zig-zags most, (kappa, 1) / kappa."""
+START = (1.0, 0.11)
+"""Along the ellipses' axes, and close to (kappa, 1) / kappa, from which the gradient zig-zags most:
+just there one coordinate of the turned gradient is zero, and its sign that of rounding."""
 TOLERANCE = 1e-9
 """The search has ended when the loss has shrunk by this factor."""
 STEP = 1e-5
@@ -157,7 +158,7 @@ def check(result: Result) -> list[Claim]:
         {name: num_steps(losses) for name, losses in result.losses[angle].items()}
         for angle in ANGLES
     )
-    # From this start the gradient's loss shrinks by ((kappa - 1)/(kappa + 1))^2 at each step.
+    # So close to the worst start the loss shrinks by ((kappa - 1)/(kappa + 1))^2 at each step.
     kappa = CURVATURES[1] / CURVATURES[0]
     gradient = np.ceil(np.log(TOLERANCE) / (2 * np.log((kappa - 1) / (kappa + 1))))
     return [
