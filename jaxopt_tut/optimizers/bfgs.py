@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.vectors import dot, ravel
+from jaxopt_tut.optimizers.vectors import dot, has_moved, ravel
 from jaxopt_tut.trees import require_inexact
 
 
@@ -32,8 +32,8 @@ def scale_by_bfgs() -> optax.GradientTransformation:
     with $s = w_{t+1} - w_t$ and $y = g_{t+1} - g_t$. The part of `bfgs` without the step. The
     first update is the gradient, shortened to length 1 at most; $H$ starts as the identity (scaled
     by the first pair, which sees the steepest direction, it would hardly move in the others). A
-    pair without positive curvature leaves $H$ as it is; where the gradient did not change, as after
-    a failed line search, or if $u_t$ does not ascend, $H$ starts afresh.
+    pair without positive curvature leaves $H$ as it is; where the parameters did not move beyond
+    their rounding, as after a failed line search, or if $u_t$ does not ascend, $H$ starts afresh.
 
     Returns:
       A transformation from gradients to preconditioned gradients; `update` needs `params`.
@@ -73,7 +73,7 @@ def scale_by_bfgs() -> optax.GradientTransformation:
         require_objective("bfgs", updates, params)
         g, unravel = ravel(updates)
         w = ravel(params)[0]
-        inverse_hessian, has_curvature = _absorb(state, w - state.last_params, g - state.last_grad)
+        inverse_hessian, has_curvature = _absorb(state, w, g)
         direction = jnp.where(has_curvature, dot(inverse_hessian, g), shorten(g))
         ascends = dot(direction, g) > 0
         direction = jnp.where(ascends, direction, shorten(g))
@@ -84,16 +84,17 @@ def scale_by_bfgs() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _absorb(state: ScaleByBFGSState, s: Float[Array, "dim"], y: Float[Array, "dim"]):
+def _absorb(state: ScaleByBFGSState, w: Float[Array, "dim"], g: Float[Array, "dim"]):
     """Return the matrix that maps `y` to `s` and is nearest to the old one."""
-    curved = state.has_point & is_curved(s, y)
+    s, y = w - state.last_params, g - state.last_grad
+    moved = has_moved(w, state.last_params)
+    curved = state.has_point & moved & is_curved(s, y)
     rho = 1 / jnp.where(curved, dot(s, y), 1)
     h = jnp.where(state.has_curvature, state.inverse_hessian, jnp.eye(s.size, dtype=s.dtype))
     hy = dot(h, y)
     # the rank-two form of the update: a product of a matrix and a vector, no matrix product
     half = jnp.outer(0.5 * (1 + rho * dot(y, hy)) * s - hy, rho * s)
     new = h + (half + half.T)  # symmetric to the last bit: else rounding errors grow
-    moved = dot(y, y) > 0
     return jnp.where(curved, new, h), curved | (state.has_curvature & moved)
 
 

@@ -5,6 +5,7 @@ never read here; its shape is known in every case.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -79,6 +80,51 @@ def require_nonnegative(caller: str, **values: Any) -> None:
     for name, value in values.items():
         if _is_static(caller, name, value) and not 0 <= value < math.inf:
             raise ValueError(f"{caller} needs a finite {name} >= 0, got {name}={value}.")
+
+
+def require_increasing(caller: str, **values: Any) -> None:
+    """Refuse static hyper-parameters that are not in order between 0 and 1, both excluded.
+
+    Args:
+      caller: The optimizer's name; it opens the message.
+      **values: Hyper-parameters by name, in the order in which they should grow.
+
+    Raises:
+      TypeError: If a value is neither a number nor an array.
+      ValueError: If a value is no scalar, or if the static ones are out of order.
+
+    Example:
+      >>> require_increasing("wolfe", c1=0.9, c2=0.1)
+      Traceback (most recent call last):
+      ...
+      ValueError: wolfe needs 0 < c1 < c2 < 1, got c1=0.9, c2=0.1.
+    """
+    static = [value for name, value in values.items() if _is_static(caller, name, value)]
+    if not all(low < high for low, high in pairwise([0, *static, 1])):
+        got = ", ".join(f"{name}={value}" for name, value in values.items())
+        raise ValueError(f"{caller} needs 0 < {' < '.join(values)} < 1, got {got}.")
+
+
+def require_positive(caller: str, **values: Any) -> None:
+    """Refuse static hyper-parameters that are not above 0.
+
+    Args:
+      caller: The optimizer's name; it opens the message.
+      **values: Hyper-parameters by name.
+
+    Raises:
+      TypeError: If a value is neither a number nor an array.
+      ValueError: If a value is no scalar, or is static and not above 0.
+
+    Example:
+      >>> require_positive("exact", tol=0.0)
+      Traceback (most recent call last):
+      ...
+      ValueError: exact needs tol > 0, got tol=0.0.
+    """
+    for name, value in values.items():
+        if _is_static(caller, name, value) and not value > 0:
+            raise ValueError(f"{caller} needs {name} > 0, got {name}={value}.")
 
 
 def _is_static(caller: str, name: str, value: Any) -> bool:

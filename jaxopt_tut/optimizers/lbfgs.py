@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.vectors import dot, ravel
+from jaxopt_tut.optimizers.vectors import dot, has_moved, ravel
 from jaxopt_tut.trees import require_inexact
 
 
@@ -42,8 +42,8 @@ def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
     back the left ones.
 
     The first update is the gradient, shortened to length 1 at most. A pair without positive
-    curvature is left out; where the gradient did not change, as after a failed line search, the
-    history is forgotten.
+    curvature is left out; where the parameters did not move beyond their rounding, as after a
+    failed line search, the history is forgotten.
 
     Args:
       memory: How many pairs $m \ge 1$ are kept; $2m$ copies of the parameters.
@@ -105,13 +105,14 @@ def _absorb(
     s, y = w - state.last_params, g - state.last_grad
     sy, yy, sg = dot(s, y), dot(y, y), dot(s, g)
     has_point = state.count >= 0
+    moved = has_moved(w, state.last_params)
     # g - y is the last gradient; along the step it fell by a share that is more than rounding
-    curved = has_point & (sy > jnp.finfo(sy.dtype).eps * jnp.abs(sg - sy)) & (yy < jnp.inf)
-    forgets = yy == 0
+    falls = sy > jnp.finfo(sy.dtype).eps * jnp.abs(sg - sy)
+    curved = has_point & moved & falls & (yy < jnp.inf)
 
     place = jnp.maximum(state.count, 0) % len(state.steps)
     taken = curved.astype(jnp.int32)
-    inverse_curvatures = jnp.where(forgets, 0, state.inverse_curvatures)
+    inverse_curvatures = jnp.where(moved, state.inverse_curvatures, 0)
     state = ScaleByLBFGSState(
         last_params=w,
         last_grad=g,
@@ -120,7 +121,7 @@ def _absorb(
         inverse_curvatures=inverse_curvatures.at[place].set(
             jnp.where(curved, 1 / jnp.where(curved, sy, 1), 0)
         ),
-        scale=jnp.where(curved, sy / yy, jnp.where(forgets, 0, state.scale)),
+        scale=jnp.where(curved, sy / yy, jnp.where(moved, state.scale, 0)),
         count=jnp.maximum(state.count + taken, 0),
     )
     return state, place - 1 + taken

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.types import PyTree
 
@@ -103,3 +103,25 @@ def norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
     """
     squared = dot(a, a)
     return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), squared)
+
+
+def has_moved(new: Float[Array, "dim"], old: Float[Array, "dim"]) -> Bool[Array, ""]:
+    r"""Tell whether a point is another one, beyond rounding.
+
+    $$|a_i - b_i| > 4 \epsilon\, |b_i| \quad \text{for some } i$$
+
+    Args:
+      new: A point $a$.
+      old: Where it came from, $b$.
+
+    Returns:
+      Whether any coordinate differs by more than a few units of its last digit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> old = jnp.array([1.0, 100.0])
+      >>> print(has_moved(old.at[0].add(1e-6), old), has_moved(old.at[1].add(1e-5), old))
+      True False
+    """
+    eps = jnp.finfo(old.dtype).eps
+    return jnp.any(jnp.abs(new - old) > 4 * eps * jnp.abs(old))

@@ -73,7 +73,8 @@ def test_a_pair_of_negative_curvature_is_left_out(make):
     # that it maps the last good pair as before
     direction, after = make().update(grads[-1] - 0.1, state, points[-1] + 0.1)
     s, y = points[-1] - points[-2], grads[-1] - grads[-2]
-    mapped = make().update(grads[-1] - 0.1 + y, after, points[-1] + 0.1)[0] - direction
+    against = points[-1] + 0.1 - 0.1 * y  # so that this pair is left out, too
+    mapped = make().update(grads[-1] - 0.1 + y, after, against)[0] - direction
     np.testing.assert_allclose(mapped, s, rtol=1e-8)
 
 
@@ -94,6 +95,20 @@ def test_starts_afresh_after_a_step_that_did_not_move(make):
     direction, _ = make().update(grads[-1], state, points[-1])
     g = grads[-1]
     np.testing.assert_allclose(direction, g / jnp.maximum(1, jnp.linalg.norm(g)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [scale_by_bfgs, scale_by_lbfgs])
+@pytest.mark.usefixtures("x64")
+def test_starts_afresh_after_a_step_within_rounding(make):
+    points, grads = (a.astype(jnp.float64) for a in trajectory())
+    _, state = run(make(), points, grads)
+    w, g = points[-1] * (1 + 2**-52), grads[-1] * (1 + 1e-9)  # curved, but by rounding alone
+    direction, after = make().update(g, state, w)
+    np.testing.assert_allclose(direction, g / jnp.maximum(1, jnp.linalg.norm(g)), rtol=1e-12)
+    # nor is the pair remembered: the next one is the first
+    s, y = jnp.full(len(w), 1e-3), jnp.arange(1.0, len(w) + 1)
+    direction, _ = make().update(y, after._replace(last_grad=jnp.zeros_like(y)), w + s)
+    np.testing.assert_allclose(direction, s, rtol=1e-9)
 
 
 @pytest.mark.parametrize("make", [bfgs, lbfgs])

@@ -5,13 +5,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut.optimizers.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
 
 
 def armijo(
-    c1: float = 1e-4, *, shrink: float = 0.5, max_evaluations: int = 30
+    c1: ArrayLike = 1e-4, *, shrink: ArrayLike = 0.5, max_evaluations: int = 30
 ) -> optax.GradientTransformationExtraArgs:
     r"""Halve the step until the value decreases enough.
 
@@ -23,7 +25,8 @@ def armijo(
     For quasi-Newton methods prefer `wolfe`, which keeps their curvature positive.
 
     Args:
-      c1: Share $c_1$ of the decrease that the slope promises, 0 < c1 < 1.
+      c1: Share $c_1$ of the decrease that the slope promises, 0 < c1 < 1; may be
+        traced, as `shrink`.
       shrink: Factor $\beta$ of the step after a failure, 0 < shrink < 1.
       max_evaluations: How many steps are tried at most.
 
@@ -32,6 +35,7 @@ def armijo(
       If no step tried decreases enough, the update is 0 and `failed` in its state is set.
 
     Raises:
+      TypeError: If `c1` or `shrink` is neither a number nor an array.
       ValueError: If `c1` or `shrink` is outside of (0, 1) or `max_evaluations` below 1; from
         `update`, if `params` or `value_fn` is missing or the updates don't match the parameters.
 
@@ -52,21 +56,21 @@ def armijo(
       Armijo (1966), corollary 2. https://doi.org/10.2140/pjm.1966.16.1
       Nocedal and Wright (2006), algorithm 3.1. https://doi.org/10.1007/978-0-387-40065-5
     """
-    for name, value in (("c1", c1), ("shrink", shrink)):
-        if not 0 < value < 1:
-            raise ValueError(f"armijo needs 0 < {name} < 1, got {name}={value}.")
+    require_increasing("armijo", c1=c1)
+    require_increasing("armijo", shrink=shrink)
     if max_evaluations < 1:
         raise ValueError(
             f"armijo needs max_evaluations >= 1, got max_evaluations={max_evaluations}."
         )
 
     def search(evaluate, start: Point) -> Found:
+        dtype = start.slope.dtype
+
         def halve(b: _Backtracking) -> _Backtracking:
             trial = evaluate(b.step)
-            accepted = (trial.value <= start.value + c1 * b.step * start.slope) & jnp.isfinite(
-                trial.slope
-            )
-            return _Backtracking(trial, shrink * b.step, b.count + 1, accepted)
+            enough = trial.value <= start.value + cast(c1, dtype) * b.step * start.slope
+            accepted = enough & jnp.isfinite(trial.slope)
+            return _Backtracking(trial, cast(shrink, dtype) * b.step, b.count + 1, accepted)
 
         first = _Backtracking(
             start, jnp.ones_like(start.step), jnp.zeros([], jnp.int32), ~can_descend(start)

@@ -5,13 +5,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut.optimizers.hyperparameters import cast, require_positive
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
 
 
 def exact(
-    *, tol: float | None = None, max_evaluations: int = 60
+    *, tol: ArrayLike | None = None, max_evaluations: int = 60
 ) -> optax.GradientTransformationExtraArgs:
     r"""Search the minimum along the direction.
 
@@ -26,7 +28,7 @@ def exact(
 
     Args:
       tol: Share of the slope at the start that may be left; `None` means the root of the unit of
-        rounding, in the precision of the parameters.
+        rounding, in the precision of the parameters. May be traced.
       max_evaluations: How many steps are tried at most.
 
     Returns:
@@ -35,6 +37,7 @@ def exact(
       lies below the start is taken then, or none.
 
     Raises:
+      TypeError: If `tol` is neither a number nor an array.
       ValueError: If `tol` is not positive or `max_evaluations` below 1; from `update`, if `params`
         or `value_fn` is missing or the updates don't match the parameters.
 
@@ -54,8 +57,8 @@ def exact(
     References:
       Brent (1973), Algorithms for minimization without derivatives, section 4.2 (`zero`).
     """
-    if tol is not None and not tol > 0:
-        raise ValueError(f"exact needs tol > 0, got tol={tol}.")
+    if tol is not None:
+        require_positive("exact", tol=tol)
     if max_evaluations < 1:
         raise ValueError(
             f"exact needs max_evaluations >= 1, got max_evaluations={max_evaluations}."
@@ -63,7 +66,7 @@ def exact(
 
     def search(evaluate, start: Point) -> Found:
         eps = jnp.finfo(start.slope.dtype).eps
-        flat = -start.slope * (eps**0.5 if tol is None else tol)
+        flat = -start.slope * (eps**0.5 if tol is None else cast(tol, start.slope.dtype))
 
         def is_flat(b: _Brackets) -> Bool[Array, ""]:
             lower = b.trial.value <= start.value + 10 * eps * jnp.abs(start.value)

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut.optimizers.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.interpolation import cubic_minimizer, secant_root
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
 
@@ -14,7 +16,7 @@ _ROUNDING = 10  # how many units of rounding a difference of two values may carr
 
 
 def wolfe(
-    c1: float = 1e-4, c2: float = 0.9, *, max_evaluations: int = 30
+    c1: ArrayLike = 1e-4, c2: ArrayLike = 0.9, *, max_evaluations: int = 30
 ) -> optax.GradientTransformationExtraArgs:
     r"""Search a step that decreases the value enough and flattens the slope.
 
@@ -31,7 +33,8 @@ def wolfe(
     value and gradient a trial, mostly one trial; take $c_2 = 0.1$ for conjugate gradients.
 
     Args:
-      c1: Share $c_1$ of the decrease that the slope promises, 0 < c1 < c2.
+      c1: Share $c_1$ of the decrease that the slope promises, 0 < c1 < c2; may be traced, as
+        `c2`.
       c2: Share $c_2$ of the slope that may be left, c1 < c2 < 1.
       max_evaluations: How many steps are tried at most.
 
@@ -41,6 +44,7 @@ def wolfe(
       decreases enough is taken then, or none.
 
     Raises:
+      TypeError: If `c1` or `c2` is neither a number nor an array.
       ValueError: If not 0 < c1 < c2 < 1 or if `max_evaluations` is below 1; from `update`, if
         `params` or `value_fn` is missing or the updates don't match the parameters.
 
@@ -63,17 +67,17 @@ def wolfe(
       Hager and Zhang (2005), eq. (4.1), for the approximate condition.
       https://doi.org/10.1137/030601880
     """
-    if not 0 < c1 < c2 < 1:
-        raise ValueError(f"wolfe needs 0 < c1 < c2 < 1, got c1={c1}, c2={c2}.")
+    require_increasing("wolfe", c1=c1, c2=c2)
     if max_evaluations < 1:
         raise ValueError(
             f"wolfe needs max_evaluations >= 1, got max_evaluations={max_evaluations}."
         )
 
     def search(evaluate, start: Point) -> Found:
+        shares = [cast(share, start.slope.dtype) for share in (c1, c2)]
         final = jax.lax.while_loop(
             lambda bracket: ~bracket.done,
-            lambda bracket: _shrink(bracket, evaluate, start, c1, c2, max_evaluations),
+            lambda bracket: _shrink(bracket, evaluate, start, *shares, max_evaluations),
             _first_bracket(start),
         )
         stuck = ~final.accepted & (final.low.step == 0)

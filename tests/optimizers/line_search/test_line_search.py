@@ -224,6 +224,51 @@ def test_missing_arguments_are_named(make):
 
 
 @pytest.mark.parametrize(
+    ("make", "values"),
+    [
+        (lambda c1: line_search.armijo(c1), [1e-4, 0.5, 0.9]),
+        (lambda shrink: line_search.armijo(shrink=shrink), [0.1, 0.5, 0.9]),
+        (lambda c1: line_search.wolfe(c1, 0.95), [1e-4, 0.5, 0.9]),
+        (lambda c2: line_search.wolfe(c2=c2), [0.01, 0.3, 0.9]),
+        (lambda tol: line_search.exact(tol=tol), [1e-6, 1e-2, 0.5]),
+    ],
+    ids=["armijo c1", "armijo shrink", "wolfe c1", "wolfe c2", "exact tol"],
+)
+@pytest.mark.usefixtures("x64")
+def test_hyperparameters_may_be_traced_and_in_another_precision(make, values):
+    w = jnp.array([2.0, -1.5, 0.5])
+
+    def found(value):
+        search = make(value)
+        direction = -100 * jax.grad(double_well)(w)
+        return search.update(direction, search.init(w), w, value_fn=double_well)[1]
+
+    values = np.array(values, np.float32)
+    mapped = jax.vmap(found)(jnp.asarray(values))
+    assert len(np.unique(mapped.step_size)) > 1  # they do something
+    for i, value in enumerate(values):
+        alone = found(float(value))
+        assert mapped.num_evaluations[i] == alone.num_evaluations
+        np.testing.assert_allclose(mapped.step_size[i], alone.step_size, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda c: line_search.wolfe(c2=c),
+        lambda c: line_search.armijo(shrink=c),
+        lambda c: line_search.exact(tol=c),
+    ],
+    ids=["wolfe", "armijo", "exact"],
+)
+def test_what_is_no_number_is_refused(make):
+    with pytest.raises(TypeError, match="needs a number or an array as"):
+        make("0.5")
+    with pytest.raises(ValueError, match="needs a scalar"):
+        make(jnp.full(2, 0.5))
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: line_search.armijo(0.0), "armijo needs 0 < c1 < 1, got c1=0.0"),
@@ -231,6 +276,7 @@ def test_missing_arguments_are_named(make):
         (lambda: line_search.armijo(max_evaluations=0), "armijo needs max_evaluations >= 1, got"),
         (lambda: line_search.wolfe(0.9, 0.1), "wolfe needs 0 < c1 < c2 < 1, got c1=0.9, c2=0.1"),
         (lambda: line_search.wolfe(max_evaluations=0), "wolfe needs max_evaluations >= 1, got"),
+        (lambda: line_search.wolfe(jnp.array(0.5), 1.5), "wolfe needs 0 < c1 < c2 < 1, got c1=0.5"),
         (lambda: line_search.exact(tol=0.0), "exact needs tol > 0, got tol=0.0"),
         (lambda: line_search.exact(max_evaluations=0), "exact needs max_evaluations >= 1, got"),
     ],
