@@ -28,6 +28,7 @@ def measured(fn, params, batch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_products")
 def test_lsuv_leaves_each_layer_at_unit_variance_and_orthogonal():
     params, report = lsuv(jax.random.key(1), tanh_net, PARAMS, 7 * X)
     assert report.converged

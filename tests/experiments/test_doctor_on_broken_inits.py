@@ -37,6 +37,7 @@ def test_one_wrong_layer_is_enough(layer):
 
 
 @pytest.mark.slow  # compiles the statistics
+@pytest.mark.usefixtures("full_products")
 def test_a_quick_run_passes_and_another_start_does_not(monkeypatch):
     config = doctor.Config().quick()
     found = doctor.run(config)

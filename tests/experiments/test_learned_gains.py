@@ -72,6 +72,7 @@ def test_training_starts_from_the_scaled_weights():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_products")
 def test_a_quick_run_passes_and_one_on_labels_without_meaning_does_not(monkeypatch):
     config = gains.Config().quick()
     assert [c.text for c in gains.check(gains.run(config)) if not c.holds] == []

@@ -114,8 +114,9 @@ def test_newton_takes_other_solves_and_traced_damping():
         return updates[0]
 
     # -2 / (2 + mu), and its derivative 2 / (2 + mu)^2
-    np.testing.assert_allclose(jax.vmap(end)(jnp.array([0.0, 2.0])), [-1.0, -0.5])
-    np.testing.assert_allclose(jax.grad(end)(2.0), 2 / 16)
+    few_roundings = {"rtol": 4 * float(jnp.finfo(w.dtype).eps)}
+    np.testing.assert_allclose(jax.vmap(end)(jnp.array([0.0, 2.0])), [-1.0, -0.5], **few_roundings)
+    np.testing.assert_allclose(jax.grad(end)(2.0), 2 / 16, **few_roundings)
 
 
 @pytest.mark.usefixtures("x64")

@@ -362,6 +362,7 @@ def test_bad_input(options, error, message):
 
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 from jax.sharding import AxisType
 from jaxopt_tut import optimizers

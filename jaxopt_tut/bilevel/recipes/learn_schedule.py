@@ -53,7 +53,7 @@ def learn_schedule(
       >>> from jaxopt_tut.optimizers import adam
       >>> loss = lambda w: 0.5 * jnp.sum(jnp.array([1.0, 4.0]) * w**2)
       >>> learned = learn_schedule(loss, jnp.ones(2), inner_steps=2, optimizer=adam(0.05),
-      ...                          num_steps=300, start=0.4)
+      ...                          num_steps=300, start=jnp.array([0.5, 0.3]))
       >>> print(learned.losses[-1] < 1e-3 * learned.losses[0])
       True
 
