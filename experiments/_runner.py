@@ -1,6 +1,7 @@
 """Find the experiments, run them, judge them, and write down what came out."""
 
 import ast
+import contextlib
 import dataclasses
 import importlib
 import multiprocessing
@@ -49,8 +50,8 @@ def make_config(module: ModuleType, data: Data, quick: bool) -> Any:
 def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, Any]:
     """Run, check and draw one experiment into `out/name`; an exception becomes its report.
 
-    Claims are held to what float32 resolves, hence full products: by default a GPU multiplies
-    float32 matrices with 10 bits of mantissa.
+    By default a GPU multiplies float32 matrices with 10 bits of mantissa. A script whose claims
+    need all 23 says `FULL_PRODUCTS = True`; compiling such products takes a GPU far longer.
     """
     import jax
 
@@ -60,9 +61,11 @@ def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, 
     shutil.rmtree(folder, ignore_errors=True)  # figures of an earlier run must not linger
     folder.mkdir(parents=True)
     claims, figures, numbers, error = [], {}, None, None
+    full = getattr(module, "FULL_PRODUCTS", False)
+    precision = jax.default_matmul_precision("highest") if full else contextlib.nullcontext()
     start = time.perf_counter()
     try:
-        with jax.default_matmul_precision("highest"):
+        with precision:
             numbers = module.run(config)
             claims = [claim.to_json() for claim in module.check(numbers)]
             figures = module.plot(numbers)

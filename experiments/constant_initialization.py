@@ -28,6 +28,7 @@ from jaxopt_tut.initializers import constant
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import plot_distributions
 
+FULL_PRODUCTS = True  # claims to the rounding of float32
 SIZES = mlp.FASHION_MNIST_SIZES
 VALUE = 0.005
 

@@ -35,6 +35,7 @@ from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_diagnosis
 from jaxopt_tut.plotting.style import COLORS
 
+FULL_PRODUCTS = True  # claims to the rounding of float32
 LAYERS = tuple(range(len(mlp.FASHION_MNIST_SIZES) - 1))
 IDENTITY, RELU, TANH = 1.0, 0.0, None
 """Slopes on the left: the identity and ReLU are leaky ReLUs, and share one compiled program."""

@@ -26,6 +26,7 @@ from experiments._runner import run_script
 from jaxopt_tut import autodiff
 from jaxopt_tut.plotting import new_figure, plot_lines
 
+FULL_PRODUCTS = True  # claims to the rounding of float32
 WIDTH = 64
 FORWARD, REVERSE = "forward", "reverse"
 INPUTS, OUTPUTS = "inputs", "outputs"

@@ -30,6 +30,7 @@ from jaxopt_tut.plotting.style import COLORS, tidy
 
 BATCH, SIZE = 6, 5
 """As many outputs as inputs, so that a forgotten transpose has the right shape."""
+FULL_PRODUCTS = True  # claims to the rounding of float32
 DTYPES = ("float64", "float32")
 EXACT = 1e-4
 """Where the figure puts an error of zero."""

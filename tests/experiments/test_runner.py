@@ -96,6 +96,22 @@ def test_a_run_writes_figures_and_strict_json(make_script):
     assert {"python", "jax", "numpy", "jaxopt_tut", "backend"} <= set(found["versions"])
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_script_gets_full_products_if_it_asks_for_them(make_script, full):
+    import jax
+
+    seen = []
+
+    def run(config):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return {"size": config.size}
+
+    out = make_script(run=run)
+    sys.modules["experiments.one"].FULL_PRODUCTS = full
+    assert main(["run", "one", "--out", str(out)]) == 0
+    assert seen == ["highest" if full else jax.config.jax_default_matmul_precision]
+
+
 def test_quick_takes_the_reduced_config(make_script):
     out = make_script()
     assert main(["run", "one", "--quick", "--out", str(out)]) == 0
