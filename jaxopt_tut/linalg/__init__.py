@@ -6,6 +6,7 @@
 * `cg`, `normal_cg`: iterative solves, definite or not; `neumann`: the truncated series of the
   inverse, with `largest_eigenvalue` for its step.
 * `modified_cholesky_solve`, `saddle_free_solve`: Newton systems that need not be definite.
+* `magnitude`: a scale that rounds nothing, against over- and underflow.
 """
 
 from jaxopt_tut.linalg.ball_quadratic import BallMinimum, ball_minimum
@@ -14,6 +15,7 @@ from jaxopt_tut.linalg.neumann import largest_eigenvalue, neumann
 from jaxopt_tut.linalg.newton_systems import modified_cholesky_solve, saddle_free_solve
 from jaxopt_tut.linalg.normal_cg import normal_cg
 from jaxopt_tut.linalg.polar import newton_schulz, polar_factor
+from jaxopt_tut.linalg.scaling import magnitude
 from jaxopt_tut.linalg.solution import LinearSolution
 from jaxopt_tut.linalg.truncated_cg import TruncatedCG, truncated_cg
 
@@ -24,6 +26,7 @@ __all__ = [
     "ball_minimum",
     "cg",
     "largest_eigenvalue",
+    "magnitude",
     "modified_cholesky_solve",
     "neumann",
     "newton_schulz",

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut.linalg.scaling import magnitude
+
 
 class TruncatedCG(NamedTuple):
     """The outcome of `truncated_cg`."""
@@ -38,7 +40,8 @@ def truncated_cg(
     path leaves the ball or a direction has negative curvature. In the last two cases the step goes
     on to the boundary; if there is none, it ends before that direction, and if it is the first, it
     is $-g\, \lVert g \rVert^2 / |g^T H g|$. The model decreases in every step. One product with $H$
-    a step, four vectors of memory.
+    a step, four vectors of memory. It works on $g$ and $\Delta$ scaled to about 1, so that no
+    square over- or underflows.
 
     Args:
       matvec: Multiplies by the symmetric matrix $H$.
@@ -70,6 +73,19 @@ def truncated_cg(
     """
     dtype = gradient.dtype
     radius = jnp.asarray(radius, dtype)
+    # with p = b p' and g = a g' the model is a b (g'^T p' + p'^T (b H / a) p' / 2)
+    a, b = magnitude(gradient), magnitude(radius)
+    scaled = lambda v: matvec(b * v) / a
+    found = _solve(scaled, gradient / a, tol / a, model_tol, radius / b, max_steps)
+    return found._replace(
+        step=b * found.step,
+        decrease=a * (b * found.decrease),
+        residual_norm=a * found.residual_norm,
+    )
+
+
+def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> TruncatedCG:
+    dtype = gradient.dtype
     squared = _dot(gradient, gradient)
     never = jnp.zeros([], bool)
 

@@ -11,7 +11,7 @@ from jaxopt_tut.linalg import truncated_cg
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import bind, require_objective
-from jaxopt_tut.optimizers.vectors import dot, ravel
+from jaxopt_tut.optimizers.vectors import norm, ravel
 from jaxopt_tut.trees import require_inexact
 
 
@@ -69,15 +69,15 @@ def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTran
         del state  # it is for people to read
         require_objective("newton_cg", updates, params, value_fn=value_fn)
         g, unravel = ravel(updates)
-        norm = jnp.sqrt(dot(g, g))
+        size = norm(g)
         found = truncated_cg(
             hessian_product(bind(value_fn, extra_args), params),
             g,
-            tol=jnp.minimum(0.5, jnp.sqrt(norm)) * norm,
+            tol=jnp.minimum(0.5, jnp.sqrt(size)) * size,
             model_tol=0.5,
             max_steps=max_products or min(10 * max(g.size, 1), 1000),
         )
-        step = jnp.where(jnp.isfinite(norm), -found.step, jnp.nan)  # else 0 would look converged
+        step = jnp.where(jnp.isfinite(size), -found.step, jnp.nan)  # else 0 would look converged
         return unravel(step), ScaleByNewtonCGState(found.num_products, found.is_indefinite)
 
     return optax.GradientTransformationExtraArgs(init, update)

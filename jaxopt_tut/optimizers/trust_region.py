@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut.linalg import ball_minimum, truncated_cg
+from jaxopt_tut.linalg import ball_minimum, magnitude, truncated_cg
 from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
@@ -48,7 +48,8 @@ def trust_region(
     (for the exact minimum as many as there are parameters), each about two gradients.
 
     Args:
-      initial_radius: $\Delta_0 > 0$, in units of the parameters; may be traced.
+      initial_radius: $\Delta_0 > 0$, in units of the parameters; may be traced. It is raised to
+        100 units of rounding of the parameters' length.
       max_products: Hessian products of a step of Steihaug's at most; `None` means 10 times the
         number of parameters, but no more than 1000.
       max_dense: Up to how many parameters the model is minimised exactly; 0 for never.
@@ -86,9 +87,12 @@ def trust_region(
 
     def init(params):
         require_inexact(params, "trust_region")
-        dtype = ravel(params)[0].dtype
+        w = ravel(params)[0]
+        dtype = w.dtype
+        # within the rounding of the parameters no step would show whether the model is right
+        least = 100 * jnp.finfo(dtype).eps * norm(w)
         return TrustRegionState(
-            radius=cast(initial_radius, dtype),
+            radius=jnp.fmax(cast(initial_radius, dtype), least),
             value=jnp.full([], jnp.inf, dtype),
             grad=jax.tree.map(jnp.zeros_like, params),
             accepted=jnp.zeros([], bool),
@@ -109,7 +113,10 @@ def trust_region(
         product = hessian_product(fun, params)
         if g.size <= max_dense:
             hessian = jax.vmap(product)(jnp.eye(g.size, dtype=g.dtype))
-            found = ball_minimum((hessian + hessian.T) / 2, g, state.radius)
+            unit = magnitude(hessian, g)
+            scaled = hessian / unit
+            found = ball_minimum((scaled + scaled.T) / 2, g / unit, state.radius)
+            found = found._replace(decrease=unit * found.decrease)
             num_products = g.size
         else:
             found = truncated_cg(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.types import PyTree
 
 
@@ -88,7 +89,7 @@ def dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
 
 
 def norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
-    """Return the length of a vector, with derivative 0 where it is 0.
+    """Return the length of a vector, with derivative 0 where it is 0; squares don't overflow.
 
     Args:
       a: A vector.
@@ -101,8 +102,9 @@ def norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
       >>> print(norm(jnp.array([3.0, 4.0])), jax.grad(norm)(jnp.zeros(2)))
       5.0 [0. 0.]
     """
-    squared = dot(a, a)
-    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), squared)
+    unit = magnitude(a)
+    squared = dot(a / unit, a / unit)
+    return unit * jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), squared)
 
 
 def has_moved(new: Float[Array, "dim"], old: Float[Array, "dim"]) -> Bool[Array, ""]:

@@ -15,6 +15,8 @@ from jaxopt_tut.optimizers import (
     levenberg_marquardt,
     line_search,
     minimize,
+    newton,
+    newton_cg,
     sgd,
     trust_region,
 )
@@ -238,10 +240,39 @@ def test_a_rejected_step_is_no_convergence(optimizer, limit):
 
 
 def test_a_trust_region_that_cannot_step_fails():
-    # g^T g overflows in float32, so that no step is found
-    solution = minimize(lambda w: jnp.sum(w**4), jnp.full(2, 1e8), trust_region(), xtol=1e-9)
+    def fun(w):
+        jump = jnp.where(jnp.any(w != 1), 1.0, 0.0)  # lower nowhere close
+        return jnp.sum(w**2) + jump
+
+    solution = minimize(fun, jnp.ones(2), trust_region(initial_radius=0.1), xtol=1e-9)
     assert not solution.converged
-    assert solution.steps < 10
+    # quartered from 0.1 to the rounding of the parameters, and two failures in a row
+    assert solution.steps <= 12 + 2
+    np.testing.assert_array_equal(solution.params, jnp.ones(2))
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-12, 1.0, 1e12, 1e30])
+@pytest.mark.parametrize(
+    "make",
+    [newton, newton_cg, trust_region, lambda: trust_region(max_dense=0)],
+    ids=["newton", "newton_cg", "trust_region", "trust_region_matrix_free"],
+)
+def test_gradients_whose_squares_over_or_underflow_lead_to_the_minimum(make, scale):
+    def fun(w, scale):
+        return scale * jnp.sum(jnp.array([1.0, 3.0, 0.5]) * (w - 1) ** 2 + 0.1 * (w - 1) ** 4)
+
+    start = jnp.array([3.0, -1.0, 2.0])
+    solution = minimize(fun, start, make(), scale, gtol=1e-4 * scale)
+    assert solution.converged
+    # a gradient of 1e-4 at the least curvature 1, in units of the scale
+    np.testing.assert_allclose(solution.params, 1, atol=1.1e-4)
+
+
+def test_a_first_radius_within_the_rounding_of_the_parameters_is_raised():
+    start = jnp.full(2, 1e8)  # the next number is 8 away, and the radius 1
+    solution = minimize(lambda w: jnp.sum(w**4), start, trust_region(), xtol=1e-9)
+    assert solution.converged
+    assert solution.grad_norm <= 1e-4
 
 
 def test_half_precision_parameters_are_minimised():
