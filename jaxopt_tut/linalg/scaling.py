@@ -16,7 +16,8 @@ def magnitude(*arrays: Float[Array, "..."]) -> Float[Array, ""]:
       *arrays: One or more arrays of one floating dtype.
 
     Returns:
-      The power, a constant for derivatives; 1 if the largest entry is 0 or not finite, or if there
+      The power, within three quarters of the exponents of the dtype, and a constant for derivatives;
+      1 if the largest entry is 0 or not finite, or if there
       is none.
 
     Example:
@@ -27,4 +28,7 @@ def magnitude(*arrays: Float[Array, "..."]) -> Float[Array, ""]:
     sizes = [jnp.max(jnp.abs(x), initial=0) for x in arrays]
     size = jax.lax.stop_gradient(functools.reduce(jnp.maximum, sizes))
     size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
-    return size / (2 * jnp.frexp(size)[0])
+    power = size / (2 * jnp.frexp(size)[0])
+    # its reciprocal, and products of a few of it with what it scales, must not be subnormal
+    limit = 2.0 ** (-jnp.finfo(size.dtype).minexp * 3 // 4)
+    return jnp.clip(power, 1 / limit, limit)

@@ -101,6 +101,8 @@ def norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
       >>> import jax.numpy as jnp
       >>> print(norm(jnp.array([3.0, 4.0])), jax.grad(norm)(jnp.zeros(2)))
       5.0 [0. 0.]
+      >>> print(norm(jnp.array([3e38])) > 1e38)
+      True
     """
     unit = magnitude(a)
     squared = dot(a / unit, a / unit)
