@@ -16,9 +16,8 @@ def magnitude(*arrays: Float[Array, "..."]) -> Float[Array, ""]:
       *arrays: One or more arrays of one floating dtype.
 
     Returns:
-      The power, within three quarters of the exponents of the dtype, and a constant for derivatives;
-      1 if the largest entry is 0 or not finite, or if there
-      is none.
+      The power, within three quarters of the exponents of the dtype; a constant for derivatives.
+      1 if the largest entry is 0 or not finite, or if there is none.
 
     Example:
       >>> import jax.numpy as jnp
