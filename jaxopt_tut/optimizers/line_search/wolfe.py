@@ -74,7 +74,8 @@ def wolfe(
         )
 
     def search(evaluate, start: Point) -> Found:
-        shares = [cast(share, start.slope.dtype) for share in (c1, c2)]
+        dtype = start.slope.dtype
+        shares = cast(c1, dtype), cast(c2, dtype)
         final = jax.lax.while_loop(
             lambda bracket: ~bracket.done,
             lambda bracket: _shrink(bracket, evaluate, start, *shares, max_evaluations),
