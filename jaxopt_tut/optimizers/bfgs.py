@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.vectors import dot, has_moved, ravel
+from jaxopt_tut.optimizers.vectors import dot, has_moved, norm, ravel
 from jaxopt_tut.trees import require_inexact
 
 
@@ -135,8 +135,7 @@ def shorten(g: Float[Array, "dim"]) -> Float[Array, "dim"]:
       >>> print(shorten(jnp.array([3.0, 4.0])).round(3))
       [0.6 0.8]
     """
-    squared = dot(g, g)
-    return g / jnp.sqrt(jnp.where(squared > 1, squared, 1))
+    return g / jnp.maximum(norm(g), 1)
 
 
 _WOLFE = wolfe()

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.vectors import dot, has_moved, ravel
+from jaxopt_tut.optimizers.vectors import dot, has_moved, norm, ravel
 from jaxopt_tut.trees import require_inexact
 
 
@@ -145,7 +145,7 @@ def _precondition(
         return u + share * state.steps[place], None
 
     u, shares = jax.lax.scan(right_factor, g, places)
-    first = jax.lax.rsqrt(jnp.maximum(dot(g, g), 1))
+    first = 1 / jnp.maximum(norm(g), 1)
     u = jnp.where(state.scale > 0, state.scale, first) * u
     return jax.lax.scan(left_factor, u, (places, shares), reverse=True)[0]
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.linalg import ball_minimum, magnitude, truncated_cg
-from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
+from jaxopt_tut.optimizers.hyperparameters import cast, require_finite, require_positive
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
 from jaxopt_tut.optimizers.vectors import norm, ravel
@@ -77,9 +77,8 @@ def trust_region(
       Nocedal and Wright (2006), algorithms 4.1, 4.3 and 7.2.
       https://doi.org/10.1007/978-0-387-40065-5
     """
-    require_nonnegative("trust_region", initial_radius=initial_radius)
-    if not isinstance(initial_radius, jax.Array) and initial_radius == 0:
-        raise ValueError("trust_region needs initial_radius > 0, got initial_radius=0.")
+    require_finite("trust_region", initial_radius=initial_radius)
+    require_positive("trust_region", initial_radius=initial_radius)
     if max_products is not None and max_products < 1:
         raise ValueError(f"trust_region needs max_products >= 1, got max_products={max_products}.")
     if max_dense < 0:

@@ -268,6 +268,16 @@ def test_gradients_whose_squares_over_or_underflow_lead_to_the_minimum(make, sca
     np.testing.assert_allclose(solution.params, 1, atol=1.1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e12, 1e20, 1e30])
+@pytest.mark.parametrize("make", [bfgs, lbfgs])
+def test_quasi_newton_methods_start_where_the_square_of_the_gradient_overflows(make, scale):
+    fun = lambda w, scale: scale * jnp.sum(jnp.array([1.0, 3.0, 0.5]) * (w - 1) ** 4)
+    solution = minimize(fun, jnp.array([3.0, -1.0, 2.0]), make(), scale, gtol=1e-4 * scale)
+    assert solution.converged
+    # 4 c |w - 1|^3 <= 1e-4 with c >= 1/2
+    np.testing.assert_allclose(solution.params, 1, atol=(1e-4 / 2) ** (1 / 3))
+
+
 def test_a_first_radius_within_the_rounding_of_the_parameters_is_raised():
     start = jnp.full(2, 1e8)  # the next number is 8 away, and the radius 1
     solution = minimize(lambda w: jnp.sum(w**4), start, trust_region(), xtol=1e-9)
