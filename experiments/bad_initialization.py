@@ -55,7 +55,7 @@ class Result(NamedTuple):
 
 def run(config: Config) -> Result:
     dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
-    evaluate = evaluator(accuracy, dataset._replace(train=dataset.test))
+    evaluate = evaluator(accuracy, dataset)
     split_key, *keys = jax.random.split(jax.random.key(0), 1 + config.num_seeds)
     images = split_train_validation(split_key, dataset.train, len(dataset.train.labels) // 6)[0]
     test = {name: {} for name in config.initializers}

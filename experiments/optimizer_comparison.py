@@ -79,8 +79,8 @@ def run(config: Config) -> Result:
     train, validation = split_train_validation(
         split_key, dataset.train, len(dataset.train.labels) // 6
     )
-    evaluate = evaluator(accuracy, dataset._replace(train=validation))
-    test = evaluator(accuracy, dataset._replace(train=dataset.test))
+    evaluate = evaluator(accuracy, dataset, validation)
+    test = evaluator(accuracy, dataset)
     rows = {name: [] for name in OPTIMIZERS}
     for key in keys:
         init_key, fit_key = jax.random.split(key)

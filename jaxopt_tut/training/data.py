@@ -1,6 +1,6 @@
 """Training data as the compiled programs see it: arrays on the device, normalised on the fly."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,23 +25,36 @@ class DeviceData(NamedTuple):
     """Mean and standard deviation of the images, or None for data used as they are."""
 
 
-def device_data(dataset: Dataset | PyTree, caller: str) -> DeviceData:
-    """Put a data set's training split, or any tree of arrays, on the device.
+def device_data(
+    dataset: Dataset | PyTree, caller: str, split: Literal["train", "test"] | Split = "train"
+) -> DeviceData:
+    """Put one part of a data set, or any tree of arrays, on the device.
 
     Args:
       dataset: A `Dataset` of images or a tree of arrays with a common first axis.
       caller: The name of the function that asks; it opens the messages.
+      split: Which part of a `Dataset`; of a tree of arrays all is taken.
 
     Returns:
       The arrays; images stay uint8.
 
     Raises:
+      TypeError: If `dataset` is a `Split` of bytes, which does not say how to normalise them, or
+        the part of a `Dataset` is none.
       ValueError: If there is no array, a leaf has no axis, or the first axes differ.
     """
     normalization = None
     if isinstance(dataset, Dataset):
         normalization = (jnp.float32(dataset.mean), jnp.float32(dataset.std))
-        dataset = dataset.train
+        dataset = getattr(dataset, split) if isinstance(split, str) else split
+        if not isinstance(dataset, Split) or not _has_bytes(dataset):
+            found = getattr(getattr(dataset, "images", dataset), "dtype", type(dataset).__name__)
+            raise TypeError(f"{caller} needs a Split of uint8 images, got {found}.")
+    elif isinstance(dataset, Split) and _has_bytes(dataset):
+        raise TypeError(
+            f"{caller} needs a Dataset, which says how to normalise bytes, got a Split of bytes; "
+            "evaluator takes the part of a Dataset as split=, fit as dataset._replace(train=...)."
+        )
     sizes = {name: np.shape(leaf)[:1] for name, leaf in named_leaves(dataset)}
     if not sizes:
         raise ValueError(f"{caller} needs a dataset with at least one array, got none.")
@@ -53,6 +66,10 @@ def device_data(dataset: Dataset | PyTree, caller: str) -> DeviceData:
                 f"got {first_size} at {first_name!r} and {size} at {name!r}."
             )
     return DeviceData(jax.tree.map(jnp.asarray, dataset), normalization)
+
+
+def _has_bytes(split: Split) -> bool:
+    return getattr(split.images, "dtype", None) == np.uint8
 
 
 def num_examples(data: DeviceData) -> int:

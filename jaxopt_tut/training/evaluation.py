@@ -1,42 +1,51 @@
 """Metrics over a whole data set, in compiled chunks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array
 
-from jaxopt_tut.datasets import Dataset
+from jaxopt_tut.datasets import Dataset, Split
 from jaxopt_tut.training.data import DeviceData, device_data, num_examples, take
 from jaxopt_tut.types import Batch, Params, PyTree
 
 
 def evaluator(
-    metrics_fn: Callable[..., dict[str, Float[Array, ""]]],
+    metrics_fn: Callable[..., Mapping[str, ArrayLike]],
     dataset: Dataset | PyTree,
+    split: Literal["test", "train"] | Split = "test",
     *,
     batch_size: int = 1000,
 ) -> Callable[..., dict[str, float]]:
-    r"""Build a function that averages metrics over every example of a data set.
+    r"""Build a function that averages metrics over every example of one part of a data set.
 
     $$\bar m = \sum_k \frac{n_k}{n} m(\theta, B_k)$$
 
-    with $B_k$ the consecutive batches and $n_k$ their sizes; the last may be smaller. Two
-    programs are compiled at most, one a batch shape; the data are their argument.
+    with $B_k$ the consecutive batches and $n_k$ their sizes; the last may be smaller. The sum is
+    taken in double precision on the host, whatever dtype the metrics have. Two programs are
+    compiled at most, one a batch shape; the data are their argument.
 
     Args:
       metrics_fn: `(params, batch) -> {name: scalar}`, each a mean over the batch; it also gets
         `model_state` as a third argument when the evaluator is called with one.
-      dataset: The examples: a `Dataset` (its `train` split; normalised with its mean and std) or a
-        tree of arrays with a common first axis.
+      dataset: A `Dataset`, whose images come normalised with its mean and standard deviation; or a
+        tree of arrays with a common first axis, used as it is.
+      split: The part of a `Dataset`: by name, or as a `Split` of bytes such as
+        `split_train_validation` returns. A tree of arrays has no parts.
       batch_size: Examples per call.
 
     Returns:
       `evaluate(params, model_state=None) -> {name: float}`.
 
     Raises:
-      ValueError: If `batch_size` is not positive or the arrays' first axes differ.
+      TypeError: If `dataset` is a `Split` of bytes, or what `metrics_fn` returns is no dictionary
+        of real scalars (the latter by the function returned).
+      ValueError: If `batch_size` is not positive, there is no example, the arrays' first axes
+        differ, or there is no such part.
 
     Example:
       >>> examples = jnp.arange(5.0)
@@ -46,30 +55,71 @@ def evaluator(
     """
     if batch_size < 1:
         raise ValueError(f"evaluator needs batch_size >= 1, got batch_size={batch_size}.")
-    data = device_data(dataset, "evaluator")
+    if isinstance(split, str) and split not in ("test", "train"):
+        raise ValueError(f"evaluator needs split 'test', 'train' or a Split, got split={split!r}.")
+    if not isinstance(dataset, Dataset) and not (isinstance(split, str) and split == "test"):
+        raise ValueError(
+            f"evaluator needs a Dataset to take a split of, got {type(dataset).__name__}."
+        )
+    data = device_data(dataset, "evaluator", split)
     size = num_examples(data)
+    if not size:
+        raise ValueError("evaluator needs at least one example, got none.")
 
     def evaluate(params: Params, model_state: PyTree = None) -> dict[str, float]:
-        totals: dict[str, Array] = {}
-        for start in range(0, size, batch_size):
-            count = min(batch_size, size - start)
-            sums = _batch_sums(params, model_state, data, start, metrics_fn, count)
-            totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
-        return {name: float(value) / size for name, value in totals.items()}
+        starts = range(0, size, batch_size)
+        counts = [min(batch_size, size - start) for start in starts]
+        # fetched after the last dispatch: nothing waits for one batch before the next is sent off
+        means = jax.device_get(
+            [
+                _batch_means(params, model_state, data, start, metrics_fn, count)
+                for start, count in zip(starts, counts, strict=True)
+            ]
+        )
+        return {
+            name: sum(n * float(one[name]) for n, one in zip(counts, means, strict=True)) / size
+            for name in means[0]
+        }
 
     return evaluate
 
 
 @partial(jax.jit, static_argnames=("metrics_fn", "count"))
-def _batch_sums(
+def _batch_means(
     params: Params,
     model_state: PyTree,
     data: DeviceData,
     start: int,
-    metrics_fn: Callable[..., dict[str, Array]],
+    metrics_fn: Callable[..., Mapping[str, ArrayLike]],
     count: int,
 ) -> dict[str, Array]:
-    """Return the metrics of one batch times its size."""
+    """Return the metrics of one batch."""
     batch: Batch = take(data, start + jnp.arange(count))
     args = (params, batch) if model_state is None else (params, batch, model_state)
-    return {name: value * count for name, value in metrics_fn(*args).items()}
+    metrics = metrics_fn(*args)
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            "evaluator needs metrics_fn to return a dictionary of scalars, "
+            f"got {'an array' if isinstance(metrics, jax.Array) else type(metrics).__name__}."
+        )
+    return {name: _scalar(name, value) for name, value in metrics.items()}
+
+
+def _scalar(name: str, value: ArrayLike) -> Array:
+    """Refuse whatever is no mean over the batch."""
+    try:
+        array = jnp.asarray(float(value) if isinstance(value, int) else value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "evaluator needs scalar metrics in one flat dictionary, "
+            f"got {type(value).__name__} for {name!r}."
+        ) from error
+    is_real = any(
+        jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)
+    )
+    if array.shape != () or not is_real:
+        raise TypeError(
+            "evaluator needs real scalar metrics, each a mean over the batch, "
+            f"got {array.dtype}{list(array.shape)} for {name!r}."
+        )
+    return array
