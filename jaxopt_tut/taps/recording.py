@@ -10,7 +10,7 @@ from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.selection import Select, select_sites
 from jaxopt_tut.taps.site import find_sites
 from jaxopt_tut.taps.tape import Tape
-from jaxopt_tut.taps.tracing import is_repeatable, trace_program, traced_leaves
+from jaxopt_tut.taps.tracing import first_by_position, is_repeatable, trace_program, traced_leaves
 from jaxopt_tut.trees import require_inexact
 
 
@@ -35,7 +35,8 @@ def record(fun: Callable, select: Select = "layers") -> Callable[..., tuple[Any,
         glob of names, `"op:"` with a glob of operations, a list of these, or `Site -> bool`.
 
     Returns:
-      A function of the same arguments that returns the pair of `fun`'s result and a `Tape`.
+      A function of the same arguments, by position or keyword, that returns the pair of `fun`'s
+      result and a `Tape`. Arrays are traced; flags, such as `deterministic=True`, are held fixed.
 
     Raises:
       TypeError: If `fun` cannot be traced, or `select` is of another type.
@@ -53,13 +54,14 @@ def record(fun: Callable, select: Select = "layers") -> Callable[..., tuple[Any,
       outer [[0.0]]
     """
 
-    def recorded(*args):
-        program = trace_program("record", fun, args)
+    def recorded(*args, **kwargs):
+        args, kwargs = first_by_position(fun, args, kwargs)
+        program = trace_program("record", fun, args, kwargs)
         chosen = select_sites("record", find_sites(program), select)
         places = {place: k for k, (_, place) in enumerate(chosen)}
         outputs, values, _ = evaluate(program.jaxpr, program.arrays, places, {})
         if is_repeatable(program):
-            out = fun(*args)
+            out = fun(*args, **kwargs)
         else:
             out = jax.tree.unflatten(jax.tree.structure(program.result), outputs)
         return out, Tape({site.name: values[k] for k, (site, _) in enumerate(chosen)})
@@ -85,14 +87,14 @@ def record_gradients(
     name, operation or predicate raises.
 
     Args:
-      loss_fn: `loss_fn(params, *args)` returns a scalar or a pair `(scalar, aux)`.
+      loss_fn: `loss_fn(params, *args, **kwargs)` returns a scalar or a pair `(scalar, aux)`.
       select: Which sites, as for `record`.
 
     Returns:
-      A function of the same arguments that returns `(loss, gradients, values, cotangents)`, with
-      `(loss, aux)` in place of `loss` if there is an `aux`. The gradients have the structure of
-      `params`, with None where a leaf is no array. For complex values the cotangent follows
-      `jax.grad`.
+      A function of the same arguments, by position or keyword, that returns
+      `(loss, gradients, values, cotangents)`, with `(loss, aux)` in place of `loss` if there is an
+      `aux`. The gradients have the structure of `params`, with None where a leaf is no array. For
+      complex values the cotangent follows `jax.grad`.
 
     Raises:
       TypeError: If `loss_fn` cannot be traced, or a parameter is an integer array.
@@ -110,12 +112,16 @@ def record_gradients(
     """
     caller = "record_gradients"
 
-    def recorded(params, *args):
+    def recorded(*args, **kwargs):
+        args, kwargs = first_by_position(loss_fn, args, kwargs)
+        if not args:
+            raise TypeError(f"{caller} needs the parameters as first argument, got none.")
+        params, *args = args
         leaves, treedef = jax.tree.flatten(params)
         is_traced = traced_leaves(params)
         kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
         require_inexact(jax.tree.unflatten(treedef, kept), caller)
-        program = trace_program(caller, loss_fn, (params, *args), may_close_over=False)
+        program = trace_program(caller, loss_fn, (params, *args), kwargs, may_close_over=False)
         has_aux = _has_aux(program.result)
         chosen = select_sites(caller, find_sites(program), select, with_cotangents=True)
         places = {place: k for k, (_, place) in enumerate(chosen)}
@@ -131,7 +137,7 @@ def record_gradients(
                 fresh = iter(arrays)
                 pairs = zip(leaves, is_traced, strict=True)
                 merged = [next(fresh) if traced else leaf for leaf, traced in pairs]
-                result = loss_fn(jax.tree.unflatten(treedef, merged), *args)
+                result = loss_fn(jax.tree.unflatten(treedef, merged), *args, **kwargs)
                 return (result[0] if has_aux else result), result
 
             (loss, result), gradient = jax.value_and_grad(loss_and_result, has_aux=True)(arrays)

@@ -11,7 +11,7 @@ from jaxopt_tut.taps.axes import label_axes
 from jaxopt_tut.taps.graph import Node, Place, read_graph
 from jaxopt_tut.taps.kinds import Kind, classify
 from jaxopt_tut.taps.provenance import find_owners, trace_parameters
-from jaxopt_tut.taps.tracing import Program, trace_program
+from jaxopt_tut.taps.tracing import Program, first_by_position, trace_program
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Site:
     blocked_by: str | None = None
 
 
-def sites(fun: Callable, *args: Any) -> list[Site]:
+def sites(fun: Callable, /, *args: Any, **kwargs: Any) -> list[Site]:
     r"""List the places in a function where a value can be recorded.
 
     $$v_i = f_i(v_{\mathrm{parents}(i)}), \qquad i = 1, \dots, N$$
@@ -70,6 +70,7 @@ def sites(fun: Callable, *args: Any) -> list[Site]:
     Args:
       fun: Any function of pytrees; model parameters first.
       *args: Its arguments, or shapes in their place.
+      **kwargs: Its keyword arguments, held fixed or not by the same rule.
 
     Returns:
       The sites in the order of the program.
@@ -88,7 +89,8 @@ def sites(fun: Callable, *args: Any) -> list[Site]:
       0/kernel/activation activation (2, 8) (1,)
       1/kernel pre_activation (2, 3) (1,)
     """
-    return [site for site, _ in find_sites(trace_program("sites", fun, args))]
+    args, kwargs = first_by_position(fun, args, kwargs)
+    return [site for site, _ in find_sites(trace_program("sites", fun, args, kwargs))]
 
 
 def find_sites(program: Program) -> list[tuple[Site, Place]]:

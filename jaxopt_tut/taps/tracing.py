@@ -1,7 +1,7 @@
 """Trace a function and name the arrays that come into it."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -52,10 +52,44 @@ def traced_leaves(tree: PyTree) -> list[bool]:
     ]
 
 
+def first_by_position(
+    fun: Callable, args: tuple, kwargs: Mapping[str, Any]
+) -> tuple[tuple, dict[str, Any]]:
+    """Move the first argument of a function, which holds the parameters, to the front.
+
+    Args:
+      fun: The function.
+      args: The arguments given by position.
+      kwargs: The arguments given by keyword.
+
+    Returns:
+      The same call; if nothing is given by position, the function's first argument now is.
+
+    Example:
+      >>> first_by_position(lambda params, x: None, (), {"x": 1, "params": 2})
+      ((2,), {'x': 1})
+    """
+    kwargs = dict(kwargs)
+    if args or not kwargs or not callable(fun):
+        return args, kwargs
+    try:
+        first = next(iter(inspect.signature(fun).parameters.values()), None)
+    except ValueError:  # a builtin that does not tell
+        first = None
+    if first is None or first.kind != first.POSITIONAL_OR_KEYWORD or first.name not in kwargs:
+        return args, kwargs
+    return (kwargs.pop(first.name),), kwargs
+
+
 def trace_program(
-    caller: str, fun: Callable, args: tuple, *, may_close_over: bool = True
+    caller: str,
+    fun: Callable,
+    args: tuple,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    may_close_over: bool = True,
 ) -> Program:
-    """Trace `fun(*args)`, the leaves that are no arrays held fixed.
+    """Trace `fun(*args, **kwargs)`, the leaves that are no arrays held fixed.
 
     The array leaves of the first argument are the parameters. If that argument is one bare
     array and `fun` closes over arrays (a model bound to its weights), it is data, and the arrays
@@ -65,6 +99,7 @@ def trace_program(
       caller: The name of the function that asks; it opens the messages.
       fun: The function.
       args: Its arguments, or `jax.ShapeDtypeStruct` in place of arrays.
+      kwargs: Its keyword arguments, treated alike; their arrays come behind the others.
       may_close_over: Whether the parameters may be arrays that `fun` closes over.
 
     Returns:
@@ -76,15 +111,17 @@ def trace_program(
     """
     if not callable(fun):
         raise TypeError(f"{caller} needs a function, got {type(fun).__name__}.")
-    paths, treedef = jax.tree_util.tree_flatten_with_path(args)
+    call = args, dict(kwargs or {})
+    paths, treedef = jax.tree_util.tree_flatten_with_path(call)
     leaves = [leaf for _, leaf in paths]
-    dynamic = [i for i, traced in enumerate(traced_leaves(args)) if traced]
+    dynamic = [i for i, traced in enumerate(traced_leaves(call)) if traced]
 
     def flat(*arrays):
         merged = list(leaves)
         for i, array in zip(dynamic, arrays, strict=True):
             merged[i] = array
-        return fun(*jax.tree.unflatten(treedef, merged))
+        fresh_args, fresh_kwargs = jax.tree.unflatten(treedef, merged)
+        return fun(*fresh_args, **fresh_kwargs)
 
     arrays = [leaves[i] for i in dynamic]
     try:
@@ -98,17 +135,21 @@ def trace_program(
         raise
     num_params = len(jax.tree.leaves(args[:1]))
     names: list[str | None] = [
-        leaf_name(paths[i][0][1:]) if i < num_params else None for i in dynamic
+        leaf_name(paths[i][0][2:]) if i < num_params else None for i in dynamic
     ]
     constants = {id(value): f"constant{k}" for k, value in enumerate(_closed_over(jaxpr))}
-    closes_over = may_close_over and bool(constants) and names == [""]
-    if closes_over:
-        names = [None]
+    closes_over = False
+    if may_close_over and constants and "" in names:
         model = inspect.unwrap(fun)
         model = getattr(model, "__self__", model)
-        constants |= {
+        weights = {
             id(leaf): leaf_name(path) for path, leaf in jax.tree_util.tree_leaves_with_path(model)
         }
+        # beside other arrays, only a module's own weights tell that the bare array is its data
+        closes_over = len(names) == 1 or not constants.keys().isdisjoint(weights)
+        if closes_over:
+            names = [None] * len(names)
+            constants |= weights
     return Program(jaxpr, arrays, result, names, constants if closes_over else {})
 
 
