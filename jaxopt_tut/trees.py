@@ -1,5 +1,7 @@
-"""The few operations on pytrees that `optax.tree` lacks: naming leaves and refusing bad ones."""
+"""The few operations on pytrees that `optax.tree` lacks: naming, choosing and refusing leaves."""
 
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from itertools import zip_longest
 from typing import Any
 
@@ -41,6 +43,34 @@ def named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
       [('a/0', 2), ('b', 1)]
     """
     return [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def matching_names(pattern: str, names: Collection[str]) -> set[str]:
+    """Choose names by a pattern, as in the shell, in which every name stands for itself.
+
+    `*` stands for any characters, slashes too, `?` for one, `[...]` for one of several. A pattern
+    that is one of the names means that name alone, whatever is in it: a path such as `['w'][0]`
+    chooses itself. Where a name has the brackets of the pattern in it, they are no class either.
+
+    Args:
+      pattern: The pattern, or a name.
+      names: All there are.
+
+    Returns:
+      Those that are meant; none where nothing matches.
+
+    Example:
+      >>> sorted(matching_names("[ab]/*", ["a/x", "b/x", "c/x"]))
+      ['a/x', 'b/x']
+      >>> sorted(matching_names("w[0]*", ["w[0]/x", "w[1]/x", "w0/x"]))
+      ['w[0]/x']
+    """
+    if pattern in names:
+        return {pattern}
+    for one in (pattern.replace("[", "[[]"), pattern):
+        if found := {name for name in names if fnmatchcase(name, one)}:
+            return found
+    return set()
 
 
 def require_inexact(params: PyTree, caller: str) -> None:

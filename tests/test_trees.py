@@ -1,8 +1,12 @@
 """Leaves are named, and bad trees refused by name."""
 
+from fnmatch import fnmatchcase
+
 import jax
 import jax.numpy as jnp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxopt_tut import trees
 
@@ -49,3 +53,36 @@ def test_trees_that_do_not_match_are_refused_by_path(left, right, message):
     with pytest.raises(ValueError, match=message):
         trees.require_same_structure(left, right, "f")
     trees.require_same_structure(left, left, "f")
+
+
+TEXTS = st.text(alphabet="w0[]*?!-'/ ", max_size=6)
+
+
+@given(names=st.lists(TEXTS, min_size=1, max_size=6))
+def test_every_name_chooses_itself_alone(names):
+    assert all(trees.matching_names(name, names) == {name} for name in names)
+
+
+@given(pattern=TEXTS, names=st.lists(TEXTS, max_size=6))
+def test_a_pattern_without_brackets_is_that_of_the_shell(pattern, names):
+    if "[" not in pattern and pattern not in names:
+        expected = {name for name in names if fnmatchcase(name, pattern)}
+        assert trees.matching_names(pattern, names) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("[ab]", {"a", "b"}),
+        ("[!ab]", {"c"}),
+        ("['w'][0]", {"['w'][0]"}),  # as a class it would be the name w0
+        ("['w'][?]", {"['w'][0]", "['w'][1]"}),
+        ("['w']*", {"['w'][0]", "['w'][1]"}),
+        ("w[[]0]", {"w[0]"}),  # the shell's own way to write a bracket
+        ("w[01]", {"w0"}),
+        ("nothing", set()),
+    ],
+)
+def test_brackets_are_letters_where_a_name_has_them_and_classes_elsewhere(pattern, expected):
+    names = ["a", "b", "c", "w0", "w[0]", "['w'][0]", "['w'][1]"]
+    assert trees.matching_names(pattern, names) == expected

@@ -1,6 +1,5 @@
 """New weights for any tree of parameters, chosen by the names of its leaves."""
 
-import fnmatch
 import zlib
 from collections.abc import Mapping
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from jaxopt_tut.trees import path_name
+from jaxopt_tut.trees import matching_names, path_name
 from jaxopt_tut.types import Initializer, Params
 
 
@@ -29,7 +28,8 @@ def reinitialize(key: Key[Array, ""], params: Params, rules: Mapping[str, Initia
       params: Any tree of arrays (or of `jax.ShapeDtypeStruct`): linen parameters, an nnx state, an
         equinox module, plain containers.
       rules: Initializers by pattern, as in the shell: `*` stands for any characters, slashes too,
-        `?` for one, `[...]` for one of several. The first pattern that matches a leaf rules it.
+        `?` for one, `[...]` for one of several. A pattern that is the name of a leaf means this
+        leaf alone, whatever is in the name. The first pattern that matches a leaf rules it.
 
     Returns:
       The tree with the matched leaves replaced; structure, shapes and dtypes are those of `params`.
@@ -61,16 +61,19 @@ def reinitialize(key: Key[Array, ""], params: Params, rules: Mapping[str, Initia
             )
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     names = [_name(path) for path, _ in leaves]
-    for pattern in rules:
-        if not any(_matches(name, pattern) for name in names):
+    ruled: dict[str, Initializer] = {}
+    for pattern, rule in rules.items():
+        found = _matching(pattern, names)
+        if not found:
             raise ValueError(
                 f"reinitialize needs patterns that match a leaf, got {pattern!r}; "
                 f"the paths are {', '.join(map(repr, names)) or 'none'}."
             )
-    drawn = []
-    for name, (_, leaf) in zip(names, leaves, strict=True):
-        rule = next((rule for pattern, rule in rules.items() if _matches(name, pattern)), None)
-        drawn.append(leaf if rule is None else _draw(key, name, leaf, rule))
+        ruled = {**dict.fromkeys(found, rule), **ruled}  # the first one wins
+    drawn = [
+        _draw(key, name, leaf, ruled[name]) if name in ruled else leaf
+        for name, (_, leaf) in zip(names, leaves, strict=True)
+    ]
     return jax.tree.unflatten(structure, drawn)
 
 
@@ -81,8 +84,12 @@ def _name(path: tuple) -> str:
     return path_name(path)
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(full, pattern) for full in (name, name + "/value"))
+def _matching(pattern: str, names: list[str]) -> set[str]:
+    """Choose leaves by name, or by the name with flax's attribute behind it."""
+    if pattern in names:
+        return {pattern}
+    full = {name + "/value": name for name in names} | {name: name for name in names}
+    return {full[name] for name in matching_names(pattern, full)}
 
 
 def _draw(key, name, leaf, rule) -> Array:

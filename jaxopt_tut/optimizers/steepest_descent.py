@@ -1,6 +1,5 @@
 """Steepest descent under a norm, which may differ from leaf to leaf."""
 
-import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import optax
 
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.norms import L2, Norm
-from jaxopt_tut.trees import path_name, require_inexact
+from jaxopt_tut.trees import matching_names, named_leaves, path_name, require_inexact
 
 _L2 = L2()
 
@@ -48,8 +47,8 @@ def scale_by_steepest_descent(
     References:
       Boyd and Vandenberghe (2004), Convex optimization, section 9.4, eq. (9.23).
     """
-    rules = dict(norm) if isinstance(norm, Mapping) else {"*": norm}
-    for pattern, rule in rules.items():
+    norm = dict(norm) if isinstance(norm, Mapping) else norm
+    for pattern, rule in norm.items() if isinstance(norm, dict) else [("*", norm)]:
         if not isinstance(rule, Norm):
             raise TypeError(
                 f"steepest_descent needs norms as in optimizers.norms, got {rule!r} at {pattern!r}."
@@ -57,15 +56,16 @@ def scale_by_steepest_descent(
 
     def init(params):
         require_inexact(params, "steepest_descent")
-        jax.tree_util.tree_map_with_path(lambda path, _: _norm_of(path, rules), params)
+        _norms(params, norm)
         return optax.EmptyState()
 
     def update(updates, state, params=None):
         del params  # the direction depends on the gradient alone
         require_inexact(updates, "steepest_descent")
+        norms = _norms(updates, norm)
 
         def direct(path, g):
-            g, rule = jnp.asarray(g), _norm_of(path, rules)
+            g, rule = jnp.asarray(g), norms[path_name(path)]
             direction = rule.steepest(g)
             if scale_by_dual_norm:
                 direction = rule.dual_norm(g).astype(g.dtype) * direction
@@ -76,14 +76,21 @@ def scale_by_steepest_descent(
     return optax.GradientTransformation(init, update)
 
 
-def _norm_of(path: tuple, rules: Mapping[str, Norm]) -> Any:
-    name = path_name(path)
-    for pattern, rule in rules.items():
-        if fnmatch.fnmatchcase(name, pattern):
-            return rule
-    raise ValueError(
-        f"steepest_descent needs a norm for each leaf, got none of {list(rules)} for {name!r}."
-    )
+def _norms(tree: Any, norm: Norm | Mapping[str, Norm]) -> dict[str, Norm]:
+    """Give each leaf its norm: that of the first pattern that matches its path."""
+    names = [name for name, _ in named_leaves(tree)]
+    if not isinstance(norm, Mapping):
+        return dict.fromkeys(names, norm)
+    norms: dict[str, Norm] = {}
+    for pattern, rule in norm.items():
+        norms = {**dict.fromkeys(matching_names(pattern, names), rule), **norms}
+    for name in names:
+        if name not in norms:
+            raise ValueError(
+                f"steepest_descent needs a norm for each leaf, got none of {list(norm)} "
+                f"for {name!r}."
+            )
+    return norms
 
 
 def steepest_descent(

@@ -5,10 +5,11 @@ from fnmatch import fnmatchcase
 
 from jaxopt_tut.taps.graph import Place
 from jaxopt_tut.taps.site import Site
+from jaxopt_tut.trees import matching_names
 
 Select = str | Sequence[str] | Callable[[Site], bool]
 """`"layers"`, `"*"`, a glob of names, `"op:"` and a glob of operations, several of these, or a
-function of the site."""
+function of the site. A name that `sites` prints means that site alone, whatever is in it."""
 
 
 def select_sites(
@@ -43,9 +44,13 @@ def select_sites(
             f"{caller} needs select to be a pattern, a list of patterns or a function of a site, "
             f"got {select!r}."
         )
+    named = set() if callable(patterns) else _named(patterns, [site for site, _ in found])
     kept = []
     for site, place in found:
-        broadly, exactly = _match(site, patterns)
+        broadly = not callable(patterns) and (
+            "*" in patterns or ("layers" in patterns and site.kind != "other")
+        )
+        exactly = bool(patterns(site)) if callable(patterns) else site.name in named
         if exactly and with_cotangents and site.blocked_by:
             raise ValueError(
                 f"{caller} has no cotangent for {site.name!r}: it goes into or lies inside "
@@ -58,19 +63,18 @@ def select_sites(
     return kept
 
 
-def _match(site, patterns) -> tuple[bool, bool]:
-    """Say whether a site is among all or all layers, and whether it is asked for itself."""
-    if callable(patterns):
-        return False, bool(patterns(site))
-    broadly = "*" in patterns or ("layers" in patterns and site.kind != "other")
-    exactly = any(
-        fnmatchcase(site.op, pattern[3:])
-        if pattern.startswith("op:")
-        else pattern == site.name or fnmatchcase(site.name, pattern)
-        for pattern in patterns
-        if pattern not in ("*", "layers")
-    )
-    return broadly, exactly
+def _named(patterns: Sequence[str], sites: Sequence[Site]) -> set[str]:
+    """Collect the names of the sites that are asked for themselves."""
+    names = {site.name for site in sites}
+    named: set[str] = set()
+    for pattern in patterns:
+        if pattern in ("*", "layers"):
+            continue
+        if pattern.startswith("op:") and pattern not in names:
+            named |= {site.name for site in sites if fnmatchcase(site.op, pattern[3:])}
+        else:
+            named |= matching_names(pattern, names)
+    return named
 
 
 def _nothing(caller, found, select) -> str:

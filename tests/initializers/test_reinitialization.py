@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxopt_tut.initializers import (
     constant,
@@ -90,6 +92,42 @@ def test_the_first_matching_rule_wins():
     params = {"a": jnp.zeros(2), "b": jnp.zeros(2)}
     new = reinitialize(KEY, params, {"a": constant(1.0), "*": constant(2.0)})
     assert (new["a"].tolist(), new["b"].tolist()) == ([1, 1], [2, 2])
+
+
+KEYS = st.text(alphabet="w0[]*?!'/", min_size=1, max_size=5)
+TREES = st.recursive(
+    st.just(0.0),
+    lambda inner: (
+        st.dictionaries(KEYS, inner, min_size=1, max_size=3) | st.lists(inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(tree=TREES)
+def test_every_path_that_is_printed_is_a_pattern_for_its_leaf(tree):
+    params = jax.tree.map(lambda leaf: np.full(2, leaf, np.float32), tree)
+    paths = [
+        jax.tree_util.keystr(path, simple=True, separator="/") or "(root)"
+        for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    with pytest.raises(ValueError, match="got 'no such path'") as caught:
+        reinitialize(KEY, params, {"no such path": constant(1.0)})
+    assert str(caught.value).endswith(f"{', '.join(map(repr, paths)) or 'none'}.")
+    for name in paths:
+        new = reinitialize(KEY, params, {name: lambda _key, shape, dtype: np.ones(shape, dtype)})
+        touched = [leaf[0] == 1 for leaf in jax.tree.leaves(new)]
+        assert touched == [other == name for other in paths]
+
+
+def test_paths_as_jax_prints_them_are_patterns():
+    """A checkpoint flattened by `keystr`: its names are full of brackets."""
+    leaves = jax.tree_util.tree_leaves_with_path({"w": [jnp.zeros(2), jnp.zeros(2)], "w0": 0.0})
+    params = {jax.tree_util.keystr(path): jnp.zeros(2) for path, _ in leaves}
+    new = reinitialize(KEY, params, {"['w'][0]": constant(1.0), "['w']*": constant(2.0)})
+    found = {name: leaf[0].item() for name, leaf in new.items()}
+    assert found == {"['w'][0]": 1.0, "['w'][1]": 2.0, "['w0']": 0.0}
 
 
 def test_keeps_dtypes_empty_subtrees_and_foreign_leaves():

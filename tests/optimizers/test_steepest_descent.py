@@ -122,5 +122,14 @@ def test_each_leaf_has_the_norm_of_the_first_pattern_that_matches():
         ValueError, match="steepest_descent needs a norm for each leaf, got none of"
     ):
         steepest_descent(1.0, norm={"*/kernel": L2()}).init(g)
+    named = {"['w'][0]": jnp.array([-3.0, 1.0]), "w0": jnp.array([-3.0, 1.0])}
+    optimizer = steepest_descent(
+        1.0, norm={"['w'][0]": L1(), "*": LInf()}, scale_by_dual_norm=False
+    )
+    update = optimizer.update(named, optimizer.init(named))[0]
+    assert {name: leaf.tolist() for name, leaf in update.items()} == {
+        "['w'][0]": [1.0, 0.0],
+        "w0": [1.0, -1.0],
+    }
     with pytest.raises(TypeError, match=r"steepest_descent needs norms as in optimizers\.norms"):
         steepest_descent(1.0, norm="spectral")  # type: ignore[arg-type]

@@ -57,3 +57,24 @@ def test_a_function_without_floating_values_says_so():
 def test_what_is_no_selection_is_refused(select):
     with pytest.raises(TypeError, match="record needs select to be a pattern, a list of patterns"):
         names(select)
+
+
+@pytest.mark.parametrize("select", [lambda name: name, lambda name: [name]], ids=["one", "list"])
+def test_every_name_that_is_printed_selects_itself(select):
+    keys = ["['w'][0]", "w0", "w[0]", "w*", "w?", "op:sin", "[!w]", "op:*", "x", "(root)"]
+    params = {key: jnp.ones(()) for key in keys}
+
+    def fun(params):
+        return {key: jnp.sin(2 * value) for key, value in params.items()}
+
+    found = [site.name for site in taps.sites(fun, params)]
+    assert len(found) == 2 * len(keys)
+    recorded = [list(taps.record(fun, select(name))(params)[1]) for name in found]
+    assert recorded == [[name] for name in found]
+
+
+def test_a_leaf_by_the_name_of_a_selection_is_among_the_selected():
+    params = {"*": jnp.ones((4, 3)), "layers": jnp.ones((3, 2))}
+    fun = lambda params, x: x @ params["*"] @ params["layers"]
+    for select in params:
+        assert set(params) <= set(taps.record(fun, select)(params, X)[1])
