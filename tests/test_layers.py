@@ -16,6 +16,7 @@ FLOORS = {
     "types": 1,
     "trees": 1,
     "jaxprs": 1,
+    "control_flow": 1,
     "initializers": 2,
     "autodiff": 2,
     "linalg": 2,

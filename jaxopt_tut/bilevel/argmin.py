@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.batches import Stream, require_batches
 from jaxopt_tut.bilevel.mode import LinearInfo, Mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
@@ -132,6 +133,8 @@ def prepare(
     inputs = Inputs(jax.tree.map(strong, y0), z, hp, batches)
     bounded = as_solver(solver, hp, caller).bounded(steps, tol)
     problem = Problem(f, bounded, steps, tol, batches is not None, strict, caller)
+    first = lambda y: problem.objective_at(inputs, 0)(y)
+    inputs = inputs._replace(y0=control_flow.spread(inputs.y0, first))
     value = jax.eval_shape(lambda inputs: problem.objective_at(inputs, 0)(inputs.y0), inputs)
     if jax.tree.structure(value) != jax.tree.structure(0) or (
         value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import Batch, PyTree
 
@@ -115,6 +116,6 @@ def mean_over_batches(f: Callable[..., Any], num_steps: int) -> Callable[..., An
         value_of = jax.checkpoint(lambda step: f(y, z, batch_at(batches, step)))
         zero = jnp.zeros((), jax.eval_shape(value_of, 0).dtype)
         total = lambda total, step: (total + value_of(step), None)
-        return jax.lax.scan(total, zero, jnp.arange(num_steps))[0] / num_steps
+        return control_flow.scan(total, zero, jnp.arange(num_steps))[0] / num_steps
 
     return mean

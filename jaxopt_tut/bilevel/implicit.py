@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import (
@@ -176,7 +177,8 @@ class Implicit:
         return unravel(flat - self._solved(problem, matvec, residual(flat)).x)
 
     def _matvec(self, residual: Callable, flat: Float[Array, "dim"]) -> Callable:
-        _, push = jax.linearize(residual, flat)
+        _, linear = jax.linearize(residual, flat)
+        push = lambda v: linear(control_flow.like(v, flat))
         if not self.damping:
             return push
         return lambda v: push(v) + jnp.asarray(self.damping, v.dtype) * v
@@ -186,8 +188,15 @@ class Implicit:
         linear_solve = as_linear_solve(self.solve)
         is_symmetric = problem.solver.is_symmetric
 
+        b = control_flow.spread(b, matvec)
+        axes = control_flow.varying_axes(b)
+        if control_flow.sums_over_devices(matvec, b):
+            # the primitive would take the equal vectors of all devices for different ones
+            return linear_solve.solve(matvec, b, is_symmetric=is_symmetric, tol=self.tol)
+
         def solve(matvec: Callable, b: Float[Array, "dim"]):
             found = linear_solve.solve(matvec, b, is_symmetric=is_symmetric, tol=self.tol)
+            found = jax.tree.map(lambda leaf: control_flow.vary(leaf, axes), found)
             return found.x, found._replace(x=None)
 
         x, rest = jax.lax.custom_linear_solve(

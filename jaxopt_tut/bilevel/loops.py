@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxopt_tut import control_flow
+
 Carry = TypeVar("Carry")
 
 
@@ -42,14 +44,14 @@ def checkpointed_loop(
     """
     if levels == 0:
         plain = lambda carry, index: (step(carry, index), None)
-        return jax.lax.scan(plain, carry, jnp.arange(num_steps))[0]
+        return control_flow.scan(plain, carry, jnp.arange(num_steps))[0]
     rounds = num_rounds(num_steps, levels)
     is_exact = math.prod(rounds) == num_steps
 
     def leaf(carry: Carry, index: Any) -> Carry:
         if is_exact:
             return step(carry, index)
-        return jax.lax.cond(index < num_steps, step, lambda carry, _: carry, carry, index)
+        return control_flow.cond(index < num_steps, step, lambda carry, _: carry, carry, index)
 
     body = leaf
     stride = 1
@@ -64,7 +66,7 @@ def _scan_of(body: Callable, length: int, stride: int) -> Callable:
         # a scan is its own barrier: no common subexpression can undo the recomputation
         one = jax.checkpoint(body, prevent_cse=False)
         advance = lambda carry, index: (one(carry, first + stride * index), None)
-        return jax.lax.scan(advance, carry, jnp.arange(length))[0]
+        return control_flow.scan(advance, carry, jnp.arange(length))[0]
 
     return scan
 

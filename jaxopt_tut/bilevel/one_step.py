@@ -57,7 +57,7 @@ class OneStep(ReverseMode):
         before = lambda inputs: problem.run(inputs, problem.num_steps - 1)
         last = lambda inputs, run: problem.move(inputs, run, run.steps)
         before, closed_before = jax.closure_convert(before, inputs)
-        start = jax.eval_shape(problem.start, inputs)
+        start = jax.eval_shape(before, inputs, *closed_before)
         last, closed_last = jax.closure_convert(last, inputs, start)
 
         @jax.custom_jvp

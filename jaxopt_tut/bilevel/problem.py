@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.batches import batch_at, mean_over_batches
 from jaxopt_tut.bilevel.solvers import Objective, Solver
 from jaxopt_tut.types import Params, PyTree
@@ -70,7 +70,7 @@ class Problem:
         if run.is_done is None:
             return self.move(inputs, run, index)
         move = lambda run: self.move(inputs, run, index)
-        return jax.lax.cond(run.is_done, lambda run: run, move, run)
+        return control_flow.cond(run.is_done, lambda run: run, move, run)
 
     def move(self, inputs: Inputs, run: Run, index: Any) -> Run:
         """Take step number `index`; the step that finds the residual small is the last."""
@@ -88,7 +88,7 @@ class Problem:
             return going if run.is_done is None else going & ~run.is_done
 
         move = lambda run: self.move(inputs, run, run.steps)
-        return jax.lax.while_loop(is_unfinished, move, self.start(inputs))
+        return control_flow.while_loop(is_unfinished, move, self.start(inputs))
 
     def objective_at(self, inputs: Inputs, index: Any) -> Objective:
         """Return the inner function of one step."""

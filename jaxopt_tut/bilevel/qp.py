@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxopt_tut import control_flow
+
 _EXACT = jax.lax.Precision.HIGHEST
 _MAX_STEPS = 60
 
@@ -168,7 +170,7 @@ def _solve(program: _Program) -> _Point:
     unfinished = lambda s: (
         (s.error > 4 * eps) & (s.count < _MAX_STEPS) & jnp.all(jnp.isfinite(s.point.x))
     )
-    last = jax.lax.while_loop(unfinished, advance, first)
+    last = control_flow.while_loop(unfinished, advance, first)
     converged = last.error <= jnp.sqrt(jnp.asarray(eps, dtype))
     return jax.tree.map(lambda leaf: jnp.where(converged, leaf, jnp.nan), last.best)
 

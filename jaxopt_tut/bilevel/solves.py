@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.linalg import cg, largest_eigenvalue, neumann, normal_cg
 
 Vector = Float[Array, "dim"]
@@ -63,7 +64,7 @@ class AutoSolve:
         matrix = _matrix(matvec, b)
         factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
         is_definite = jnp.all(jnp.isfinite(factor))
-        x = jax.lax.cond(
+        x = control_flow.cond(
             is_definite,
             lambda: jax.scipy.linalg.cho_solve((factor, True), b),
             lambda: jnp.linalg.solve(matrix, b),
@@ -127,6 +128,11 @@ class GMRES:
     def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
         """Return the solution."""
         del is_symmetric  # either will do
+        if control_flow.varying_axes(b):
+            raise ValueError(
+                "GMRES needs jax.shard_map with check_vma=False, got a right-hand side that varies "
+                "over the mesh; NormalCG() runs there as everywhere."
+            )
         # the method orthogonalizes once, and stays short of what CG's recurrence reports
         tol = max(_tolerance(tol, b), float(np.finfo(b.dtype).eps) * 1e3)
         restart = min(self.restart, b.size)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
+
 
 def prox_tv1d(x: Float[Array, "length"], lam: ArrayLike) -> Float[Array, "length"]:
     r"""Flatten a signal: the proximal operator of total variation.
@@ -138,10 +140,10 @@ def _sweep(x: Float[Array, "length"], lam: Float[Array, ""]) -> Float[Array, "le
         )
         closing = jnp.where(s.down < 0, 3, jnp.where(s.up > 0, 4, 5))
         moves = [jump_down, jump_up, go_on, end_down, end_up, finish]
-        return jax.lax.switch(jnp.where(at_end, closing, inside), moves, s)
+        return control_flow.switch(jnp.where(at_end, closing, inside), moves, s)
 
     zero = jnp.zeros((), jnp.int32)
     start = _Sweep(
         zero, zero, zero, zero, x[0] - lam, x[0] + lam, lam, -lam, x, jnp.zeros((), bool)
     )
-    return jax.lax.while_loop(lambda s: ~s.done, advance, start).solution
+    return control_flow.while_loop(lambda s: ~s.done, advance, start).solution

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import forbid, require_differentiable, undefined
 from jaxopt_tut.bilevel.reverse import ReverseMode
@@ -66,7 +67,7 @@ class Truncate(ReverseMode):
         # these steps are taken also if the first ones have already met the tolerance
         step = lambda run, index: (problem.move(inputs, run, index)._replace(is_done=None), None)
         rows = jnp.arange(num_head, problem.num_steps)
-        return jax.lax.scan(step, middle._replace(is_done=None), rows)[0]
+        return control_flow.scan(step, middle._replace(is_done=None), rows)[0]
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Return the residuals of `k` steps."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.lsuv import make_report
 from jaxopt_tut.calibration.network import Frame, read_network
 from jaxopt_tut.calibration.reports import CalibrationReport, How
@@ -121,7 +122,7 @@ def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, ep
     learning_rate, decay, eps = (jnp.asarray(x, jnp.float32) for x in (learning_rate, decay, eps))
     start = [jnp.ones((), jnp.float32) for _ in weights]
     rest = [jnp.zeros((), jnp.float32) for _ in weights]
-    return jax.lax.scan(step, (start, rest), length=num_steps)[1]
+    return control_flow.scan(step, (start, rest), length=num_steps)[1]
 
 
 def gradinit(
@@ -245,7 +246,7 @@ def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
         return (moved, state), (norm, after, scales)
 
     start = [jnp.ones((), jnp.float32) for _ in weights]
-    return jax.lax.scan(step, (start, descent.init(start)), length=num_steps)
+    return control_flow.scan(step, (start, descent.init(start)), length=num_steps)
 
 
 def _require_options(caller, decay, num_steps, **positive) -> None:

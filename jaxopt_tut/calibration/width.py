@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.taps import record
 from jaxopt_tut.trees import named_leaves, require_same_structure
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
@@ -261,7 +262,7 @@ def _changes(make, width, key, batch, steps) -> dict[str, float]:
             updates, state = optimizer.update(ascent, state, params)
             return (optax.apply_updates(params, updates), state), None
 
-        trained, _ = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)[0]
+        trained, _ = control_flow.scan(step, (params, optimizer.init(params)), length=steps)[0]
         look = record(loss, lambda site: site.kind == "pre_activation")
         before, after = look(params)[1], look(trained)[1]
         return jax.tree.map(lambda a, b: jnp.mean(jnp.abs(b - a) ** 2), before, after)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers.vectors import dot
 from jaxopt_tut.types import PyTree
 
@@ -84,7 +85,7 @@ def jacobian_singular_values(
 
     zero = jnp.zeros((), flat.dtype)
     bases = jnp.zeros_like(fresh_left), jnp.zeros_like(fresh_right[:-1])
-    _, (alphas, betas) = jax.lax.scan(step, (*bases, first, zero, zero), jnp.arange(num_steps))
+    _, (alphas, betas) = control_flow.scan(step, (*bases, first, zero, zero), jnp.arange(num_steps))
     bidiagonal = jnp.diag(alphas) + jnp.diag(betas[1:], 1)
     return jnp.linalg.svd(bidiagonal, compute_uv=False)
 

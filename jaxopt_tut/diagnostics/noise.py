@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 
@@ -110,7 +111,7 @@ def gradient_noise(
     zeros = jax.tree.map(lambda leaf: _at_least_single(jnp.zeros_like(leaf)), params)
     spreads = jax.tree.map(lambda leaf: jnp.zeros((), jnp.real(leaf).dtype), zeros)
     start = (jnp.zeros((), jnp.int32), zeros, spreads)
-    (_, mean, spread), _ = jax.lax.scan(step, start, parts)
+    (_, mean, spread), _ = control_flow.scan(step, start, parts)
     per_example = size / num_micro_batches / (num_micro_batches - 1)
     traces = jax.tree.map(lambda s: per_example * s, spread)
     norms = jax.tree.map(lambda m, t: jnp.sum(jnp.abs(m) ** 2) - t / size, mean, traces)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.types import Params
 
 
@@ -63,7 +64,7 @@ def descend(
         return (optax.apply_updates(params, updates), state), (params, value)
 
     start = jax.tree.map(jnp.asarray, start)
-    (last, _), (points, values) = jax.lax.scan(
+    (last, _), (points, values) = control_flow.scan(
         step, (start, optimizer.init(start)), length=num_steps
     )
     return Trajectory(

@@ -8,6 +8,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
+
 _MAX_TRIALS = 50
 
 
@@ -108,7 +110,7 @@ def _search(hessian, gradient, radius):
 
     # from the left, where the step is too long, Newton's iterates on 1 / |p| never overshoot
     start = jnp.maximum(least, jnp.max(jnp.abs(along) / radius - gaps, initial=0.0))
-    last = jax.lax.while_loop(
+    last = control_flow.while_loop(
         lambda t: ~t.done & (t.count < _MAX_TRIALS),
         newton,
         _Trial(start, inside, jnp.zeros([], jnp.int32)),

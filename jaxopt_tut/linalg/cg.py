@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.linalg.solution import LinearSolution
 
 PATIENCE = 64
@@ -125,7 +126,7 @@ def cg(
         is_definite=jnp.ones((), bool),
         done=~(first_squared > 0) | ~jnp.isfinite(first_squared),
     )
-    last = jax.lax.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
+    last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
     # what is not finite must not look like the solution 0
     x = jnp.where(jnp.isfinite(first_squared), last.x, jnp.nan)
     norm = jnp.sqrt(_dot(last.residual, last.residual))

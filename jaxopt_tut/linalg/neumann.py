@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
+
+from jaxopt_tut import control_flow
 
 
 def neumann(
@@ -48,7 +49,7 @@ def neumann(
         term = term - alpha * matvec(term)
         return (total + term, term), None
 
-    (total, _), _ = jax.lax.scan(add, (b, b), length=num_terms - 1)
+    (total, _), _ = control_flow.scan(add, (b, b), length=num_terms - 1)
     return alpha * total
 
 
@@ -90,4 +91,4 @@ def largest_eigenvalue(
         return (product / jnp.where(norm > 0, norm, 1), norm), None
 
     scaled = start / jnp.sqrt(jnp.maximum(jnp.sum(start**2), jnp.finfo(like.dtype).tiny))
-    return jax.lax.scan(multiply, (scaled, jnp.zeros((), like.dtype)), length=num_steps)[0][1]
+    return control_flow.scan(multiply, (scaled, jnp.zeros((), like.dtype)), length=num_steps)[0][1]

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
+
 _MAX_TRIALS = 60
 
 
@@ -56,7 +58,7 @@ def _smallest_shift(hessian, identity) -> Float[Array, ""]:
     def attempt(tau, count) -> _Trial:
         return _Trial(tau, _is_definite(jnp.linalg.cholesky(hessian + tau * identity)), count)
 
-    return jax.lax.while_loop(
+    return control_flow.while_loop(
         lambda trial: ~trial.is_definite & (trial.count < _MAX_TRIALS),
         lambda trial: attempt(jnp.maximum(2 * trial.tau, beta), trial.count + 1),
         attempt(jnp.where(lowest > 0, 0, beta - lowest), jnp.zeros([], jnp.int32)),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.linalg.cg import PATIENCE
 from jaxopt_tut.linalg.solution import LinearSolution
 
@@ -90,7 +91,7 @@ def normal_cg(
         best_at=zero,
         done=~(squared > 0) | ~jnp.isfinite(squared),
     )
-    last = jax.lax.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
+    last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
     x = jnp.where(jnp.isfinite(squared), last.x, jnp.nan)
     norm = jnp.sqrt(_dot(last.residual, last.residual))
     return LinearSolution(x, norm, last.count, jnp.ones((), bool))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.linalg.scaling import magnitude
 
 
@@ -134,7 +135,7 @@ def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> Truncate
         decrease=jnp.zeros([], dtype),
         done=~(jnp.sqrt(squared) > tol) | ~jnp.isfinite(squared),
     )
-    last = jax.lax.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
+    last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
     norm = jnp.sqrt(_dot(last.step, last.step))
     return TruncatedCG(
         step=last.step,

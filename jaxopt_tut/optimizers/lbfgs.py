@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
@@ -144,10 +144,10 @@ def _precondition(
         share -= state.inverse_curvatures[place] * dot(state.changes[place], u)
         return u + share * state.steps[place], None
 
-    u, shares = jax.lax.scan(right_factor, g, places)
+    u, shares = control_flow.scan(right_factor, g, places)
     first = 1 / jnp.maximum(norm(g), 1)
     u = jnp.where(state.scale > 0, state.scale, first) * u
-    return jax.lax.scan(left_factor, u, (places, shares), reverse=True)[0]
+    return control_flow.scan(left_factor, u, (places, shares), reverse=True)[0]
 
 
 _WOLFE = wolfe()

@@ -11,6 +11,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.recipe import Recipe, recipe
@@ -144,6 +145,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         *(jnp.asarray(limit, dtype) for limit in limits[1:]),
     )
     value_fn = lambda params: _scalar(problem.fun(params, *args))
+    x0 = control_flow.spread(x0, value_fn)
     optimizer = optax.with_extra_args_support(problem.recipe.optimizer)
     extra_args = {"value_fn": value_fn}
     if (residual_fn := problem.residual_fn) is not None:
@@ -193,7 +195,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         status=_first_status(start, limits),
         history=_first_history(problem.history_length, start),
     )
-    last = jax.lax.while_loop(lambda search: search.status == ended.RUNNING, step, first)
+    last = control_flow.while_loop(lambda search: search.status == ended.RUNNING, step, first)
     # the last point is the one that was asked for, unless it cannot be used
     end = jax.tree.map(
         lambda a, b: jnp.where(last.status >= ended.NON_FINITE, a, b), last.best, last.point

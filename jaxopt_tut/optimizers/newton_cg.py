@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.linalg import truncated_cg
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
@@ -103,7 +104,8 @@ def hessian_product(fun, params):
     """
     w, unravel = ravel(params)
     gradient = jax.grad(lambda v: fun(unravel(v)))
-    return jax.linearize(gradient, w)[1]
+    push = jax.linearize(gradient, w)[1]
+    return lambda v: push(control_flow.like(v, w))
 
 
 _WOLFE = wolfe()

@@ -7,6 +7,7 @@ import jax
 import optax
 from jaxtyping import Array, Float
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.types import PyTree
 
 
@@ -56,5 +57,5 @@ def learn(
 
     strong = lambda leaf: jax.lax.convert_element_type(leaf, jax.numpy.result_type(leaf))
     start = jax.tree.map(strong, start)
-    (value, _), losses = jax.lax.scan(step, (start, optimizer.init(start)), length=num_steps)
+    (value, _), losses = control_flow.scan(step, (start, optimizer.init(start)), length=num_steps)
     return Learned(value, losses)

@@ -8,6 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
 
@@ -75,7 +76,9 @@ def armijo(
         first = _Backtracking(
             start, jnp.ones_like(start.step), jnp.zeros([], jnp.int32), ~can_descend(start)
         )
-        last = jax.lax.while_loop(lambda b: ~b.done & (b.count < max_evaluations), halve, first)
+        last = control_flow.while_loop(
+            lambda b: ~b.done & (b.count < max_evaluations), halve, first
+        )
         failed = ~last.done | ~can_descend(start)
         point = jax.tree.map(lambda a, b: jnp.where(failed, a, b), start, last.trial)
         return Found(point, failed, last.count)

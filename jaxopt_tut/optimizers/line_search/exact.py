@@ -8,6 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers.hyperparameters import cast, require_positive
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
 
@@ -76,7 +77,7 @@ def exact(
             width = jnp.abs(b.above.step - b.below.step)
             return b.is_bracketed & (width <= 2 * eps * b.above.step)
 
-        last = jax.lax.while_loop(
+        last = control_flow.while_loop(
             lambda b: (
                 ~is_flat(b) & ~is_narrow(b) & (b.count < max_evaluations) & jnp.isfinite(b.step)
             ),

@@ -8,6 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.interpolation import cubic_minimizer, secant_root
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
@@ -76,7 +77,7 @@ def wolfe(
     def search(evaluate, start: Point) -> Found:
         dtype = start.slope.dtype
         shares = cast(c1, dtype), cast(c2, dtype)
-        final = jax.lax.while_loop(
+        final = control_flow.while_loop(
             lambda bracket: ~bracket.done,
             lambda bracket: _shrink(bracket, evaluate, start, *shares, max_evaluations),
             _first_bracket(start),
@@ -147,7 +148,7 @@ def _shrink(b: _Bracket, evaluate, start: Point, c1, c2, max_evaluations) -> _Br
         trial=trial, count=b.count + 1, accepted=accepted, done=accepted | b.is_return
     )
     # the first trial mostly is the last: a branch spares it the interpolations
-    return jax.lax.cond(
+    return control_flow.cond(
         tried.done,
         lambda tried, *_: tried,
         lambda tried, *rest: _move_ends(tried, *rest, max_evaluations=max_evaluations),
