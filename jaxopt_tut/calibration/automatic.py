@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxopt_tut.calibration.lsuv import calibrate, make_report, require_finite, require_target
-from jaxopt_tut.calibration.network import Network, Variances, read_network
+from jaxopt_tut.calibration.network import Network, Variances, read_network, require_concrete
 from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.initializers import equal_variance
 from jaxopt_tut.types import Batch, Params
@@ -54,7 +54,8 @@ def auto_init(
       The parameters, and predicted against measured variances.
 
     Raises:
-      TypeError: If `fn` cannot be traced, or a parameter is an integer array.
+      TypeError: If `fn` cannot be traced, a parameter is an integer array, or it is called inside
+        a transformation such as `jit`: it decides by what it measures.
       ValueError: If no weight meets data where it can be reached, the batch holds one example, an
         activation has no finite second moment, or `target` is not positive.
 
@@ -74,6 +75,7 @@ def auto_init(
       https://arxiv.org/abs/1502.01852
       Mishkin, Matas (2016), algorithm 1, for what is measured. https://arxiv.org/abs/1511.06422
     """
+    require_concrete("auto_init", key, params, batch, target)
     require_target("auto_init", target)
     network = read_network("auto_init", fn, params, batch)
     before = network.variances()

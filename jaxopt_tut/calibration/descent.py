@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.lsuv import make_report
-from jaxopt_tut.calibration.network import Frame, read_network
+from jaxopt_tut.calibration.network import Frame, read_network, require_concrete
 from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.initializers.arguments import require_nonnegative
 from jaxopt_tut.jaxprs import function_of
@@ -58,7 +58,8 @@ def metainit(
       The parameters, and what was done; `report.objective` is the quotient at each step.
 
     Raises:
-      TypeError: If `loss_fn` cannot be traced, or a parameter is an integer array.
+      TypeError: If `loss_fn` cannot be traced, a parameter is an integer array, or it is called
+        inside a transformation such as `jit`: it decides by what it measures.
       ValueError: If no weight meets data where it can be reached, the batch holds one example, or
         an option is out of its range.
 
@@ -75,6 +76,7 @@ def metainit(
     References:
       Dauphin, Schoenholz (2019), eq. 2 and algorithm 1. https://openreview.net/forum?id=SyeO5BBeUr
     """
+    require_concrete("metainit", params, batch, learning_rate, decay, eps)
     del key  # The directions are those of the parameters.
     _require_options("metainit", decay, num_steps, learning_rate=learning_rate, eps=eps)
     network = read_network("metainit", loss_fn, params, batch)
@@ -168,7 +170,8 @@ def gradinit(
       at each step.
 
     Raises:
-      TypeError: If `loss_fn` cannot be traced, or a parameter is an integer array.
+      TypeError: If `loss_fn` cannot be traced, a parameter is an integer array, or it is called
+        inside a transformation such as `jit`: it decides by what it measures.
       ValueError: If no weight meets data where it can be reached, the batch holds one example, or
         an option is out of its range.
 
@@ -187,6 +190,7 @@ def gradinit(
       Zhu, Ni, Xu, Kong, Huang, Goldstein (2021), eq. 1 and algorithm 1.
       https://arxiv.org/abs/2102.08098
     """
+    require_concrete("gradinit", params, batch, step_size, gradient_norm, learning_rate, min_scale)
     del key  # The directions are those of the parameters.
     if optimizer not in ("sgd", "adam"):
         raise ValueError(f"gradinit needs optimizer 'sgd' or 'adam', got optimizer={optimizer!r}.")

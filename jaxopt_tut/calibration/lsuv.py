@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from jaxopt_tut.calibration.network import Network, Variances, read_network
+from jaxopt_tut.calibration.network import Network, Variances, read_network, require_concrete
 from jaxopt_tut.calibration.reports import CalibrationReport, How, LayerCalibration
 from jaxopt_tut.initializers import orthogonal
 from jaxopt_tut.initializers.arguments import require_nonnegative
@@ -50,7 +50,8 @@ def lsuv(
       The parameters, and what was done.
 
     Raises:
-      TypeError: If `fn` cannot be traced, or a parameter is an integer array.
+      TypeError: If `fn` cannot be traced, a parameter is an integer array, or it is called inside
+        a transformation such as `jit`: it decides by what it measures.
       ValueError: If no weight meets data where it can be reached, the batch holds one example, a
         variance is not finite, or an option is out of its range.
 
@@ -68,6 +69,7 @@ def lsuv(
       Mishkin, Matas (2016), algorithm 1 (there with a tolerance of 0.1).
       https://arxiv.org/abs/1511.06422
     """
+    require_concrete("lsuv", key, params, batch, target, tolerance)
     require_target("lsuv", target)
     if max_iterations < 1:
         raise ValueError(f"lsuv needs max_iterations >= 1, got max_iterations={max_iterations}.")

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.layers import Layer, find_layers
-from jaxopt_tut.taps.tracing import Program, trace_program, traced_leaves
+from jaxopt_tut.taps.tracing import Program, is_tracer, trace_program, traced_leaves
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Batch, Initializer, Params
 
@@ -136,6 +136,25 @@ class Network:
         return dict(zip(names, map(np.asarray, variances), strict=True))
 
 
+def require_concrete(caller: str, *trees: Any) -> None:
+    """Refuse to run inside a transformation, where nothing can be measured.
+
+    Args:
+      caller: The name of the function that asks; it opens the message.
+      *trees: Its arguments.
+
+    Raises:
+      TypeError: If an argument holds a tracer, or a program is being traced.
+    """
+    # within `jit` whatever is computed is a tracer, also from arrays that are none
+    if any(map(is_tracer, [jnp.zeros(()), *jax.tree.leaves(trees)])):
+        raise TypeError(
+            f"{caller} decides by what it measures, and there is nothing to measure inside jit, "
+            f"vmap, grad or scan: call it outside (what it evaluates is compiled) and pass the "
+            f"parameters that it returns to the transformed function."
+        )
+
+
 def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Network:
     """Trace a function and find its layers.
 
@@ -157,6 +176,7 @@ def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Net
     kept = treedef.unflatten([x if t else None for x, t in zip(leaves, flags, strict=True)])
     require_inexact(kept, caller)
     program = trace_program(caller, fn, (params, batch), may_close_over=False)
+    require_concrete(caller, constants(program.jaxpr))  # what `fn` closes over
     layers, left = [], {}
     for layer in find_layers(program):
         site = layer.pre_activation

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.calibration.network import require_concrete
 from jaxopt_tut.taps import record
 from jaxopt_tut.trees import named_leaves, require_same_structure
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
@@ -196,6 +197,8 @@ def coordinate_check(
       Changes, exponents and the verdict.
 
     Raises:
+      TypeError: If it is called inside a transformation such as `jit`: it decides by what it
+        measures.
       ValueError: If there are fewer than two widths, they do not increase, the networks differ in
         their layers, or `steps` is not positive.
 
@@ -213,6 +216,7 @@ def coordinate_check(
     References:
       Yang, Hu, et al. (2022), appendix D.1. https://arxiv.org/abs/2203.03466
     """
+    require_concrete("coordinate_check", key, batch)
     widths = tuple(widths)
     if len(widths) < 2 or any(b <= a for a, b in pairwise(widths)):
         raise ValueError(

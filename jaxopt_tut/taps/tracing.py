@@ -165,11 +165,24 @@ def is_repeatable(program: Program) -> bool:
     Returns:
       False under a transformation, and for a function that prints or calls back.
     """
-    return not program.jaxpr.effects and not any(map(_is_tracer, program.arrays))
+    return not program.jaxpr.effects and not any(map(is_tracer, program.arrays))
 
 
-def _is_tracer(array) -> bool:
-    """Tell a tracer from an array: only an array lies on a device."""
+def is_tracer(array: Any) -> bool:
+    """Tell a tracer from an array: only an array lies on a device.
+
+    Args:
+      array: Anything.
+
+    Returns:
+      Whether it is a traced array.
+
+    Example:
+      >>> is_tracer(jax.numpy.ones(2)), is_tracer(1.0)
+      (False, False)
+      >>> jax.eval_shape(lambda x: x if is_tracer(x) else None, 1.0).shape
+      ()
+    """
     if not isinstance(array, jax.Array):
         return False
     try:
