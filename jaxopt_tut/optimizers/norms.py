@@ -3,6 +3,7 @@
 Each norm is a value with three methods: `norm`, `dual_norm` and `steepest`, the direction of unit
 norm along which a linear function falls fastest. Scale and trainability are set by the choice:
 `L2` is gradient descent, `LInf` sign descent, `L1` coordinate descent, `Spectral` Muon's step.
+What is not a number in an array makes its norms not a number, and shows in its direction.
 """
 
 import dataclasses
@@ -37,17 +38,41 @@ class Norm(Protocol):
         ...
 
 
-def _modulus(x: Inexact[Array, "..."]) -> Float[Array, "..."]:
-    """Return the modulus, with derivative 0 at 0."""
+def modulus(x: Inexact[Array, "..."]) -> Float[Array, "..."]:
+    """Return the modulus of each entry; if complex, with derivative 0 at 0.
+
+    Args:
+      x: Any shape.
+
+    Returns:
+      The moduli, without overflow.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(modulus(jnp.array([3e30 + 4e30j])))
+      [5.e+30]
+    """
     if not jnp.iscomplexobj(x):
         return jnp.abs(x)
-    squared = x.real**2 + x.imag**2
-    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+    largest = jax.lax.stop_gradient(jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)))
+    scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)  # no square overflows
+    squared = (x.real / scale) ** 2 + (x.imag / scale) ** 2
+    return scale * _root(squared)
+
+
+def _root(squared: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the root with derivative 0 at 0; what is not a number stays so."""
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), squared)
+
+
+def _or_one(size: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return a divisor: 1 for 0, so that 0 stays 0; what is not a number stays so."""
+    return jnp.where(size == 0, 1, size)
 
 
 def _sign(x: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-    size = _modulus(x)
-    return x / jnp.where(size > 0, size, 1).astype(x.dtype)
+    size = modulus(x)
+    return x / _or_one(size).astype(x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +93,17 @@ class L1:
 
     def norm(self, x: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the sum of moduli."""
-        return jnp.sum(_modulus(x))
+        return jnp.sum(modulus(x))
 
     def dual_norm(self, g: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the largest modulus."""
-        return jnp.max(_modulus(g), initial=0.0)
+        return jnp.max(modulus(g), initial=0.0)
 
     def steepest(self, g: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return the sign of the largest entry, in its place; the first of equals."""
         if not g.size:
             return g
-        sizes = _modulus(g).ravel()
+        sizes = modulus(g).ravel()
         is_largest = jnp.arange(sizes.size) == jnp.argmax(sizes)
         return jnp.where(is_largest.reshape(g.shape), _sign(g), 0)
 
@@ -98,11 +123,11 @@ class L2:
 
     def norm(self, x: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the root of the sum of squares, scaled so that no square overflows."""
-        sizes = _modulus(x)
+        sizes = modulus(x)
         largest = jax.lax.stop_gradient(jnp.max(sizes, initial=0.0))
         scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
         squared = jnp.sum((sizes / scale) ** 2)
-        return scale * jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+        return scale * _root(squared)
 
     def dual_norm(self, g: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the same norm."""
@@ -111,7 +136,7 @@ class L2:
     def steepest(self, g: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return the array, made of length 1."""
         norm = self.norm(g)
-        return g / jnp.where(norm > 0, norm, 1).astype(g.dtype)
+        return g / _or_one(norm).astype(g.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +158,11 @@ class LInf:
 
     def norm(self, x: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the largest modulus."""
-        return jnp.max(_modulus(x), initial=0.0)
+        return jnp.max(modulus(x), initial=0.0)
 
     def dual_norm(self, g: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the sum of moduli."""
-        return jnp.sum(_modulus(g))
+        return jnp.sum(modulus(g))
 
     def steepest(self, g: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return the signs (phases, where complex)."""

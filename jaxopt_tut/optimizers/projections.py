@@ -1,31 +1,39 @@
-"""Sets to project onto, as callables on trees, and projected descent.
+"""Sets to project onto, as callables on trees.
 
 A projection returns the nearest point of its set in the Euclidean distance over all leaves
-together. Where `optax.projections` has the set, values are the same; the simplex, and with it the
-L1 ball, is optax's, the others are written so that their derivatives are right at 0 and on traced
-radii. The affine subspace is not in optax.
+together, at any scale: lengths are divided by a power of two before they are squared. Where
+`optax.projections` has the set, values are the same; these are written so that their derivatives
+are right at 0 and on traced radii. The affine subspace is not in optax.
+
+An empty set is refused where its numbers are static (Python, NumPy); where they are JAX arrays,
+which may be traced, the result is not a number. Neither is it where the parameters are not finite;
+a box loses only the coordinates that are not numbers, and sends infinities to its bounds.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
-from jaxopt_tut.optimizers.norms import L1, L2, LInf, Norm
-from jaxopt_tut.optimizers.vectors import dot, ravel
-from jaxopt_tut.trees import require_inexact, require_same_structure
+from jaxopt_tut.linalg import magnitude
+from jaxopt_tut.optimizers.hyperparameters import (
+    cast,
+    require_finite,
+    require_nonnegative,
+    require_positive,
+)
+from jaxopt_tut.optimizers.norms import L1, L2, LInf, Norm, modulus
+from jaxopt_tut.optimizers.planes import affine, half_space, hyperplane
+from jaxopt_tut.optimizers.projecting import Projection, on_vectors, require_real, valid
+from jaxopt_tut.optimizers.vectors import norm as euclidean
+from jaxopt_tut.optimizers.vectors import ravel
+from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure
 from jaxopt_tut.types import PyTree
 
 __all__ = ["affine", "ball", "box", "half_space", "hyperplane", "simplex"]
-
-Projection = Callable[[PyTree], PyTree]
-
 
 _L2 = L2()
 
@@ -36,14 +44,16 @@ def ball(radius: ArrayLike = 1.0, norm: Norm = _L2) -> Projection:
     $$P(x) = \arg\min_{\lVert y \rVert \le r} \lVert y - x \rVert_2$$
 
     Args:
-      radius: $r \ge 0$, in units of the parameters; may be traced.
-      norm: `norms.L1()`, `norms.L2()` or `norms.LInf()`, over all leaves together.
+      radius: $r \ge 0$, in units of the parameters; may be traced. At 0 the set is a point.
+      norm: `norms.L1()`, `norms.L2()` or `norms.LInf()`, over all leaves together. Of complex
+        leaves the moduli count, and phases stay.
 
     Returns:
       A function from trees to trees.
 
     Raises:
-      TypeError: If `radius` is no number.
+      TypeError: If `radius` is no number; from the projection, if a leaf is neither floating nor
+        complex.
       ValueError: If a static `radius` is negative or not finite, or there is no projection for
         `norm`.
 
@@ -57,27 +67,50 @@ def ball(radius: ArrayLike = 1.0, norm: Norm = _L2) -> Projection:
     """
     require_nonnegative("ball", radius=radius)
     if isinstance(norm, L2):
-        return _on_vectors(lambda x: _shrink(x, cast(radius, x.dtype)))
+        return on_vectors("ball", lambda x: _onto_l2_ball(x, cast(radius, x.dtype)))
     if isinstance(norm, LInf):
-        return _on_vectors(lambda x: jnp.clip(x, -cast(radius, x.dtype), cast(radius, x.dtype)))
+        return lambda tree: _shrink(tree, radius, _onto_linf_ball)
     if isinstance(norm, L1):
-        return _on_vectors(lambda x: _onto_l1_ball(x, cast(radius, x.dtype)))
+        return lambda tree: _shrink(tree, radius, _onto_l1_ball)
     raise ValueError(f"ball needs one of the norms L1(), L2(), LInf(), got norm={norm!r}.")
 
 
-def _shrink(x: Float[Array, "dim"], radius: Float[Array, ""]) -> Float[Array, "dim"]:
-    norm = L2().norm(x)
-    outside = norm > radius
-    return jnp.where(outside, radius / jnp.where(outside, norm, 1), 1) * x
+def _onto_l2_ball(x: Float[Array, "dim"], radius: Float[Array, ""]) -> Float[Array, "dim"]:
+    unit = magnitude(x)
+    length = euclidean(x / unit)
+    outside = unit * length > radius
+    direction = x / unit / jnp.where(outside, length, 1)
+    return valid(jnp.where(outside, radius * direction, x), jnp.isfinite(x), radius >= 0)
 
 
-def _onto_l1_ball(x: Float[Array, "dim"], radius: Float[Array, ""]) -> Float[Array, "dim"]:
-    size = jnp.abs(x)
-    outside = jnp.sum(size) > radius
+def _shrink(tree: PyTree, radius: ArrayLike, onto) -> PyTree:
+    """Shrink moduli and keep signs and phases; `onto` says which entries stay as they are."""
+    require_inexact(tree, "ball")
+    sizes = jax.tree.map(modulus, tree)
+    vector, unravel = ravel(sizes)
+    if not vector.size:
+        return tree
+    r = cast(radius, vector.dtype)
+    target, stays = onto(vector, r)
+    is_valid = jnp.all(jnp.isfinite(vector)) & (r >= 0)
+
+    def replace(x: Array, size: Array, target: Array, stays: Array) -> Array:
+        is_complex = jnp.iscomplexobj(x)
+        sign = x / jnp.where(size == 0, 1, size).astype(x.dtype) if is_complex else jnp.sign(x)
+        return valid(jnp.where(stays > 0, x, sign * target.astype(x.dtype)), is_valid)
+
+    return jax.tree.map(replace, tree, sizes, unravel(target), unravel(stays.astype(vector.dtype)))
+
+
+def _onto_linf_ball(size: Float[Array, "dim"], radius: Float[Array, ""]):
+    return jnp.broadcast_to(radius, size.shape), size <= radius
+
+
+def _onto_l1_ball(size: Float[Array, "dim"], radius: Float[Array, ""]):
     # the set's faces are simplices; inside, the derivative of that projection must not leak
-    safe = jnp.where(outside, size, 1)
-    projected = _onto_simplex(safe, jnp.where(radius > 0, radius, 1))
-    return jnp.where(outside, jnp.sign(x) * jnp.where(radius > 0, projected, 0), x)
+    inside = jnp.sum(size) <= radius
+    target = _onto_simplex(jnp.where(inside, 1, size), jnp.where(inside, 1, radius))
+    return target, jnp.broadcast_to(inside, size.shape)
 
 
 def simplex(total: ArrayLike = 1.0) -> Projection:
@@ -85,14 +118,16 @@ def simplex(total: ArrayLike = 1.0) -> Projection:
 
     $$P(x) = \arg\min \{ \lVert y - x \rVert_2 : y \ge 0,\ \textstyle\sum_i y_i = s \}$$
 
+    A coordinate of $-\infty$ becomes 0.
+
     Args:
-      total: $s > 0$; may be traced.
+      total: $s > 0$; may be traced, and may then be 0, where the set is a point.
 
     Returns:
       A function from trees to trees; the sum runs over all leaves together.
 
     Raises:
-      TypeError: If `total` is no number.
+      TypeError: If `total` is no number; from the projection, if a leaf is not floating.
       ValueError: If a static `total` is not positive and finite.
 
     Example:
@@ -103,15 +138,29 @@ def simplex(total: ArrayLike = 1.0) -> Projection:
     References:
       Duchi et al. (2008), figure 1. https://doi.org/10.1145/1390156.1390191
     """
-    require_nonnegative("simplex", total=total)
-    if not isinstance(total, jax.Array) and total == 0:
-        raise ValueError("simplex needs total > 0, got total=0.")
-    return _on_vectors(lambda x: _onto_simplex(x, cast(total, x.dtype)))
+    require_finite("simplex", total=total)
+    require_positive("simplex", total=total)
+
+    def onto(x: Float[Array, "dim"]) -> Float[Array, "dim"]:
+        s = cast(total, x.dtype)
+        return valid(_onto_simplex(x, s), (x < jnp.inf) & jnp.any(x > -jnp.inf), s >= 0)
+
+    return on_vectors("simplex", onto, is_real=True)
 
 
 def _onto_simplex(x: Float[Array, "dim"], total: Float[Array, ""]) -> Float[Array, "dim"]:
-    with jax.numpy_dtype_promotion("standard"):  # optax divides floats by counts
-        return optax.projections.projection_simplex(x, total)
+    """Subtract what leaves the total, from those that stay positive."""
+    # from the largest down: no digit of the total is lost beside large numbers
+    x = x - jax.lax.stop_gradient(jnp.max(x))
+    reaches = (x > -total) | (x == 0)  # what is lower becomes 0 in any case
+    below = jax.lax.stop_gradient(jnp.where(reaches, x, -total))
+    ordered = jnp.sort(below, descending=True)
+    counts = jnp.arange(1, x.size + 1, dtype=x.dtype)
+    is_kept = counts * ordered - jnp.cumsum(ordered) > -jax.lax.stop_gradient(total)
+    lowest = jnp.min(ordered, initial=0, where=is_kept)
+    support = reaches & (x >= lowest)
+    level = (jnp.sum(x, where=support) - total) / jnp.sum(support, dtype=x.dtype)
+    return jnp.where(support, jnp.maximum(x - level, 0), 0)
 
 
 def box(lower: PyTree, upper: PyTree) -> Projection:
@@ -120,149 +169,68 @@ def box(lower: PyTree, upper: PyTree) -> Projection:
     $$P(x)_i = \min(\max(x_i, l_i), u_i)$$
 
     Args:
-      lower: $l$: a number, or a tree of arrays that fit the parameters.
+      lower: $l$: a number, or a tree of arrays that fit the parameters; in it a number stands for
+        all entries of its leaf. May be infinite.
       upper: $u \ge l$, likewise.
 
     Returns:
       A function from trees to trees.
 
     Raises:
-      ValueError: From the projection, if a bound differs from the parameters in a path or shape.
+      TypeError: From the projection, if a leaf is not floating.
+      ValueError: If $l > u$ somewhere and both are static; from the projection too, or if a bound
+        differs from the parameters in a path or shape.
 
     Example:
       >>> import jax.numpy as jnp
       >>> print(box(-1.0, 1.0)(jnp.array([3.0, -0.5])))
       [ 1.  -0.5]
     """
+    if _is_scalar(lower) and _is_scalar(upper):
+        _require_order("", lower, upper)
 
     def project(tree: PyTree) -> PyTree:
-        require_inexact(tree, "box")
-        clip = lambda x, low, high: jnp.clip(x, _like(low, x), _like(high, x))
-        return jax.tree.map(clip, tree, _spread(lower, tree), _spread(upper, tree))
+        require_real(tree, "box")
+        low, high = _spread(lower, tree), _spread(upper, tree)
+        for (name, a), b in zip(named_leaves(low), jax.tree.leaves(high), strict=True):
+            _require_order(f" at {name!r}", a, b)
+        low, high = jax.tree.map(_like, low, tree), jax.tree.map(_like, high, tree)
+        ordered = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.all(a <= b), low, high))
+        isvalid = jnp.all(jnp.stack([jnp.ones((), bool), *ordered]))
+        clip = lambda x, a, b: valid(jnp.clip(x, a, b), isvalid)
+        return jax.tree.map(clip, tree, low, high)
 
     return project
 
 
-def affine(matrix: Float[Array, "rows dim"], offset: Float[Array, "rows"]) -> Projection:
-    r"""Build the projection onto an affine subspace.
+def _is_scalar(bound: Any) -> bool:
+    is_number = isinstance(bound, int | float | complex | np.number | np.ndarray | jax.Array)
+    return is_number and jnp.ndim(bound) == 0
 
-    $$P(x) = x - A^+ (A x - b) \in \{y : A y = b\}$$
 
-    Rows of $A$ may depend on each other; if no point fulfils all equations, the set is that of
-    least squares. A pseudo-inverse at each call (compiled once, if constant).
-
-    Args:
-      matrix: $A$; its columns belong to the parameters end to end, complex ones as real parts
-        and imaginary parts.
-      offset: $b$.
-
-    Returns:
-      A function from trees to trees.
-
-    Raises:
-      ValueError: If the shapes of `matrix` and `offset` do not fit; from the projection, if there
-        are not as many columns as parameters.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> plane = affine(jnp.array([[1.0, 1.0]]), jnp.array([1.0]))
-      >>> print(plane(jnp.array([3.0, 0.0])).round(3))
-      [ 2. -1.]
-    """
-    if jnp.ndim(matrix) != 2 or jnp.shape(offset) != jnp.shape(matrix)[:1]:
+def _require_order(place: str, lower: Any, upper: Any) -> None:
+    for bound in (lower, upper):
+        if jnp.iscomplexobj(bound):
+            raise TypeError(f"box needs real bounds, got a complex one{place}.")
+    if isinstance(lower, jax.Array) or isinstance(upper, jax.Array):
+        return
+    low, high = np.broadcast_arrays(lower, upper)
+    bad = ~(low <= high)
+    if np.any(bad):
         raise ValueError(
-            "affine needs a matrix (rows, dim) and an offset (rows,), "
-            f"got shapes {jnp.shape(matrix)} and {jnp.shape(offset)}."
+            f"box needs lower <= upper, got lower={low[bad][0]} and upper={high[bad][0]}{place}."
         )
-
-    def onto(x: Float[Array, "dim"]) -> Float[Array, "dim"]:
-        if jnp.shape(matrix)[1] != x.size:
-            raise ValueError(
-                f"affine needs a column for each of {x.size} parameters, "
-                f"got {jnp.shape(matrix)[1]} columns."
-            )
-        a, b = jnp.asarray(matrix, x.dtype), jnp.asarray(offset, x.dtype)
-        return x - dot(jnp.linalg.pinv(a), dot(a, x) - b)
-
-    return _on_vectors(onto)
-
-
-def hyperplane(normal: PyTree, offset: ArrayLike) -> Projection:
-    r"""Build the projection onto a hyperplane.
-
-    $$P(x) = x - \frac{\langle a, x \rangle - b}{\langle a, a \rangle}\, a$$
-
-    Args:
-      normal: $a \ne 0$, a tree like the parameters.
-      offset: $b$.
-
-    Returns:
-      A function from trees to trees.
-
-    Raises:
-      ValueError: From the projection, if the parameters differ from `normal` in a path or shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(hyperplane(jnp.array([1.0, 1.0]), 1.0)(jnp.array([3.0, 0.0])))
-      [ 2. -1.]
-    """
-    return _along(normal, "hyperplane", lambda x, a: _excess(x, a, offset) * a)
-
-
-def half_space(normal: PyTree, offset: ArrayLike) -> Projection:
-    r"""Build the projection onto a half-space.
-
-    $$P(x) = x - \frac{\max(0, \langle a, x \rangle - b)}{\langle a, a \rangle}\, a
-    \in \{y : \langle a, y \rangle \le b\}$$
-
-    Args:
-      normal: $a \ne 0$, a tree like the parameters; it points out of the set.
-      offset: $b$.
-
-    Returns:
-      A function from trees to trees.
-
-    Raises:
-      ValueError: From the projection, if the parameters differ from `normal` in a path or shape.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> lower = half_space(jnp.array([1.0, 1.0]), 1.0)
-      >>> print(lower(jnp.array([3.0, 0.0])), lower(jnp.array([-3.0, 0.0])))
-      [ 2. -1.] [-3.  0.]
-    """
-    return _along(normal, "half_space", lambda x, a: jnp.maximum(0, _excess(x, a, offset)) * a)
-
-
-def _excess(x: Float[Array, "dim"], a: Float[Array, "dim"], offset) -> Float[Array, ""]:
-    return (dot(a, x) - cast(offset, x.dtype)) / dot(a, a)
-
-
-def _along(normal: PyTree, caller: str, correction) -> Projection:
-    def project(tree: PyTree) -> PyTree:
-        require_same_structure(normal, tree, caller)
-        x, unravel = ravel(tree)
-        return unravel(x - correction(x, ravel(normal)[0].astype(x.dtype)))
-
-    return project
-
-
-def _on_vectors(onto: Callable[[Float[Array, "dim"]], Float[Array, "dim"]]) -> Projection:
-    def project(tree: PyTree) -> PyTree:
-        vector, unravel = ravel(tree)
-        return unravel(onto(vector)) if vector.size else tree
-
-    return project
 
 
 def _like(bound: Any, x: Any) -> Array:
-    return jnp.asarray(bound, jnp.result_type(x))
+    return jnp.asarray(bound).astype(jnp.result_type(x))
 
 
 def _spread(bound: PyTree, tree: PyTree) -> PyTree:
-    """Repeat a number for each leaf; a tree must fit."""
-    if isinstance(bound, int | float | np.number | jax.Array) and jnp.ndim(bound) == 0:
+    """Repeat a number for each leaf, and in a tree that fits over its leaf."""
+    if _is_scalar(bound):
         return jax.tree.map(lambda _: bound, tree)
-    require_same_structure(tree, bound, "box")
+    widen = lambda b, x: jnp.zeros(jnp.shape(x)) if _is_scalar(b) else b
+    same_leaves = jax.tree.structure(bound) == jax.tree.structure(tree)
+    require_same_structure(tree, jax.tree.map(widen, bound, tree) if same_leaves else bound, "box")
     return bound
