@@ -158,6 +158,8 @@ class Proximal(_Stepwise):
         grad = value_and_ascent(objective)(y)[1]
         ahead = jax.tree.map(lambda a, g: a - self._rate(a) * g, y, grad)
         target = self.prox(ahead, objective.args[0], self.learning_rate)
+        # comparisons inside of a prox take what is not a number for something else, often for 0
+        target = jax.tree.map(lambda p, a: jnp.where(jnp.isfinite(a), p, jnp.nan), target, ahead)
         return jax.tree.map(lambda a, p: (a - p) / self._rate(a), y, target)
 
     def _rate(self, leaf: Array) -> Array:

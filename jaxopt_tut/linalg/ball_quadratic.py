@@ -87,7 +87,9 @@ def _search(hessian, gradient, radius):
         jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0), symmetrize_input=False
     )
     along = _matmul(gradient, vectors)
-    along = jnp.where(jnp.abs(along) > eps * _norm(along), along, 0)
+    length = _norm(along)
+    is_lost = (jnp.abs(along) <= eps * length) & jnp.isfinite(length)  # what is no number is kept
+    along = jnp.where(is_lost, 0, along)
     lowest = curvatures[0] if len(gradient) else jnp.ones([], gradient.dtype)
     gaps = curvatures - lowest
     rounding = len(gradient) * eps * jnp.max(jnp.abs(curvatures), initial=0.0)

@@ -127,9 +127,9 @@ def cg(
         done=~(first_squared > 0) | ~jnp.isfinite(first_squared),
     )
     last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
-    # what is not finite must not look like the solution 0
-    x = jnp.where(jnp.isfinite(first_squared), last.x, jnp.nan)
     norm = jnp.sqrt(_dot(last.residual, last.residual))
+    # what is not finite must not look like the solution 0
+    x = jnp.where(jnp.isfinite(first_squared) & jnp.isfinite(norm), last.x, jnp.nan)
     return LinearSolution(x, norm, last.count, last.is_definite)
 
 

@@ -133,7 +133,8 @@ def _spectrum(hessian, gradient):
     largest = jnp.max(sizes, initial=0.0)
     rounding = len(gradient) * jnp.finfo(sizes.dtype).eps
     along = _matmul(gradient, vectors)
-    lost = jnp.abs(along) <= rounding * jnp.max(jnp.abs(along), initial=0.0)  # not so for NaN
+    longest = jnp.max(jnp.abs(along), initial=0.0)
+    lost = (jnp.abs(along) <= rounding * longest) & jnp.isfinite(longest)
     floor = rounding * jnp.where(largest > 0, largest, 1)
     return eigenvalues, jnp.maximum(sizes, floor), vectors, jnp.where(lost, 0, along)
 

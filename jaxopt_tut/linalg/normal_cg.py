@@ -92,8 +92,8 @@ def normal_cg(
         done=~(squared > 0) | ~jnp.isfinite(squared),
     )
     last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
-    x = jnp.where(jnp.isfinite(squared), last.x, jnp.nan)
     norm = jnp.sqrt(_dot(last.residual, last.residual))
+    x = jnp.where(jnp.isfinite(squared) & jnp.isfinite(norm), last.x, jnp.nan)
     return LinearSolution(x, norm, last.count, jnp.ones((), bool))
 
 

@@ -24,7 +24,7 @@ def polar_factor(matrix: Inexact[Array, "rows columns"]) -> Inexact[Array, "rows
       matrix: $A$; halves are computed in float32.
 
     Returns:
-      $Q$, in the dtype of `matrix`.
+      $Q$, in the dtype of `matrix`; not a number if an entry of $A$ is not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -44,7 +44,9 @@ def polar_factor(matrix: Inexact[Array, "rows columns"]) -> Inexact[Array, "rows
 
 def _decompose(matrix):
     wide = jnp.float32 if jnp.finfo(matrix.dtype).bits < 32 else matrix.dtype
-    return jnp.linalg.svd(matrix.astype(wide), full_matrices=False)
+    # LAPACK answers an infinity with finite vectors
+    finite = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.nan)
+    return jnp.linalg.svd(finite.astype(wide), full_matrices=False)
 
 
 def _is_kept(s, shape):

@@ -138,7 +138,8 @@ def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> Truncate
     last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
     norm = jnp.sqrt(_dot(last.step, last.step))
     return TruncatedCG(
-        step=last.step,
+        # what is not finite must not look like the step 0 of a minimum
+        step=jnp.where(jnp.isfinite(squared), last.step, jnp.nan),
         # the residual is g + H p, so that p^T H p needs no further product
         decrease=-0.5 * _dot(last.step, gradient + last.residual),
         residual_norm=jnp.sqrt(last.squared),
