@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 
 from jaxopt_tut.diagnostics.judging import judge
 from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.learning_rate import hardly_moves
 from jaxopt_tut.diagnostics.measuring import Measured, measure
 from jaxopt_tut.diagnostics.verdicts import Verdict
 from jaxopt_tut.taps.tracing import traced_leaves
@@ -62,16 +63,20 @@ def diagnose(
         it is called as `loss_fn(params, batch, key)`.
       params: The parameters; leaves that are no arrays are held fixed.
       batch: At least two examples along the first axis of its arrays.
-      optimizer: Judge its first step too.
+      optimizer: Judge its first step too. One that hardly moves at first (a warm-up from 0, an
+        accumulation, a rate that tunes itself) is followed for up to 64 steps on this batch. Its
+        update is handed the parameters, and by keyword what it takes of `value`, `grad`,
+        `value_fn`, `grad_fn` and `obj_fn`.
       key: For a loss that draws numbers, such as one with dropout.
 
     Returns:
       Statistics and verdicts; `report` makes text of them.
 
     Raises:
-      TypeError: If `loss_fn` cannot be traced, or a parameter is an integer array.
-      ValueError: If no weight meets data, the batch holds one example, or the loss is no real
-        scalar.
+      TypeError: If `loss_fn` cannot be traced, a parameter is an integer array, or the optimizer
+        needs more than that.
+      ValueError: If no weight meets data, the batch holds fewer than two examples, or the loss is
+        no real scalar.
 
     Example:
       >>> import jax.numpy as jnp
@@ -89,12 +94,18 @@ def diagnose(
       Glorot, Bengio (2010), section 4, for activations and gradients per layer.
       https://proceedings.mlr.press/v9/glorot10a.html
     """
+    if callable(optimizer):
+        name = getattr(optimizer, "__name__", "it")
+        raise TypeError(f"diagnose needs an optimizer, got a function: call {name}(...).")
     leaves, treedef = jax.tree.flatten(params)
     is_traced = tuple(traced_leaves(params))
     arrays = [leaf for leaf, traced in zip(leaves, is_traced, strict=True) if traced]
     fixed = tuple(leaf for leaf, traced in zip(leaves, is_traced, strict=True) if not traced)
-    frame = _Frame(loss_fn, treedef, is_traced, fixed, optimizer)
+    frame = _Frame(loss_fn, treedef, is_traced, fixed, optimizer, 1)
     measured = jax.device_get(_measure(frame, arrays, batch, key)).unpack()
+    if hardly_moves(measured):  # at first, or for good?
+        frame = frame._replace(num_updates=MANY_UPDATES)
+        measured = jax.device_get(_measure(frame, arrays, batch, key)).unpack()
     return Diagnosis(dict(measured.layers), measured, judge(measured))
 
 
@@ -106,6 +117,12 @@ class _Frame(NamedTuple):
     is_traced: tuple[bool, ...]
     fixed: tuple
     optimizer: optax.GradientTransformation | None
+    num_updates: int
+
+
+MANY_UPDATES = 64
+"""How many steps to wait for an optimizer that hardly moves: accumulation over as many batches is
+rare, and an average that forgets 2 % a step has settled."""
 
 
 @partial(jax.jit, static_argnums=0)
@@ -118,4 +135,4 @@ def _measure(frame: _Frame, arrays, batch, key) -> Measured:
         return frame.loss_fn(params, batch, *extra)
 
     params = frame.treedef.unflatten(leaves)
-    return measure("diagnose", loss_fn, params, batch, frame.optimizer)
+    return measure("diagnose", loss_fn, params, batch, frame.optimizer, frame.num_updates)

@@ -1,13 +1,12 @@
 """Read verdicts off statistics."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxopt_tut.diagnostics.layer_statistics import Statistics
+from jaxopt_tut.diagnostics.learning_rate import judge_learning_rate
 from jaxopt_tut.diagnostics.scales import judge_backward, judge_forward, judge_inputs, judge_logits
-from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
 from jaxopt_tut.diagnostics.units import (
     judge_collapse,
     judge_dead,
@@ -52,7 +51,7 @@ def judge(statistics: Statistics) -> tuple[Verdict, ...]:
         *judge_saturated(steps),
         *judge_collapse(steps),
         *judge_logits(steps),
-        *_learning_rate(steps, statistics),
+        *judge_learning_rate(steps, statistics),
     ]
     first = {(verdict.kind, verdict.layer.split("[")[0]): verdict for verdict in verdicts[::-1]}
     kept = [verdict for verdict in verdicts if verdict in first.values()]
@@ -89,33 +88,3 @@ def _non_finite(steps: Sequence[Step], statistics: Statistics) -> Verdict | None
         "find the operation with diagnostics.first_nonfinite, in the backward pass with "
         "gradient=True",
     )
-
-
-def _learning_rate(steps: Sequence[Step], statistics: Statistics) -> Iterator[Verdict]:
-    known = [one for one in steps if np.isfinite(one.numbers.update_ratio)]
-    if not known:
-        return
-    one = max(known, key=lambda one: float(one.numbers.update_ratio))
-    ratio = float(one.numbers.update_ratio)
-    text = f"the update is {ratio:.2g} of the weight, usual are 1e-3 to 1e-2"
-    if ratio < THRESHOLDS.low_update:
-        yield Verdict(
-            "lr_too_low",
-            one.name,
-            text,
-            "the learning rate is too small for the sizes of weights and gradients",
-            f"multiply the learning rate by {10 ** round(math.log10(1e-3 / ratio)):g}"
-            if ratio
-            else "find out what makes the gradients zero",
-        )
-    before, after = float(statistics.loss), float(statistics.loss_after_update)
-    does_rise = not after <= before + THRESHOLDS.rise * abs(before)
-    if ratio > THRESHOLDS.high_update or does_rise:
-        yield Verdict(
-            "lr_too_high",
-            one.name,
-            f"{text}; one step takes the loss of its own batch from {before:.3g} to {after:.3g}, "
-            f"where the gradient promised {before + float(statistics.expected_change):.3g}",
-            "the step is longer than the gradient can be trusted",
-            "divide the learning rate by 10, or warm it up",
-        )

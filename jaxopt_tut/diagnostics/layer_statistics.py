@@ -55,6 +55,9 @@ class Statistics:
       loss: On the batch.
       loss_after_update: On the same batch after one step of the optimizer; NaN without one.
       expected_change: What the gradient predicts for the step: its inner product with the update.
+      update_growth: How many times as long the update is as the one half-way to it, where an
+        optimizer that hardly moves was followed; 1 for a first update, NaN without an optimizer.
+      num_updates: How many steps it was followed at most.
       wiring: For each layer how it is joined to the others; part of the tree's structure.
     """
 
@@ -62,4 +65,6 @@ class Statistics:
     loss: Float[Array, ""]
     loss_after_update: Float[Array, ""]
     expected_change: Float[Array, ""]
+    update_growth: Float[Array, ""]
+    num_updates: int = field(metadata={"static": True})
     wiring: tuple[Layer, ...] = field(metadata={"static": True})

@@ -1,5 +1,6 @@
 """Measure every layer in one forward and one backward pass, into few large arrays."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from jaxopt_tut.diagnostics.first_step import FirstStep, take_first_step
 from jaxopt_tut.diagnostics.layer_numbers import Activity, Axes, mean_square
 from jaxopt_tut.diagnostics.stacking import Measured, Reading, stack
 from jaxopt_tut.diagnostics.summaries import real
@@ -26,6 +28,7 @@ def measure(
     params: Params,
     batch: Batch,
     optimizer: optax.GradientTransformation | None = None,
+    num_updates: int = 1,
 ) -> Measured:
     """Do what `statistics` does, but for cutting the numbers apart.
 
@@ -35,11 +38,13 @@ def measure(
       params: As in `statistics`.
       batch: As in `statistics`.
       optimizer: As in `statistics`.
+      num_updates: How many updates of the optimizer to try, see `take_first_step`.
 
     Returns:
       The statistics, stacked.
     """
-    return stack(*read_layers(caller, loss_fn, params, batch, optimizer))
+    readings = read_layers(caller, loss_fn, params, batch, optimizer, num_updates)
+    return stack(*readings, num_updates=num_updates)
 
 
 class Readings(NamedTuple):
@@ -48,14 +53,12 @@ class Readings(NamedTuple):
     Attributes:
       layers: One for each layer.
       loss: See `Statistics`.
-      loss_after_update: See `Statistics`.
-      expected_change: See `Statistics`.
+      step: The optimizer's.
     """
 
     layers: list[Reading]
     loss: Float[Array, ""]
-    loss_after_update: Float[Array, ""]
-    expected_change: Float[Array, ""]
+    step: FirstStep
 
 
 def read_layers(
@@ -64,6 +67,7 @@ def read_layers(
     params: Params,
     batch: Batch,
     optimizer: optax.GradientTransformation | None = None,
+    num_updates: int = 1,
 ) -> Readings:
     """Take the arrays of every layer.
 
@@ -73,6 +77,7 @@ def read_layers(
       params: As in `statistics`.
       batch: As in `statistics`.
       optimizer: As in `statistics`.
+      num_updates: How many updates of the optimizer to try, see `take_first_step`.
 
     Returns:
       The arrays, and the losses.
@@ -81,6 +86,7 @@ def read_layers(
     is_traced = traced_leaves(params)
     kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
     require_inexact(jax.tree.unflatten(treedef, kept), caller)
+    _require_examples(caller, batch)
     program = trace_program(caller, loss_fn, (params, batch), may_close_over=False)
     _require_loss(caller, program.result)
     layers = readable_layers(caller, find_layers(program))
@@ -105,9 +111,7 @@ def read_layers(
     (loss, values), (gradients, cotangents) = jax.value_and_grad(
         loss_and_values, argnums=(0, 1), has_aux=True
     )(arrays, bumps)
-    updates, after, change = _first_step(
-        loss_fn, params, batch, is_traced, gradients, optimizer, loss.dtype
-    )
+    step = take_first_step(loss_fn, params, batch, is_traced, gradients, optimizer, num_updates)
     index = {name: i for i, name in enumerate(program.names) if name is not None}
     handed = _handed_over(program, layers, num_params)
     read = []
@@ -120,10 +124,10 @@ def read_layers(
             inputs = program.arrays[layer.input_index], layer.num_step_axes
         elif layer.name in handed:
             inputs = program.arrays[handed[layer.name]], 0
-        update = None if updates is None else updates[i]
+        update = None if step.updates is None else step.updates[i]
         seen = _Seen(values, cotangents, numbers)
         read.append(_read(layer, arrays[i], gradients[i], update, inputs, seen))
-    return Readings(read, loss, after, change)
+    return Readings(read, loss, step)
 
 
 def _handed_over(program: Program, layers, num_params) -> dict[str, int]:
@@ -144,6 +148,13 @@ def _handed_over(program: Program, layers, num_params) -> dict[str, int]:
         if len(arrays) == 1:
             found[layer.name] = arrays.pop()
     return found
+
+
+def _require_examples(caller, batch) -> None:
+    """Refuse a batch of nothing before the loss takes a mean over it."""
+    sizes = [jnp.shape(leaf)[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)]
+    if sizes and max(sizes) == 0:
+        raise ValueError(f"{caller} needs a batch of at least two examples, got none.")
 
 
 def _require_loss(caller, result) -> None:
@@ -171,6 +182,8 @@ def readable_layers(caller: str, layers: list[Layer]) -> list[Layer]:
     Raises:
       ValueError: If there is none, or the batch holds a single example.
     """
+    # A layer of no units or no inputs has nothing to say.
+    layers = [one for one in layers if one.fan_in and math.prod(one.pre_activation.shape)]
     if not layers:
         raise ValueError(f"{caller} found no layer: no weight among the parameters meets data.")
     kept = [layer for layer in layers if not layer.pre_activation.blocked_by]
@@ -205,39 +218,6 @@ def _number_places(layers) -> dict[Any, int]:
         if place is not None
     ]
     return {place: k for k, place in enumerate(dict.fromkeys(places))}
-
-
-def _first_step(loss_fn, params, batch, is_traced, gradients, optimizer, dtype):
-    """Return the updates of the arrays, the loss after them, and the change they promise."""
-    missing = jnp.full((), jnp.nan, dtype)
-    if optimizer is None:
-        return None, missing, missing
-    leaves, treedef = jax.tree.flatten(params)
-    in_order = iter(gradients)
-    gradient = treedef.unflatten([next(in_order) if t else None for t in is_traced])
-    arrays = treedef.unflatten([x if t else None for x, t in zip(leaves, is_traced, strict=True)])
-
-    def value_fn(arrays):
-        fresh = iter(jax.tree.leaves(arrays))
-        merged = [next(fresh) if t else x for x, t in zip(leaves, is_traced, strict=True)]
-        result = loss_fn(treedef.unflatten(merged), batch)
-        return result[0] if isinstance(result, tuple) else result
-
-    # By the conventions of JAX and optax the direction of ascent is the conjugate.
-    gradient = jax.tree.map(jnp.conj, gradient)
-    optimizer = optax.with_extra_args_support(optimizer)
-    updates, _ = optimizer.update(
-        gradient,
-        optimizer.init(arrays),
-        arrays,
-        value=value_fn(arrays),
-        grad=gradient,
-        value_fn=value_fn,
-    )
-    after = value_fn(optax.apply_updates(arrays, updates))
-    products = jax.tree.map(lambda g, u: jnp.sum(jnp.real(jnp.conj(g) * u)), gradient, updates)
-    change = sum((leaf.astype(dtype) for leaf in jax.tree.leaves(products)), jnp.zeros((), dtype))
-    return jax.tree.leaves(updates), after, change
 
 
 def _read(layer: Layer, weight, gradient, update, inputs, seen: _Seen) -> Reading:

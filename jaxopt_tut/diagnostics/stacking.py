@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxopt_tut.diagnostics.first_step import FirstStep
 from jaxopt_tut.diagnostics.layer_numbers import (
     Activity,
     Axes,
@@ -81,8 +82,8 @@ class Measured:
       summaries: Of all arrays of all layers.
       numbers: Of all layers.
       loss: On the batch.
-      loss_after_update: After a step of the optimizer.
-      expected_change: What the gradient predicts for it.
+      step: The optimizer's, without the updates.
+      num_updates: How many updates were tried.
       wiring: The layers.
       entries: One for each layer.
     """
@@ -90,8 +91,8 @@ class Measured:
     summaries: SummaryStack
     numbers: Numbers
     loss: Float[Array, ""]
-    loss_after_update: Float[Array, ""]
-    expected_change: Float[Array, ""]
+    step: FirstStep
+    num_updates: int = field(metadata={"static": True})
     wiring: tuple[Layer, ...] = field(metadata={"static": True})
     entries: tuple[Entry, ...] = field(metadata={"static": True})
 
@@ -132,23 +133,29 @@ class Measured:
             )
             start, weight_start = stop, weight_stop
         return Statistics(
-            Tape(layers), self.loss, self.loss_after_update, self.expected_change, self.wiring
+            Tape(layers),
+            self.loss,
+            self.step.loss,
+            self.step.expected_change,
+            self.step.growth,
+            self.num_updates,
+            self.wiring,
         )
 
 
 def stack(
     readings: Sequence[Reading],
     loss: Float[Array, ""],
-    loss_after_update: Float[Array, ""],
-    expected_change: Float[Array, ""],
+    step: FirstStep,
+    num_updates: int = 1,
 ) -> Measured:
     """Summarise all arrays together, and put all numbers in a row.
 
     Args:
       readings: One for each layer.
       loss: See `Statistics`.
-      loss_after_update: See `Statistics`.
-      expected_change: See `Statistics`.
+      step: The optimizer's.
+      num_updates: How many updates were tried.
 
     Returns:
       All of it.
@@ -203,6 +210,5 @@ def stack(
         ),
     )
     wiring = tuple(one.layer for one in readings)
-    return Measured(
-        summaries, numbers, loss, loss_after_update, expected_change, wiring, tuple(entries)
-    )
+    step = step._replace(updates=None)
+    return Measured(summaries, numbers, loss, step, num_updates, wiring, tuple(entries))

@@ -22,7 +22,9 @@ healthy network shows; a verdict is due an order of magnitude beyond it.
   deviation above 5.
 * `"logits_too_large"`: standard deviation above 6 in the last layer.
 * `"lr_too_high"`: the first step raises the loss of its own batch by 2 %, or an update is as
-  large as a fifth of its weight. `"lr_too_low"`: all updates are below 5e-5 of their weights.
+  large as a fifth of its weight and the loss falls by less than a tenth of what the gradient
+  promises. `"lr_too_low"`: all updates are below 5e-5 of their weights for 64 steps, and have not
+  grown 1.5-fold since the 32nd.
 * `"non_finite"`: any NaN or infinity.
 """
 
@@ -47,6 +49,8 @@ class Thresholds(NamedTuple):
     high_update: float = 0.2
     low_update: float = 5e-5
     rise: float = 0.02
+    kept_promise: float = 0.1
+    growth: float = 1.5
 
 
 THRESHOLDS = Thresholds()

@@ -205,15 +205,26 @@ def test_double_precision_is_kept():
     [
         (lambda p, x: jnp.sum(x) * p["a"], {"a": jnp.ones(())}, X, ValueError, "found no layer"),
         (mlp_loss, PARAMS, X[:1], ValueError, "at least two examples, got one at '0/kernel'"),
+        (mlp_loss, PARAMS, X[:0], ValueError, "at least two examples, got none"),
+        (lambda p, x: jnp.sum(x @ p), jnp.ones((6, 0)), X, ValueError, "found no layer"),
         (mlp_loss, {"w": jnp.arange(3)}, X, TypeError, "got int32 at 'w'"),
         (lambda p, x: x @ p, jnp.ones((6, 2)), X, ValueError, r"real scalar.*got float32\[12"),
         (lambda p, x: 0.0 if (x @ p)[0, 0] > 0 else 1.0, X.T, X, TypeError, "cannot trace"),
     ],
-    ids=["no weights", "one example", "integers", "no scalar", "untraceable"],
+    ids=[
+        "no weights", "one example", "no example", "no units", "integers", "no scalar",
+        "untraceable",
+    ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_refused(loss_fn, params, x, error, message):
     with pytest.raises(error, match="statistics .*" + message):
         statistics(loss_fn, params, x)
+
+
+def test_a_layer_of_no_units_is_left_out():
+    params = {"empty": jnp.ones((6, 0)), "full": jnp.ones((6, 2))}
+    found = statistics(lambda p, x: sum(jnp.sum(x @ p[k]) for k in p), params, X)
+    assert list(found.layers) == ["full"]
 
 
 def test_a_layer_out_of_reach_is_named():

@@ -1,0 +1,175 @@
+"""What an optimizer does first: its update, and what the update makes of the loss."""
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float
+from optax.contrib import SAMState
+
+from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
+from jaxopt_tut.optimizers.objective import value_and_ascent
+from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+
+
+class FirstStep(NamedTuple):
+    """What `take_first_step` finds.
+
+    Attributes:
+      updates: One for each array; None without an optimizer.
+      loss: After the update; NaN without an optimizer.
+      expected_change: What the gradient promises for the update.
+      growth: How many times as long the last update is as the one half-way to it; 1 if the first
+        was not tiny.
+    """
+
+    updates: Sequence[Array] | None
+    loss: Float[Array, ""]
+    expected_change: Float[Array, ""]
+    growth: Float[Array, ""]
+
+
+def take_first_step(
+    loss_fn: LossFn,
+    params: Params,
+    batch: Batch,
+    is_traced: Sequence[bool],
+    gradients: Sequence[Array],
+    optimizer: optax.GradientTransformation | None,
+    num_updates: int = 1,
+) -> FirstStep:
+    """Take the first step of an optimizer, or try its first steps at one place.
+
+    A first update may be no sample of what follows: a warm-up begins at a rate of 0, accumulation
+    waits for more gradients, an average starts empty, a rate that tunes itself starts tiny. So the
+    optimizer is followed on this batch until it moves, and the last update is the one to judge.
+    Sharpness-aware minimisation first climbs, and is followed until it is back.
+
+    Args:
+      loss_fn: As in `statistics`.
+      params: As in `statistics`.
+      batch: As in `statistics`.
+      is_traced: Which leaves of the parameters are arrays.
+      gradients: Of those, as `jax.grad` returns them.
+      optimizer: As in `statistics`.
+      num_updates: How many steps to follow the optimizer while it hardly moves.
+
+    Returns:
+      The updates, and the loss after them.
+
+    Raises:
+      TypeError: If the optimizer cannot be stepped so.
+    """
+    dtype = jnp.result_type(float)
+    leaves, treedef = jax.tree.flatten(params)
+    if optimizer is None:
+        missing = jnp.full((), jnp.nan, dtype)
+        return FirstStep(None, missing, missing, missing)
+
+    def only_arrays(values):
+        values = iter(values)
+        return treedef.unflatten([next(values) if traced else None for traced in is_traced])
+
+    arrays = only_arrays(x for x, traced in zip(leaves, is_traced, strict=True) if traced)
+    # By the conventions of JAX and optax the direction of ascent is the conjugate.
+    gradient = jax.tree.map(jnp.conj, only_arrays(gradients))
+
+    def value_fn(arrays):
+        fresh = iter(jax.tree.leaves(arrays))
+        merged = [next(fresh) if t else x for x, t in zip(leaves, is_traced, strict=True)]
+        result = loss_fn(treedef.unflatten(merged), batch)
+        return result[0] if isinstance(result, tuple) else result
+
+    try:
+        state = optimizer.init(arrays)
+        updates, growth = _try(optimizer, value_fn, gradient, state, arrays, num_updates)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TypeError(
+            "diagnose needs an optimizer that steps by update(gradients, state, params, value=..., "
+            f"grad=..., value_fn=...), got one that says: {reason}"
+        ) from error
+    after = value_fn(optax.apply_updates(arrays, updates))
+    products = jax.tree.map(lambda g, u: jnp.sum(jnp.real(jnp.conj(g) * u)), gradient, updates)
+    change = sum(
+        (leaf.astype(after.dtype) for leaf in jax.tree.leaves(products)),
+        jnp.zeros((), after.dtype),
+    )
+    return FirstStep(jax.tree.leaves(updates), after, change, growth)
+
+
+def _try(optimizer, value_fn, gradient, state, params, num_updates) -> tuple[PyTree, Array]:
+    """Return the last of some updates, and how much longer it is than the one half-way to it."""
+    step = partial(_step, optimizer, value_fn)
+    climbers = any(part.cache is not None for part in _climbers(state))
+    updates, state = step(gradient, state, params)
+    one = jnp.ones(())
+    if num_updates == 1 and not climbers:
+        return updates, one
+
+    def goes_on(carry):
+        k, _, updates, state, _ = carry
+        if climbers:
+            return sum(part.steps_since_sync for part in _climbers(state)) != 0
+        return (k < num_updates) & ~_does_move(updates, params)
+
+    def follow(carry):
+        k, place, updates, state, halfway = carry
+        place = optax.apply_updates(place, updates)
+        updates, state = step(value_and_ascent(value_fn)(place)[1], state, place)
+        norm = optax.tree.norm(updates).astype(halfway.dtype)
+        return k + 1, place, updates, state, jnp.where(k < num_updates // 2, norm, halfway)
+
+    carry = jnp.ones((), jnp.int32), params, updates, state, one
+    _, place, updates, _, halfway = lax.while_loop(goes_on, follow, carry)
+    if climbers:  # what it has come to, not the way down alone
+        place = optax.apply_updates(place, updates)
+        return jax.tree.map(jnp.subtract, place, params), one
+    norm = optax.tree.norm(updates).astype(halfway.dtype)
+    return updates, norm / jnp.where(halfway > 0, halfway, 1)
+
+
+def _climbers(state) -> list[SAMState]:
+    """List the states of optimizers whose first update goes uphill on purpose."""
+    leaves = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, SAMState))
+    return [leaf for leaf in leaves if isinstance(leaf, SAMState)]
+
+
+def _does_move(updates, params) -> Array:
+    """Tell whether any update is more than tiny beside its weight."""
+
+    def of_leaf(update, leaf):
+        moved, size = (jnp.sum(jnp.abs(x) ** 2) for x in (update, leaf))
+        return (size > 0) & (moved >= THRESHOLDS.low_update**2 * size)
+
+    leaves = jax.tree.leaves(jax.tree.map(of_leaf, updates, params))
+    return jnp.any(jnp.stack(leaves))
+
+
+def _step(optimizer, value_fn, gradient, state, params) -> tuple[PyTree, Any]:
+    """Update with the extra arguments that the optimizer takes."""
+    if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        return optimizer.update(gradient, state, params)
+    common = {"value": value_fn(params), "grad": gradient, "value_fn": value_fn}
+    ascent = lambda params, *_: value_and_ascent(value_fn)(params)[1]
+    rare = {"grad_fn": ascent, "obj_fn": value_fn}
+    parameters = inspect.signature(optimizer.update).parameters.values()
+    names = {one.name for one in parameters}
+    named = {name: value for name, value in (common | rare).items() if name in names}
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        # A chain takes all and hands all on, also to members that take less.
+        attempts = [common | named, common | rare, {"grad_fn": ascent}]
+    else:
+        attempts = [named]
+    errors = []
+    for extra_args in attempts:
+        try:
+            return optimizer.update(gradient, state, params, **extra_args)
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
