@@ -10,8 +10,9 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxopt_tut.optimizers import minimize
+from jaxopt_tut.optimizers import minimize, stationarity
 from jaxopt_tut.optimizers.objective import value_and_ascent
+from jaxopt_tut.optimizers.stationarity import constraint, projections_of
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.types import Params, PyTree
 
@@ -39,12 +40,15 @@ class Solver(Protocol):
     Attributes:
       is_whole: Whether one `step` is the whole solve, and sees the mean of all batches.
       is_differentiable: Whether modes that differentiate steps can go through it.
-      is_symmetric: Whether the derivative of `residual` in `y` is symmetric.
     """
 
     is_whole: ClassVar[bool]
     is_differentiable: ClassVar[bool]
-    is_symmetric: ClassVar[bool]
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the derivative of `residual` in `y` is symmetric."""
+        ...
 
     def bounded(self, steps: int, tol: float | None) -> "Solver":
         """Return the solver with the limits that `argmin` was given."""
@@ -68,7 +72,6 @@ class Solver(Protocol):
 class _Stepwise:
     is_whole: ClassVar[bool] = False
     is_differentiable: ClassVar[bool] = True
-    is_symmetric: ClassVar[bool] = True
 
     def bounded(self, steps: int, tol: float | None) -> Any:
         """Return the solver itself: the loop keeps the limits."""
@@ -82,17 +85,23 @@ class Descent(_Stepwise):
 
     $$y_{t+1} = y_t + u(\nabla_y f(y_t, z), s_t), \qquad r(y) = \nabla_y f(y, z)$$
 
-    Line searches get `value`, `grad` and `value_fn`.
+    Line searches get `value`, `grad` and `value_fn`. Where the transformation ends in `project`,
+    its residual is that of `optimizers.stationarity`, $r(y) = y - P(y - \nabla_y f(y, z))$.
 
     Attributes:
       optimizer_of: `hp -> transformation`.
+      is_symmetric: Whether there is no projection.
     """
 
     optimizer_of: Callable[[Any], optax.GradientTransformation]
+    is_symmetric: bool = True
 
     def init(self, y: Params, hp: PyTree) -> PyTree:
         """Return the optimizer's first state."""
-        return self.optimizer_of(hp).init(y)
+        optimizer = self.optimizer_of(hp)
+        state = optimizer.init(y)
+        constraint("argmin", optimizer, state)
+        return state
 
     def step(self, objective: Objective, y: Params, state: PyTree, hp: PyTree):
         """Take one optimizer step."""
@@ -101,12 +110,16 @@ class Descent(_Stepwise):
         updates, state = optimizer.update(
             grad, state, y, value=value, grad=grad, value_fn=objective
         )
-        return optax.apply_updates(y, updates), state, size_of(grad)
+        left = self._left(y, grad, hp)
+        return optax.apply_updates(y, updates), state, size_of(left)
 
     def residual(self, objective: Objective, y: Params, hp: PyTree) -> PyTree:
-        """Return the gradient."""
-        del hp
-        return value_and_ascent(objective)(y)[1]
+        """Return the gradient, or the projected one."""
+        return self._left(y, value_and_ascent(objective)(y)[1], hp)
+
+    def _left(self, y: Params, grad: PyTree, hp: PyTree) -> PyTree:
+        optimizer = self.optimizer_of(hp)
+        return grad if self.is_symmetric else stationarity(optimizer, y, grad)
 
 
 @dataclass(frozen=True)
@@ -168,7 +181,6 @@ class Proximal(_Stepwise):
 
 class _Whole:
     is_whole: ClassVar[bool] = True
-    is_symmetric: ClassVar[bool] = True
 
     def init(self, y: Params, hp: PyTree) -> PyTree:
         """Return the empty state."""
@@ -198,6 +210,7 @@ class ClosedForm(_Whole):
 
     fun: Callable[..., Params]
     is_differentiable: ClassVar[bool] = True
+    is_symmetric: ClassVar[bool] = True
 
     def bounded(self, steps: int, tol: float | None) -> "ClosedForm":
         """Return the solver itself."""
@@ -239,6 +252,16 @@ class Minimize(_Whole):
     gtol: float | None = None
     is_differentiable: ClassVar[bool] = False
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether there is no projection."""
+        return not projections_of(self.optimizer)
+
+    def init(self, y: Params, hp: PyTree) -> PyTree:
+        """Return the empty state."""
+        constraint("argmin", self.optimizer, jax.eval_shape(self.optimizer.init, y))
+        return super().init(y, hp)
+
     def bounded(self, steps: int, tol: float | None) -> "Minimize":
         """Return the solver with those limits."""
         return Minimize(self.optimizer, steps, tol)
@@ -255,6 +278,11 @@ class Minimize(_Whole):
             gtol=self.gtol,
         )
         return solution.params, state, solution.grad_norm
+
+    def residual(self, objective: Objective, y: Params, hp: PyTree) -> PyTree:
+        """Return the gradient, or the projected one."""
+        grad = super().residual(objective, y, hp)
+        return grad if self.is_symmetric else stationarity(self.optimizer, y, grad)
 
 
 def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
@@ -285,7 +313,7 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
                 f"{caller} needs a solver that is a function hp -> transformation when hp is "
                 "given, got a transformation, on which hp has no effect."
             )
-        return Descent(lambda _: solver)
+        return _descent(lambda _: solver, hp)
     if isinstance(solver, Solver) and not isinstance(solver, type):
         return solver
     if not callable(solver) or isinstance(solver, type):
@@ -297,7 +325,11 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
         raise ValueError(
             f"{caller} needs hp=... for a solver that is a function hp -> transformation."
         )
-    return Descent(cast(Any, solver))
+    return _descent(cast(Any, solver), hp)
+
+
+def _descent(optimizer_of: Callable[[Any], optax.GradientTransformation], hp: PyTree) -> Descent:
+    return Descent(optimizer_of, is_symmetric=not projections_of(optimizer_of(hp)))
 
 
 def size_of(tree: PyTree) -> Float[Array, ""]:

@@ -16,7 +16,8 @@ one compiled loop:
 * `nonlinear_cg`: conjugate gradients, with the least memory.
 * `gauss_newton`, `levenberg_marquardt`: for sums of squares; they take `residual_fn=`.
 * `line_search`: `armijo`, `wolfe`, `exact`, for any direction.
-* `projections` and `project`: sets, and descent that stays in them.
+* `projections` and `project`: sets, and descent that stays in them; `stationarity`: how far from
+  done.
 
 The parts compose with everything in optax (`chain`, `inject_hyperparams`, `masked`,
 `MultiSteps`), and differ from optax's in one thing: their derivatives are finite and right, with
@@ -47,6 +48,7 @@ from jaxopt_tut.optimizers.nonlinear_cg import (
 from jaxopt_tut.optimizers.project import project
 from jaxopt_tut.optimizers.sgd import sgd
 from jaxopt_tut.optimizers.solution import History, Solution, Status
+from jaxopt_tut.optimizers.stationarity import stationarity
 from jaxopt_tut.optimizers.steepest_descent import scale_by_steepest_descent, steepest_descent
 from jaxopt_tut.optimizers.trust_region import TrustRegionState, trust_region
 
@@ -87,6 +89,7 @@ __all__ = [
     "scale_by_nonlinear_cg",
     "scale_by_steepest_descent",
     "sgd",
+    "stationarity",
     "steepest_descent",
     "trust_region",
 ]

@@ -27,6 +27,7 @@ class ScaleByAdamState(NamedTuple):
     count: ArrayLike  # updates made: int32, and stays at its largest value
     mu: PyTree  # moving average of the gradients, shaped like the parameters
     nu: PyTree  # moving average of their squared moduli, real
+    metric = "diagonal"  # see `stationarity`
 
 
 def scale_by_adam(

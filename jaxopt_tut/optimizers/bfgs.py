@@ -21,6 +21,7 @@ class ScaleByBFGSState(NamedTuple):
     last_grad: Float[Array, "dim"]  # not `grad`, which optax looks up in line searches
     has_point: Bool[Array, ""]  # whether there was a last update
     has_curvature: Bool[Array, ""]  # whether a pair went into the matrix since the (re)start
+    metric = "dense"  # see `stationarity`
 
 
 def scale_by_bfgs() -> optax.GradientTransformation:

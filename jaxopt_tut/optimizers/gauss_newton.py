@@ -1,6 +1,6 @@
 """The Gauss-Newton method for sums of squares."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,12 @@ from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import require_inexact
+
+
+class ScaleByGaussNewtonState(NamedTuple):
+    """The state of `scale_by_gauss_newton`: nothing."""
+
+    metric = "dense"  # see `stationarity`
 
 
 def scale_by_gauss_newton() -> optax.GradientTransformationExtraArgs:
@@ -47,7 +53,7 @@ def scale_by_gauss_newton() -> optax.GradientTransformationExtraArgs:
 
     def init(params):
         require_inexact(params, "gauss_newton")
-        return optax.EmptyState()
+        return ScaleByGaussNewtonState()
 
     def update(updates, state, params: Any = None, *, residual_fn: Any = None, **extra_args):
         require_objective("gauss_newton", updates, params, residual_fn=residual_fn)

@@ -28,6 +28,7 @@ class ScaleByLBFGSState(NamedTuple):
     inverse_curvatures: Float[Array, "memory+1"]  # 1 / s^T y; 0 where the ring is unused
     scale: Float[Array, ""]  # gamma; 0 as long as there is no pair
     count: Int[Array, ""]  # pairs absorbed so far; -1 before the first update
+    metric = "dense"  # see `stationarity`
 
 
 def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:

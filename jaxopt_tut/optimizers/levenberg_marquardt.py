@@ -23,6 +23,7 @@ class LevenbergMarquardtState(NamedTuple):
     scale: Float[Array, "dim"]  # largest norms of the columns of the Jacobian so far
     accepted: Bool[Array, ""]  # whether the last step was taken
     failed: Bool[Array, ""]  # whether the damping has grown beyond all bounds
+    metric = "dense"  # see `stationarity`
 
 
 def levenberg_marquardt(

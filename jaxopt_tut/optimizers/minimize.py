@@ -16,7 +16,8 @@ from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.recipe import Recipe, recipe
 from jaxopt_tut.optimizers.solution import History, Solution, Status
-from jaxopt_tut.optimizers.vectors import ravel
+from jaxopt_tut.optimizers.stationarity import constraint, projected_gradient
+from jaxopt_tut.optimizers.vectors import has_moved, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
 
@@ -38,7 +39,8 @@ def minimize(
     $$w_{t+1} = w_t + u_t \quad \text{until} \quad
     \max_i |\partial_i f(w_t)| \le \epsilon_g$$
 
-    where $u_t$ is what the optimizer makes of the gradient. For functions without noise; with
+    where $u_t$ is what the optimizer makes of the gradient; behind `project` it is the projected
+    gradient $w - P(w - \nabla f(w))$ that must be small. For functions without noise; with
     `bfgs`, `lbfgs`, `newton_cg` or `trust_region` it stands where `scipy.optimize.minimize` would.
     The whole search is one compiled loop: the first call with a function, an optimizer and a
     shape compiles, later ones do not, also if the optimizer is built anew with equal arguments
@@ -67,8 +69,8 @@ def minimize(
     Raises:
       TypeError: If a parameter is neither floating nor complex, or `optimizer` is not a
         transformation.
-      ValueError: If there is no parameter, if `max_steps` is negative or no integer, or if `fun`
-        does not return a real scalar.
+      ValueError: If there is no parameter, if `max_steps` is negative or no integer, if `fun`
+        does not return a real scalar, or if the steps before a projection do not go with it.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -151,8 +153,12 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
     if (residual_fn := problem.residual_fn) is not None:
         extra_args["residual_fn"] = lambda params: residual_fn(params, *args)
 
+    first_state = optimizer.init(x0)
+    projection = constraint("minimize", optimizer, first_state, strict=False)
+
     def at(params: Params, value, grad) -> _Point:
-        grad_norm = jnp.max(jnp.abs(ravel(grad)[0]))
+        left = projected_gradient(projection, params, optax.tree.cast_like(grad, params))
+        grad_norm = jnp.max(jnp.abs(ravel(left)[0]))
         return _Point(params, jnp.asarray(value, grad_norm.dtype), grad_norm)
 
     def step(search: _Search) -> _Search:
@@ -166,6 +172,13 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         new = at(params, value, grad)
         failed = _any_failed(state) & ~(new.value < old.value)
         failures = jnp.where(failed, search.failures + 1, 0)
+        stays = failed | _any_rejected(state)
+        stuck = jnp.zeros([], bool)
+        if projection is not None:
+            # e.g. momentum that still points over a bound
+            waits = ~has_moved(ravel(params)[0], ravel(old.params)[0])
+            waits &= new.grad_norm > limits.gtol
+            stays, stuck = stays | waits, waits & ~failed & _is_same(state, search.state)
         steps = search.steps + 1
         evaluations = search.evaluations + _num_evaluations(state) + int(known is None)
         is_better = _is_finite(new) & ~(new.value >= search.best.value)
@@ -177,7 +190,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
             steps=steps,
             evaluations=evaluations,
             failures=failures,
-            status=_status(old, new, steps, failures, failed | _any_rejected(state), limits),
+            status=_status(old, new, steps, failures, stays, stuck, limits),
             history=_record(search.history, steps, new),
         )
 
@@ -187,7 +200,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
     first = _Search(
         point=start,
         grad=grad,
-        state=optimizer.init(x0),
+        state=first_state,
         best=start,
         steps=zero,
         evaluations=zero + 1,
@@ -198,7 +211,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
     last = control_flow.while_loop(lambda search: search.status == ended.RUNNING, step, first)
     # the last point is the one that was asked for, unless it cannot be used
     end = jax.tree.map(
-        lambda a, b: jnp.where(last.status >= ended.NON_FINITE, a, b), last.best, last.point
+        lambda a, b: jnp.where(_is_unusable(last.status), a, b), last.best, last.point
     )
     return Solution(
         params=end.params,
@@ -230,11 +243,21 @@ def _first_status(start: _Point, limits: _Limits) -> Int[Array, ""]:
     return jnp.where(_is_finite(start), status, ended.NON_FINITE_START)
 
 
-def _status(old: _Point, new: _Point, steps, failures, stays, limits: _Limits):
+def _is_unusable(status: Int[Array, ""]) -> Bool[Array, ""]:
+    return (status == ended.NON_FINITE) | (status == ended.NON_FINITE_START)
+
+
+def _is_same(new: PyTree, old: PyTree) -> Bool[Array, ""]:
+    same = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.all(a == b), new, old))
+    return functools.reduce(jnp.logical_and, same, jnp.ones([], bool))
+
+
+def _status(old: _Point, new: _Point, steps, failures, stays, stuck, limits: _Limits):
     """Return the code of the first reason to stop; later lines overrule earlier ones."""
     moved = ravel(new.params)[0] - ravel(old.params)[0]
     status = jnp.where(steps >= limits.max_steps, ended.MAX_STEPS, ended.RUNNING)
     status = jnp.where(failures >= 2, ended.FAILED, status)
+    status = jnp.where(stuck, ended.STUCK, status)
     # a step that failed or was rejected does not move, which is not convergence
     change, size = jnp.abs(new.value - old.value), jnp.maximum(1, jnp.abs(new.value))
     status = jnp.where(~stays & (jnp.max(jnp.abs(moved)) <= limits.xtol), ended.STEP, status)

@@ -1,7 +1,7 @@
 """Newton's method with the dense Hessian."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,12 @@ from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import require_inexact
+
+
+class ScaleByNewtonState(NamedTuple):
+    """The state of `scale_by_newton`: nothing."""
+
+    metric = "dense"  # see `stationarity`
 
 
 def scale_by_newton(
@@ -63,7 +69,7 @@ def scale_by_newton(
 
     def init(params):
         require_inexact(params, "newton")
-        return optax.EmptyState()
+        return ScaleByNewtonState()
 
     def update(updates, state, params: Any = None, *, value_fn: Any = None, **extra_args):
         require_objective("newton", updates, params, value_fn=value_fn)

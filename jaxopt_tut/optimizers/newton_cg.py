@@ -21,6 +21,7 @@ class ScaleByNewtonCGState(NamedTuple):
 
     num_products: Int[Array, ""]  # of the Hessian and a vector
     is_indefinite: Bool[Array, ""]  # whether it met negative curvature
+    metric = "dense"  # see `stationarity`
 
 
 def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTransformationExtraArgs:

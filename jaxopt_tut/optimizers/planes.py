@@ -12,6 +12,7 @@ from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.optimizers.hyperparameters import cast, require_finite
 from jaxopt_tut.optimizers.projecting import (
     Projection,
+    coupled,
     on_vectors,
     require_finite_array,
     valid,
@@ -171,7 +172,7 @@ def _along(caller: str, normal: PyTree, offset: ArrayLike, positive) -> Projecti
         # where the normal is 0 nothing moves, and a gap remains if the set is empty
         return unravel(valid(scale * y, jnp.isfinite(x), (squared != 0) | (gap == 0)))
 
-    return project
+    return coupled(project)
 
 
 def _as_leaf(caller: str, a: Any, x: Any) -> Array:

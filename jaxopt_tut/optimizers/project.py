@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.projections import Projection
+from jaxopt_tut.optimizers.projecting import Projection
+from jaxopt_tut.optimizers.stationarity import ProjectState
 from jaxopt_tut.trees import require_inexact
 
 
@@ -19,8 +20,15 @@ def project(projection: Projection) -> optax.GradientTransformation:
     The last link of a chain: `optax.chain(sgd(0.1), project(projections.ball(1.0)))` is projected
     gradient descent. The parameters end in the set up to the rounding of $w_t + u_t$: a bound that
     they must not even touch, as where a logarithm is taken, needs a distance of more than
-    `eps * abs(w)`. After an adaptive optimizer the point that comes out is in the set, but the
-    path is no longer that of steepest descent. Costs one projection a step.
+    `eps * abs(w)`. Costs one projection a step.
+
+    What comes before decides where the steps end. A multiple of the gradient (`sgd`, `momentum`,
+    `nonlinear_cg`, `line_search.armijo`) ends at a minimum on any convex set; steps scaled by
+    coordinate (`adam`) do so on a box alone; Newton's, and all others with a metric of their own
+    (`newton`, `newton_cg`, `trust_region`, `bfgs`, `lbfgs`, `gauss_newton`,
+    `levenberg_marquardt`), end elsewhere. `minimize`, `bilevel.argmin` and `stationarity`
+    refuse the pairs that end elsewhere; in a loop of your own nothing sees the whole chain, so
+    ask `stationarity` there.
 
     Args:
       projection: $P$, from trees to trees, e.g. of `optimizers.projections`.
@@ -49,11 +57,12 @@ def project(projection: Projection) -> optax.GradientTransformation:
 
     def init(params):
         require_inexact(params, "project")
-        return optax.EmptyState()
+        return ProjectState()
 
     def update(updates, state, params: Any = None):
         require_objective("project", updates, params)
         target = projection(optax.apply_updates(params, updates))
         return jax.tree.map(lambda p, w: p - jnp.asarray(w), target, params), state
 
+    vars(update).update(projection=projection)  # for `stationarity` to read
     return optax.GradientTransformation(init, update)

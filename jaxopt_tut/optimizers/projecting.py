@@ -37,6 +37,19 @@ def on_vectors(
         vector, unravel = ravel(tree)
         return unravel(onto(vector)) if vector.size else tree
 
+    return coupled(project)
+
+
+def coupled(project: Projection) -> Projection:
+    """Note that a set is no box, so that steps scaled by coordinate do not go with it.
+
+    Args:
+      project: The projection onto the set.
+
+    Returns:
+      The same; `stationarity` reads the note.
+    """
+    vars(project).update(is_separable=False)
     return project
 
 

@@ -27,7 +27,7 @@ from jaxopt_tut.optimizers.hyperparameters import (
 )
 from jaxopt_tut.optimizers.norms import L1, L2, LInf, Norm, modulus
 from jaxopt_tut.optimizers.planes import affine, half_space, hyperplane
-from jaxopt_tut.optimizers.projecting import Projection, on_vectors, require_real, valid
+from jaxopt_tut.optimizers.projecting import Projection, coupled, on_vectors, require_real, valid
 from jaxopt_tut.optimizers.vectors import norm as euclidean
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure
@@ -71,7 +71,7 @@ def ball(radius: ArrayLike = 1.0, norm: Norm = _L2) -> Projection:
     if isinstance(norm, LInf):
         return lambda tree: _shrink(tree, radius, _onto_linf_ball)
     if isinstance(norm, L1):
-        return lambda tree: _shrink(tree, radius, _onto_l1_ball)
+        return coupled(lambda tree: _shrink(tree, radius, _onto_l1_ball))
     raise ValueError(f"ball needs one of the norms L1(), L2(), LInf(), got norm={norm!r}.")
 
 

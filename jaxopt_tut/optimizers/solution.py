@@ -17,6 +17,7 @@ MAX_STEPS = 3
 FAILED = 4
 NON_FINITE = 5
 NON_FINITE_START = 6
+STUCK = 7
 
 _MESSAGES = {
     RUNNING: "The search has not ended.",
@@ -27,6 +28,7 @@ _MESSAGES = {
     FAILED: "Stopped: twice in a row no lower point was found along the direction of search.",
     NON_FINITE: "Stopped: a value or a gradient was not finite; the best point is returned.",
     NON_FINITE_START: "Stopped: the value or the gradient is not finite at the start.",
+    STUCK: "Stopped: no step moves any more, but the projected gradient is larger than gtol.",
 }
 
 
@@ -38,7 +40,8 @@ class Status:
     Attributes:
       code: 0, 1, 2 for convergence (in the gradient, the value, the step); 3 for `max_steps`, 4
         for a failed step, 5 and 6 for a value or a gradient that is not finite, on the way and
-        at the start. A batch of searches has a batch of codes.
+        at the start; 7 for projected steps that stand still before a minimum. A batch of searches
+        has a batch of codes.
     """
 
     code: Int[Array, "*batch"]
@@ -83,7 +86,7 @@ class History:
     Attributes:
       params: Parameters, with a leading axis of length `max_steps + 1` on each leaf.
       value: Values.
-      grad_norm: Largest absolute components of the gradient.
+      grad_norm: Largest absolute components of the (projected) gradient.
     """
 
     params: Params
@@ -99,7 +102,8 @@ class Solution:
     Attributes:
       params: The last point, or the best if something was not finite.
       value: The value there.
-      grad_norm: The largest absolute component of the gradient there.
+      grad_norm: The largest absolute component of the gradient there; behind a projection $P$, of
+        the projected gradient $w - P(w - g)$.
       converged: Whether a tolerance was met.
       status: An integer whose `message` is a sentence.
       steps: Steps made.

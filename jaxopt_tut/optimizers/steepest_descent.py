@@ -1,17 +1,29 @@
 """Steepest descent under a norm, which may differ from leaf to leaf."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
-from jaxopt_tut.optimizers.norms import L2, Norm
+from jaxopt_tut.optimizers.norms import L2, LInf, Norm
 from jaxopt_tut.trees import matching_names, named_leaves, path_name, require_inexact
 
 _L2 = L2()
+
+
+class SteepestDescentState(NamedTuple):
+    """The state of `scale_by_steepest_descent` under norms that couple coordinates: nothing."""
+
+    metric = "dense"  # see `stationarity`
+
+
+class DiagonalSteepestDescentState(NamedTuple):
+    """The state where each coordinate, or each leaf, is scaled by a number of its own: nothing."""
+
+    metric = "diagonal"
 
 
 def scale_by_steepest_descent(
@@ -56,8 +68,12 @@ def scale_by_steepest_descent(
 
     def init(params):
         require_inexact(params, "steepest_descent")
-        _norms(params, norm)
-        return optax.EmptyState()
+        norms = list(_norms(params, norm).values())
+        if all(isinstance(rule, L2) for rule in norms) and (scale_by_dual_norm or len(norms) == 1):
+            return optax.EmptyState()
+        if all(isinstance(rule, L2 | LInf) for rule in norms):
+            return DiagonalSteepestDescentState()
+        return SteepestDescentState()
 
     def update(updates, state, params=None):
         del params  # the direction depends on the gradient alone

@@ -27,6 +27,7 @@ class TrustRegionState(NamedTuple):
     failed: Bool[Array, ""]  # whether the radius has shrunk to nothing
     num_evaluations: Int[Array, ""]  # of the value and its gradient, in the last update
     num_products: Int[Array, ""]  # of the Hessian and a vector, in the last update
+    metric = "dense"  # see `stationarity`
 
 
 def trust_region(

@@ -106,8 +106,8 @@ def test_radii_are_traced():
 def test_projected_gradient_descent_finds_the_minimum_on_the_boundary():
     fun = lambda w: jnp.sum((w - jnp.array([3.0, 4.0])) ** 2)
     optimizer = optax.chain(sgd(0.1), project(projections.ball(1.0)))
-    solution = minimize(fun, jnp.zeros(2), optimizer, xtol=1e-6)
-    assert int(solution.status) == 2  # the gradient does not vanish there
+    solution = minimize(fun, jnp.zeros(2), optimizer)
+    assert int(solution.status) == 0  # the gradient does not vanish there, the projected one does
     np.testing.assert_allclose(solution.params, [0.6, 0.8], atol=1e-4)
     assert jnp.linalg.norm(solution.params) <= 1 + 1e-6
 

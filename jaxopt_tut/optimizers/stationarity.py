@@ -1,0 +1,229 @@
+"""What it means to have arrived: the gradient, or the projected one where a chain has a projection.
+
+A link may stretch its steps by a metric of its own. Behind a projection that moves the fixed
+points: $w = P(w - D g)$ is the condition of a minimum on any set if $D$ is a number, on a box also
+if $D$ is diagonal, and on no set but special ones otherwise. The class of a link's state declares
+it: `metric = "diagonal"` or `metric = "dense"`; without the attribute, steps count as multiples of
+the gradient.
+"""
+
+import functools
+import re
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxopt_tut.optimizers.projecting import Projection
+from jaxopt_tut.types import Params, PyTree
+
+
+def stationarity(optimizer: optax.GradientTransformation, params: Params, grad: PyTree) -> PyTree:
+    r"""Return what is zero exactly where descent has arrived.
+
+    $$r(w) = w - P(w - g), \qquad r(w) = g \ \text{without a projection}$$
+
+    with $P$ from `project` in the optimizer's chain; several are applied one after the other. It
+    is what `minimize` compares with `gtol`, and what implicit derivatives differentiate. For loops
+    of one's own, which no one else can tell that they stand still at the wrong place: it also
+    refuses an optimizer whose projected steps do so. Costs a projection.
+
+    Args:
+      optimizer: Any optax transformation.
+      params: $w$, where to look.
+      grad: $g$ there: a tree like `params`; for complex ones the conjugate of `jax.grad`'s.
+
+    Returns:
+      A tree like `params`.
+
+    Raises:
+      ValueError: If a link before the projection has a metric that it does not allow, or if the
+        projection is hidden in a link that is no plain chain (`optax.masked`,
+        `optax.inject_hyperparams`).
+
+    Example:
+      The gradient pushes the second coordinate over its bound: there is nothing left to do.
+
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxopt_tut.optimizers import project, projections, sgd
+      >>> optimizer = optax.chain(sgd(0.1), project(projections.box(0.0, 1.0)))
+      >>> print(stationarity(optimizer, jnp.array([0.5, 1.0]), jnp.array([0.25, -4.0])))
+      [0.25 0.  ]
+
+    References:
+      Bertsekas (1999), Nonlinear programming, proposition 2.3.2.
+    """
+    projection = constraint("stationarity", optimizer, jax.eval_shape(optimizer.init, params))
+    return projected_gradient(projection, params, grad)
+
+
+def constraint(
+    caller: str, optimizer: optax.GradientTransformation, state: PyTree, *, strict: bool = True
+) -> Projection | None:
+    """Read the projection out of an optimizer, and refuse links that don't go with it.
+
+    Args:
+      caller: Who asks; it opens the messages.
+      optimizer: Any optax transformation.
+      state: Its state, or the shapes of one.
+      strict: Whether to refuse a projection that cannot be read, instead of returning `None`.
+
+    Returns:
+      The projection, all of them one after the other; or `None`.
+
+    Raises:
+      ValueError: If a link's metric moves the fixed points of the projected steps, or if a
+        projection cannot be read.
+    """
+    links = list(_links(state))
+    scopes = [scope for scope, link in links if isinstance(link, ProjectState)]
+    if not scopes:
+        return None
+    found = projections_of(optimizer)
+    is_box = not any(getattr(projection, "is_separable", True) is False for projection in found)
+    for scope, link in links:
+        metric = _metric(link)
+        meets = any(scope[: len(other)] == other[: len(scope)] for other in scopes)
+        if meets and (metric == "dense" or (metric == "diagonal" and not is_box)):
+            raise ValueError(_refusal(caller, link, metric))
+    if len(found) == len(scopes) and not any(scopes):
+        return lambda tree: functools.reduce(lambda x, onto: onto(x), found, tree)
+    if strict:
+        raise ValueError(
+            f"{caller} needs project(...) as a link of optax.chain, got it inside of a link such "
+            "as optax.masked or optax.inject_hyperparams, where it cannot be read."
+        )
+    return None
+
+
+def projections_of(optimizer: optax.GradientTransformation) -> list[Projection]:
+    """List the projections that an optimizer closes over, in the order of its links.
+
+    Args:
+      optimizer: Any optax transformation.
+
+    Returns:
+      The projections.
+    """
+    return list(_projections(getattr(optimizer, "update", None)))
+
+
+class ProjectState(NamedTuple):
+    """The state of `project`: nothing, but it can be told from others."""
+
+
+def projected_gradient(projection: Projection | None, params: Params, grad: PyTree) -> PyTree:
+    r"""Return the tree that is zero at a stationary point.
+
+    $$r(w) = w - P(w - g)$$
+
+    The difference has lost digits where $g$ is small beside $w$; where $P$ changes nothing it is
+    $g$ itself.
+
+    Args:
+      projection: $P$, or `None` for no set.
+      params: $w$.
+      grad: $g$.
+
+    Returns:
+      A tree like `params`; its derivative is that of the equation.
+    """
+    if projection is None:
+        return grad
+    minus = lambda a, b: jnp.asarray(a) - jnp.asarray(b)
+    ahead = jax.tree.map(minus, params, grad)
+    target = projection(ahead)
+    residual = jax.tree.map(minus, params, target)
+    exact = jax.tree.map(lambda a, p, g, r: jnp.where(a == p, g, r), ahead, target, grad, residual)
+    lost = jax.lax.stop_gradient(jax.tree.map(minus, exact, residual))
+    return jax.tree.map(jnp.add, residual, lost)
+
+
+def _metric(state: Any) -> str | None:
+    declared = getattr(type(state), "metric", None)
+    if isinstance(declared, str) or not isinstance(state, tuple):
+        return declared
+    if isinstance(state, _DENSE):
+        return "dense"
+    has_second_moment = hasattr(state, "nu")  # as optax names it
+    return "diagonal" if has_second_moment or isinstance(state, _DIAGONAL) else None
+
+
+# what optax's rules cannot declare themselves
+_DENSE = (optax.ScaleByLBFGSState, optax.contrib.MuonState, optax.contrib.GaLoreState)
+_DIAGONAL = (
+    optax.FactoredState,
+    optax.ScaleByAdaDeltaState,
+    optax.ScaleByLionState,
+    optax.ScaleByRpropState,
+    optax.ScaleByRssState,
+    optax.ScaleBySM3State,
+    optax.contrib.SophiaState,
+)
+
+
+def _links(state: PyTree, scope: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """List the states within a state, each with the masks that it lies under."""
+    yield scope, state
+    if isinstance(state, optax.MaskedState):
+        scope = (*scope, id(state))
+    for item in _items(state):
+        yield from _links(item, scope)
+
+
+def _items(thing: Any) -> Iterable[Any]:
+    if isinstance(thing, Mapping):
+        return thing.values()
+    return thing if isinstance(thing, tuple | list) else ()
+
+
+def _projections(thing: Any, outer: tuple[int, ...] = ()) -> Iterator[Projection]:
+    if id(thing) in outer:
+        return
+    outer = (*outer, id(thing))
+    if isinstance(thing, optax.GradientTransformation):
+        yield from _projections(thing.update, outer)
+    elif isinstance(thing, types.FunctionType) and hasattr(thing, "projection"):
+        yield vars(thing)["projection"]
+    else:
+        for part in _parts(thing):
+            yield from _projections(part, outer)
+
+
+def _parts(thing: Any) -> Iterable[Any]:
+    if isinstance(thing, types.FunctionType):
+        return [part for cell in thing.__closure__ or () for part in _contents(cell)]
+    if isinstance(thing, types.MethodType):
+        return list(vars(thing.__self__).values()) if hasattr(thing.__self__, "__dict__") else ()
+    if isinstance(thing, functools.partial):
+        return (thing.func, *thing.args, *thing.keywords.values())
+    return _items(thing)
+
+
+def _contents(cell: types.CellType) -> Iterable[Any]:
+    try:
+        return (cell.cell_contents,)
+    except ValueError:  # a name that is not bound yet
+        return ()
+
+
+def _refusal(caller: str, link: Any, metric: str) -> str:
+    name = re.sub(r"^ScaleBy|State$", "", type(link).__name__)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    right = (
+        "sgd(...), momentum(...), nonlinear_cg(), or optax.chain(sgd(1.0), line_search.armijo())"
+    )
+    if metric == "diagonal":
+        return (
+            f"{caller} needs a projection onto a box behind {name}, whose steps are scaled by "
+            "coordinate, got another set, on which they would end away from the minimum; right "
+            f"before project(...) are {right}."
+        )
+    return (
+        f"{caller} needs steps along the gradient before project(...), got {name}, which turns "
+        "them by a metric of its own: projected, they would end away from the minimum; right are "
+        f"{right}."
+    )
