@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from jax.extend import core
+from jax.extend import core, source_info_util
 
 CallKind = Literal[
     "primitive", "jit", "remat", "custom_jvp", "custom_vjp", "scan", "while", "cond", "call"
@@ -165,6 +165,43 @@ def sub_jaxprs(eqn: core.JaxprEqn) -> list[SubJaxpr]:
         whole = len(one.invars) == num_in and len(one.outvars) == num_out
         found.append(SubJaxpr("call", jaxpr, inputs if whole else None, outputs if whole else None))
     return found
+
+
+def with_bodies(eqn: core.JaxprEqn, change: Callable[[Any], Any]) -> core.JaxprEqn:
+    """Return an equation with other jaxprs inside.
+
+    Functions with a derivative rule of their own, and calls other than `shard_map` that
+    `kind_of_call` does not know, are left alone.
+
+    Args:
+      eqn: An equation of a jaxpr.
+      change: Takes a jaxpr and returns one of the same inputs and outputs, or the same one.
+
+    Returns:
+      The equation; the very same where nothing has changed.
+
+    Example:
+      >>> import jax
+      >>> eqn = jax.make_jaxpr(jax.jit(jax.numpy.sin))(1.0).eqns[0]
+      >>> with_bodies(eqn, lambda jaxpr: jaxpr) is eqn
+      True
+    """
+    if kind_of_call(eqn) not in _REWRITABLE and eqn.primitive.name != "shard_map":
+        return eqn
+    changed = {}
+    for name, value in eqn.params.items():
+        if isinstance(value, core.Jaxpr | core.ClosedJaxpr):
+            new = change(value)
+            if new is not value:
+                changed[name] = new
+        elif name == "branches":
+            branches = tuple(map(change, value))
+            if any(new is not old for new, old in zip(branches, value, strict=True)):
+                changed[name] = branches
+    return eqn.replace(params={**eqn.params, **changed}) if changed else eqn
+
+
+_REWRITABLE = ("jit", "remat", "scan", "while", "cond")
 
 
 def called_jaxpr(eqn: core.JaxprEqn) -> Any:
@@ -350,6 +387,20 @@ _WRAPPERS = re.compile(
     r"^(?:(?:jvp|transpose|vmap|pmap|linearize|checkpoint|rematted_computation)\()+"
 )
 _FORMULA = re.compile(r"^[^/]*->[^/]*$")
+
+
+def source_line(eqn: core.JaxprEqn) -> str:
+    """Return the line of the user's code that an equation comes from.
+
+    Args:
+      eqn: An equation of a jaxpr, also of one that derivatives were taken of.
+
+    Returns:
+      File name without its folder, line and function: `"model.py:12 (loss)"`; empty where JAX
+      does not know.
+    """
+    line = source_info_util.summarize(eqn.source_info)
+    return "" if line.startswith("unknown") else re.sub(r"^.*[/\\](?=[^/\\]*:)", "", line)
 
 
 def bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:

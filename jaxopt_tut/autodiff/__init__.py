@@ -5,6 +5,8 @@
 * `vjp`, `grad`, `value_and_grad`, `jvp`, `hvp`: JAX's transformations on our own engine.
 * `defvjp`: the rule of a primitive; `custom_node`, `elu`: a function with a rule of its own.
 * `check_gradients`, `find_wrong_rule`: is a derivative right, and if not, which rule is wrong.
+* `zero_safe`: the same function, with derivatives in which zero times infinity is zero;
+  `zero_products`: where that happens.
 * `draw`, `to_dot`: pictures of a graph.
 """
 
@@ -25,11 +27,15 @@ from jaxopt_tut.autodiff.transforms import hvp as hvp
 from jaxopt_tut.autodiff.transforms import jvp as jvp
 from jaxopt_tut.autodiff.transforms import value_and_grad as value_and_grad
 from jaxopt_tut.autodiff.transforms import vjp as vjp
+from jaxopt_tut.autodiff.zero_safe import zero_safe as zero_safe
+from jaxopt_tut.autodiff.zero_sites import ZeroSite as ZeroSite
+from jaxopt_tut.autodiff.zero_sites import zero_products as zero_products
 
 __all__ = [
     "GradientCheck",
     "Graph",
     "Node",
+    "ZeroSite",
     "check_gradients",
     "custom_node",
     "defvjp",
@@ -43,4 +49,6 @@ __all__ = [
     "trace",
     "value_and_grad",
     "vjp",
+    "zero_products",
+    "zero_safe",
 ]

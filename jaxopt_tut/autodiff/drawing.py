@@ -15,10 +15,13 @@ import jax
 import numpy as np
 
 from jaxopt_tut.autodiff.graph import Graph, Node
+from jaxopt_tut.autodiff.zero_sites import acting_nodes
 
 _WIDTH, _LINE, _GAP_X, _GAP_Y, _MARGIN = 150, 15, 24, 36, 16
 _FILL = {"input": "#dbeafe", "const": "#e5e7eb", "folded": "#f3f4f6"}
 _GREY = "#f3f4f6"
+_ORANGE = "#c2410c"
+_STROKE = {"fallback": "#dc2626", "acting": _ORANGE}
 
 
 class _Box(NamedTuple):
@@ -49,8 +52,9 @@ def draw(
     Inputs are on top. With values and adjoints each box carries its numbers (an array shows its
     norm). The body of a `scan` stands once, in a frame, its values stacked over the steps; in grey
     the forward part of a `custom_jvp` or `custom_vjp` call, which has one derivative as a whole.
-    A graph with more than `max_nodes` nodes is folded: bodies are left out, then neighbouring
-    nodes of one scope become one box. No external program is needed.
+    In the graph of a `zero_safe` function the boxes at which a zero met an infinity or a NaN on the
+    way back say so. A graph with more than `max_nodes` nodes is folded: bodies are left out, then
+    neighbouring nodes of one scope become one box. No external program is needed.
 
     Args:
       graph: What `trace` returned.
@@ -107,7 +111,7 @@ def _marks(picture: _Picture, left: float, top: float, *, grey: bool) -> list[st
     for box, place in zip(boxes, places, strict=True):
         x, y = left + place[0], top + place[1]
         fill = _GREY if grey else _FILL.get(box.kind, "#ffffff")
-        stroke = "#dc2626" if box.kind == "fallback" else "#9ca3af" if grey else "#374151"
+        stroke = _STROKE.get(box.kind, "#9ca3af" if grey else "#374151")
         marks.append(
             f'<rect x="{x - _width(box) / 2:.0f}" y="{y:.0f}" width="{_width(box):.0f}" '
             f'height="{_height(box):.0f}" rx="5" fill="{fill}" stroke="{stroke}"/>'
@@ -160,10 +164,13 @@ def _picture(
         inside = None if values is None else look(list(values))
         deeper = num_loops + (node.op == "scan")
         inner[node.index] = _picture(body, inside, None, max_nodes, unfold, deeper)
+    acting = set()
+    if values is not None and adjoints is not None:
+        acting = acting_nodes(graph, values, adjoints)
     boxes, owner = [], {}
     for place, group in enumerate(groups):
         owner.update(dict.fromkeys((node.index for node in group), place))
-        box = _box(group, values, adjoints)
+        box = _box(group, values, adjoints, acting)
         boxes.append(box._replace(inner=inner.get(group[0].index)))
     edges = sorted(
         {
@@ -187,7 +194,12 @@ def _scope_at(depth: int) -> Any:
     return key
 
 
-def _box(group: tuple[Node, ...], values: Sequence | None, adjoints: Sequence | None) -> _Box:
+def _box(
+    group: tuple[Node, ...],
+    values: Sequence | None,
+    adjoints: Sequence | None,
+    acting: set[int],
+) -> _Box:
     node = group[-1]
     if len(group) > 1:
         what = "arguments" if node.op in ("input", "const") else "operations"
@@ -204,7 +216,9 @@ def _box(group: tuple[Node, ...], values: Sequence | None, adjoints: Sequence | 
         lines.append((_number(values[node.index]), "#1d4ed8"))
     if adjoints is not None and adjoints[node.index] is not None:
         lines.append((f"adjoint {_number(adjoints[node.index])}", "#b91c1c"))
-    kind = "fallback" if node.fallback else node.op
+    if node.index in acting:
+        lines.append(("0 × ∞ = 0 backwards", _ORANGE))
+    kind = "fallback" if node.fallback else "acting" if node.index in acting else node.op
     return _Box(kind, tuple(lines))
 
 

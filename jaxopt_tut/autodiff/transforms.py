@@ -16,10 +16,11 @@ from jaxopt_tut import trees
 from jaxopt_tut.autodiff import engine
 from jaxopt_tut.autodiff.graph import trace_to_jaxpr
 from jaxopt_tut.autodiff.program import Program, flatten
+from jaxopt_tut.autodiff.zero_safe import rewritten
 from jaxopt_tut.types import PyTree
 
 
-def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False) -> tuple:
+def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False, zero_safe: bool = False) -> tuple:
     r"""Evaluate a function and return the map that pulls a cotangent back to its inputs.
 
     $$y = f(x), \qquad \bar y \mapsto \bar y\, \frac{\partial f}{\partial x}(x)$$
@@ -32,6 +33,7 @@ def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False) -> tuple:
       *primals: Where to evaluate it. Integer leaves are accepted; their cotangents are `float0`
         zeros, as in JAX.
       has_aux: Whether `fun` returns a pair of which the second part is not differentiated.
+      zero_safe: Whether zero times infinity or NaN is zero, as in `autodiff.zero_safe`.
 
     Returns:
       `(y, pull)`, or `(y, pull, aux)`; `pull(cotangent)` gives a tuple, one entry a primal.
@@ -48,7 +50,7 @@ def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False) -> tuple:
       [0.0, 3.0]
     """
     closed, out_tree = trace_to_jaxpr(fun, primals)
-    program = flatten(closed)
+    program = flatten(rewritten(closed) if zero_safe else closed)
     leaves, in_tree = jax.tree.flatten(primals)
     avals = [program.avals[index] for index in program.inputs]
     inputs = [engine.as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
@@ -106,6 +108,7 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    zero_safe: bool = False,
 ) -> Callable:
     r"""Return a function that gives a scalar function's value and its gradient.
 
@@ -120,6 +123,7 @@ def value_and_grad(
       has_aux: Whether `fun` returns such a pair.
       holomorphic: Whether `fun` is holomorphic, from complex to complex.
       allow_int: Whether to accept integer leaves; their gradient is `float0`.
+      zero_safe: Whether zero times infinity or NaN is zero, as in `autodiff.zero_safe`.
 
     Returns:
       A function of the same arguments; it gives `(value, gradient)`, or
@@ -148,7 +152,7 @@ def value_and_grad(
                 full[position] = primal
             return fun(*full, **kwargs)
 
-        value, pull, *aux = vjp(partial, *primals, has_aux=has_aux)
+        value, pull, *aux = vjp(partial, *primals, has_aux=has_aux, zero_safe=zero_safe)
         _check_output(value, holomorphic)
         gradient = pull(jax.lax.full((), 1, value.dtype))
         gradient = gradient[0] if isinstance(argnums, int) else gradient
@@ -164,6 +168,7 @@ def grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    zero_safe: bool = False,
 ) -> Callable:
     r"""Return the gradient of a scalar function, by backpropagation on its graph.
 
@@ -175,6 +180,7 @@ def grad(
       has_aux: If True, the result is `(gradient, aux)`.
       holomorphic: As for `value_and_grad`.
       allow_int: As for `value_and_grad`.
+      zero_safe: As for `value_and_grad`.
 
     Returns:
       A function of the same arguments that gives the gradient.
@@ -191,9 +197,18 @@ def grad(
       [13.9458, 6.9729]
       >>> float(grad(grad(lambda x: x**3))(2.0))
       12.0
+      >>> norm = lambda x: jnp.sqrt(jnp.sum(x**2))
+      >>> grad(norm)(jnp.zeros(2)).tolist(), grad(norm, zero_safe=True)(jnp.zeros(2)).tolist()
+      ([nan, nan], [0.0, 0.0])
     """
-    options = {"has_aux": has_aux, "holomorphic": holomorphic, "allow_int": allow_int}
-    both = value_and_grad(fun, argnums, **options)
+    both = value_and_grad(
+        fun,
+        argnums,
+        has_aux=has_aux,
+        holomorphic=holomorphic,
+        allow_int=allow_int,
+        zero_safe=zero_safe,
+    )
 
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, slope = both(*args, **kwargs)
@@ -234,7 +249,13 @@ def _check_output(value: Any, holomorphic: bool) -> None:
         raise TypeError(f"grad needs a {kind} output, got {value.dtype}.")
 
 
-def jvp(fun: Callable, primals: Sequence[PyTree], tangents: Sequence[PyTree]) -> tuple:
+def jvp(
+    fun: Callable,
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
+    *,
+    zero_safe: bool = False,
+) -> tuple:
     r"""Evaluate a function and its directional derivative.
 
     $$\big(f(x),\ \frac{\partial f}{\partial x}(x)\, \dot x\big)$$
@@ -246,6 +267,7 @@ def jvp(fun: Callable, primals: Sequence[PyTree], tangents: Sequence[PyTree]) ->
       fun: A function of pytrees of arrays.
       primals: One entry an argument.
       tangents: The direction, of the same structure; leaves of integer arguments are ignored.
+      zero_safe: Whether zero times infinity or NaN is zero, as in `autodiff.zero_safe`.
 
     Returns:
       The value and its tangent (`float0` zeros for integer results).
@@ -260,7 +282,7 @@ def jvp(fun: Callable, primals: Sequence[PyTree], tangents: Sequence[PyTree]) ->
     """
     trees.require_same_structure(tuple(primals), tuple(tangents), "jvp")
     closed, out_tree = trace_to_jaxpr(fun, tuple(primals))
-    program = flatten(closed)
+    program = flatten(rewritten(closed) if zero_safe else closed)
     avals = [program.avals[index] for index in program.inputs]
     leaves, directions = jax.tree.leaves(tuple(primals)), jax.tree.leaves(tuple(tangents))
     inputs = [engine.as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
@@ -273,7 +295,13 @@ def jvp(fun: Callable, primals: Sequence[PyTree], tangents: Sequence[PyTree]) ->
     return jax.tree.unflatten(out_tree, values), jax.tree.unflatten(out_tree, filled)
 
 
-def hvp(fun: Callable, primals: Sequence[PyTree], tangents: Sequence[PyTree]) -> PyTree:
+def hvp(
+    fun: Callable,
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
+    *,
+    zero_safe: bool = False,
+) -> PyTree:
     r"""Multiply the Hessian of a scalar function with a vector, forward over reverse.
 
     $$\frac{\partial^2 f}{\partial x^2}(x)\, v
@@ -285,6 +313,7 @@ def hvp(fun: Callable, primals: Sequence[PyTree], tangents: Sequence[PyTree]) ->
       fun: A scalar function.
       primals: One entry an argument; all are differentiated.
       tangents: The vector, of the same structure.
+      zero_safe: Whether zero times infinity or NaN is zero, as in `autodiff.zero_safe`.
 
     Returns:
       A tree like the primal, or a tuple of them where there are several.
@@ -300,5 +329,6 @@ def hvp(fun: Callable, primals: Sequence[PyTree], tangents: Sequence[PyTree]) ->
       [4.0, 2.0]
     """
     positions = tuple(range(len(primals)))
-    _, product = jvp(grad(fun, positions), primals, tangents)
+    gradient = grad(fun, positions, zero_safe=zero_safe)
+    _, product = jvp(gradient, primals, tangents, zero_safe=zero_safe)
     return product[0] if len(primals) == 1 else product

@@ -1,0 +1,81 @@
+"""New primitives for JAX: the only module that knows `jax.interpreters`, their one public home."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+from jax.interpreters import ad, batching, mlir
+
+Jvp = Callable[..., tuple[Any, Any]]
+"""`jvp(primals, tangents, **params) -> (value, tangent)`; a tangent that is zero is None."""
+
+Transpose = Callable[..., Sequence[Any]]
+"""`transpose(g, operands, shapes, **params) -> one cotangent or None an operand`; the operand that
+is linear is None, and `shapes` has its shape as it has those of the others."""
+
+Batch = Callable[..., tuple[Any, int]]
+"""`batch(operands, axes, **params) -> (value, axis)`; an operand without a batch has axis None."""
+
+
+def define_primitive(
+    name: str,
+    type_rule: Callable,
+    compute: Callable,
+    *,
+    jvp: Jvp,
+    transpose: Transpose,
+    batch: Batch,
+) -> core.Primitive:
+    """Make a primitive with one result.
+
+    Args:
+      name: What programs call it.
+      type_rule: `type_rule(*types, **params)`: the type of the result (`type_of` a primitive).
+      compute: `compute(*operands, **params)`, in operations of JAX.
+      jvp: Its derivative.
+      transpose: Its transpose, where it is linear.
+      batch: How it is vectorized.
+
+    Returns:
+      The primitive; `primitive.bind(*operands, **params)` applies it.
+    """
+    made = core.Primitive(name)
+    made.def_impl(compute)
+    made.def_abstract_eval(type_rule)
+    mlir.register_lowering(made, mlir.lower_fun(compute, multiple_results=False))
+
+    def differentiate(primals: Sequence, tangents: Sequence, **params: Any) -> tuple[Any, Any]:
+        moving = [None if isinstance(tangent, ad.Zero) else tangent for tangent in tangents]
+        return jvp(primals, moving, **params)
+
+    def transposed(g: Any, *operands: Any, **params: Any) -> Sequence[Any]:
+        if isinstance(g, ad.Zero):
+            return [None] * len(operands)
+        linear = [ad.is_undefined_primal(operand) for operand in operands]
+        pairs = list(zip(operands, linear, strict=True))
+        shapes = [x.aval.shape if flag else np.shape(x) for x, flag in pairs]
+        return transpose(g, [None if flag else x for x, flag in pairs], shapes, **params)
+
+    ad.primitive_jvps[made] = differentiate
+    ad.primitive_transposes[made] = transposed
+    batching.primitive_batchers[made] = batch
+    return made
+
+
+def is_tracer(value: Any) -> bool:
+    """Tell whether a value stands for one that a transformation of JAX follows."""
+    return isinstance(value, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def type_of(primitive: core.Primitive, *types: Any, **params: Any) -> Any:
+    """Return the type (shape, dtype, sharding) of what a primitive gives."""
+    return primitive.abstract_eval(*types, **params)[0]
+
+
+def batch_in_front(operands: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
+    """Move the batch of each operand to the front, and repeat the operands that have none."""
+    pairs = list(zip(operands, axes, strict=True))
+    size = next(x.shape[axis] for x, axis in pairs if axis is not None)
+    return [batching.bdim_at_front(x, axis, size) for x, axis in pairs]
