@@ -11,10 +11,9 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, programs
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.objective import value_and_ascent
-from jaxopt_tut.optimizers.recipe import Recipe, recipe
 from jaxopt_tut.optimizers.solution import History, Solution, Status
 from jaxopt_tut.optimizers.stationarity import constraint, projected_gradient
 from jaxopt_tut.optimizers.vectors import has_moved, ravel
@@ -101,8 +100,8 @@ def minimize(
     if gtol is None:
         gtol = 1e-6 if max(info.bits for info in precision) == 64 else 1e-4
     limits = _Limits(max_steps, gtol, ftol, xtol)
-    problem = _Problem(fun, residual_fn, recipe(optimizer), int(max_steps) if history else None)
-    return _run(problem, x0, args, limits)
+    problem = _Problem(fun, residual_fn, optimizer, int(max_steps) if history else None)
+    return programs.run(_run, problem, x0, args, limits)
 
 
 class _Limits(NamedTuple):
@@ -115,7 +114,7 @@ class _Limits(NamedTuple):
 class _Problem(NamedTuple):
     fun: Callable[..., Any]
     residual_fn: Callable[..., Any] | None
-    recipe: Recipe
+    optimizer: optax.GradientTransformation
     history_length: int | None
 
 
@@ -137,7 +136,6 @@ class _Search(NamedTuple):
     history: _Point | None
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solution:
     # weakly typed parameters would turn strong after a step, and change the loop's types
     x0 = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), x0)
@@ -148,7 +146,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
     )
     value_fn = lambda params: _scalar(problem.fun(params, *args))
     x0 = control_flow.spread(x0, value_fn)
-    optimizer = optax.with_extra_args_support(problem.recipe.optimizer)
+    optimizer = optax.with_extra_args_support(problem.optimizer)
     extra_args = {"value_fn": value_fn}
     if (residual_fn := problem.residual_fn) is not None:
         extra_args["residual_fn"] = lambda params: residual_fn(params, *args)

@@ -194,7 +194,7 @@ def _projections(thing: Any, outer: tuple[int, ...] = ()) -> Iterator[Projection
 
 
 def _parts(thing: Any) -> Iterable[Any]:
-    if isinstance(thing, types.FunctionType):
+    if hasattr(thing, "__closure__"):  # a function, or what stands for one in a program
         return [part for cell in thing.__closure__ or () for part in _contents(cell)]
     if isinstance(thing, types.MethodType):
         return list(vars(thing.__self__).values()) if hasattr(thing.__self__, "__dict__") else ()

@@ -1,0 +1,149 @@
+"""Objects that are equal to themselves alone, known without being kept alive."""
+
+import hashlib
+import sys
+import weakref
+from typing import Any
+
+import jax
+import numpy as np
+
+_LIBRARIES = {"jax", "jaxlib", "jaxopt_tut", "ml_dtypes", "numpy", "optax"}
+_PLAIN = {bool, int, float, complex, str, bytes, type(None), type(Ellipsis)}
+
+
+class Identity:
+    """Equal only to the same object, while that is alive."""
+
+    __slots__ = ("_hash", "_ref")
+
+    def __init__(self, thing: Any):
+        """Take a reference that does not keep `thing` alive, if there can be one."""
+        try:
+            self._ref = weakref.ref(thing)
+        except TypeError:
+            self._ref = lambda: thing
+        self._hash = id(thing)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is referred to; nothing equals what is gone."""
+        if self is other:
+            return True
+        mine = self._ref()
+        return isinstance(other, Identity) and mine is not None and mine is other._ref()
+
+    def __hash__(self) -> int:
+        """Agree with `__eq__`."""
+        return self._hash
+
+
+def plain(thing: Any) -> Any | None:
+    """Describe an immutable value by its type and text, or return `None` for anything else.
+
+    Equal numbers of different types are different: 1, 1.0 and True, or 0.0 and -0.0.
+
+    Args:
+      thing: Anything.
+
+    Returns:
+      Something to hash and compare.
+
+    Example:
+      >>> plain(1) == plain(True), plain(0.5) == plain(0.5), plain([])
+      (False, True, None)
+    """
+    if type(thing) in _PLAIN or isinstance(thing, np.generic | np.dtype):
+        return type(thing), repr(thing)
+    return None
+
+
+def content(array: np.ndarray) -> Any:
+    """Describe an array by what is in it now.
+
+    Args:
+      array: An array of numbers.
+
+    Returns:
+      Something to hash and compare.
+
+    Example:
+      >>> content(np.arange(3)) == content(np.array([0, 1, 2]))
+      True
+    """
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return array.dtype.str, array.shape, hashlib.blake2b(flat.data, digest_size=16).digest()
+
+
+def is_concrete(array: jax.Array) -> bool:
+    """Tell whether an array has its values already.
+
+    Args:
+      array: An array or a tracer.
+
+    Returns:
+      False for tracers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> is_concrete(jnp.ones(2))
+      True
+    """
+    try:
+        return array.is_fully_addressable in (True, False)
+    except jax.errors.ConcretizationTypeError:
+        return False
+
+
+def is_library(module: str | None) -> bool:
+    """Tell whether a module is one whose globals never change.
+
+    Args:
+      module: Its name.
+
+    Returns:
+      True for JAX, optax, NumPy and this library.
+
+    Example:
+      >>> is_library("optax._src.base"), is_library("__main__")
+      (True, False)
+    """
+    return (module or "").split(".")[0] in _LIBRARIES
+
+
+def is_library_function(function: Any) -> bool:
+    """Tell whether a function was defined in such a module; decorators only claim to be.
+
+    Args:
+      function: A Python function.
+
+    Returns:
+      Whether its globals are those of the module.
+
+    Example:
+      >>> import optax
+      >>> is_library_function(optax.adam), is_library_function(lambda: 0)
+      (True, False)
+    """
+    name = function.__globals__.get("__name__")
+    module = sys.modules.get(name)
+    return is_library(name) and getattr(module, "__dict__", None) is function.__globals__
+
+
+def is_library_global(thing: Any) -> bool:
+    """Tell whether a thing stands in such a module, under its own name.
+
+    Args:
+      thing: Anything; functions and types know where they stand.
+
+    Returns:
+      False for what was made by calling something.
+
+    Example:
+      >>> import jax, optax
+      >>> is_library_global(jax.nn.relu), is_library_global(optax.sgd(0.1).update)
+      (True, False)
+    """
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
+    if not (isinstance(module, str) and isinstance(name, str) and is_library(module)):
+        return False
+    return getattr(sys.modules.get(module), name, None) is thing
