@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Inexact
 
 from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.arguments import promote, weight
 from jaxopt_tut.bilevel.implicit import Implicit
 from jaxopt_tut.bilevel.mode import Mode
 from jaxopt_tut.bilevel.qp import qp
+from jaxopt_tut.bilevel.ridge import ridge
 from jaxopt_tut.bilevel.total_variation import prox_tv1d
 from jaxopt_tut.optimizers.norms import modulus
 from jaxopt_tut.types import Params, PyTree
@@ -24,7 +25,6 @@ from jaxopt_tut.types import Params, PyTree
 __all__ = ["argmin_layer", "prox_tv1d", "qp", "ridge", "soft_threshold"]
 
 _IMPLICIT = Implicit()
-_EXACT = jax.lax.Precision.HIGHEST
 
 
 def argmin_layer(
@@ -67,49 +67,6 @@ def argmin_layer(
     """
     solve = lambda z: argmin(f, y0, z, solver=solver, steps=steps, diff=diff, **options).y
     return jax.vmap(solve)
-
-
-def ridge(
-    X: Float[Array, "rows dim"], y: Float[Array, "rows *outputs"], lam: ArrayLike
-) -> Float[Array, "dim *outputs"]:
-    r"""Solve ridge regression.
-
-    $$\arg\min_w \lVert X w - y \rVert^2 + \lambda \lVert w \rVert^2
-    = (X^T X + \lambda I)^{-1} X^T y = X^T (X X^T + \lambda I)^{-1} y$$
-
-    in whichever form has the smaller matrix; differentiable in all arguments, to any order.
-
-    Args:
-      X: One example a row.
-      y: One target, or several, a row.
-      lam: $\lambda > 0$; zero is allowed where the matrix has full rank.
-
-    Returns:
-      $w$; not a number if the matrix is not definite.
-
-    Raises:
-      ValueError: If `X` and `y` have not the same number of rows.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(ridge(jnp.array([[1.0], [2.0]]), jnp.array([2.0, 4.0]), 5.0))
-      [1.]
-
-    References:
-      Hoerl and Kennard (1970), eq. (2.1). https://doi.org/10.1080/00401706.1970.10488634
-    """
-    if X.ndim != 2 or y.shape[:1] != X.shape[:1]:
-        raise ValueError(
-            f"ridge needs X (rows, dim) and y (rows, ...), got shapes {X.shape} and {y.shape}."
-        )
-    rows, dim = X.shape
-    product = lambda a, b: jnp.matmul(a, b, precision=_EXACT)
-    shift = jnp.asarray(lam, X.dtype) * jnp.eye(min(rows, dim), dtype=X.dtype)
-    if dim <= rows:
-        factor = jnp.linalg.cholesky(product(X.T, X) + shift)
-        return jax.scipy.linalg.cho_solve((factor, True), product(X.T, y))
-    factor = jnp.linalg.cholesky(product(X, X.T) + shift)
-    return product(X.T, jax.scipy.linalg.cho_solve((factor, True), y))
 
 
 def soft_threshold(x: Inexact[Array, "..."], lam: ArrayLike) -> Inexact[Array, "..."]:

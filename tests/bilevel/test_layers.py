@@ -141,6 +141,36 @@ def test_soft_threshold_has_the_jacobian_of_its_formula():
     np.testing.assert_array_equal(jacobian[1], [-1.0, 0, 1, 0])
 
 
+def test_soft_threshold_of_other_kinds_of_numbers():
+    np.testing.assert_allclose(soft_threshold(3 + 4j, 1.0), 2.4 + 3.2j, rtol=1e-6)
+    x = jnp.array([3e30 + 4e30j, 0.1j, 0.0j])
+    np.testing.assert_allclose(soft_threshold(x, 1.0), [3e30 + 4e30j, 0, 0], rtol=1e-6)
+    np.testing.assert_array_equal(soft_threshold(jnp.array([3, -1]), 0.75), [2.25, -0.25])
+    assert soft_threshold(jnp.array([3.0], jnp.bfloat16), 1).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(soft_threshold(jnp.array([3.0, -9.0]), np.inf), 0)
+    np.testing.assert_array_equal(jax.jacobian(soft_threshold)(jnp.zeros(2), 0.0), jnp.eye(2))
+
+
+def test_soft_threshold_of_complex_numbers_has_the_derivative_of_differences():
+    with jax.enable_x64(True):
+        parts = jnp.array([1.2, -0.7])
+        fun = lambda p, lam: jnp.abs(soft_threshold(jax.lax.complex(*p), lam) - 0.3) ** 2
+        ahead = lambda p, lam, h: (fun(p, lam + h) - fun(p, lam - h)) / (2 * h)
+        slopes = jax.grad(fun, (0, 1))(parts, 0.5)
+        np.testing.assert_allclose(slopes[1], ahead(parts, 0.5, 1e-6), atol=1e-8)
+        for i, unit in enumerate(jnp.eye(2)):
+            up, down = fun(parts + 1e-6 * unit, 0.5), fun(parts - 1e-6 * unit, 0.5)
+            np.testing.assert_allclose(slopes[0][i], (up - down) / 2e-6, atol=1e-8)
+
+
+def test_soft_threshold_by_what_is_no_weight_is_no_number_or_refused():
+    assert jnp.isnan(soft_threshold(jnp.ones(2), jnp.array([-1.0, jnp.nan]))).all()
+    with pytest.raises(ValueError, match="soft_threshold needs lam >= 0, got lam=-"):
+        soft_threshold(jnp.ones(2), -0.5)
+    with pytest.raises(TypeError, match="soft_threshold needs a real lam, got complex"):
+        soft_threshold(jnp.ones(2), 1j)
+
+
 @pytest.mark.usefixtures("x64")
 def test_the_simplex_has_the_jacobian_of_its_formula():
     x = jnp.array([0.6, 0.5, -2.0, 0.3])
