@@ -11,7 +11,8 @@ import numpy as np
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import strict
 from jaxopt_tut.autodiff.graph import Graph
-from jaxopt_tut.autodiff.zero_safe import is_twin, zero_safe
+from jaxopt_tut.autodiff.twins import is_twin
+from jaxopt_tut.autodiff.zero_safe import zero_safe
 from jaxopt_tut.types import PyTree, Shape
 
 

@@ -16,7 +16,8 @@ from jax.sharding import PartitionSpec
 
 from jaxopt_tut import autodiff, jaxprs
 from jaxopt_tut.autodiff import strict, zero_safe
-from jaxopt_tut.autodiff.zero_safe import GUARDED, rewritten
+from jaxopt_tut.autodiff.twins import GUARDED
+from jaxopt_tut.autodiff.zero_safe import rewritten
 
 INF, NAN = math.inf, math.nan
 
