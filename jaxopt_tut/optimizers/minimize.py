@@ -1,6 +1,7 @@
 """Descent until converged, in one compiled loop, with any optimizer."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,8 +15,13 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxopt_tut import control_flow, programs
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.objective import value_and_ascent
+from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.solution import History, Solution, Status
-from jaxopt_tut.optimizers.stationarity import constraint, projected_gradient
+from jaxopt_tut.optimizers.stationarity import (
+    closed_arrays,
+    constraint,
+    projected_gradient,
+)
 from jaxopt_tut.optimizers.vectors import has_moved, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
@@ -32,6 +38,8 @@ def minimize(
     xtol: ArrayLike = -1.0,
     history: bool = False,
     residual_fn: Callable[..., Any] | None = None,
+    has_aux: bool = False,
+    **unknown: Any,
 ) -> Solution:
     r"""Minimise a function with any optimizer, until the gradient is small.
 
@@ -48,8 +56,9 @@ def minimize(
     stay put.
 
     Args:
-      fun: `fun(params, *args)` returns a real scalar.
-      x0: Where to start: any tree of floating or complex arrays.
+      fun: `fun(params, *args)` returns a real scalar; or, with `has_aux`, a pair of it and a tree.
+      x0: Where to start: any tree of floating or complex arrays; a list of numbers becomes an
+        array.
       optimizer: Any optax transformation; line searches and solvers get `value`, `grad` and
         `value_fn`.
       *args: Trees of arrays that `fun` needs besides.
@@ -60,16 +69,19 @@ def minimize(
       xtol: Stop also where a step moves no parameter by more than this; negative: never.
       history: Whether to return every point visited.
       residual_fn: `residual_fn(params, *args)`, for `gauss_newton` and `levenberg_marquardt`.
+      has_aux: Whether `fun` returns auxiliary values too; those at the end are in the solution.
+      **unknown: Nothing: the keywords of `scipy.optimize.minimize` are refused by what to write.
 
     Returns:
       The solution; it says by a number and in words why the search ended. What is not finite ends
       it, and the best point is returned.
 
     Raises:
-      TypeError: If a parameter is neither floating nor complex, or `optimizer` is not a
-        transformation.
+      TypeError: If a parameter is neither floating nor complex, `optimizer` is not a
+        transformation, or a keyword is unknown.
       ValueError: If there is no parameter, if `max_steps` is negative or no integer, if `fun`
-        does not return a real scalar, or if the steps before a projection do not go with it.
+        does not return a real scalar (with `has_aux`: a pair), if the steps before a projection do
+        not go with it; from `jax.grad`, as the loop has no reverse mode.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -85,8 +97,17 @@ def minimize(
     References:
       Nocedal and Wright (2006), chapter 2.2. https://doi.org/10.1007/978-0-387-40065-5
     """
+    for name in unknown:
+        written = _WRITTEN.get(name)
+        raise TypeError(
+            f"minimize has no {name}="
+            + (f"; write {written}." if written else " among its options.")
+        )
     if not hasattr(optimizer, "update"):
-        raise TypeError(f"minimize needs an optax transformation as optimizer, got {optimizer!r}.")
+        name = getattr(optimizer, "__name__", None) if callable(optimizer) else None
+        got = repr(optimizer) if name is None else f"a function: call it, {name}(...)"
+        raise TypeError(f"minimize needs an optax transformation as optimizer, got {got}.")
+    x0 = _as_array(x0) if type(x0) is list else x0
     is_static = isinstance(max_steps, int | np.integer) and max_steps >= 0
     is_array = isinstance(max_steps, jax.Array) and not history  # a history needs a static length
     if not (is_static or is_array):
@@ -100,8 +121,35 @@ def minimize(
     if gtol is None:
         gtol = 1e-6 if max(info.bits for info in precision) == 64 else 1e-4
     limits = _Limits(max_steps, gtol, ftol, xtol)
-    problem = _Problem(fun, residual_fn, optimizer, int(max_steps) if history else None)
+    problem = _Problem(fun, residual_fn, optimizer, int(max_steps) if history else None, has_aux)
     return programs.run(_run, problem, x0, args, limits)
+
+
+_WRITTEN = {
+    "args": "minimize(fun, x0, optimizer, *args)",
+    "method": "the optimizer itself, such as bfgs(), in the third place",
+    "jac": "nothing: gradients come from JAX",
+    "hess": "nothing: Hessians come from JAX; newton() and trust_region() take them",
+    "hessp": "nothing: products come from JAX; newton_cg() takes them",
+    "bounds": "optax.chain(nonlinear_cg(), project(projections.box(lower, upper))) as optimizer",
+    "constraints": "optax.chain(nonlinear_cg(), project(...)) as optimizer",
+    "tol": "gtol=, ftol= or xtol=",
+    "maxiter": "max_steps=",
+    "options": "max_steps=, gtol=, ftol= or xtol=",
+    "callback": "history=True",
+}
+"""What SciPy's keywords are here."""
+
+
+def _as_array(x0: list) -> Any:
+    """Make an array of a list of numbers, or of lists of them; leave other lists alone."""
+    if not all(isinstance(leaf, int | float | complex | np.number) for leaf in jax.tree.leaves(x0)):
+        return x0
+    try:
+        array = np.asarray(x0)
+    except ValueError:  # of different lengths: a tree
+        return x0
+    return jnp.asarray(array, jnp.result_type(float) if array.dtype.kind in "iu" else None)
 
 
 class _Limits(NamedTuple):
@@ -116,6 +164,7 @@ class _Problem(NamedTuple):
     residual_fn: Callable[..., Any] | None
     optimizer: optax.GradientTransformation
     history_length: int | None
+    has_aux: bool
 
 
 class _Point(NamedTuple):
@@ -144,27 +193,43 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         jnp.asarray(limits.max_steps, jnp.int32),
         *(jnp.asarray(limit, dtype) for limit in limits[1:]),
     )
-    value_fn = lambda params: _scalar(problem.fun(params, *args))
+    value_fn = lambda params: _value_and_aux(problem, params, args)[0]
     x0 = control_flow.spread(x0, value_fn)
     optimizer = optax.with_extra_args_support(problem.optimizer)
-    extra_args = {"value_fn": value_fn}
+    ascent = lambda params, *_: value_and_ascent(value_fn)(params)[1]
+    extra_args: dict[str, Any] = {"value_fn": value_fn}
     if (residual_fn := problem.residual_fn) is not None:
         extra_args["residual_fn"] = lambda params: residual_fn(params, *args)
 
     first_state = optimizer.init(x0)
     projection = constraint("minimize", optimizer, first_state, strict=False)
+    refuse_reverse_mode(closed_arrays(optimizer), "minimize")  # learning rates and their like
 
     def at(params: Params, value, grad) -> _Point:
         left = projected_gradient(projection, params, optax.tree.cast_like(grad, params))
         grad_norm = jnp.max(jnp.abs(ravel(left)[0]))
         return _Point(params, jnp.asarray(value, grad_norm.dtype), grad_norm)
 
+    def move(params: Params, state: PyTree, value, grad) -> tuple[Params, PyTree]:
+        known = _accepted(optimizer, {"value": value, "grad": grad, **extra_args}, grad_fn=ascent)
+        updates, state = optimizer.update(grad, state, params, **known)
+        return optax.apply_updates(params, updates), state
+
+    def follow(params: Params, state: PyTree) -> tuple[Params, PyTree]:
+        value, grad = value_and_ascent(value_fn)(params)
+        return move(params, state, value, grad)
+
     def step(search: _Search) -> _Search:
         old = search.point
-        updates, state = optimizer.update(
-            search.grad, search.state, old.params, value=old.value, grad=search.grad, **extra_args
-        )
-        params = optax.apply_updates(old.params, updates)
+        params, state = move(old.params, search.state, old.value, search.grad)
+        detours = jnp.zeros([], jnp.int32)
+        if _climbers(state):
+            # sharpness-aware minimization climbs first; only where it comes down is a step done
+            params, state, detours = control_flow.while_loop(
+                lambda carry: _is_away(carry[1]),
+                lambda carry: (*follow(carry[0], carry[1]), carry[2] + 1),
+                (params, state, detours),
+            )
         known = last_evaluation(state)
         value, grad = value_and_ascent(value_fn)(params) if known is None else known
         new = at(params, value, grad)
@@ -178,7 +243,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
             waits &= new.grad_norm > limits.gtol
             stays, stuck = stays | waits, waits & ~failed & _is_same(state, search.state)
         steps = search.steps + 1
-        evaluations = search.evaluations + _num_evaluations(state) + int(known is None)
+        evaluations = search.evaluations + _num_evaluations(state) + int(known is None) + detours
         is_better = _is_finite(new) & ~(new.value >= search.best.value)
         return _Search(
             point=new,
@@ -192,7 +257,8 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
             history=_record(search.history, steps, new),
         )
 
-    value, grad = value_and_ascent(value_fn)(x0)
+    # through `args` or what `fun` closes over, all that can be differentiated comes in here
+    x0, value, grad = refuse_reverse_mode((x0, *value_and_ascent(value_fn)(x0)), "minimize")
     start = at(x0, value, grad)
     zero = jnp.zeros([], jnp.int32)
     first = _Search(
@@ -220,15 +286,41 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         steps=last.steps,
         evaluations=last.evaluations,
         history=_finish(last.history, last.steps),
+        aux=_value_and_aux(problem, end.params, args)[1],
     )
 
 
-def _scalar(value: Any) -> Any:
-    is_array = jax.tree_util.all_leaves([value])
-    if not is_array or jnp.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        got = jax.typeof(value) if is_array else value
-        raise ValueError(f"minimize needs fun to return a real scalar, got {got}.")
-    return value
+def _value_and_aux(problem: _Problem, params: Params, args: tuple) -> tuple[Any, PyTree]:
+    value, aux = problem.fun(params, *args), None
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    if problem.has_aux:
+        if not is_pair:
+            raise ValueError(
+                "minimize needs fun to return a pair (value, aux) under has_aux=True, got "
+                f"{_kind(value)}."
+            )
+        value, aux = value
+    if not _is_scalar(value):
+        hint = ""
+        if is_pair and not problem.has_aux and _is_scalar(value[0]):
+            hint = "; for a loss with auxiliary values write minimize(..., has_aux=True)"
+        raise ValueError(f"minimize needs fun to return a real scalar, got {_kind(value)}{hint}.")
+    return value, aux
+
+
+_ARRAYS = (int, float, complex, np.generic, np.ndarray, jax.Array)
+
+
+def _is_scalar(value: Any) -> bool:
+    if not isinstance(value, _ARRAYS) or jnp.shape(value):
+        return False
+    return jnp.issubdtype(jnp.result_type(value), jnp.floating)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple ({', '.join(map(_kind, value))})"
+    return str(jax.typeof(value)) if isinstance(value, _ARRAYS) else type(value).__name__
 
 
 def _is_finite(point: _Point) -> Bool[Array, ""]:
@@ -239,6 +331,26 @@ def _first_status(start: _Point, limits: _Limits) -> Int[Array, ""]:
     status = jnp.where(limits.max_steps > 0, ended.RUNNING, ended.MAX_STEPS)
     status = jnp.where(start.grad_norm <= limits.gtol, ended.GRADIENT, status)
     return jnp.where(_is_finite(start), status, ended.NON_FINITE_START)
+
+
+def _accepted(optimizer, extra_args: dict[str, Any], **rare: Any) -> dict[str, Any]:
+    """Leave out what `update` does not take; only those that name them get the rare ones."""
+    names = inspect.signature(optimizer.update).parameters
+    rare = {name: value for name, value in rare.items() if name in names}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in names.values()):
+        return {**extra_args, **rare}
+    return {name: value for name, value in {**extra_args, **rare}.items() if name in names}
+
+
+def _climbers(state: PyTree) -> list[optax.contrib.SAMState]:
+    is_climber = lambda part: isinstance(part, optax.contrib.SAMState)
+    leaves = jax.tree.leaves(state, is_leaf=is_climber)
+    return [leaf for leaf in leaves if is_climber(leaf)]
+
+
+def _is_away(state: PyTree) -> Bool[Array, ""]:
+    away = [climber.steps_since_sync != 0 for climber in _climbers(state)]
+    return functools.reduce(jnp.logical_or, away)
 
 
 def _is_unusable(status: Int[Array, ""]) -> Bool[Array, ""]:

@@ -12,6 +12,7 @@ from jaxopt_tut.linalg import truncated_cg
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import bind, require_objective
+from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.vectors import norm, ravel
 from jaxopt_tut.trees import require_inexact
 
@@ -71,7 +72,7 @@ def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTran
         del state  # it is for people to read
         require_objective("newton_cg", updates, params, value_fn=value_fn)
         g, unravel = ravel(updates)
-        size = norm(g)
+        size = refuse_reverse_mode(norm(g), "newton_cg")
         found = truncated_cg(
             hessian_product(bind(value_fn, extra_args), params),
             g,

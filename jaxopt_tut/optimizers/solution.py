@@ -109,6 +109,7 @@ class Solution:
       steps: Steps made.
       evaluations: How often the value and its gradient were evaluated together.
       history: Every point visited, if asked for.
+      aux: The auxiliary values of the loss at the end, if it has any.
     """
 
     params: Params
@@ -119,6 +120,7 @@ class Solution:
     steps: Int[Array, "*batch"]
     evaluations: Int[Array, "*batch"]
     history: History | None
+    aux: Any = None
 
     @property
     def message(self) -> str | list:

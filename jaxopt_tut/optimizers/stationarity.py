@@ -108,7 +108,22 @@ def projections_of(optimizer: optax.GradientTransformation) -> list[Projection]:
     Returns:
       The projections.
     """
-    return list(_projections(getattr(optimizer, "update", None)))
+    things = _closed_over(getattr(optimizer, "update", None))
+    functions = (thing for thing in things if isinstance(thing, types.FunctionType))
+    return [vars(f)["projection"] for f in functions if "projection" in vars(f)]
+
+
+def closed_arrays(optimizer: optax.GradientTransformation) -> list[jax.Array]:
+    """List the arrays and tracers that an optimizer closes over.
+
+    Args:
+      optimizer: Any optax transformation.
+
+    Returns:
+      The arrays.
+    """
+    things = _closed_over(getattr(optimizer, "update", None))
+    return [thing for thing in things if isinstance(thing, jax.Array)]
 
 
 class ProjectState(NamedTuple):
@@ -180,20 +195,18 @@ def _items(thing: Any) -> Iterable[Any]:
     return thing if isinstance(thing, tuple | list) else ()
 
 
-def _projections(thing: Any, outer: tuple[int, ...] = ()) -> Iterator[Projection]:
+def _closed_over(thing: Any, outer: tuple[int, ...] = ()) -> Iterator[Any]:
+    """List a function and all that it closes over, in the order of its cells."""
     if id(thing) in outer:
         return
-    outer = (*outer, id(thing))
-    if isinstance(thing, optax.GradientTransformation):
-        yield from _projections(thing.update, outer)
-    elif isinstance(thing, types.FunctionType) and hasattr(thing, "projection"):
-        yield vars(thing)["projection"]
-    else:
-        for part in _parts(thing):
-            yield from _projections(part, outer)
+    yield thing
+    for part in _parts(thing):
+        yield from _closed_over(part, (*outer, id(thing)))
 
 
 def _parts(thing: Any) -> Iterable[Any]:
+    if isinstance(thing, optax.GradientTransformation):
+        return (thing.update,)
     if hasattr(thing, "__closure__"):  # a function, or what stands for one in a program
         return [part for cell in thing.__closure__ or () for part in _contents(cell)]
     if isinstance(thing, types.MethodType):

@@ -333,3 +333,109 @@ def test_an_optimizer_that_was_not_built_and_a_loss_with_aux_are_named():
         minimize(rosenbrock, jnp.zeros(2), bfgs)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="minimize needs fun to return a real scalar, got"):
         minimize(lambda w: (jnp.sum(w), {}), jnp.zeros(2), bfgs())
+
+
+@pytest.mark.parametrize("start", [[0.0, 0.0], [0, 1], [np.float32(0.5), 2]])
+def test_a_list_of_numbers_is_an_array_and_other_lists_are_trees(start):
+    np.testing.assert_allclose(minimize(bowl, start, bfgs()).params, [3, 3], rtol=1e-5)
+    tree = minimize(lambda w: bowl(w[0]) + bowl(w[1]), [jnp.zeros(2), jnp.zeros(())], bfgs()).params
+    assert isinstance(tree, list)
+    assert tree[0].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "written"),
+    [
+        ("args", r"minimize\(fun, x0, optimizer, \*args\)"),
+        ("method", r"such as bfgs\(\)"),
+        ("tol", "gtol="),
+        ("maxiter", "max_steps="),
+        ("bounds", r"project\(projections.box\(lower, upper\)\)"),
+        ("callback", "history=True"),
+    ],
+)
+def test_the_keywords_of_scipy_are_answered_by_what_to_write(keyword, written):
+    with pytest.raises(TypeError, match=f"minimize has no {keyword}=; write .*{written}"):
+        minimize(bowl, jnp.zeros(2), bfgs(), **{keyword: 1})
+    with pytest.raises(TypeError, match="minimize has no speed= among its options"):
+        minimize(bowl, jnp.zeros(2), bfgs(), speed=1)
+
+
+def with_parts(w, target):
+    return jnp.sum((w - target) ** 2), {"distance": w - target, "size": w.size}
+
+
+@pytest.mark.parametrize("make", [lambda: sgd(0.25), bfgs], ids=["sgd", "bfgs"])
+def test_auxiliary_values_are_those_of_the_solution(make):
+    run = lambda target: minimize(with_parts, jnp.zeros(2), make(), target, has_aux=True)
+    solution = run(3.0)
+    np.testing.assert_array_equal(solution.aux["distance"], solution.params - 3)
+    assert solution.aux["size"] == 2
+    batch = jax.vmap(run)(jnp.arange(3.0))
+    np.testing.assert_allclose(batch.aux["distance"], 0, atol=1e-4)
+    assert minimize(bowl, jnp.zeros(2), make()).aux is None
+
+
+@pytest.mark.parametrize(
+    ("fun", "has_aux", "message"),
+    [
+        (lambda w: (bowl(w), {}), False, r"got a tuple \(float32\[\], dict\); .* has_aux=True"),
+        (lambda w: (w, w), False, r"got a tuple \(float32\[2\], float32\[2\]\)\."),
+        (bowl, True, r"a pair \(value, aux\) under has_aux=True, got float32\[\]"),
+        (lambda w: (w, 0), True, r"a real scalar, got float32\[2\]\."),
+        (lambda _: None, False, "a real scalar, got NoneType"),
+    ],
+)
+def test_pairs_and_has_aux_must_go_together(fun, has_aux, message):
+    with pytest.raises(ValueError, match=f"minimize needs fun to return .*{message}"):
+        minimize(fun, jnp.zeros(2), bfgs(), has_aux=has_aux)
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+@pytest.mark.parametrize("period", [2, 3])
+def test_sharpness_aware_steps_end_where_they_come_down(opaque, period):
+    rate, climb, steps = 0.1, 0.05, 7
+    sam = optax.contrib.sam(
+        optax.sgd(rate), optax.sgd(climb), sync_period=period, opaque_mode=opaque
+    )
+    with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats by conditions
+        solution = minimize(bowl, jnp.zeros(2), sam, max_steps=steps, history=True)
+    # the gradient 2 (w - 3) is taken where the distance has grown by 1 + 2 climb a climb
+    shrink = 1 - 2 * rate * (1 + 2 * climb) ** (period - 1)
+    np.testing.assert_allclose(solution.params, 3 - 3 * shrink**steps, rtol=1e-5)
+    assert solution.steps == steps
+    if not opaque:
+        assert solution.evaluations == 1 + period * steps
+
+
+REVERSE = {
+    "args": lambda z: minimize(lambda w, z: bowl(w - z), jnp.zeros(2), bfgs(), z).params.sum(),
+    "closure": lambda z: minimize(lambda w: bowl(w - z), jnp.zeros(2), bfgs()).value,
+    "start": lambda z: minimize(bowl, jnp.full(2, z), lbfgs()).params.sum(),
+    "rate": lambda z: minimize(bowl, jnp.zeros(2), sgd(z)).value,
+    "batch": lambda z: jax.vmap(lambda s: minimize(bowl, s * z, bfgs()).value)(jnp.ones(3)).sum(),
+}
+
+
+@pytest.mark.parametrize("run", REVERSE.values(), ids=REVERSE)
+def test_reverse_mode_says_at_once_what_there_is_instead(run):
+    for transform in (jax.grad(run), jax.jit(jax.grad(run)), jax.grad(jax.jit(run))):
+        with pytest.raises(ValueError, match=r"no reverse-mode.*Implicit\(\).*Minimize.*Forward"):
+            transform(0.1)
+
+
+def test_forward_mode_goes_through_the_loop_and_stopped_gradients_pass():
+    def run(z):
+        return minimize(lambda w, z: bowl(w) + z * jnp.sum(w**2), jnp.zeros(2), bfgs(), z).params
+
+    # the minimum is 3 / (1 + z)
+    np.testing.assert_allclose(jax.jacfwd(run)(0.5), -3 / 1.5**2, rtol=1e-3)
+    stopped = jax.grad(lambda z: z * run(jax.lax.stop_gradient(z))[0])(0.5)
+    np.testing.assert_allclose(stopped, 2.0, rtol=1e-4)
+
+
+def test_a_solver_that_was_not_called_is_told_to_be():
+    with pytest.raises(TypeError, match=r"got a function: call it, bfgs\(\.\.\.\)"):
+        minimize(bowl, jnp.zeros(2), bfgs)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="as optimizer, got 'bfgs'"):
+        minimize(bowl, jnp.zeros(2), "bfgs")  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
+from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.vectors import dot, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import PyTree
@@ -114,7 +115,8 @@ def line_search(caller: str, search: Search) -> optax.GradientTransformationExtr
         known = value is not None and grad is not None
         value, grad = (value, grad) if known else value_and_grad(params)
         start = point(jnp.zeros([], dtype), value, optax.tree.cast_like(grad, params))
-        found = search(evaluate, start)
+        slope = refuse_reverse_mode(start.slope, caller)  # it feels whatever is differentiated
+        found = search(evaluate, start._replace(slope=slope))
         # a direction that is infinite or not a number times 0 would not be 0
         moves = found.point.step > 0
         scaled = unravel(jnp.where(moves, found.point.step * direction, 0))
