@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxopt_tut import jaxprs
+from jaxopt_tut.autodiff import bessel
 
 
 class Step:
@@ -99,6 +100,7 @@ class _Flattener:
     def __init__(self, enter: Sequence[str]):
         self.enter = frozenset(enter)
         self.steps: list[Step] = []
+        self.makers: dict[int, Step] = {}
         self.avals: list[Any] = []
         self.constants: dict[int, Any] = {}
         self.literals: list[Any] = []
@@ -147,6 +149,12 @@ class _Flattener:
                 outputs = self.run(inner, operands, scope)
             else:
                 outputs = tuple(self.number(var.aval) for var in eqn.outvars)
-                self.steps.append(Step(eqn, kind, scope, operands, outputs))
+                step = Step(eqn, kind, scope, operands, outputs)
+                analytic = bessel.analytic_product(step, self.makers)
+                if analytic is not None:
+                    call, x = analytic
+                    step = Step(call, "custom_jvp", scope, (x,), outputs)
+                self.steps.append(step)
+                self.makers.update(dict.fromkeys(outputs, step))
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]

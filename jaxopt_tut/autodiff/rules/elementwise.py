@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from jaxopt_tut.autodiff.registry import (
-    define,
-    define_constant,
-    define_push,
-)
+from jaxopt_tut.autodiff import bessel
+from jaxopt_tut.autodiff.registry import define, define_constant, define_push
 
 Slope = Callable[..., Any]
 """`slope(g, ans, *inputs, **params)`: the product of `g` with one partial derivative."""
@@ -63,7 +60,7 @@ def _spread(x: Any, ans: Any) -> Any:
 
 
 def _one_minus_square(x: Any) -> Any:
-    return lax.sub(_one(x), lax.mul(x, x))
+    return lax.sub(_one(x), lax.square(x))
 
 
 def _number(value: float, x: Any) -> Any:
@@ -82,74 +79,82 @@ def _negative_root(square: Any) -> Any:
     return lax.neg(lax.rsqrt(square))
 
 
-mul, div, neg = lax.mul, lax.div, lax.neg
+mul, div, neg, square = lax.mul, lax.div, lax.neg, lax.square
+HIGHEST = lax.AccuracyMode.HIGHEST
+
+
+def _tanh(g, ans, x, *, accuracy):
+    if accuracy is HIGHEST:  # 1 - tanh^2 as a product that does not cancel
+        left, right = (lax.logistic(_times(x, factor), accuracy=accuracy) for factor in (2, -2))
+        return mul(g, _times(mul(left, right), 4))
+    return mul(lax.add(g, mul(g, ans)), lax.sub(_one(x), ans))
+
+
+def _logistic(g, ans, x, *, accuracy):
+    other = lax.logistic(neg(x)) if accuracy is HIGHEST else lax.sub(_one(x), ans)
+    return mul(g, mul(ans, other))
+
+
+def _expm1(g, ans, x, *, accuracy):
+    return mul(g, lax.exp(x, accuracy=accuracy) if accuracy is HIGHEST else lax.add(ans, _one(x)))
+
+
+def _acosh(g, ans, x):
+    """For complex numbers a product of two roots: that of the product lies on another branch."""
+    if np.issubdtype(x.dtype, np.complexfloating):
+        return mul(g, mul(lax.rsqrt(lax.sub(x, _one(x))), lax.rsqrt(lax.add(x, _one(x)))))
+    return mul(g, lax.rsqrt(lax.sub(square(x), _one(x))))
+
+
+def _gaussian(factor):
+    return lambda g, ans, x: mul(_number(factor, x), mul(g, lax.exp(neg(square(x)))))
+
 
 define_elementwise("neg", lambda g, ans, x: neg(g))
-define_elementwise("sin", lambda g, ans, x, **_: mul(g, lax.cos(x)))
-define_elementwise("cos", lambda g, ans, x, **_: neg(mul(g, lax.sin(x))))
-define_elementwise("tan", lambda g, ans, x, **_: mul(g, lax.add(_one(x), mul(ans, ans))))
-define_elementwise("asin", lambda g, ans, x, **_: mul(g, lax.rsqrt(_one_minus_square(x))))
-define_elementwise("acos", lambda g, ans, x, **_: mul(g, _negative_root(_one_minus_square(x))))
-define_elementwise("atan", lambda g, ans, x, **_: div(g, lax.add(_one(x), mul(x, x))))
-define_elementwise("sinh", lambda g, ans, x, **_: mul(g, lax.cosh(x)))
-define_elementwise("cosh", lambda g, ans, x, **_: mul(g, lax.sinh(x)))
-define_elementwise("tanh", lambda g, ans, x, **_: mul(g, _one_minus_square(ans)))
-define_elementwise("asinh", lambda g, ans, x, **_: mul(g, lax.rsqrt(lax.add(_one(x), mul(x, x)))))
+define_elementwise("sin", lambda g, ans, x, accuracy: mul(g, lax.cos(x, accuracy=accuracy)))
+define_elementwise("cos", lambda g, ans, x, accuracy: neg(mul(g, lax.sin(x, accuracy=accuracy))))
+define_elementwise("tan", lambda g, ans, x, **_: mul(g, lax.add(_one(x), square(ans))))
+define_elementwise("asin", lambda g, ans, x: mul(g, lax.rsqrt(_one_minus_square(x))))
+define_elementwise("acos", lambda g, ans, x: mul(g, _negative_root(_one_minus_square(x))))
+define_elementwise("atan", lambda g, ans, x: div(g, lax.add(_one(x), square(x))))
+define_elementwise("sinh", lambda g, ans, x: mul(g, lax.cosh(x)))
+define_elementwise("cosh", lambda g, ans, x: mul(g, lax.sinh(x)))
+define_elementwise("tanh", _tanh)
+define_elementwise("asinh", lambda g, ans, x: mul(g, lax.rsqrt(lax.add(square(x), _one(x)))))
+define_elementwise("acosh", _acosh)
 define_elementwise(
-    "acosh",
-    lambda g, ans, x, **_: mul(
-        g, mul(lax.rsqrt(lax.sub(x, _one(x))), lax.rsqrt(lax.add(x, _one(x))))
-    ),
+    "atanh",
+    lambda g, ans, x: mul(lax.reciprocal(lax.add(_one(x), x)), div(g, lax.sub(_one(x), x))),
 )
-define_elementwise("atanh", lambda g, ans, x, **_: div(g, _one_minus_square(x)))
 define_elementwise("exp", lambda g, ans, x, **_: mul(g, ans))
-define_elementwise("exp2", lambda g, ans, x, **_: mul(g, _times(ans, math.log(2.0))))
-define_elementwise("expm1", lambda g, ans, x, **_: mul(g, lax.add(ans, _one(x))))
+define_elementwise("exp2", lambda g, ans, x, **_: mul(_number(math.log(2.0), x), mul(g, ans)))
+define_elementwise("expm1", _expm1)
 define_elementwise("log", lambda g, ans, x, **_: div(g, x))
 define_elementwise("log2", lambda g, ans, x, **_: div(g, _times(x, math.log(2.0))))
 define_elementwise("log1p", lambda g, ans, x, **_: div(g, lax.add(x, _one(x))))
 define_elementwise("sqrt", lambda g, ans, x, **_: mul(g, div(_number(0.5, x), ans)))
 define_elementwise("rsqrt", lambda g, ans, x, **_: mul(g, _times(div(ans, x), -0.5)))
-define_elementwise("cbrt", lambda g, ans, x, **_: mul(g, div(ans, _times(x, 3))))
-define_elementwise("logistic", lambda g, ans, x, **_: mul(g, mul(ans, lax.sub(_one(x), ans))))
+define_elementwise("cbrt", lambda g, ans, x, **_: mul(g, _times(lax.integer_pow(ans, -2), 1 / 3)))
+define_elementwise("logistic", _logistic)
 define_elementwise("square", lambda g, ans, x: mul(g, _times(x, 2)))
 define_elementwise("one_minus_square", lambda g, ans, x: mul(g, _times(x, -2)))
 define_elementwise("copy", lambda g, ans, x: g)
+define_elementwise("erf", _gaussian(2 / math.sqrt(math.pi)))
+define_elementwise("erfc", _gaussian(-2 / math.sqrt(math.pi)))
 define_elementwise(
-    "erf", lambda g, ans, x, **_: mul(g, _times(lax.exp(neg(mul(x, x))), 2 / math.sqrt(math.pi)))
-)
-define_elementwise(
-    "erfc", lambda g, ans, x, **_: mul(g, _times(lax.exp(neg(mul(x, x))), -2 / math.sqrt(math.pi)))
-)
-define_elementwise(
-    "erf_inv", lambda g, ans, x: mul(g, _times(lax.exp(mul(ans, ans)), math.sqrt(math.pi) / 2))
+    "erf_inv",
+    lambda g, ans, x: mul(_number(math.sqrt(math.pi) / 2, x), mul(g, lax.exp(square(ans)))),
 )
 define_elementwise("lgamma", lambda g, ans, x, **_: mul(g, lax.digamma(x)))
 define_elementwise("digamma", lambda g, ans, x: mul(g, lax.polygamma(lax.full_like(x, 1), x)))
-define_elementwise(
-    "bessel_i1e",
-    lambda g, ans, x: mul(
-        g,
-        lax.sub(
-            lax.bessel_i0e(x), mul(ans, lax.add(lax.sign(x), div(_one(x), _away_from_zero(x))))
-        ),
-    ),
-)
-define_elementwise(
-    "bessel_i0e", lambda g, ans, x: mul(g, lax.sub(lax.bessel_i1e(x), mul(lax.sign(x), ans)))
-)
-
-
-def _away_from_zero(x: Any) -> Any:
-    """Keep 1/x finite at 0, where it is multiplied by a zero of first order times 1/2."""
-    tiny = np.finfo(x.dtype).tiny ** 0.5
-    return lax.select(lax.eq(x, lax.full_like(x, 0)), lax.full_like(x, tiny), x)
+define_elementwise("bessel_i0e", lambda g, ans, x: mul(g, bessel.slope_of_i0e(x, ans)))
+define_elementwise("bessel_i1e", lambda g, ans, x: mul(g, bessel.slope_of_i1e(x, ans)))
 
 
 def _integer_power(g, ans, x, *, y):
     if y == 0:
         return lax.full_like(g, 0)
-    return g if y == 1 else mul(g, _times(lax.integer_pow(x, y - 1), y))
+    return g if y == 1 else mul(g, _times(x if y == 2 else lax.integer_pow(x, y - 1), y))
 
 
 define_elementwise("integer_pow", _integer_power)
@@ -173,9 +178,11 @@ define_elementwise("add", lambda g, ans, x, y: g, lambda g, ans, x, y: g)
 define_elementwise("add_jaxvals", lambda g, ans, x, y: g, lambda g, ans, x, y: g)
 define_elementwise("sub", lambda g, ans, x, y: g, lambda g, ans, x, y: neg(g))
 define_elementwise("mul", _left_of_product, _right_of_product)
+# Dividing twice: the square of y leaves the range of the dtype long before x / y^2 does.
 define_elementwise(
     "div", lambda g, ans, x, y: div(g, y), lambda g, ans, x, y: neg(mul(g, div(ans, y)))
 )
+# From the remainder: x / y may round up to a whole number that y does not reach.
 define_elementwise(
     "rem",
     lambda g, ans, x, y: g,
@@ -183,19 +190,24 @@ define_elementwise(
 )
 define_elementwise(
     "atan2",
-    lambda g, ans, x, y: mul(g, div(y, lax.add(mul(x, x), mul(y, y)))),
-    lambda g, ans, x, y: mul(g, div(neg(x), lax.add(mul(x, x), mul(y, y)))),
+    lambda g, ans, x, y: mul(g, div(y, lax.add(square(x), square(y)))),
+    lambda g, ans, x, y: mul(g, div(neg(x), lax.add(square(x), square(y)))),
 )
 
 
 def _base_of_power(g, ans, x, y):
-    exponent = lax.convert_element_type(_spread(y, ans), ans.dtype)
-    lower = lax.pow(_spread(x, ans), lax.sub(_spread(y, ans), np.asarray(1, y.dtype)))
+    """Multiply by y x^(y - 1); a whole y = 0 makes a constant, a real one does so nowhere near."""
+    base, exponent = _spread(x, ans), lax.convert_element_type(_spread(y, ans), ans.dtype)
+    lower = lax.pow(base, lax.sub(_spread(y, ans), np.asarray(1, y.dtype)))
+    slope = mul(exponent, lower)
+    if not np.issubdtype(y.dtype, np.integer):
+        return mul(g, slope)
     zero = lax.full_like(exponent, 0)
-    return mul(g, lax.select(lax.eq(exponent, zero), zero, mul(exponent, lower)))
+    return mul(g, lax.select(lax.eq(exponent, zero), zero, slope))
 
 
 def _exponent_of_power(g, ans, x, y):
+    """Multiply by log(x) x^y, where 0^y counts as flat."""
     base = _spread(x, ans)
     zero = lax.full_like(base, 0)
     logarithm = lax.log(lax.select(lax.eq(base, zero), lax.full_like(base, 1), base))
@@ -227,7 +239,9 @@ def _masked(g: Any, mask: Any) -> Any:
 
 define_elementwise(
     "clamp",
-    lambda g, ans, low, x, high: _masked(g, lax.gt(_spread(low, ans), x)),
+    lambda g, ans, low, x, high: _masked(
+        g, lax.bitwise_and(lax.gt(_spread(low, ans), x), _spread(lax.lt(low, high), ans))
+    ),
     lambda g, ans, low, x, high: _masked(
         g, lax.bitwise_and(lax.gt(x, _spread(low, ans)), lax.lt(x, _spread(high, ans)))
     ),

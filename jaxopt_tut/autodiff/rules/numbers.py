@@ -69,18 +69,24 @@ def _conj_rule(cotangents, inputs, outputs, needed, **params):
 def _abs_rule(cotangents, inputs, outputs, needed):
     (g,), (x,), (ans,) = cotangents, inputs, outputs
     if not is_complex(x):
-        return [lax.mul(g, lax.sign(x))]
-    zero = lax.full_like(ans, 0)
-    safe = lax.select(lax.eq(ans, zero), lax.full_like(ans, 1), ans)
-    scale = lax.div(g, safe)
-    return [lax.complex(lax.mul(scale, lax.real(x)), lax.neg(lax.mul(scale, lax.imag(x))))]
+        return [_signed(g, x)]
+    return [lax.mul(lax.complex(g, lax.full_like(g, 0)), _direction(x, ans))]
 
 
 @define_push("abs")
 def _abs_push(tangents, inputs, outputs):
     (t,), (x,), (ans,) = tangents, inputs, outputs
-    if not is_complex(x):
-        return [lax.mul(t, lax.sign(x))]
-    zero = lax.full_like(ans, 0)
-    safe = lax.select(lax.eq(ans, zero), lax.full_like(ans, 1), ans)
-    return [lax.div(lax.real(lax.mul(lax.conj(x), t)), safe)]
+    return [lax.real(lax.mul(t, _direction(x, ans))) if is_complex(x) else _signed(t, x)]
+
+
+def _signed(t, x):
+    """Keep or turn the sign; at a zero of either sign keep it: the derivative from the right."""
+    return lax.select(lax.ge(x, lax.full_like(x, 0)), t, lax.neg(t))
+
+
+def _direction(x, size):
+    """Conjugate over absolute value; 0 at 0."""
+    length = lax.convert_element_type(size, x.dtype)
+    zero = lax.full_like(length, 0)
+    safe = lax.select(lax.eq(length, zero), lax.full_like(length, 1), length)
+    return lax.div(lax.conj(x), safe)
