@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import engine
 from jaxopt_tut.autodiff.program import Program, Step, flatten
-from jaxopt_tut.autodiff.registry import CALLS, CallRule
+from jaxopt_tut.autodiff.registry import CALLS, CallRule, define, define_push
 
 
 def _moving(step: Step, inputs: Sequence[Any], places: list[int]) -> Any:
@@ -77,6 +78,17 @@ CALLS["custom_jvp"] = CALLS["jax"]
 CALLS["custom_vjp"] = CallRule(_jax_forward, _jax_backward, _custom_vjp_jvp)
 
 
+@define("name")
+def _name_rule(cotangents, inputs, outputs, needed, *, name):
+    """Pass through `checkpoint_name`; only the value has the name."""
+    return [cotangents[0]]
+
+
+@define_push("name")
+def _name_push(tangents, inputs, outputs, *, name):
+    return [tangents[0]]
+
+
 def _inner(step: Step) -> Program:
     return flatten(jaxprs.called_jaxpr(step.eqn))
 
@@ -109,19 +121,27 @@ def _remat_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[li
         return jaxprs.bind_here(step.eqn, inputs), (list(inputs), {})
     program = _inner(step)
     env = engine.evaluate(program, inputs)
-    saved = {
-        index: env[index]
-        for inner in program.steps
-        if policy(inner.primitive, *(v.aval for v in inner.eqn.invars), **inner.eqn.params) is True
-        for index in inner.outputs
-    }
+    saved = {index: env[index] for inner in program.steps if _is_saved(inner, policy)
+             for index in inner.outputs}  # fmt: skip
     return [env[i] for i in program.outputs], (list(inputs), saved)
+
+
+def _is_saved(step: Step, policy: Any) -> bool:
+    """Ask the policy; a call runs again in any case, since its rule reads more than its outputs.
+
+    A policy answers with a bool or, where it also sends values to the host, with a marker; what
+    it would send there is computed again.
+    """
+    if engine.call_rule(step) is not None:
+        return False
+    answer = policy(step.primitive, *(v.aval for v in step.eqn.invars), **step.eqn.params)
+    return answer is True or type(answer).__name__ == "SaveableType"
 
 
 def _remat_backward(step: Step, kept: Any, cotangents: Sequence[Any], needed: tuple) -> list:
     """Run the part again, behind a barrier that keeps XLA from remembering the first run."""
     program = _inner(step)
-    if jaxprs.remat_options(step.eqn)["prevent_cse"]:
+    if np.any(jaxprs.remat_options(step.eqn)["prevent_cse"]):
         kept = lax.optimization_barrier(kept)
     inputs, saved = kept
     active = engine.activity(program, needed)
