@@ -5,9 +5,11 @@ With $y = x * w$ the adjoint of $x$ is a convolution of $\bar y$ with the mirror
 that of $w$ a convolution of $x$ with $\bar y$; strides and dilations change places.
 """
 
+import itertools
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 
 from jaxopt_tut.autodiff.registry import define, define_push, primitive_named
@@ -23,9 +25,11 @@ def _conv_rule(
     options.pop("out_sharding", None)
     if batch_group_count > 1:
         return _grouped_batch(g, x, kernel, needed, batch_group_count, options)
+    # The result may be wider than the factors: preferred_element_type.
+    wide_x, wide_kernel = (lax.convert_element_type(v, g.dtype) for v in inputs)
     back = [
-        _conv_input(g, x, kernel, **options) if needed[0] else None,
-        _conv_kernel(g, x, kernel, **options) if needed[1] else None,
+        _conv_input(g, x, wide_kernel, **options) if needed[0] else None,
+        _conv_kernel(g, wide_x, kernel, **options) if needed[1] else None,
     ]
     return [
         found if found is None else lax.convert_element_type(found, like.dtype)
@@ -154,15 +158,53 @@ def _window_sum_rule(
 push_linear("reduce_window_sum")
 
 
+def _scatter_windows(
+    g, x, *, select_prim, window_dimensions, window_strides, padding, base_dilation, window_dilation
+):
+    """Send each window's number to the first place where the extremum is attained."""
+    identity = np.asarray(-np.inf if select_prim.name == "ge" else np.inf, x.dtype)
+    rank = range(x.ndim)
+    if set(window_dilation) == {1}:
+        gaps = [(0, 0, step - 1) for step in base_dilation]
+        wide = lax.pad(x, identity, gaps) if set(base_dilation) != {1} else x
+        found = primitive_named("select_and_scatter_add").bind(
+            g, wide, select_prim=select_prim, window_dimensions=window_dimensions,
+            window_strides=window_strides, padding=padding,
+        )  # fmt: skip
+        return lax.slice(found, (0,) * x.ndim, found.shape, base_dilation)
+    # No primitive for gaps in the window: compare its places one by one.
+    config = [(*padding[k], base_dilation[k] - 1) for k in rank]
+    wide = lax.pad(x, identity, config)
+    places = list(itertools.product(*(range(size) for size in window_dimensions)))
+    starts = [[place[k] * window_dilation[k] for k in rank] for place in places]
+    reach = [(g.shape[k] - 1) * window_strides[k] + 1 for k in rank]
+    best, chosen = None, lax.full(g.shape, 0, np.int32)
+    for number, start in enumerate(starts):
+        stop = [first + length for first, length in zip(start, reach, strict=True)]
+        seen = lax.slice(wide, start, stop, window_strides)
+        if best is None:
+            best = seen
+            continue
+        kept = select_prim.bind(best, seen)
+        best = lax.select(kept, best, seen)
+        chosen = lax.select(kept, chosen, lax.full_like(chosen, number))
+    zero = lax.full((), 0, g.dtype)
+    total = lax.full(wide.shape, 0, g.dtype)
+    for number, start in enumerate(starts):
+        hit = lax.eq(chosen, lax.full_like(chosen, number))
+        back = [
+            (start[k], wide.shape[k] - start[k] - reach[k], window_strides[k] - 1) for k in rank
+        ]
+        total = lax.add(total, lax.pad(lax.select(hit, g, lax.full_like(g, 0)), zero, back))
+    cropped = lax.pad(total, zero, [(-low, -high, 0) for low, high in padding])
+    return lax.slice(cropped, (0,) * x.ndim, cropped.shape, base_dilation)
+
+
 def _window_extremum(name: str, select: str) -> None:
     @define(name)
-    def rule(cotangents, inputs, outputs, needed, *, base_dilation, window_dilation, **params):
-        """Send each window's cotangent to the first place where the extremum is attained."""
-        if set((*base_dilation, *window_dilation)) - {1}:
-            raise NotImplementedError(f"{name} has a derivative only without dilation.")
-        scatter = primitive_named("select_and_scatter_add")
+    def rule(cotangents, inputs, outputs, needed, **params):
         select_prim = primitive_named(select)
-        return [scatter.bind(cotangents[0], inputs[0], select_prim=select_prim, **params)]
+        return [_scatter_windows(cotangents[0], inputs[0], select_prim=select_prim, **params)]
 
     @define_push(name)
     def push(tangents, inputs, outputs, **params):
@@ -193,12 +235,8 @@ def _scatter_windows_push(tangents, inputs, outputs, **params):
 
 
 @define("select_and_gather_add")
-def _gather_windows_rule(
-    cotangents, inputs, outputs, needed, *, base_dilation, window_dilation, **params
-):
-    (g,), (_, x) = cotangents, inputs
-    scatter = primitive_named("select_and_scatter_add")
-    return [scatter.bind(g, x, **params), None]
+def _gather_windows_rule(cotangents, inputs, outputs, needed, **params):
+    return [_scatter_windows(cotangents[0], inputs[1], **params), None]
 
 
 @define_push("select_and_gather_add")

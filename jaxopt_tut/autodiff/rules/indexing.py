@@ -113,6 +113,32 @@ def _scatter_mul_rule(cotangents, inputs, outputs, needed, *, dimension_numbers,
     return [kept, None, read]
 
 
+def _scatter_extremum(cotangents, inputs, outputs, needed, *, dimension_numbers, **params):
+    """Share equally among the number that was there and the updates that attain the extremum."""
+    (g,), (x, indices, updates), (ans,) = cotangents, inputs, outputs
+    options = _options(params)
+
+    def read(values: Any) -> Any:
+        return _read_updates(values, indices, updates, dimension_numbers, params)
+
+    blank, mark = lax.full(x.shape, 0, g.dtype), lax.full(updates.shape, 1, g.dtype)
+    reached = lax.scatter_add(blank, indices, mark, dimension_numbers, **options)
+    stays = lax.bitwise_or(lax.eq(x, ans), lax.eq(reached, blank))
+    enters = lax.eq(updates, read(ans))
+    votes = lax.scatter_add(
+        lax.convert_element_type(stays, g.dtype), indices,
+        lax.convert_element_type(enters, g.dtype), dimension_numbers, **options,
+    )  # fmt: skip
+    share = lax.div(g, lax.max(votes, lax.full_like(votes, 1)))
+    kept = lax.select(stays, share, lax.full_like(share, 0))
+    taken = read(share)
+    return [kept, None, lax.select(enters, taken, lax.full_like(taken, 0))]
+
+
+define("scatter_max")(_scatter_extremum)
+define("scatter_min")(_scatter_extremum)
+
+
 @define("sort")
 def _sort_rule(cotangents, inputs, outputs, needed, *, dimension, is_stable, num_keys):
     """Sort the places along with the numbers, then send each cotangent back to its place."""

@@ -145,15 +145,20 @@ push_linear("fft")
 
 
 @define("eigh")
-def _eigh_rule(cotangents, inputs, outputs, needed, **params):
+def _eigh_rule(cotangents, inputs, outputs, needed, *, subset_by_index=None, **params):
     r"""$A = V \Lambda V^H$ with $\bar A = V^{-H} (\bar\Lambda + F \circ (V^\top \bar V)) V^\top$.
 
     $F_{ij} = 1 / (\lambda_j - \lambda_i)$ off the diagonal (Giles, 2008, section 3.1); undefined
     where eigenvalues coincide, as in JAX.
     """
     vectors, values = outputs
+    n = vectors.shape[-2]
+    if subset_by_index not in (None, (0, n)):
+        raise NotImplementedError(
+            f"eigh has a derivative only with all eigenvalues, got subset_by_index="
+            f"{subset_by_index} of {n}."
+        )
     g_vectors, g_values = cotangents
-    n = vectors.shape[-1]
     rows, columns = (vectors.ndim - 2, vectors.ndim - 1)
     middle = lax.full_like(vectors, 0)
     eye = lax.eq(

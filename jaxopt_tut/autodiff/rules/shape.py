@@ -36,12 +36,26 @@ def _broadcast_rule(cotangents, inputs, outputs, needed, *, shape, broadcast_dim
     return [found] + [None] * (len(inputs) - 1)
 
 
-def _reshape_back(cotangents, inputs, outputs, needed, **params):
+def _reshape_back(cotangents, inputs, outputs, needed, *, dimensions=None, **params):
+    """Undo a reshape, and the order of the axes that it may read its input in."""
+    (g,), x = cotangents, inputs[0]
+    if dimensions is None:
+        found = lax.reshape(g, x.shape)
+    else:
+        read = lax.reshape(g, tuple(x.shape[axis] for axis in dimensions))
+        found = lax.transpose(read, tuple(int(k) for k in np.argsort(dimensions)))
+    return [found] + [None] * (len(inputs) - 1)
+
+
+define("reshape")(_reshape_back)
+
+
+def _drop_axes_back(cotangents, inputs, outputs, needed, **params):
     return [lax.reshape(cotangents[0], inputs[0].shape)] + [None] * (len(inputs) - 1)
 
 
-for _name in ("reshape", "squeeze", "expand_dims"):
-    define(_name)(_reshape_back)
+for _name in ("squeeze", "expand_dims"):
+    define(_name)(_drop_axes_back)
 
 
 @define("transpose")
