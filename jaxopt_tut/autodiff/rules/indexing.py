@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from jaxopt_tut.autodiff.registry import define
-from jaxopt_tut.autodiff.rules.shape import push_linear
+from jaxopt_tut.autodiff.registry import define, define_push, primitive_named
 
 
 @define("gather")
@@ -31,7 +30,10 @@ def _gather_rule(
     return [found, None]
 
 
-push_linear("gather")
+@define_push("gather")
+def _gather_push(tangents, inputs, outputs, **params):
+    """Read the tangent; what is filled in outside of the array does not move."""
+    return [primitive_named("gather").bind(tangents[0], inputs[1], **{**params, "fill_value": 0})]
 
 
 def _read_updates(g: Any, indices: Any, updates: Any, numbers: Any, params: dict) -> Any:

@@ -4,9 +4,11 @@ r"""Sums, products and extrema over axes."""
 import math
 from typing import Any
 
-import numpy as np
+import jax
 from jax import lax
 
+from jaxopt_tut.autodiff import engine
+from jaxopt_tut.autodiff.program import Program, flatten
 from jaxopt_tut.autodiff.registry import define, define_push
 
 
@@ -26,20 +28,22 @@ def _sum_push(tangents, inputs, outputs, *, axes, **params):
     return [lax.reduce_sum(tangents[0], axes)]
 
 
-def _extremum_weights(x: Any, ans: Any, axes: tuple) -> Any:
-    """Return equal weights on all places where the extremum is attained."""
+def _hits(x: Any, ans: Any, axes: tuple) -> tuple[Any, Any]:
+    """Mark the places where the extremum is attained, and count them."""
     hit = lax.convert_element_type(lax.eq(x, spread(ans, x.shape, axes)), x.dtype)
-    return lax.div(hit, spread(lax.reduce_sum(hit, axes), x.shape, axes))
+    return hit, lax.reduce_sum(hit, axes)
 
 
 def _extremum_rule(cotangents, inputs, outputs, needed, *, axes, **params):
     (g,), (x,), (ans,) = cotangents, inputs, outputs
-    return [lax.mul(spread(g, x.shape, axes), _extremum_weights(x, ans, axes))]
+    hit, count = _hits(x, ans, axes)
+    return [lax.mul(spread(lax.div(g, count), x.shape, axes), hit)]
 
 
 def _extremum_push(tangents, inputs, outputs, *, axes, **params):
     (t,), (x,), (ans,) = tangents, inputs, outputs
-    return [lax.reduce_sum(lax.mul(t, _extremum_weights(x, ans, axes)), axes)]
+    hit, count = _hits(x, ans, axes)
+    return [lax.div(lax.reduce_sum(lax.mul(t, hit), axes), count)]
 
 
 for _name in ("reduce_max", "reduce_min"):
@@ -47,25 +51,32 @@ for _name in ("reduce_max", "reduce_min"):
     define_push(_name)(_extremum_push)
 
 
+def _product_tree(x: Any, axes: tuple) -> Program:
+    """Multiply halves with each other: no factor is divided out, so a zero does no harm."""
+
+    def multiply(x: Any) -> Any:
+        kept = tuple(axis for axis in range(x.ndim) if axis not in axes)
+        count = math.prod(x.shape[axis] for axis in axes)
+        shape = tuple(x.shape[axis] for axis in kept)
+        x = lax.reshape(lax.transpose(x, (*axes, *kept)), (count, *shape))
+        while len(x) > 1:
+            half = (len(x) + 1) // 2
+            gap = [(0, 2 * half - len(x), 0)] + [(0, 0, 0)] * len(kept)
+            rest = lax.pad(lax.slice_in_dim(x, half, None), lax.full((), 1, x.dtype), gap)
+            x = lax.mul(lax.slice_in_dim(x, 0, half), rest)
+        return lax.squeeze(x, (0,)) if count else lax.full(shape, 1, x.dtype)
+
+    return flatten(jax.make_jaxpr(multiply)(jax.ShapeDtypeStruct(x.shape, x.dtype)))
+
+
 @define("reduce_prod")
 def _product_rule(cotangents, inputs, outputs, needed, *, axes, **params):
-    """Use the product of all others, so that a zero among the factors does no harm."""
-    (g,), (x,) = cotangents, inputs
-    kept = tuple(axis for axis in range(x.ndim) if axis not in axes)
-    order = (*kept, *axes)
-    count = math.prod(x.shape[axis] for axis in axes)
-    lined = lax.reshape(lax.transpose(x, order), (*(x.shape[axis] for axis in kept), count))
-    others = lax.mul(_exclusive_product(lined, False), _exclusive_product(lined, True))
-    found = lax.mul(spread(g, others.shape, (others.ndim - 1,)), others)
-    unlined = lax.reshape(found, tuple(x.shape[axis] for axis in order))
-    return [lax.transpose(unlined, tuple(int(k) for k in np.argsort(order)))]
+    program = _product_tree(inputs[0], axes)
+    env = engine.evaluate(program, inputs)
+    active = [engine.is_inexact(aval) for aval in program.avals]
+    return [engine.backpropagate(program, env, {}, cotangents, active)[program.inputs[0]]]
 
 
-def _exclusive_product(x: Any, reverse: bool) -> Any:
-    """Multiply all numbers before (or after) each along the last axis."""
-    axis = x.ndim - 1
-    if x.shape[axis] == 0:
-        return x
-    whole = lax.cumprod(x, axis, reverse)
-    config = [(0, 0, 0)] * axis + [(-1, 1, 0) if reverse else (1, -1, 0)]
-    return lax.pad(whole, lax.full((), 1, x.dtype), config)
+@define_push("reduce_prod")
+def _product_push(tangents, inputs, outputs, *, axes, **params):
+    return engine.evaluate_with_tangents(_product_tree(inputs[0], axes), inputs, tangents)[1]
