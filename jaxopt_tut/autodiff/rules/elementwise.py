@@ -178,9 +178,10 @@ define_elementwise("add", lambda g, ans, x, y: g, lambda g, ans, x, y: g)
 define_elementwise("add_jaxvals", lambda g, ans, x, y: g, lambda g, ans, x, y: g)
 define_elementwise("sub", lambda g, ans, x, y: g, lambda g, ans, x, y: neg(g))
 define_elementwise("mul", _left_of_product, _right_of_product)
-# Dividing twice: the square of y leaves the range of the dtype long before x / y^2 does.
+# A product of quotients: y^2 leaves the range of the dtype long before x / y^2 does, and XLA makes
+# one of it where the quotient is divided once more.
 define_elementwise(
-    "div", lambda g, ans, x, y: div(g, y), lambda g, ans, x, y: neg(mul(g, div(ans, y)))
+    "div", lambda g, ans, x, y: div(g, y), lambda g, ans, x, y: neg(mul(div(g, y), ans))
 )
 # From the remainder: x / y may round up to a whole number that y does not reach.
 define_elementwise(
