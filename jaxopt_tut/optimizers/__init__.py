@@ -6,7 +6,8 @@ keyword; each is `optax.chain` of a `scale_by_*` part and `scale_by_learning_rat
 * `sgd`: the gradient itself.
 * `steepest_descent`: the steepest direction under one of `norms`, which may differ by leaf.
 * `momentum`: an exponential moving average of the gradients, plain or Nesterov.
-* `adam`: two moving averages, the mean over the root of the mean square.
+* `adam`: two moving averages, the mean over the root of the mean square; `adamw`: with decoupled
+  weight decay.
 
 Solvers find their own direction and step size, and `minimize` runs any optimizer to convergence in
 one compiled loop:
@@ -22,12 +23,13 @@ one compiled loop:
 The parts compose with everything in optax (`chain`, `inject_hyperparams`, `masked`,
 `MultiSteps`), and differ from optax's in one thing: their derivatives are finite and right, with
 respect to every hyper-parameter and at zero gradients too. What optax already does well is not
-wrapped here: take AdamW, AdaGrad, RMSprop, Nesterov Adam (`optax.nadam`), Lion, schedules and
+wrapped here: take AdaGrad, RMSprop, Nesterov Adam (`optax.nadam`), Lion, schedules and
 clipping from optax.
 """
 
 from jaxopt_tut.optimizers import line_search, norms, projections
 from jaxopt_tut.optimizers.adam import ScaleByAdamState, adam, scale_by_adam
+from jaxopt_tut.optimizers.adamw import adamw
 from jaxopt_tut.optimizers.bfgs import ScaleByBFGSState, bfgs, scale_by_bfgs
 from jaxopt_tut.optimizers.gauss_newton import gauss_newton, scale_by_gauss_newton
 from jaxopt_tut.optimizers.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
@@ -65,6 +67,7 @@ __all__ = [
     "Status",
     "TrustRegionState",
     "adam",
+    "adamw",
     "bfgs",
     "gauss_newton",
     "lbfgs",

@@ -38,6 +38,7 @@ def scale_by_adam(
     eps_root: ArrayLike = 0.0,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
+    caller: str = "adam",
 ) -> optax.GradientTransformation:
     r"""Rescale gradients as Adam does.
 
@@ -61,6 +62,7 @@ def scale_by_adam(
       nu_dtype: What to store $v$ in; `None` means each parameter's own dtype, or its real
         counterpart where it is complex. For bfloat16 parameters take "float32", as bfloat16 rounds
         0.999 to 1.
+      caller: The name that opens error messages.
 
     Returns:
       A transformation from gradients to rescaled gradients, each in the gradient's dtype.
@@ -71,7 +73,7 @@ def scale_by_adam(
         average.
       ValueError: If a hyper-parameter is no scalar, or is static and out of its range, or if a
         dtype cannot hold its average; from `update`, if the gradients differ from the parameters
-        of `init` in a path or a shape. Messages say `adam`.
+        of `init` in a path or a shape.
 
     Example:
       A gradient that keeps its size and changes its sign: the mean over the root mean square.
@@ -89,13 +91,13 @@ def scale_by_adam(
       Kingma and Ba (2015), Adam, algorithm 1; $\epsilon_0$ is added.
       https://arxiv.org/abs/1412.6980
     """
-    require_decay("adam", b1=b1, b2=b2)
-    require_nonnegative("adam", eps=eps, eps_root=eps_root)
-    require_dtype("adam", mu_dtype=mu_dtype)
-    require_dtype("adam", real=True, nu_dtype=nu_dtype)
+    require_decay(caller, b1=b1, b2=b2)
+    require_nonnegative(caller, eps=eps, eps_root=eps_root)
+    require_dtype(caller, mu_dtype=mu_dtype)
+    require_dtype(caller, real=True, nu_dtype=nu_dtype)
 
     def init(params):
-        require_inexact(params, "adam")
+        require_inexact(params, caller)
         return ScaleByAdamState(
             count=jnp.zeros([], jnp.int32),
             mu=zeros(params, mu_dtype),
@@ -104,7 +106,7 @@ def scale_by_adam(
 
     def update(updates, state, params=None):
         del params  # the averages know the gradients alone
-        require_matching(updates, state.mu, "adam")
+        require_matching(updates, state.mu, caller)
         count = optax.safe_increment(state.count)
         mu = average(updates, state.mu, b1)
         nu = average(jax.tree.map(_squared_modulus, updates, state.nu), state.nu, b2)
@@ -159,7 +161,7 @@ def adam(
 
     Both averages are bias-corrected, and $\epsilon$ stands outside of the root and after the
     correction, as in PyTorch. Before it, the $\hat\epsilon$ of the paper's section 2, it would be
-    $\epsilon = \hat\epsilon / \sqrt{1 - \beta_2^t}$. Decoupled weight decay: `optax.adamw`.
+    $\epsilon = \hat\epsilon / \sqrt{1 - \beta_2^t}$. Decoupled weight decay: `adamw`.
 
     In `optax.inject_hyperparams` beside bfloat16 parameters pass `hyperparam_dtype=jnp.float32`:
     it casts the numbers to the parameters' dtype, and $1 - \beta_2^t$ would be 0.

@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from jaxopt_tut.landscape import descend
-from jaxopt_tut.optimizers import adam, momentum, scale_by_adam, scale_by_learning_rate, sgd
+from jaxopt_tut.optimizers import adam, adamw, momentum, scale_by_adam, scale_by_learning_rate, sgd
 
 RATE, DECAY, WEIGHT_DECAY = 0.05, 0.8, 0.1
 B1, B2, EPS = 0.7, 0.9, 0.01
@@ -173,7 +173,8 @@ ROWS = {
             lr=RATE, betas=(B1, B2), eps=EPS, weight_decay=WEIGHT_DECAY, decoupled=True
         ),
         {
-            "ours": optax.chain(
+            "ours": adamw(RATE, b1=B1, b2=B2, eps=EPS, weight_decay=WEIGHT_DECAY),
+            "parts": optax.chain(
                 scale_by_adam(b1=B1, b2=B2, eps=EPS),
                 optax.add_decayed_weights(WEIGHT_DECAY),
                 scale_by_learning_rate(RATE),
