@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 from jax.extend import core, source_info_util
 
 CallKind = Literal[
@@ -460,6 +461,38 @@ def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
     """
     closed = jaxpr if hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
     return core.jaxpr_as_fun(closed)
+
+
+def closure_convert(fun: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], list[Any]]:
+    """Make operands of the arrays that a function closes over, tracers among them.
+
+    It does what `jax.closure_convert` does, which keeps every function that it is given, and all
+    that this closes over, for as long as the process lives.
+
+    Args:
+      fun: A function of trees.
+      *args: Arguments of the shapes and dtypes that it will be called with.
+
+    Returns:
+      A function of `(*args, *closed)`, and `closed`: what `fun` closes over.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> slope = jnp.array([2.0, 3.0])
+      >>> line, closed = closure_convert(lambda x: slope * x, 1.0)
+      >>> print(line(5.0, *closed), line(5.0, 10 * slope))
+      [10. 15.] [100. 150.]
+    """
+    program, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
+    structure = jax.tree.structure(shapes)
+    body = open_jaxpr(program)
+
+    def converted(*operands: Any) -> Any:
+        values, closed = operands[: len(args)], operands[len(args) :]
+        run = core.jaxpr_as_fun(core.ClosedJaxpr(body, closed))
+        return jax.tree.unflatten(structure, run(*jax.tree.leaves(values)))
+
+    return converted, constants(program)
 
 
 def call_name(eqn: core.JaxprEqn) -> str:

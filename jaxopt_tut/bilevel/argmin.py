@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxopt_tut import control_flow
-from jaxopt_tut.bilevel.batches import Stream, require_batches
+from jaxopt_tut import control_flow, programs
+from jaxopt_tut.bilevel.batches import Stream, require_batches, split_batches
 from jaxopt_tut.bilevel.mode import LinearInfo, Mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.result import Info, Result
@@ -85,13 +85,22 @@ def argmin(
     References:
       Gould et al. (2016), lemma 3.2. https://arxiv.org/abs/1607.05447
     """
-    problem, inputs = prepare("argmin", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
-    mode = diff.chosen(problem, inputs)
-    run = mode.run(problem, inputs)
-    info = describe(mode, problem, inputs, run)
+    require_inexact(y0, "argmin")
+    stream, rows = split_batches(batches)
+    made_of = f, solver, steps, diff, tol, strict, stream
+    run, info = programs.run(_argmin, made_of, y0, z, hp, rows)
     if check:
         require_converged(info, "argmin")
     return Result(run.y, run.state, info)
+
+
+def _argmin(made_of: tuple, y0: Params, z: PyTree, hp: PyTree, rows: PyTree) -> tuple[Run, Info]:
+    f, solver, steps, diff, tol, strict, stream = made_of
+    batches = rows if stream is None else stream
+    problem, inputs = prepare("argmin", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
+    mode = diff.chosen(problem, inputs)
+    run = mode.run(problem, inputs)
+    return run, describe(mode, problem, inputs, run)
 
 
 def prepare(

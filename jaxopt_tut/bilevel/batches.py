@@ -72,6 +72,22 @@ def require_batches(batches: PyTree | Stream, num_steps: int, caller: str) -> No
             )
 
 
+def split_batches(batches: PyTree | Stream) -> tuple[Stream | None, PyTree]:
+    """Tell a stream, which has a function in it, from arrays.
+
+    Args:
+      batches: What is passed as `batches`.
+
+    Returns:
+      The stream or `None`, and the arrays or `None`.
+
+    Example:
+      >>> split_batches([1.0, 2.0])
+      (None, [1.0, 2.0])
+    """
+    return (batches, None) if isinstance(batches, Stream) else (None, batches)
+
+
 def batch_at(batches: PyTree | Stream, step: Any) -> Batch:
     """Return the batch of one step.
 

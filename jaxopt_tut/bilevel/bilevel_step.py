@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from jaxopt_tut import programs
 from jaxopt_tut.bilevel.hypergrad import differentiate
 from jaxopt_tut.bilevel.mode import Mode
 from jaxopt_tut.bilevel.result import Info
@@ -96,34 +97,34 @@ def bilevel_step(
         return BilevelState(y0, z, hp, outer_optimizer.init(learned), jnp.zeros((), jnp.int32))
 
     def update(state: BilevelState, batch: Batch = None) -> tuple[BilevelState, Info]:
-        inner, outer_value = f, outer
-        if batch is not None:
-            inner = lambda y, z: f(y, z, batch)
-            outer_value = lambda y, z: outer(y, z, batch)
-        start = {"y0": state.y, "z": state.z, "hp": state.hp}
-        found, info = differentiate(
-            outer_value,
-            inner,
-            state.y,
-            state.z,
-            solver,
-            steps,
-            diff,
-            state.hp,
-            tuple(wrt),
-            tol=tol(state.count) if callable(tol) else tol,
-        )
-        learned = _pick(start, wrt)
-        ascent = jax.tree.map(jnp.conj, found.grads)  # differs for complex parameters
-        updates, outer_state = outer_optimizer.update(ascent, state.outer_state, learned)
-        ended = {**start, "y0": found.run.y}
-        stepped: Any = optax.apply_updates(learned, updates)
-        moved = {**ended, **stepped}
-        return BilevelState(
-            moved["y0"], moved["z"], moved["hp"], outer_state, state.count + 1
-        ), info
+        made_of = outer, f, solver, steps, diff, outer_optimizer, tuple(wrt)
+        limit = tol(state.count) if callable(tol) else tol
+        return programs.run(_update, made_of, state, batch, limit)
 
     return BilevelStep(init, update)
+
+
+def _update(
+    made_of: tuple, state: BilevelState, batch: Batch, tol: Any
+) -> tuple[BilevelState, Info]:
+    outer, f, solver, steps, diff, outer_optimizer, wrt = made_of
+    if batch is not None:
+        inner = lambda y, z: f(y, z, batch)
+        outer_value = lambda y, z: outer(y, z, batch)
+    else:
+        inner, outer_value = f, outer
+    start = {"y0": state.y, "z": state.z, "hp": state.hp}
+    found, info = differentiate(
+        outer_value, inner, state.y, state.z, solver, steps, diff, state.hp, wrt, tol=tol
+    )
+    learned = _pick(start, wrt)
+    ascent = jax.tree.map(jnp.conj, found.grads)  # differs for complex parameters
+    updates, outer_state = outer_optimizer.update(ascent, state.outer_state, learned)
+    ended = {**start, "y0": found.run.y}
+    stepped: Any = optax.apply_updates(learned, updates)
+    moved = {**ended, **stepped}
+    count = state.count + 1
+    return BilevelState(moved["y0"], moved["z"], moved["hp"], outer_state, count), info
 
 
 def _pick(arguments: dict[str, PyTree], wrt: Sequence[str]) -> dict[str, PyTree]:

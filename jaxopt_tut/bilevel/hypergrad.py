@@ -7,8 +7,9 @@ import jax
 import optax
 from jaxtyping import Array, Float
 
+from jaxopt_tut import programs
 from jaxopt_tut.bilevel.argmin import describe, prepare, require_converged
-from jaxopt_tut.bilevel.batches import Stream
+from jaxopt_tut.bilevel.batches import Stream, split_batches
 from jaxopt_tut.bilevel.dependence import depends_on
 from jaxopt_tut.bilevel.mode import Hypergradient, Mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem
@@ -83,12 +84,22 @@ def hypergrad(
     References:
       Pedregosa (2016), eq. (2). https://arxiv.org/abs/1602.02355
     """
-    found, info = differentiate(
-        outer, f, y0, z, solver, steps, diff, hp, tuple(wrt), batches, tol, certify
-    )
+    _require_wrt(tuple(wrt), {"z": z, "hp": hp, "y0": y0})
+    require_inexact(y0, "hypergrad")
+    stream, rows = split_batches(batches)
+    made_of = outer, f, solver, steps, diff, tuple(wrt), tol, certify, stream
+    found, info = programs.run(_hypergrad, made_of, y0, z, hp, rows)
     if check:
         require_converged(info, "hypergrad")
     return found.value, found.grads, info
+
+
+def _hypergrad(
+    made_of: tuple, y0: Params, z: PyTree, hp: PyTree, rows: PyTree
+) -> tuple[Hypergradient, Info]:
+    outer, f, solver, steps, diff, wrt, tol, certify, stream = made_of
+    batches = rows if stream is None else stream
+    return differentiate(outer, f, y0, z, solver, steps, diff, hp, wrt, batches, tol, certify)
 
 
 def differentiate(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, jaxprs
 from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import (
@@ -90,8 +90,8 @@ class Implicit:
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Solve; the derivative is a rule of its own."""
         # what `f` and `solver` close over becomes an operand, so that none is lost in silence
-        solve, closed_solve = jax.closure_convert(problem.run, inputs)
-        residual, closed_residual = jax.closure_convert(problem.residual, inputs.y0, inputs)
+        solve, closed_solve = jaxprs.closure_convert(problem.run, inputs)
+        residual, closed_residual = jaxprs.closure_convert(problem.residual, inputs.y0, inputs)
 
         @jax.custom_jvp
         def solution(inputs: Inputs, closed: tuple) -> Run:

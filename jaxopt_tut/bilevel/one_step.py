@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import jax
 
+from jaxopt_tut import jaxprs
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import (
     forbid,
@@ -56,9 +57,9 @@ class OneStep(ReverseMode):
             raise ValueError("OneStep needs at least one step, got steps=0.")
         before = lambda inputs: problem.run(inputs, problem.num_steps - 1)
         last = lambda inputs, run: problem.move(inputs, run, run.steps)
-        before, closed_before = jax.closure_convert(before, inputs)
+        before, closed_before = jaxprs.closure_convert(before, inputs)
         start = jax.eval_shape(before, inputs, *closed_before)
-        last, closed_last = jax.closure_convert(last, inputs, start)
+        last, closed_last = jaxprs.closure_convert(last, inputs, start)
 
         @jax.custom_jvp
         def solution(inputs: Inputs, closed: tuple) -> tuple[Run, Run]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from jaxopt_tut import jaxprs
 from jaxopt_tut.bilevel.loops import num_rounds
 from jaxopt_tut.bilevel.mode import Hypergradient
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
@@ -89,7 +90,7 @@ class Plan:
 
 def _compiled_bytes(mode: Unroll, problem: Problem, inputs: Inputs) -> int:
     """Return the temporary memory of a run and its derivative in reverse mode."""
-    run, closed = jax.closure_convert(lambda inputs: mode.run(problem, inputs).y, inputs)
+    run, closed = jaxprs.closure_convert(lambda inputs: mode.run(problem, inputs).y, inputs)
 
     def gradient(inputs: Inputs, closed: list[Any]) -> list[Any]:
         y, pull = jax.vjp(lambda inputs: run(inputs, *closed), inputs)

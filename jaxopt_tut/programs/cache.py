@@ -45,8 +45,8 @@ def run(body: Callable[..., Any], made_of: Any, *operands: Any) -> Any:
       2.0
       3.0
     """
-    if is_tracing():
-        return body(made_of, *operands)
+    if is_tracing() or not all(map(_is_operand, jax.tree.leaves(operands))):
+        return body(made_of, *operands)  # which can say what is wrong with an operand
     ingredients = Ingredients(made_of)
     readings = Readings(ingredients.functions)
     is_new_each_time = any(type(f) is types.MethodType for f in ingredients.functions)
@@ -65,6 +65,10 @@ def run(body: Callable[..., Any], made_of: Any, *operands: Any) -> Any:
         while len(_programs) > _MAX_PROGRAMS:
             _programs.popitem(last=False)
     return program(made_of, ingredients, readings, operands)
+
+
+def _is_operand(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
 
 
 def is_tracing() -> bool:

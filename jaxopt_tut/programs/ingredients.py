@@ -227,6 +227,9 @@ class _Weak:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._function, name)
 
+    def __repr__(self) -> str:
+        return repr(self._function)
+
 
 def _weakened(thing: Any) -> _Weak:
     """Wrap a function; an object with its public names, so that it passes for one of its kind."""
