@@ -13,7 +13,9 @@ from jaxtyping import Array, Float, Key
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.network import require_concrete
+from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
 from jaxopt_tut.taps import record
+from jaxopt_tut.taps.tracing import leaf_name
 from jaxopt_tut.trees import named_leaves, require_same_structure
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
@@ -68,38 +70,46 @@ def mup_multipliers(
     width: int,
     *,
     optimizer: Literal["sgd", "momentum", "adam"] = "adam",
-    in_axis: int = -2,
-    out_axis: int = -1,
+    in_axis: AxesByName = None,
+    out_axis: AxesByName = None,
 ) -> MupMultipliers:
     r"""Return the factors that carry a learning rate from one width to another.
 
-    With the growth $r = n / n_\text{base}$ of an axis:
+    With the growth $r = n / n_\text{base}$ of the fan-in and $s$ of the fan-out:
 
     | leaf | grows along | init | learning rate, SGD and momentum | Adam |
     |---|---|---|---|---|
-    | hidden weights | both | 1 | 1 | $1 / r$ |
+    | hidden weights | both | 1 | $s / r$ | $1 / r$ |
     | output weights | fan-in | $r^{-1/2}$ | $1 / r$ | $1 / r$ |
-    | input weights, biases, norms | fan-out | 1 | $r$ | 1 |
+    | input weights, biases, norms | fan-out | 1 | $s$ | 1 |
     | of fixed size | none | 1 | 1 | 1 |
 
     The init factor comes on top of weights drawn with variance 1 / fan-in. Multiply the updates of
     the optimizer by the other: `optax.chain(adam(lr), optax.stateless(lambda u, p: jax.tree.map(
     jnp.multiply, u, factors.learning_rate)))`. `coordinate_check` tells whether it worked.
 
+    Which axes are inputs is read off the tree: a bias has the sizes of the outputs, and the
+    projections of attention, (inputs, heads, head size) and (heads, head size, outputs), share two
+    axes; else the last axis but one is summed over. Both ways to widen attention are known, by more
+    heads and by larger ones. Larger ones ask for scores divided by the size of a head instead of
+    its root (Yang, Hu, et al., definition 4.1): that is up to the model (in flax a query multiplied
+    by `(base_size / size) ** 0.5` in an `attention_fn`), no factor here does it.
+
     Args:
       make_params: Builds the parameters of a given width.
       base_width: The width at which the learning rate was tuned.
       width: The width it is wanted for.
       optimizer: Which rule makes the updates.
-      in_axis: The axis of a weight that is summed over; equinox has -1.
-      out_axis: The axis of a weight that counts units; equinox has -2.
+      in_axis: The axis of a weight that is summed over, or several, where it cannot be read off:
+        -1 for equinox without biases; by path, `{"*/q": 0, "*/o": (0, 1)}`, for some leaves alone.
+      out_axis: The axis of a weight that counts units (equinox: -2), or several, alike.
 
     Returns:
       Two trees of floats in the structure of the parameters.
 
     Raises:
-      ValueError: If the widths are equal, the trees differ in more than sizes, a kernel grows
-        along an axis that is neither of the two, or the optimizer is not known.
+      ValueError: If the widths are equal, the trees differ in more than sizes, it cannot be told
+        whether an axis that grows is summed over, or the optimizer is not known.
 
     Example:
       >>> from jaxopt_tut.models import mlp
@@ -119,27 +129,21 @@ def mup_multipliers(
         )
     base, new = _two_shapes("mup_multipliers", make_params, (base_width, width))
 
-    def factors(a, b):
-        rank = len(a.shape)
-        grown = _grown(a.shape, b.shape)
-        rate = {axis: b.shape[axis] / a.shape[axis] for axis in grown}
-        roles = {in_axis % rank, out_axis % rank} if rank >= 2 else set(range(rank))
-        if unknown := rate.keys() - roles:
-            raise ValueError(
-                f"mup_multipliers needs widths along in_axis={in_axis} or out_axis={out_axis} "
-                f"alone, got axis {min(unknown)} growing from {a.shape} to {b.shape}."
-            )
-        fan_in = rate.get(in_axis % rank) if rank >= 2 else None
-        fan_out = rate.get(out_axis % rank) if rank else None
-        if fan_in and fan_out:
-            return 1.0, 1 / fan_in if optimizer == "adam" else 1.0
-        if fan_in:
-            return fan_in**-0.5, 1 / fan_in
-        if fan_out:
-            return 1.0, 1.0 if optimizer == "adam" else fan_out
-        return 1.0, 1.0
+    paths = [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(new)]
+    pairs = zip(jax.tree.leaves(base), jax.tree.leaves(new), strict=True)
+    dims = {
+        path: tuple(zip(a.shape, b.shape, strict=True))
+        for path, (a, b) in zip(paths, pairs, strict=True)
+    }
+    roles = axis_roles("mup_multipliers", dims, in_axis, out_axis)
 
-    both = [factors(a, b) for a, b in zip(jax.tree.leaves(base), jax.tree.leaves(new), strict=True)]
+    def factors(name):
+        fan_in, fan_out = (growth(dims[name], axes) for axes in roles[name])
+        is_output = fan_in != 1 and fan_out == 1
+        init = fan_in**-0.5 if is_output else 1.0
+        return init, 1 / fan_in if optimizer == "adam" else fan_out / fan_in
+
+    both = [factors(path) for path in paths]
     treedef = jax.tree.structure(new)
     return MupMultipliers(*(treedef.unflatten(list(one)) for one in zip(*both, strict=True)))
 

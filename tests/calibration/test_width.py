@@ -79,15 +79,6 @@ def test_changes_are_those_of_training():
         np.testing.assert_allclose(found.changes[0, k], expected, rtol=2e-3)
 
 
-def test_a_kernel_that_grows_along_another_axis_is_refused():
-    # the layout of attention in flax: (in, heads, head size)
-    make = lambda n: {"query": jnp.zeros((n, 4, n // 4))}
-    with pytest.raises(
-        ValueError, match=r"got axis 0 growing from \(64, 4, 16\) to \(256, 4, 64\)"
-    ):
-        mup_multipliers(make, 64, 256)
-
-
 def test_bad_widths_are_refused():
     with pytest.raises(ValueError, match="width_axes needs two different widths, got 8 twice"):
         width_axes(make_params, (8, 8))
