@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from jaxopt_tut.bilevel import AuditRow
+from jaxopt_tut.plotting.numbers import set_scale
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, tidy
 
 
@@ -26,6 +27,7 @@ def plot_audit(rows: Sequence[AuditRow], *, title: str = "", ax: Axes | None = N
       The axes.
 
     Raises:
+      TypeError: If `rows` is no list of rows.
       ValueError: If there is no row.
 
     Example:
@@ -34,13 +36,16 @@ def plot_audit(rows: Sequence[AuditRow], *, title: str = "", ax: Axes | None = N
       >>> ax.lines[0].get_xdata().tolist(), ax.get_legend().get_texts()[0].get_text()
       ([4096], 'exact: 2 ms, cosine 1')
     """
+    if isinstance(rows, AuditRow) or not all(isinstance(row, AuditRow) for row in rows):
+        raise TypeError(f"plot_audit needs the rows of an audit, got {type(rows).__name__}.")
     if not rows:
         raise ValueError("plot_audit needs a row at least, got none.")
+    eps = np.finfo(np.float64).eps
     ax = axes_or_new(ax)
     for i, row in enumerate(rows):
         ax.plot(
             [row.bytes],
-            [max(row.bias, np.finfo(np.float64).eps)],
+            [np.maximum(row.bias, eps)],
             label=f"{row.name}: {1e3 * row.seconds:.2g} ms, cosine {row.cosine:.3g}",
             linestyle="",
             color=COLORS[i % len(COLORS)],
@@ -48,7 +53,7 @@ def plot_audit(rows: Sequence[AuditRow], *, title: str = "", ax: Axes | None = N
             marker=MARKERS[(i + i // len(COLORS)) % len(MARKERS)],
             markersize=8,
         )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    set_scale(ax, "x", "log")
+    set_scale(ax, "y", "log")
     legend_below(ax, columns=2)
     return tidy(ax, xlabel="temporary memory, bytes", ylabel="relative bias", title=title)

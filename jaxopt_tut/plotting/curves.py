@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from jaxopt_tut.plotting.numbers import label_for, real_numbers, require_named, scale_for, set_scale
 from jaxopt_tut.plotting.style import (
     BAND_ALPHA,
     COLORS,
@@ -30,7 +31,7 @@ def plot_training_curves(
 
     Args:
       train: For each optimizer numbers of shape (runs, epochs), or (epochs,) for one run.
-      validation: The same for the validation set.
+      validation: The same for the validation set; names of its own are drawn too.
       ylabel: What is measured, with its unit.
       title: Of the axes; the number of runs is added.
       ax: Where to draw.
@@ -38,22 +39,31 @@ def plot_training_curves(
     Returns:
       The axes.
 
+    Raises:
+      TypeError: If `train` or `validation` is no mapping, or something in it is no array of real
+        numbers.
+      ValueError: If there is no curve, or an array has more than two axes.
+
     Example:
       >>> ax = plot_training_curves({"adam": [0.5, 0.7]}, {"adam": [0.4, 0.5]})
       >>> [text.get_text() for text in ax.get_legend().get_texts()]
       ['adam, train', 'adam, validation']
     """
+    caller, validation = "plot_training_curves", {} if validation is None else validation
+    for curves in (train, validation or {"": []}):
+        require_named(caller, curves)
     ax = axes_or_new(ax)
     num_runs = 1
-    for i, name in enumerate(train):
+    for i, name in enumerate(dict.fromkeys([*train, *validation])):
         sides = {
             "train": (train, "--", "none"),
-            "validation": (validation or {}, "-", COLORS[i % len(COLORS)]),
+            "validation": (validation, "-", COLORS[i % len(COLORS)]),
         }
         for side, (curves, line, face) in sides.items():
             if name not in curves:
                 continue
-            runs = np.atleast_2d(np.asarray(curves[name], np.float64))
+            shape = "(runs, epochs) or (epochs,)"
+            runs = np.atleast_2d(real_numbers(caller, name, curves[name], shape, [1, 2]))
             num_runs = max(num_runs, len(runs))
             epochs = np.arange(1, runs.shape[1] + 1)
             style = look(i) | {"linestyle": line, "markerfacecolor": face}
@@ -92,27 +102,42 @@ def plot_sensitivity(
       scores: For each optimizer, shape (rates, runs) or (rates,).
       chosen: For some of the curves the learning rate (nearest on the grid) to mark.
       ylabel: What the score is, with its unit.
-      yscale: "log" or "linear".
+      yscale: "log" or "linear"; linear where no score is positive.
       title: Of the axes; the number of runs is added where there are several.
       ax: Where to draw.
 
     Returns:
       The axes.
 
+    Raises:
+      TypeError: If `scores` is no mapping, or something in it is no array of real numbers.
+      ValueError: If there is no curve, or an array has not the rates in its first axis.
+
     Example:
       >>> ax = plot_sensitivity([0.1, 1.0], {"sgd": [[1.0, 3.0, 8.0], [2.0, 2.0, 2.0]]})
       >>> ax.lines[0].get_ydata().tolist()
       [3.0, 2.0]
     """
+    caller = "plot_sensitivity"
+    require_named(caller, scores)
+    rates = real_numbers(caller, "learning_rates", learning_rates, "(rates,)", [1])
+    every = {name: real_numbers(caller, name, runs) for name, runs in scores.items()}
+    for name, runs in every.items():
+        if not rates.size or runs.shape[:1] != rates.shape or not runs.size:
+            raise ValueError(
+                f"plot_sensitivity needs scores of shape ({rates.size} rates, runs), "
+                f"got shape {runs.shape} for {name!r}."
+            )
     ax = axes_or_new(ax)
-    rates = np.asarray(learning_rates, np.float64)
+    yscale = scale_for(yscale, *every.values())
     num_runs = 1
-    for i, (name, runs) in enumerate(scores.items()):
-        runs = np.asarray(runs, np.float64)
+    for i, (name, runs) in enumerate(every.items()):
         runs = runs.reshape(rates.size, -1)
         num_runs = max(num_runs, runs.shape[1])
-        low, median, high = np.quantile(runs, [0.1, 0.5, 0.9], axis=1)
-        ax.plot(rates, median, label=name, **look(i))
+        with np.errstate(invalid="ignore"):  # runs that diverged: between infinities is no number
+            low, high = np.quantile(runs, [0.1, 0.9], axis=1)
+            median = np.median(runs, axis=1)
+        ax.plot(rates, median, label=label_for(name, runs, yscale), **look(i))
         if runs.shape[1] > 1:
             ax.fill_between(
                 rates, low, high, color=COLORS[i % len(COLORS)], alpha=BAND_ALPHA, linewidth=0
@@ -129,8 +154,8 @@ def plot_sensitivity(
                 color=COLORS[i % len(COLORS)],
                 linestyle="",
             )
-    ax.set_xscale("log")
-    ax.set_yscale(yscale)
+    set_scale(ax, "x", "log")
+    set_scale(ax, "y", yscale)
     legend_below(ax)
     if num_runs > 1:
         title = f"{title}\n(median and 10-90 % of {num_runs} runs)".lstrip()
@@ -155,24 +180,40 @@ def plot_lines(
       lines: The values of each, shape (points,).
       xlabel: What x is, with its unit.
       ylabel: What the values are, with their unit.
-      xscale: "linear" or "log".
-      yscale: "linear" or "log".
+      xscale: "linear" or "log"; linear where nothing is positive.
+      yscale: Likewise.
       title: Of the axes.
       ax: Where to draw.
 
     Returns:
       The axes.
 
+    Raises:
+      TypeError: If `lines` is no mapping, or something in it is no array of real numbers.
+      ValueError: If there is no curve, or a line has not one value a point.
+
     Example:
       >>> ax = plot_lines([0.0, 1.0], {"f": [2.0, 3.0]}, xlabel="w", ylabel="loss")
       >>> ax.get_xlabel(), ax.lines[0].get_ydata().tolist()
       ('w', [2.0, 3.0])
     """
+    require_named("plot_lines", lines)
+    dates = np.asarray(x)
+    x = dates if dates.dtype.kind == "M" else real_numbers("plot_lines", "x", x, "(points,)", [1])
+    every = {
+        name: real_numbers("plot_lines", name, values, "(points,)", [1])
+        for name, values in lines.items()
+    }
     ax = axes_or_new(ax)
-    for i, (name, values) in enumerate(lines.items()):
-        (line,) = ax.plot(np.asarray(x), np.asarray(values), label=name, **look(i))
+    yscale = scale_for(yscale, *every.values())
+    for i, (name, values) in enumerate(every.items()):
+        if values.shape != x.shape:
+            raise ValueError(
+                f"plot_lines needs one value a point ({x.size}), got {values.size} for {name!r}."
+            )
+        (line,) = ax.plot(x, values, label=label_for(name, values, yscale), **look(i))
         line.set_marker("")
-    ax.set_xscale(xscale)
-    ax.set_yscale(yscale)
+    set_scale(ax, "x", xscale)
+    set_scale(ax, "y", yscale)
     legend_below(ax)
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)

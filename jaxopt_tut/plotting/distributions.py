@@ -1,18 +1,21 @@
 """Histograms of what flows through a network, one panel a layer."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from jaxopt_tut.plotting.numbers import real_numbers, require_named
 from jaxopt_tut.plotting.style import COLORS, new_figure
+from jaxopt_tut.taps import Tape
 
 
 def plot_distributions(
-    rows: Mapping[str, Sequence[ArrayLike]],
+    rows: Mapping[str, Sequence[ArrayLike] | Mapping[str, ArrayLike]],
     *,
-    titles: Sequence[str],
+    titles: Sequence[str] | None = None,
     title: str = "",
     bins: int = 50,
     figure: Figure | None = None,
@@ -26,8 +29,9 @@ def plot_distributions(
     values.
 
     Args:
-      rows: For each quantity (weights, gradients, …) one array a layer, of any shape.
-      titles: One a layer, for instance `(784 -> 512)`.
+      rows: For each quantity (weights, gradients, …) one array a layer, of any shape, in order or
+        by name. A `Tape` alone is one row.
+      titles: One a layer, for instance `(784 -> 512)`; by default the names of the layers.
       title: Above all panels.
       bins: Bins a panel.
       figure: Where to draw; a new figure by default. (A row of panels has no single `ax`.)
@@ -36,6 +40,7 @@ def plot_distributions(
       The figure, its axes in reading order.
 
     Raises:
+      TypeError: If `rows` is no mapping, or something in it is no array of real numbers.
       ValueError: If there is no row, or a row has not one array a title.
 
     Example:
@@ -45,18 +50,31 @@ def plot_distributions(
       >>> figure.axes[0].texts[0].get_text()
       'Var 0.25'
     """
-    if not rows or any(len(layers) != len(titles) for layers in rows.values()):
-        counts = {name: len(layers) for name, layers in rows.items()}
+    named: Mapping[str, Any] = {"recorded": rows} if isinstance(rows, Tape) else rows
+    if named:
+        require_named("plot_distributions", named)
+    if titles is None:
+        first = next(iter(named.values()), ())
+        titles = list(first) if isinstance(first, Mapping) else [""] * len(first)
+    panes = {
+        name: [
+            real_numbers("plot_distributions", name, values)
+            for values in (layers.values() if isinstance(layers, Mapping) else layers)
+        ]
+        for name, layers in named.items()
+    }
+    if not panes or any(len(layers) != len(titles) for layers in panes.values()):
+        counts = {name: len(layers) for name, layers in panes.items()}
         raise ValueError(
             f"plot_distributions needs rows of one array a title ({len(titles)}), got {counts}."
         )
     if figure is None:
-        figure = new_figure(2.3 * len(titles), 1.75 * len(rows) + 0.5)
-    panels = figure.subplots(len(rows), len(titles), squeeze=False)
-    for i, (name, layers) in enumerate(rows.items()):
+        figure = new_figure(2.3 * len(titles), 1.75 * len(panes) + 0.5)
+    panels = figure.subplots(len(panes), len(titles), squeeze=False)
+    for i, (name, layers) in enumerate(panes.items()):
         for j, values in enumerate(layers):
             ax = panels[i, j]
-            _histogram(ax, np.asarray(values, np.float64).ravel(), bins, COLORS[i % len(COLORS)])
+            _histogram(ax, values.ravel(), bins, COLORS[i % len(COLORS)])
             ax.tick_params(labelsize="x-small")
             ax.locator_params(axis="x", nbins=4)
             ax.ticklabel_format(axis="both", style="sci", scilimits=(-2, 3))

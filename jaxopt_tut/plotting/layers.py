@@ -7,11 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import ArrayLike
 
+from jaxopt_tut.plotting.numbers import label_for, real_numbers, require_named, scale_for, set_scale
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, look, tidy
+from jaxopt_tut.taps import Tape
 
 
 def plot_profile(
-    values: Mapping[str, ArrayLike],
+    values: Mapping[str, ArrayLike | Mapping[str, ArrayLike]],
     *,
     predicted: Mapping[str, ArrayLike] | None = None,
     ylabel: str = "variance",
@@ -24,8 +26,12 @@ def plot_profile(
     $$\bar v_l = \frac1n \sum_i v_{il}, \qquad
       \mathrm{se}_l = \sqrt{\frac{1}{n(n-1)} \sum_i (v_{il} - \bar v_l)^2}$$
 
+    Where no number is positive the axis is linear.
+
     Args:
-      values: For each curve positive numbers of shape (runs, layers), or (layers,) for one run.
+      values: For each curve positive numbers of shape (runs, layers), or (layers,) for one run; or
+        a number, or an array to take the variance of, by the name of the layer. A `Tape` alone is
+        one curve: the variances of what was recorded.
       predicted: For some of the curves the theory, shape (layers,): a broad grey line below it.
       ylabel: What is measured, with its unit.
       xlabel: What is counted.
@@ -35,17 +41,28 @@ def plot_profile(
     Returns:
       The axes.
 
+    Raises:
+      TypeError: If `values` is no mapping, or something in it is no array of real numbers.
+      ValueError: If there is no curve, or an array has more than two axes.
+
     Example:
       >>> ax = plot_profile({"he": [[1.0, 2.0], [3.0, 4.0]]})
       >>> ax.get_yscale(), ax.lines[0].get_ydata().tolist()
       ('log', [2.0, 3.0])
     """
+    require_named("plot_profile", values)
+    if isinstance(values, Tape):
+        values = {"recorded": values}
+    curves = {name: _by_layer(name, runs) for name, runs in values.items()}
+    theories = {
+        name: real_numbers("plot_profile", f"predicted {name}", theory, "(layers,)", [1])
+        for name, theory in (predicted or {}).items()
+    }
     ax = axes_or_new(ax)
-    predicted = predicted or {}
-    num_runs = 1
-    for i, (name, runs) in enumerate(values.items()):
-        runs = np.atleast_2d(np.asarray(runs, np.float64))
-        num_runs, depth = max(num_runs, len(runs)), runs.shape[1]
+    scale = scale_for("log", *curves.values(), *theories.values())
+    num_runs = max(map(len, curves.values()))
+    for i, (name, runs) in enumerate(curves.items()):
+        depth = runs.shape[1]
         style = look(i) | ({"marker": "", "linewidth": 1.8} if depth > 12 else {})
         error = runs.std(axis=0, ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else None
         layers = np.arange(1, depth + 1)
@@ -53,13 +70,12 @@ def plot_profile(
             layers,
             runs.mean(axis=0),
             error,
-            label=name,
+            label=label_for(name, runs, scale),
             capsize=2 if depth <= 12 else 0,
             elinewidth=0.8,
             **style,
         )
-    for i, (name, theory) in enumerate(predicted.items()):
-        theory = np.asarray(theory, np.float64)
+    for i, (name, theory) in enumerate(theories.items()):
         ax.plot(
             np.arange(1, theory.size + 1),
             theory,
@@ -69,17 +85,38 @@ def plot_profile(
             label="theory" if i == 0 else None,
             gid=f"theory of {name}",
         )
-    ax.set_yscale("log")
+    set_scale(ax, "y", scale)
     low, high = ax.get_ylim()
-    if high < 30 * low:  # too few powers of ten to read the axis by
+    if ax.get_yscale() == "log" and high < 30 * low:  # too few powers of ten to read the axis by
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    names = {tuple(runs) for runs in values.values() if isinstance(runs, Mapping)}
+    if len(names) == 1 and len(layers := names.pop()) <= 12:
+        ax.set_xticks(range(1, len(layers) + 1), layers, rotation=30, ha="right", fontsize="small")
     runs_text = f"mean of {num_runs} seeds, ± standard error" if num_runs > 1 else "one run"
     title = f"{title}\n({runs_text})" if title else runs_text
     legend_below(ax)
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)
+
+
+def _by_layer(name: str, runs) -> np.ndarray:
+    """Return one number a layer and run; of arrays by layer the variances."""
+    if not isinstance(runs, Mapping):
+        shape = "(runs, layers) or (layers,)"
+        return np.atleast_2d(real_numbers("plot_profile", name, runs, shape, [1, 2]))
+    if not isinstance(runs, Tape) and not any(np.ndim(value) for value in runs.values()):
+        numbers = [real_numbers("plot_profile", layer, value) for layer, value in runs.items()]
+        return np.array([numbers])
+    return np.array([[_variance(layer, value) for layer, value in runs.items()]])
+
+
+def _variance(layer: str, value: ArrayLike) -> float:
+    """Take the variance in double precision, of complex numbers about their mean in the plane."""
+    if np.iscomplexobj(value):
+        return float(np.var(np.asarray(value, np.complex128)))
+    return float(np.var(real_numbers("plot_profile", layer, value)))
 
 
 def plot_predicted(
@@ -107,28 +144,41 @@ def plot_predicted(
       The axes.
 
     Raises:
-      ValueError: If the two mappings do not name the same groups.
+      TypeError: If one of the three is no mapping, or something in it no array of real numbers.
+      ValueError: If the two mappings do not name the same groups, or the shapes differ.
 
     Example:
       >>> ax = plot_predicted({"relu": [1.0, 2.0]}, {"relu": [1.1, 1.9]})
       >>> ax.get_xscale(), ax.get_legend().get_texts()[0].get_text()
       ('log', 'relu')
     """
+    for side in (predicted, measured):
+        require_named("plot_predicted", side)
     if set(predicted) != set(measured):
         raise ValueError(
             "plot_predicted needs the same groups on both sides, "
             f"got {sorted(predicted)} and {sorted(measured)}."
         )
+    sides = [
+        {name: real_numbers("plot_predicted", name, side[name]) for name in predicted}
+        for side in ((predicted, measured) if errors is None else (predicted, measured, errors))
+    ]
+    for name in predicted:
+        shapes = [side[name].shape for side in sides]
+        if len(set(shapes)) > 1:
+            raise ValueError(
+                "plot_predicted needs arrays of the same shape, got "
+                f"{' and '.join(map(str, shapes))} for {name!r}."
+            )
     ax = axes_or_new(ax, 5.6, 5.2)
-    everything = []
+    scales = [scale_for("log", *side.values()) for side in sides[:2]]
     for i, name in enumerate(predicted):
-        x, y = (np.ravel(np.asarray(side[name], np.float64)) for side in (predicted, measured))
-        everything.append(x)
+        x, y, *bars = (np.ravel(side[name]) for side in sides)
         ax.errorbar(
             x,
             y,
-            None if errors is None else np.ravel(np.asarray(errors[name], np.float64)),
-            label=name,
+            bars[0] if bars else None,
+            label=label_for(label_for(name, x, scales[0]), y, scales[1]),
             linestyle="",
             color=COLORS[i % len(COLORS)],
             # Colour and marker have periods that differ, so that ten groups stay distinct.
@@ -137,10 +187,11 @@ def plot_predicted(
             markerfacecolor="none" if i >= len(COLORS) else COLORS[i],
             elinewidth=0.8,
         )
-    ends = np.concatenate(everything)
-    ends = np.array([ends.min(), ends.max()])
-    ax.plot(ends, ends, color="0.4", linewidth=0.9, zorder=0)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    everything = np.concatenate([np.ravel(x) for x in sides[0].values()])
+    if (finite := everything[np.isfinite(everything)]).size:
+        ends = np.array([finite.min(), finite.max()])
+        ax.plot(ends, ends, color="0.4", linewidth=0.9, zorder=0)
+    set_scale(ax, "x", scales[0])
+    set_scale(ax, "y", scales[1])
     legend_below(ax, columns=5)
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from jaxopt_tut.landscape import Trajectory
+from jaxopt_tut.plotting.numbers import real_numbers
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, tidy
 
 Loss = Callable[[Float[Array, "2"]], Float[Array, ""]]
@@ -32,7 +34,8 @@ def plot_surface(
     Args:
       fun: Maps a point of shape (2,) to the loss.
       domain: Lower and upper corner of the view, shape (2,) each.
-      paths: For each optimizer its points, shape (points, 2), the start first.
+      paths: For each optimizer its points, shape (points, 2), the start first; or what `descend`
+        returned.
       resolution: Pixels a side; the loss is evaluated at its square.
       title: Of the axes.
       ax: Where to draw.
@@ -40,19 +43,25 @@ def plot_surface(
     Returns:
       The axes; the colour bar is a neighbour in the same figure.
 
+    Raises:
+      TypeError: If `fun` is no function, or a path no array of real numbers.
+      ValueError: If the corners have not two coordinates, or a path has another shape.
+
     Example:
       >>> import jax.numpy as jnp
       >>> ax = plot_surface(lambda w: w[0] + w[1], ([0, 0], [1, 1]), {"sgd": [[0, 0], [1, 1]]})
       >>> ax.get_xlabel(), ax.lines[0].get_xdata().tolist()
       ('$w_1$', [0, 1])
     """
+    caller = "plot_surface"
+    points = {name: _points(caller, name, path) for name, path in (paths or {}).items()}
+    first, second, values = _grid(caller, fun, domain, resolution)
     ax = axes_or_new(ax, 5.8, 4.6)
-    first, second, values = _grid(fun, domain, resolution)
     extent = (first[0], first[-1], second[0], second[-1])
     image = ax.imshow(values, origin="lower", extent=extent, aspect="auto", cmap="Greys_r")
     ax.figure.colorbar(image, ax=ax, label="loss")
-    for i, (name, path) in enumerate((paths or {}).items()):
-        path, color = np.asarray(path), COLORS[i % len(COLORS)]
+    for i, (name, path) in enumerate(points.items()):
+        color = COLORS[i % len(COLORS)]
         ax.plot(
             *path.T,
             label=name,
@@ -94,7 +103,8 @@ def plot_surface_3d(
       The axes.
 
     Raises:
-      ValueError: If `ax` is flat.
+      TypeError: If `fun` is no function.
+      ValueError: If `ax` is flat, or the corners have not two coordinates.
 
     Example:
       >>> ax = plot_surface_3d(lambda w: w[0] * w[1], ([0, 0], [1, 1]), resolution=4)
@@ -104,7 +114,7 @@ def plot_surface_3d(
     ax = axes_or_new(ax, 5.4, 4.4, projection="3d")
     if ax.name != "3d":
         raise ValueError(f"plot_surface_3d needs axes with projection='3d', got {ax.name!r}.")
-    first, second, values = _grid(fun, domain, resolution)
+    first, second, values = _grid("plot_surface_3d", fun, domain, resolution)
     x, y = np.meshgrid(first, second)
     # As an image inside the SVG: thousands of little polygons are megabytes.
     ax.plot_surface(  # pyright: ignore[reportAttributeAccessIssue]
@@ -126,10 +136,28 @@ def plot_surface_3d(
     return ax
 
 
-def _grid(fun: Loss, domain: Domain, resolution: int):
+def _grid(caller: str, fun: Loss, domain: Domain, resolution: int):
     """Evaluate the loss on a grid: both axes and values with the second parameter in axis 0."""
-    lower, upper = (np.asarray(corner, np.float32) for corner in domain)
-    first, second = np.linspace(lower, upper, resolution, dtype=np.float32).T
+    if not callable(fun):
+        hint = ": pass its .fun and .domain" if hasattr(fun, "domain") else ""
+        raise TypeError(f"{caller} needs a function of a point, got {type(fun).__name__}{hint}.")
+    corners = [np.asarray(corner, np.float32) for corner in domain]
+    if [corner.shape for corner in corners] != [(2,), (2,)]:
+        raise ValueError(
+            f"{caller} needs a lower and an upper corner of shape (2,), "
+            f"got shapes {[corner.shape for corner in corners]}."
+        )
+    first, second = np.linspace(corners[0], corners[1], resolution, dtype=np.float32).T
     points = jnp.stack(jnp.meshgrid(first, second), axis=-1).reshape(-1, 2)
     values = jax.jit(jax.vmap(fun))(points)
     return first, second, np.asarray(values).reshape(resolution, resolution)
+
+
+def _points(caller: str, name: str, path) -> np.ndarray:
+    points = path.points if isinstance(path, Trajectory) else path
+    points = real_numbers(caller, name, points, "(points, 2)", [2])
+    if points.shape[1] != 2 or not len(points):
+        raise ValueError(
+            f"{caller} needs numbers of shape (points, 2), got shape {points.shape} for {name!r}."
+        )
+    return points

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from matplotlib.figure import Figure
 
 from jaxopt_tut import plotting
 from jaxopt_tut.bilevel import AuditRow
+from jaxopt_tut.landscape import Trajectory, surfaces
+from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import style
+from jaxopt_tut.taps import record
 
 
 def bowl(w):
@@ -198,3 +202,187 @@ def test_an_audit_is_drawn_by_memory_and_bias():
 def test_an_audit_without_rows_is_refused():
     with pytest.raises(ValueError, match=r"plot_audit needs a row at least, got none\."):
         plotting.plot_audit([])
+
+
+def test_a_tape_is_drawn_as_one_variance_a_layer():
+    params = mlp.init(jax.random.key(0), (4, 6, 3))
+    _, tape = record(mlp.apply)(params, jax.random.normal(jax.random.key(1), (5, 4)))
+    expected = [np.var(np.asarray(value, np.float64)) for value in tape.values()]
+    for values in (tape, {"net": tape}, {"net": dict(tape)}):
+        ax = plotting.plot_profile(values)
+        np.testing.assert_allclose(ax.lines[0].get_ydata(), expected, rtol=1e-12)
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == list(tape)
+        assert ax.get_title() == "one run"
+    np.testing.assert_allclose(
+        plotting.plot_profile({"c": {"z": [1j, -1j]}}).lines[0].get_ydata(), [1.0]
+    )
+    numbers = plotting.plot_profile({"by name": {"first": 0.5, "second": 2.0}})
+    assert numbers.lines[0].get_ydata().tolist() == [0.5, 2.0]
+    figure = plotting.plot_distributions(tape)
+    assert [ax.get_title() for ax in figure.axes] == list(tape)
+    assert figure.axes[0].texts[0].get_text() == f"Var {expected[0]:.3g}"
+
+
+BAD_NUMBERS = {
+    "zero": [0.0, 0.0],
+    "negative": [-1.0, -2.0],
+    "nan": [np.nan, np.nan],
+    "infinite": [np.inf, np.inf],
+}
+AXIS = {"xlabel": "x", "ylabel": "y"}
+LOGARITHMIC = {
+    "profile": lambda v: plotting.plot_profile({"a": v}),
+    "predicted": lambda v: plotting.plot_predicted({"a": v}, {"a": v}),
+    "theory": lambda v: plotting.plot_profile({"a": v}, predicted={"a": v}),
+    "sensitivity": lambda v: plotting.plot_sensitivity([0.1, 1.0], {"a": v}),
+    "runs": lambda v: plotting.plot_sensitivity([0.1, 1.0], {"a": [[1.0, v[0]], [v[0], 2.0]]}),
+    "rates": lambda v: plotting.plot_sensitivity(v, {"a": [1.0, 2.0]}),
+    "lines_y": lambda v: plotting.plot_lines([1, 2], {"a": v}, yscale="log", **AXIS),
+    "lines_x": lambda v: plotting.plot_lines(v, {"a": [1, 2]}, xscale="log", **AXIS),
+    "lines_both": lambda v: plotting.plot_lines([1, v[0]], {"a": [v[0], 1]}, yscale="log", **AXIS),
+    "audit": lambda v: plotting.plot_audit([ROWS[0]._replace(bias=v[0], bytes=0)]),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_NUMBERS)
+@pytest.mark.parametrize("name", LOGARITHMIC)
+def test_a_logarithmic_axis_survives_what_it_cannot_show(name, bad, tmp_path):
+    """Warnings are errors here, and matplotlib's come when a figure is written."""
+    ax = LOGARITHMIC[name](BAD_NUMBERS[bad])
+    plotting.save_figure(ax.figure, tmp_path / "plot")
+
+
+def test_an_axis_is_linear_where_nothing_is_positive_and_a_curve_that_is_not_shown_says_so():
+    assert plotting.plot_profile({"a": [0.0, -1.0]}).get_yscale() == "linear"
+    ax = plotting.plot_profile({"a": [0.0, -1.0], "b": [0.0, 2.0]})
+    assert ax.get_yscale() == "log"
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["a (nothing positive)", "b"]
+
+
+def test_the_median_of_runs_that_diverged_is_infinite_or_that_of_the_others():
+    runs = [[1.0, 2.0, np.inf], [np.inf, np.inf, 1.0]]
+    ax = plotting.plot_sensitivity([0.1, 1.0], {"sgd": runs})
+    assert ax.lines[0].get_ydata().tolist() == [2.0, np.inf]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float", "normalised", "jax"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_colours_are_drawn_as_given(channels, dtype):
+    values = np.arange(2 * 4 * 5 * channels).reshape(2, 4, 5, channels)
+    images = {
+        "uint8": values.astype(np.uint8),
+        "float": values / 255,
+        "normalised": (values - 60.0) / 60,
+        "jax": jnp.asarray(values / 255, jnp.float32),
+    }[dtype]
+    figure = plotting.plot_images(images)
+    for k, ax in enumerate(figure.axes):
+        shown = np.asarray(ax.images[0].get_array())
+        if channels == 1:
+            np.testing.assert_array_equal(shown, np.asarray(images)[k, ..., 0])
+        elif dtype == "normalised":
+            low, high = images[k].min(), images[k].max()
+            np.testing.assert_allclose(shown, (images[k] - low) / (high - low), atol=1e-12)
+        else:
+            np.testing.assert_allclose(shown, values[k] / 255, rtol=1e-6)
+
+
+TRAJECTORY = Trajectory(np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([1.0, 0.0]))
+
+
+def test_a_trajectory_is_a_path():
+    ax = plotting.plot_surface(bowl, DOMAIN, {"sgd": TRAJECTORY}, resolution=4)
+    assert ax.lines[0].get_xydata().tolist() == [[0.0, 0.0], [1.0, 1.0]]
+
+
+def test_validation_has_curves_of_its_own():
+    ax = plotting.plot_training_curves({"loss": [1.0, 2.0]}, {"accuracy": [0.4, 0.5]})
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["loss, train", "accuracy, validation"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: plotting.plot_profile([1.0]), TypeError, "a mapping from names .*, got list"),
+        (lambda: plotting.plot_profile({}), ValueError, "something to draw, got an empty mapping"),
+        (
+            lambda: plotting.plot_profile({"a": np.ones((2, 3, 4))}),
+            ValueError,
+            r"shape \(runs, layers\) or \(layers,\), got shape \(2, 3, 4\) for 'a'\.",
+        ),
+        (
+            lambda: plotting.plot_profile({"0/kernel": TRAJECTORY}),
+            TypeError,
+            "arrays of real numbers, got Trajectory for '0/kernel'",
+        ),
+        (
+            lambda: plotting.plot_training_curves(TRAJECTORY),
+            TypeError,
+            "a mapping from names to numbers, got Trajectory",
+        ),
+        (
+            lambda: plotting.plot_training_curves({"a": np.ones((1, 2, 3))}),
+            ValueError,
+            r"\(runs, epochs\) or \(epochs,\), got shape \(1, 2, 3\) for 'a'",
+        ),
+        (
+            lambda: plotting.plot_sensitivity([0.1, 1.0], {"a": np.ones((3, 2))}),
+            ValueError,
+            r"scores of shape \(2 rates, runs\), got shape \(3, 2\) for 'a'",
+        ),
+        (
+            lambda: plotting.plot_lines([0, 1], {"a": np.ones((2, 3))}, **AXIS),
+            ValueError,
+            r"shape \(points,\), got shape \(2, 3\) for 'a'",
+        ),
+        (
+            lambda: plotting.plot_lines([0, 1], {"a": [1.0]}, **AXIS),
+            ValueError,
+            r"one value a point \(2\), got 1 for 'a'",
+        ),
+        (
+            lambda: plotting.plot_predicted({"a": [1.0, 2.0]}, {"a": [1.0]}),
+            ValueError,
+            r"arrays of the same shape, got \(2,\) and \(1,\) for 'a'",
+        ),
+        (
+            lambda: plotting.plot_distributions({"w": [jnp.ones(2, jnp.complex64)]}, titles=["a"]),
+            TypeError,
+            "arrays of real numbers, got complex64 for 'w'",
+        ),
+        (lambda: plotting.plot_distributions([[1.0]]), TypeError, "a mapping .*, got list"),
+        (
+            lambda: plotting.plot_images(np.ones((28, 28, 3))),
+            ValueError,
+            r"got shape \(28, 28, 3\)\. Colours are a fourth axis",
+        ),
+        (
+            lambda: plotting.plot_images(np.ones((2, 3, 8, 8))),
+            ValueError,
+            r"got shape \(2, 3, 8, 8\)\. Colours are a fourth axis",
+        ),
+        (lambda: plotting.plot_images(np.ones((0, 8, 8))), ValueError, "an image at least"),
+        (lambda: plotting.plot_images(TRAJECTORY), TypeError, "real numbers, got Trajectory"),
+        (
+            lambda: plotting.plot_surface(surfaces.ravine, DOMAIN),
+            TypeError,
+            r"a function of a point, got Surface: pass its \.fun and \.domain\.",
+        ),
+        (
+            lambda: plotting.plot_surface(bowl, ([0.0] * 3, [1.0] * 3)),
+            ValueError,
+            r"corner of shape \(2,\), got shapes \[\(3,\), \(3,\)\]",
+        ),
+        (
+            lambda: plotting.plot_surface(bowl, DOMAIN, {"sgd": np.ones((4, 3))}),
+            ValueError,
+            r"shape \(points, 2\), got shape \(4, 3\) for 'sgd'",
+        ),
+        (lambda: plotting.plot_audit(ROWS[0]), TypeError, "the rows of an audit, got AuditRow"),
+    ],
+)  # fmt: skip
+def test_results_of_another_shape_are_refused(call, error, sentence):
+    with pytest.raises(error, match=rf"^plot_\w+ needs .*{sentence}"):
+        call()
