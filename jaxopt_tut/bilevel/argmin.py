@@ -1,5 +1,6 @@
 """The solution of an inner problem, as a differentiable function of everything it depends on."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxopt_tut.bilevel.batches import Stream, require_batches, split_batches
 from jaxopt_tut.bilevel.mode import LinearInfo, Mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.result import Info, Result
-from jaxopt_tut.bilevel.solvers import Solver, as_solver, size_of
+from jaxopt_tut.bilevel.solvers import Descent, Solver, as_solver, size_of
 from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
@@ -141,6 +142,8 @@ def prepare(
     strong = lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
     inputs = Inputs(jax.tree.map(strong, y0), z, hp, batches)
     bounded = as_solver(solver, hp, caller).bounded(steps, tol)
+    if isinstance(bounded, Descent):
+        bounded = dataclasses.replace(bounded, zero_safe=getattr(diff, "zero_safe", False))
     problem = Problem(f, bounded, steps, tol, batches is not None, strict, caller)
     first = lambda y: problem.objective_at(inputs, 0)(y)
     inputs = inputs._replace(y0=control_flow.spread(inputs.y0, first))

@@ -1,7 +1,7 @@
 """Exact, in memory that does not depend on the number of steps: tangents pushed along."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax
@@ -28,6 +28,10 @@ class Forward:
     hyper-parameters and many steps. Reverse mode raises: use `jax.jvp`, `jax.jacfwd` or
     `hypergrad`.
 
+    Attributes:
+      zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
+        derivative of its updates zero times infinity is zero.
+
     Example:
       >>> import jax
       >>> from jaxopt_tut.bilevel import argmin
@@ -41,6 +45,7 @@ class Forward:
       Franceschi et al. (2017), eq. (15). https://arxiv.org/abs/1703.01785
     """
 
+    zero_safe: bool = field(default=True, kw_only=True, repr=False)
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "second"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z", "hp", "y0"})
     is_exact: ClassVar[bool] = True

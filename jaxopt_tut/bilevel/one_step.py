@@ -1,6 +1,6 @@
 """Cheapest: the derivative of the solver's last step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import jax
@@ -31,6 +31,10 @@ class OneStep(ReverseMode):
     Newton's method, $1 - \eta\mu$ for gradient descent, and close to 1 for momentum or Adam, whose
     last step hardly feels its own gradient. With respect to `z`, first order.
 
+    Attributes:
+      zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
+        derivative of its updates zero times infinity is zero.
+
     Example:
       Gradient descent on $\tfrac12 (y - z)^2$ with step 0.75: the derivative is 0.75, not 1.
 
@@ -46,6 +50,7 @@ class OneStep(ReverseMode):
       Bolte, Pauwels and Vaiter (2023), algorithm 3. https://arxiv.org/abs/2305.13768
     """
 
+    zero_safe: bool = field(default=True, kw_only=True, repr=False)
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z"})
     is_exact: ClassVar[bool] = False

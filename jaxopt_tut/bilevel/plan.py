@@ -1,7 +1,7 @@
 """Exact within a memory: the fastest unrolling that fits."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax
@@ -24,6 +24,8 @@ class Plan:
 
     Attributes:
       memory: Bytes of temporary memory at most, for the inner steps and their derivative.
+      zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
+        derivative of its updates zero times infinity is zero.
 
     Raises:
       ValueError: If `memory` is not positive; from the solve, if no unrolling fits.
@@ -44,6 +46,7 @@ class Plan:
     """
 
     memory: int
+    zero_safe: bool = field(default=True, kw_only=True, repr=False)
     derivatives: ClassVar[frozenset[str]] = Unroll.derivatives
     wrt: ClassVar[frozenset[str]] = Unroll.wrt
     is_exact: ClassVar[bool] = True
@@ -57,7 +60,8 @@ class Plan:
         """Return the first unrolling that fits."""
         most = len(num_rounds(problem.num_steps, problem.num_steps or 1))
         sizes = {}
-        for mode in [Unroll(), *(Unroll(levels) for levels in range(1, most + 1))]:
+        for remat in ("none", *range(1, most + 1)):
+            mode = Unroll(remat, zero_safe=self.zero_safe)
             sizes[mode] = _compiled_bytes(mode, problem, inputs)
             if sizes[mode] <= self.memory:
                 return mode

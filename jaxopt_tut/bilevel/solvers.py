@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxopt_tut.optimizers import minimize, stationarity
+from jaxopt_tut.optimizers import differentiable, minimize, stationarity
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.stationarity import constraint, projections_of
 from jaxopt_tut.optimizers.vectors import ravel
@@ -91,10 +91,12 @@ class Descent(_Stepwise):
     Attributes:
       optimizer_of: `hp -> transformation`.
       is_symmetric: Whether there is no projection.
+      zero_safe: Whether zero times infinity is zero in derivatives of the transformation.
     """
 
     optimizer_of: Callable[[Any], optax.GradientTransformation]
     is_symmetric: bool = True
+    zero_safe: bool = False
 
     def init(self, y: Params, hp: PyTree) -> PyTree:
         """Return the optimizer's first state."""
@@ -107,6 +109,8 @@ class Descent(_Stepwise):
         """Take one optimizer step."""
         value, grad = value_and_ascent(objective)(y)
         optimizer = optax.with_extra_args_support(self.optimizer_of(hp))
+        if self.zero_safe:
+            optimizer = differentiable(optimizer)
         updates, state = optimizer.update(
             grad, state, y, value=value, grad=grad, value_fn=objective
         )

@@ -1,6 +1,6 @@
 """Biased, and cheap in memory: differentiate the last steps only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import jax
@@ -27,6 +27,8 @@ class Truncate(ReverseMode):
 
     Attributes:
       k: Steps to differentiate, 1 or more; all of them if there are fewer.
+      zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
+        derivative of its updates zero times infinity is zero.
 
     Raises:
       ValueError: If `k` is less than 1.
@@ -47,6 +49,7 @@ class Truncate(ReverseMode):
     """
 
     k: int
+    zero_safe: bool = field(default=True, kw_only=True, repr=False)
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp", "second"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z", "hp"})
     is_exact: ClassVar[bool] = False

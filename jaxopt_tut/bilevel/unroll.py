@@ -1,6 +1,6 @@
 """Exact: differentiate the inner loop itself, keeping as much of it as there is memory for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from jaxopt_tut.bilevel.loops import checkpointed_loop, num_rounds
@@ -30,11 +30,10 @@ class Unroll(ReverseMode):
     Where what a step keeps outweighs its variables (a network on many examples), `"step"` saves
     memory by the factor between the two, and often time too: less has to be written and read.
 
-    The optimizer must be differentiable where its gradient is zero: those of
-    `jaxopt_tut.optimizers` are, `optax.adam` gives not a number there.
-
     Attributes:
       remat: `"none"`, `"step"`, `"sqrt"` or the number of levels; more than $\log_2 T$ are cut.
+      zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
+        derivative of its updates zero times infinity is zero.
 
     Raises:
       ValueError: If `remat` is none of these.
@@ -56,6 +55,7 @@ class Unroll(ReverseMode):
     """
 
     remat: Literal["none", "step", "sqrt"] | int = "none"
+    zero_safe: bool = field(default=True, kw_only=True, repr=False)
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp", "second"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z", "hp", "y0"})
     is_exact: ClassVar[bool] = True

@@ -17,6 +17,7 @@ one compiled loop:
 * `nonlinear_cg`: conjugate gradients, with the least memory.
 * `gauss_newton`, `levenberg_marquardt`: for sums of squares; they take `residual_fn=`.
 * `line_search`: `armijo`, `wolfe`, `exact`, for any direction.
+* `differentiable`: any of optax's, with derivatives that are finite at zero gradients too.
 * `projections` and `project`: sets, and descent that stays in them; `stationarity`: how far from
   done.
 
@@ -31,6 +32,7 @@ from jaxopt_tut.optimizers import line_search, norms, projections
 from jaxopt_tut.optimizers.adam import ScaleByAdamState, adam, scale_by_adam
 from jaxopt_tut.optimizers.adamw import adamw
 from jaxopt_tut.optimizers.bfgs import ScaleByBFGSState, bfgs, scale_by_bfgs
+from jaxopt_tut.optimizers.differentiable import differentiable
 from jaxopt_tut.optimizers.gauss_newton import gauss_newton, scale_by_gauss_newton
 from jaxopt_tut.optimizers.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
@@ -69,6 +71,7 @@ __all__ = [
     "adam",
     "adamw",
     "bfgs",
+    "differentiable",
     "gauss_newton",
     "lbfgs",
     "levenberg_marquardt",
