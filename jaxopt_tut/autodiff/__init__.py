@@ -13,7 +13,6 @@
 from jaxopt_tut.autodiff import rules as rules
 from jaxopt_tut.autodiff.checks import GradientCheck as GradientCheck
 from jaxopt_tut.autodiff.checks import check_gradients as check_gradients
-from jaxopt_tut.autodiff.checks import find_wrong_rule as find_wrong_rule
 from jaxopt_tut.autodiff.custom import custom_node as custom_node
 from jaxopt_tut.autodiff.custom import elu as elu
 from jaxopt_tut.autodiff.drawing import draw as draw
@@ -21,6 +20,7 @@ from jaxopt_tut.autodiff.drawing import to_dot as to_dot
 from jaxopt_tut.autodiff.graph import Graph as Graph
 from jaxopt_tut.autodiff.graph import Node as Node
 from jaxopt_tut.autodiff.graph import trace as trace
+from jaxopt_tut.autodiff.localization import find_wrong_rule as find_wrong_rule
 from jaxopt_tut.autodiff.registry import defvjp as defvjp
 from jaxopt_tut.autodiff.transforms import grad as grad
 from jaxopt_tut.autodiff.transforms import hvp as hvp

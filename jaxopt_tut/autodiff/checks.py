@@ -1,14 +1,15 @@
 r"""Is a derivative right? Finite differences along random directions, leaf by leaf.
 
 With a random direction $v$ in one leaf and random weights $w$ on the results, the number
-$\langle w, \partial f\, v\rangle$ is compared with the central difference
+$\langle w, \partial f\, v\rangle$ is compared with the slope that central differences tend to,
 
 $$\frac{\langle w, f(x + h v) - f(x - h v)\rangle}{2 h}
-  = \langle w, \partial f\, v\rangle + O(h^2) + O(\epsilon / h),$$
+  = \langle w, \partial f\, v\rangle + O(h^2) + O(\epsilon / h).$$
 
-whose error is least near $h = \epsilon^{1/3}$, and the Taylor remainder
-$|\langle w, f(x + h v) - f(x) - h\, \partial f\, v\rangle|$ must fall like $h^2$; with a wrong
-derivative it falls like $h$.
+No one step $h$ suits leaves of 1e-6 and of 1e6, and no fixed tolerance a leaf that is a millionth
+part of the result. So each slope is extrapolated on steps of its own and comes with an error
+estimate (`extrapolation`), the differences are taken in double precision of the same program
+(`widening`), and the verdict is relative to the derivative itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_tut import jaxprs, trees
-from jaxopt_tut.autodiff import engine, registry
-from jaxopt_tut.autodiff.graph import Node, trace
-from jaxopt_tut.autodiff.program import Step
+from jaxopt_tut.autodiff import extrapolation, probing
+from jaxopt_tut.autodiff.probing import Channels, Finding, Programs
 from jaxopt_tut.autodiff.transforms import jvp, vjp
+from jaxopt_tut.autodiff.widening import Widened, is_inexact, widened
 from jaxopt_tut.types import PyTree
 
 
@@ -30,14 +31,21 @@ class GradientCheck(NamedTuple):
     """What `check_gradients` found.
 
     Attributes:
-      ok: Whether every leaf agrees within rounding.
-      worst_leaf: Key path of the leaf with the largest error, the argument's position first.
-      error: That error, relative to the size of the derivative and of the function.
-      step: The step $h$ at which the central difference came closest.
+      ok: Whether every leaf's derivative is right: known to five per cent at least (one in
+        float64) and equal to the slope within its uncertainty and rounding.
+      worst_leaf: Key path of the leaf that comes off worst, the argument's position first.
+      error: Distance of its derivative from the slope, beyond the slope's own uncertainty, as a
+        part of the derivative: 0.05 where a factor of 1.05 is wrong.
+      step: The step $h$ at which the slope was found, in units of `direction`.
       mode: `"forward"` or `"reverse"`.
       slope: Exponent with which the Taylor remainder falls: about 2 for a right derivative,
         1 for a wrong one, NaN where the function is linear up to rounding.
-      direction: The direction in that leaf.
+      direction: The direction in that leaf, of the leaf's own scale.
+      verdict: `"right"`; `"wrong"`; `"not differentiable here"`, where the function has a kink,
+        a jump, an infinite slope or its domain's end within the smallest step; or
+        `"inconclusive"`, where rounding hides more than `ok` allows.
+      uncertainty: That of the slope, as a part of the derivative.
+      order: 1, or 2 where the derivative of the gradient comes off worst.
     """
 
     ok: bool
@@ -47,6 +55,9 @@ class GradientCheck(NamedTuple):
     mode: str
     slope: float
     direction: Any
+    verdict: str = "right"
+    uncertainty: float = 0.0
+    order: int = 1
 
 
 def check_gradients(
@@ -58,13 +69,17 @@ def check_gradients(
 ) -> GradientCheck:
     r"""Compare derivatives with finite differences and name the worst leaf.
 
-    $$\text{error} = \min_h \frac{|\langle w, \partial f\, v\rangle - \Delta_h|}
-      {|\langle w, \partial f\, v\rangle| + \langle |w|, |f|\rangle}, \qquad
-      \text{ok}: \text{error} \le 30\, \epsilon^{2/3}$$
+    $$|D - B| \le 3 e + \tau \max(|D|, |B|), \qquad
+      D = \langle w, \partial f\, v\rangle, \quad B \pm e = \text{slope along } v$$
 
-    For a new `custom_node` or `defvjp` rule. It takes about ten evaluations a leaf and a mode.
-    Choose a point without kinks or ties: at a corner no derivative agrees. In half precision
-    only gross errors show ($\epsilon^{2/3}$ is 0.04 in bfloat16); check in float32.
+    For a new `custom_node` or `defvjp` rule, at leaves of any scale. $\tau$ is
+    $\sqrt\epsilon$ of the leaves' dtype, two per cent at most. The same program is run in double
+    precision, so that float32 and bfloat16 are judged as sharply; that a derivative overflows at
+    its own precision is seen too. It takes three compilations (five below float64), some ten
+    evaluations a leaf, and sixty where a function is not smooth at the scale of its leaf.
+
+    At a kink or a tie no derivative agrees: `ok` is False and the verdict says *not
+    differentiable here*; choose another point. What no difference can resolve is *inconclusive*.
 
     Args:
       fun: A function of pytrees of arrays; what it returns is weighted at random.
@@ -73,200 +88,204 @@ def check_gradients(
       modes: Which derivatives to compare: `"forward"`, `"reverse"` or both.
 
     Returns:
-      The verdict, for the leaf, mode and order with the largest error.
+      The verdict, for the leaf, mode and order that comes off worst.
 
     Raises:
       ValueError: If `order` is not 1 or 2, a mode is unknown, or there is nothing to check.
 
     Example:
-      A derivative with the sign of one term wrong:
+      A derivative with the sign of one term wrong, of a leaf that is a millionth of the result:
 
       >>> from jaxopt_tut import autodiff
       >>> node = autodiff.custom_node(lambda x, y: (x - y, ()), lambda _, g: (g, g))
-      >>> good = check_gradients(lambda p: p["a"] * p["b"], ({"a": 2.0, "b": 3.0},))
-      >>> bad = check_gradients(lambda p: node(p["a"], p["b"]), ({"a": 2.0, "b": 3.0},))
-      >>> good.ok, bad.ok, bad.worst_leaf
-      (True, False, '0/b')
+      >>> good = check_gradients(lambda p: p["a"] - p["b"], ({"a": 2.0, "b": 3e-6},))
+      >>> bad = check_gradients(lambda p: node(p["a"], p["b"]), ({"a": 2.0, "b": 3e-6},))
+      >>> good.ok, bad.ok, bad.worst_leaf, round(bad.error, 3)
+      (True, False, '0/b', 2.0)
+      >>> check_gradients(abs, (0.0,)).verdict
+      'not differentiable here'
+
+    References:
+      Ridders (1982), Advances in Engineering Software 4(2), for steps chosen by extrapolation.
+      https://doi.org/10.1016/S0141-1195(82)80057-0
     """
     if order not in (1, 2):
         raise ValueError(f"check_gradients needs order 1 or 2, got order={order}.")
     if not modes or not set(modes) <= {"forward", "reverse"}:
         raise ValueError(f"check_gradients needs modes 'forward', 'reverse', got modes={modes!r}.")
     args = tuple(jax.tree.map(jnp.asarray, tuple(args)))
-    results = _check_first_order(fun, args, modes)
-    if order == 2:
-        weights = _random_like(jax.eval_shape(fun, *args), np.random.default_rng(1))
-        gradient = lambda *point: [
-            leaf for leaf in jax.tree.leaves(vjp(fun, *point)[1](weights)) if _is_inexact(leaf)
-        ]
-        results += _check_first_order(gradient, args, modes)
+    names = [name for name, _ in trees.named_leaves(args)]
+    leaves, tree = jax.tree.flatten(args)
+    flat = lambda *leaves: jax.tree.leaves(fun(*jax.tree.unflatten(tree, leaves)))
+    results, outputs = _check_first_order(flat, leaves, names, modes, 1)
+    if order == 2 and results:
+        results += _check_first_order(_gradient(flat, outputs), leaves, names, modes, 2)[0]
     if not results:
         raise ValueError("check_gradients needs a floating argument, got none.")
-    return max(results, key=lambda result: (not result.ok, result.error))
+    rank = lambda result: (extrapolation.VERDICTS.index(result.verdict), result.error)
+    return max(results, key=rank)
 
 
-def _check_first_order(fun: Callable, args: tuple, modes: Sequence[str]) -> list[GradientCheck]:
+def _check_first_order(
+    flat: Callable, leaves: list[Any], names: list[str], modes: Sequence[str], order: int
+) -> tuple[list[GradientCheck], list[Any]]:
+    """Check one function of flat arrays; return the verdicts and the function's values."""
+    moving = [k for k, leaf in enumerate(leaves) if is_inexact(leaf) and leaf.size]
+    if not moving:
+        return [], []
     rng = np.random.default_rng(0)  # the same directions on every call
-    apply = jax.jit(fun)
-    weights = _random_like(jax.eval_shape(fun, *args), rng)
-    leaves, tree = jax.tree.flatten(args)
-    names = [name for name, _ in trees.named_leaves(args)]
-    rebuilt = lambda values: jax.tree.unflatten(tree, values)
-    pulled = None
-    if "reverse" in modes:
-        pulled = jax.tree.leaves(jax.jit(lambda p: vjp(fun, *p)[1](weights))(args))
+    traced = _Traced(flat, leaves, modes)
+    programs = traced.programs()
+    wide = [widened(np.asarray(leaf)) if is_inexact(leaf) else leaf for leaf in leaves]
     results = []
-    for k, leaf in enumerate(leaves):
-        if not _is_inexact(leaf) or leaf.size == 0:
-            continue
-        direction = _random_like(leaf, rng)
-        found = {}
-        if pulled is not None:
-            found["reverse"] = _pair(pulled[k], direction)
+    with jax.enable_x64(True):
+        outputs = programs.value(wide)
+        channels = Channels(outputs, rng)
+        for k in moving:
+            found = probing.probe(programs, wide, k, channels, outputs, rng)
+            if channels.count and not channels.finite.any():
+                found = [finding._replace(verdict=extrapolation.SINGULAR) for finding in found]
+            found += [_overflow(traced, programs, wide, k, mode, outputs) for mode in modes]
+            results += [_result(finding, names[k], order) for finding in found if finding]
+    return results, outputs
+
+
+class _Traced:
+    """A function of flat arrays and its derivatives as jaxprs, traced at their own precision."""
+
+    def __init__(self, flat: Callable, leaves: list[Any], modes: Sequence[str]):
+        self.leaves = leaves
+        self.moving = [k for k, leaf in enumerate(leaves) if is_inexact(leaf)]
+        shapes = jax.eval_shape(flat, *leaves)
+        self.shapes = [shape for shape in shapes if is_inexact(shape)]
+        tangents = [jnp.zeros_like(leaves[k]) for k in self.moving]
+        cotangents = [jnp.zeros(shape.shape, shape.dtype) for shape in self.shapes]
+
+        def push(leaves: list[Any], tangents: list[Any]) -> list[Any]:
+            every = [np.zeros(np.shape(leaf), jax.dtypes.float0) for leaf in leaves]
+            for k, tangent in zip(self.moving, tangents, strict=True):
+                every[k] = tangent
+            return [t for t in jvp(flat, leaves, every)[1] if is_inexact(t)]
+
+        def pull(leaves: list[Any], cotangents: list[Any]) -> list[Any]:
+            given = iter(cotangents)
+            zero = lambda shape: np.zeros(shape.shape, jax.dtypes.float0)
+            every = [next(given) if is_inexact(shape) else zero(shape) for shape in shapes]
+            found = vjp(flat, *leaves)[1](every)
+            return [found[k] for k in self.moving]
+
+        self.jaxprs = {"value": jax.make_jaxpr(flat)(*leaves)}
         if "forward" in modes:
-            tangents = [_zero_tangent(value) for value in leaves]
-            tangents[k] = direction
-            push = jax.jit(lambda p, t: jvp(fun, p, t)[1])
-            found["forward"] = _pair(weights, push(args, rebuilt(tangents)))
-        value_at = lambda h, k=k, v=direction: apply(
-            *rebuilt([*leaves[:k], _moved(leaves[k], h, v), *leaves[k + 1 :]])
-        )
-        for mode, derivative in found.items():
-            error, step, slope = _compare(value_at, weights, derivative, _epsilon(leaf))
-            ok = error <= _tolerance(leaf)
-            results.append(GradientCheck(ok, names[k], error, step, mode, slope, direction))
-    return results
+            self.jaxprs["forward"] = jax.make_jaxpr(push)(leaves, tangents)
+        if "reverse" in modes:
+            self.jaxprs["reverse"] = jax.make_jaxpr(pull)(leaves, cotangents)
+        dtypes = [leaves[k].dtype for k in self.moving] + [shape.dtype for shape in self.shapes]
+        self.epsilon = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+        self.own = {mode: jax.jit(jaxprs.function_of(jaxpr)) for mode, jaxpr in self.jaxprs.items()}
+
+    def programs(self) -> Programs:
+        """Return the programs in double precision."""
+        wide = {mode: Widened(jaxpr) for mode, jaxpr in self.jaxprs.items()}
+        apply = {mode: jax.jit(program.__call__) for mode, program in wide.items()}
+        derivatives = {}
+        if "forward" in wide:
+            derivatives["forward"] = lambda leaves, k, direction: apply["forward"](
+                *leaves, *self.tangents(leaves, k, direction)
+            )
+        if "reverse" in wide:
+            derivatives["reverse"] = lambda leaves, weights: self.aligned(
+                apply["reverse"](*leaves, *weights)
+            )
+        value = lambda leaves: apply["value"](*leaves)
+        return Programs(value, derivatives, self.epsilon, tuple(wide.values()))
+
+    def tangents(self, leaves: list[Any], k: int, direction: Any) -> list[Any]:
+        """Return the direction in leaf `k` and zeros in the others."""
+        return [direction if i == k else np.zeros_like(leaves[i]) for i in self.moving]
+
+    def aligned(self, cotangents: Sequence[Any]) -> list[Any]:
+        """Put None where a leaf has no cotangent."""
+        found: list[Any] = [None] * len(self.leaves)
+        for k, cotangent in zip(self.moving, cotangents, strict=True):
+            found[k] = cotangent
+        return found
 
 
-def _compare(
-    value_at: Callable, weights: PyTree, derivative: float, epsilon: float
-) -> tuple[float, float, float]:
-    """Return the error at the best step, that step, and the slope of the Taylor remainder."""
-    steps = epsilon ** (1 / 3) * np.array([8.0, 2.0, 0.5])
-    center = value_at(0.0)
-    size = _pair(_sizes(weights), _sizes(center))
-    scale = abs(derivative) + size + np.finfo(np.float64).tiny
-    errors, remainders = [], []
-    for h in steps:
-        ahead, behind = value_at(h), value_at(-h)
-        central = (_pair(weights, ahead) - _pair(weights, behind)) / (2 * h)
-        errors.append(abs(central - derivative) / scale)
-        remainders.append(abs(_pair(weights, ahead) - _pair(weights, center) - h * derivative))
-    errors = [float("inf") if np.isnan(error) else float(error) for error in errors]
-    best = int(np.argmin(errors))
-    slope = float("nan")
-    if remainders[1] > 100 * epsilon * scale:
-        slope = float(np.log(remainders[0] / remainders[1]) / np.log(steps[0] / steps[1]))
-    return errors[best], float(steps[best]), slope
+def _overflow(
+    traced: _Traced, programs: Programs, wide: list[Any], k: int, mode: str, outputs: list[Any]
+) -> Finding | None:
+    """Find a derivative that is infinite or NaN only because of its own precision."""
+    if traced.epsilon < 1e-12:
+        return None
+    leaf = traced.leaves[k]
+    direction = np.ones(leaf.shape)
+    ones = [np.ones(shape.shape) for shape in traced.shapes]
+    with jax.enable_x64(False):
+        if mode == "forward":
+            given = traced.tangents(traced.leaves, k, jnp.ones_like(leaf))
+        else:
+            given = [jnp.ones(shape.shape, shape.dtype) for shape in traced.shapes]
+        own = traced.own[mode](*traced.leaves, *given)
+        values = traced.own["value"](*traced.leaves)
+    if mode == "forward":
+        found = programs.derivatives["forward"](wide, k, direction)
+    else:
+        own = traced.aligned(own)[k : k + 1]
+        found = programs.derivatives["reverse"](wide, ones)[k : k + 1]
+    bad = any(_lost(a, b) for a, b in zip(own, found, strict=True))
+    lost = any(_lost(a, b) for a, b in zip(values, outputs, strict=True))
+    if not bad and not lost:
+        return None
+    verdict = extrapolation.INCONCLUSIVE if lost else extrapolation.WRONG
+    nan = float("nan")
+    return Finding(verdict, float("inf"), 0.0, nan, nan, mode, direction)
 
 
-def _moved(leaf: Any, step: float, direction: Any) -> Any:
-    return leaf + direction * np.asarray(step, direction.dtype)
+def _lost(own: Any, wide: Any) -> bool:
+    """Tell whether a value is not finite though it would fit into its dtype."""
+    if not is_inexact(own):
+        return False
+    limit = float(jnp.finfo(own.dtype).max)
+    own, wide = widened(np.asarray(own)), np.asarray(wide)
+    with np.errstate(all="ignore"):
+        fits = np.isfinite(wide) & (np.isnan(own) | (np.abs(wide) < limit))
+        return bool(np.any(~np.isfinite(own) & fits))
 
 
-def _epsilon(leaf: Any) -> float:
-    return float(jnp.finfo(leaf.dtype).eps)
-
-
-def _tolerance(leaf: Any) -> float:
-    return min(30 * _epsilon(leaf) ** (2 / 3), 0.25)
-
-
-def _is_inexact(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def _zero_tangent(leaf: Any) -> Any:
-    dtype = leaf.dtype if _is_inexact(leaf) else jax.dtypes.float0
-    return np.zeros(leaf.shape, dtype)
-
-
-def _random_like(tree: PyTree, rng: np.random.Generator) -> PyTree:
-    """Draw a unit vector for each floating leaf, float0 zeros for the others."""
-
-    def draw(leaf: Any) -> Any:
-        if not _is_inexact(leaf):
-            return np.zeros(leaf.shape, jax.dtypes.float0)
-        drawn = rng.normal(size=leaf.shape)
-        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            drawn = drawn + 1j * rng.normal(size=leaf.shape)
-        norm = np.linalg.norm(drawn)
-        return jnp.asarray(drawn / (norm if norm else 1.0), leaf.dtype)
-
-    return jax.tree.map(draw, tree)
-
-
-def _sizes(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: jnp.abs(x) if _is_inexact(x) else x, tree)
-
-
-def _pair(left: PyTree, right: PyTree) -> float:
-    """Sum the products of two trees in double precision, without conjugation, as JAX pairs."""
-    total = 0.0
-    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        if a.dtype != jax.dtypes.float0 and _is_inexact(a):
-            wide = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
-            total += float(np.real(np.sum(np.asarray(a, wide) * np.asarray(b, wide))))
-    return total
-
-
-def find_wrong_rule(fun: Callable, args: Sequence[PyTree]) -> Node | None:
-    r"""Find the first node whose vector-Jacobian product disagrees with finite differences.
-
-    $$\bar v\, \frac{\partial v_i}{\partial v_j}\, t \overset{?}{=}
-      \frac{\langle \bar v, f_i(v_j + h t) - f_i(v_j - h t)\rangle}{2 h}$$
-
-    When `check_gradients` fails and the function is long. Every node is tested by itself, at
-    the values it has, so an error further up does not hide one further down; it costs about ten
-    evaluations of each node. At a kink (`max` at a tie, `abs` at 0) a right rule disagrees too.
-
-    Args:
-      fun: A function of pytrees of arrays.
-      args: Its arguments.
-
-    Returns:
-      The node (inside calls to `jit` and `remat` too; a `scan` or a custom rule is one node), or
-      None where all agree.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxopt_tut import autodiff
-      >>> cube = autodiff.custom_node(lambda x: (x**3, x), lambda x, g: 2 * x**2 * g, name="cube")
-      >>> node = find_wrong_rule(lambda x: jnp.sin(cube(jnp.exp(x))), (0.3,))
-      >>> node.index, node.name
-      (2, 'cube')
-      >>> find_wrong_rule(lambda x: jnp.sin(jnp.exp(x)), (0.3,)) is None
-      True
-    """
-    graph = trace(fun)(*args)
-    values = [*graph.evaluate(*args), *graph.program.literals]
-    rng = np.random.default_rng(0)
-    for step in graph.program.steps:
-        if step.primitive in registry.CONSTANT or step.kind == "while":
-            continue
-        if not _agrees(step, [values[i] for i in step.operands], rng):
-            return graph.nodes[step.outputs[0]]
-    return None
-
-
-def _agrees(step: Step, inputs: list[Any], rng: np.random.Generator) -> bool:
-    needed = tuple(
-        i >= 0 and _is_inexact(x) and x.size > 0 for i, x in zip(step.operands, inputs, strict=True)
+def _result(finding: Finding, name: str, order: int) -> GradientCheck:
+    return GradientCheck(
+        finding.verdict == extrapolation.RIGHT,
+        name,
+        finding.error,
+        finding.step,
+        finding.mode,
+        finding.slope,
+        finding.direction,
+        extrapolation.VERDICTS[finding.verdict],
+        finding.uncertainty,
+        order,
     )
-    outputs = jaxprs.bind(step.eqn, inputs)
-    if not any(needed) or not any(_is_inexact(y) for y in outputs):
-        return True
-    weights = [_random_like(y, rng) for y in outputs]
-    cotangents = [w if _is_inexact(y) else None for w, y in zip(weights, outputs, strict=True)]
-    found = engine.pull_step(step, cotangents, inputs, outputs, needed)
-    for k, leaf in enumerate(inputs):
-        if not needed[k]:
-            continue
-        direction = _random_like(leaf, rng)
-        derivative = 0.0 if found[k] is None else _pair(found[k], direction)
-        value_at = lambda h, k=k, v=direction: jaxprs.bind(
-            step.eqn, [*inputs[:k], _moved(inputs[k], h, v), *inputs[k + 1 :]]
-        )
-        if _compare(value_at, weights, derivative, _epsilon(leaf))[0] > _tolerance(leaf):
-            return False
-    return True
+
+
+def _gradient(flat: Callable, outputs: list[Any]) -> Callable:
+    """Return the gradient of a weighted sum of the outputs, each at its own scale."""
+    rng = np.random.default_rng(1)
+    sizes = [
+        float(np.max(np.abs(np.asarray(y)), initial=0.0)) if is_inexact(y) else 0.0 for y in outputs
+    ]
+    largest = max(sizes, default=0.0)
+    drawn = []
+    for y, size in zip(outputs, sizes, strict=True):
+        weight = np.clip(largest / size, 1.0, 1e4) if size and np.isfinite(size) else 1.0
+        draw = rng.choice([-1.0, 1.0], y.shape) * rng.uniform(0.5, 1.5, y.shape)
+        drawn.append(np.asarray(draw * weight))
+
+    def gradient(*leaves: Any) -> list[Any]:
+        values, pull = vjp(flat, *leaves)
+        weights = [
+            jnp.asarray(w, y.dtype) if is_inexact(y) else np.zeros(y.shape, jax.dtypes.float0)
+            for w, y in zip(drawn, values, strict=True)
+        ]
+        return [leaf for leaf in pull(weights) if is_inexact(leaf)]
+
+    return gradient
