@@ -15,7 +15,7 @@ from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.network import require_concrete
 from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
 from jaxopt_tut.taps import record
-from jaxopt_tut.taps.tracing import leaf_name
+from jaxopt_tut.taps.tracing import leaf_name, traced_leaves
 from jaxopt_tut.trees import named_leaves, require_same_structure
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
@@ -105,7 +105,7 @@ def mup_multipliers(
       out_axis: The axis of a weight that counts units (equinox: -2), or several, alike.
 
     Returns:
-      Two trees of floats in the structure of the parameters.
+      Two trees of floats in the structure of the parameters, with None where a leaf is no array.
 
     Raises:
       ValueError: If the widths are equal, the trees differ in more than sizes, it cannot be told
@@ -282,7 +282,13 @@ def _two_shapes(caller, make_params, widths):
     first, second = widths
     if first == second:
         raise ValueError(f"{caller} needs two different widths, got {first} twice.")
-    shapes = [jax.eval_shape(lambda width=width: make_params(width)) for width in widths]
+
+    def arrays(width):
+        leaves, treedef = jax.tree.flatten(params := make_params(width))
+        pairs = zip(leaves, traced_leaves(params), strict=True)
+        return treedef.unflatten([leaf if traced else None for leaf, traced in pairs])
+
+    shapes = [jax.eval_shape(lambda width=width: arrays(width)) for width in widths]
     ranks = [jax.tree.map(lambda leaf: np.zeros((0,) * len(leaf.shape)), one) for one in shapes]
     require_same_structure(ranks[0], ranks[1], caller)
     return shapes

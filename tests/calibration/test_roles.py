@@ -193,6 +193,10 @@ LAYOUTS = {
          "layers/2/weight": INPUT, "layers/3/weight": OUTPUT, "layers/3/bias": FIXED,
          "layers/4/weight": INPUT, "layers/4/bias": INPUT},
     ),
+    "equinox_with_functions": (
+        lambda n: equinox.nn.MLP(4, 2, n, 2, key=jax.random.key(0)), {},
+        {"layers/0/weight": INPUT, "layers/1/weight": HIDDEN, "layers/2/weight": OUTPUT},
+    ),
     "equinox_given": (
         lambda n: [equinox.nn.Linear(*s, use_bias=False, key=jax.random.key(0))
                    for s in ((4, n), (n, n), (n, 2))],
@@ -216,9 +220,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_factors_of_a_layout(layout):
     make, given, expected = LAYOUTS[layout]
-    arrays = lambda n: jax.tree.map(lambda leaf: leaf if equinox.is_array(leaf) else None, make(n))
     for optimizer, column in (("sgd", 1), ("adam", 2)):
-        factors = mup_multipliers(arrays, 16, 64, optimizer=optimizer, **given)
+        factors = mup_multipliers(make, 16, 64, optimizer=optimizer, **given)
         init, rate = by_name(factors.init), by_name(factors.learning_rate)
         assert {name: (init[name], rate[name]) for name in expected} == {
             name: (row[0], row[column]) for name, row in expected.items()
