@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
@@ -32,7 +33,8 @@ def scale_by_bfgs() -> optax.GradientTransformation:
 
     with $s = w_{t+1} - w_t$ and $y = g_{t+1} - g_t$. The part of `bfgs` without the step. The
     first update is the gradient, shortened to length 1 at most; $H$ starts as the identity (scaled
-    by the first pair, which sees the steepest direction, it would hardly move in the others). A
+    by the first pair, which sees the steepest direction, it would hardly move in the others) but
+    for units: at most $10^4$ times the first pair's $s^T s / s^T y$, and just that above 100. A
     pair without positive curvature leaves $H$ as it is; where the parameters did not move beyond
     their rounding, as after a failed line search, or if $u_t$ does not ascend, $H$ starts afresh.
 
@@ -90,13 +92,24 @@ def _absorb(state: ScaleByBFGSState, w: Float[Array, "dim"], g: Float[Array, "di
     s, y = w - state.last_params, g - state.last_grad
     moved = has_moved(w, state.last_params)
     curved = state.has_point & moved & is_curved(s, y)
+    # in units of its size a product of two changes of the gradient does not overflow
+    s_unit, y_unit = magnitude(s), magnitude(y)
+    s, y, ratio = s / s_unit, y / y_unit, s_unit / y_unit
     rho = 1 / jnp.where(curved, dot(s, y), 1)
-    h = jnp.where(state.has_curvature, state.inverse_hessian, jnp.eye(s.size, dtype=s.dtype))
-    hy = dot(h, y)
+    first = _first_scale(ratio * dot(s, s) * rho) * jnp.eye(s.size, dtype=s.dtype)
+    h = jnp.where(state.has_curvature, state.inverse_hessian, first)
+    hy = dot(h, y) / ratio
     # the rank-two form of the update: a product of a matrix and a vector, no matrix product
-    half = jnp.outer(0.5 * (1 + rho * dot(y, hy)) * s - hy, rho * s)
+    half = jnp.outer(0.5 * (1 + rho * dot(y, hy)) * s - hy, ratio * rho * s)
     new = h + (half + half.T)  # symmetric to the last bit: else rounding errors grow
     return jnp.where(curved, new, h), curved | (state.has_curvature & moved)
+
+
+def _first_scale(inverse_curvature: Float[Array, ""]) -> Float[Array, ""]:
+    """Return 1, or what brings the first matrix within some orders of the curvature it met."""
+    is_short = inverse_curvature > 1e2
+    scale = jnp.where(is_short, inverse_curvature, jnp.minimum(1, 1e4 * inverse_curvature))
+    return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1)
 
 
 def is_curved(s: Float[Array, "dim"], y: Float[Array, "dim"]) -> Bool[Array, ""]:
@@ -116,6 +129,7 @@ def is_curved(s: Float[Array, "dim"], y: Float[Array, "dim"]) -> Bool[Array, ""]
       >>> print(is_curved(jnp.array([1.0, 1.0]), jnp.array([1.0, -2.0])))
       False
     """
+    s, y = s / magnitude(s), y / magnitude(y)
     sy, bound = dot(s, y), jnp.sqrt(dot(s, s)) * jnp.sqrt(dot(y, y))
     return (sy > jnp.finfo(sy.dtype).eps * bound) & jnp.isfinite(bound)
 
@@ -124,6 +138,8 @@ def shorten(g: Float[Array, "dim"]) -> Float[Array, "dim"]:
     r"""Shorten a gradient to length 1 at most: the first direction, when no scale is known.
 
     $$d = g / \max(1, \lVert g \rVert)$$
+
+    A gradient whose square underflows is made length 1, too.
 
     Args:
       g: The gradient.
@@ -136,7 +152,10 @@ def shorten(g: Float[Array, "dim"]) -> Float[Array, "dim"]:
       >>> print(shorten(jnp.array([3.0, 4.0])).round(3))
       [0.6 0.8]
     """
-    return g / jnp.maximum(norm(g), 1)
+    size = norm(g)
+    # where the square underflows no line search could see that it is too short
+    is_tiny = size < jnp.sqrt(jnp.finfo(g.dtype).tiny)
+    return g / jnp.where(is_tiny & (size > 0), size, jnp.maximum(size, 1))
 
 
 _WOLFE = wolfe()

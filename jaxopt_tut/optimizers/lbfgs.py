@@ -7,10 +7,12 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.linalg import magnitude
+from jaxopt_tut.optimizers.bfgs import shorten
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.vectors import dot, has_moved, norm, ravel
+from jaxopt_tut.optimizers.vectors import dot, has_moved, ravel
 from jaxopt_tut.trees import require_inexact
 
 
@@ -104,12 +106,16 @@ def _absorb(
 ) -> tuple[ScaleByLBFGSState, Int[Array, ""]]:
     """Write the newest pair into the ring, if it is curved; return its place, too."""
     s, y = w - state.last_params, g - state.last_grad
-    sy, yy, sg = dot(s, y), dot(y, y), dot(s, g)
+    # in units of its size a product of two changes of the gradient does not overflow
+    s_unit, y_unit = magnitude(s), magnitude(y)
+    unit, scaled_s, scaled_y = s_unit * y_unit, s / s_unit, y / y_unit
+    sy, yy, sg = dot(scaled_s, scaled_y), dot(scaled_y, scaled_y), dot(scaled_s, g / y_unit)
     has_point = state.count >= 0
     moved = has_moved(w, state.last_params)
     # g - y is the last gradient; along the step it fell by a share that is more than rounding
     falls = sy > jnp.finfo(sy.dtype).eps * jnp.abs(sg - sy)
-    curved = has_point & moved & falls & (yy < jnp.inf)
+    inverse_curvature = 1 / (unit * jnp.where(falls, sy, 1))
+    curved = has_point & moved & falls & (inverse_curvature > 0) & jnp.isfinite(inverse_curvature)
 
     place = jnp.maximum(state.count, 0) % len(state.steps)
     taken = curved.astype(jnp.int32)
@@ -120,9 +126,13 @@ def _absorb(
         steps=state.steps.at[place].set(s),
         changes=state.changes.at[place].set(y),
         inverse_curvatures=inverse_curvatures.at[place].set(
-            jnp.where(curved, 1 / jnp.where(curved, sy, 1), 0)
+            jnp.where(curved, inverse_curvature, 0)
         ),
-        scale=jnp.where(curved, sy / yy, jnp.where(moved, state.scale, 0)),
+        scale=jnp.where(
+            curved,
+            sy / jnp.where(curved, yy, 1) * (s_unit / y_unit),
+            jnp.where(moved, state.scale, 0),
+        ),
         count=jnp.maximum(state.count + taken, 0),
     )
     return state, place - 1 + taken
@@ -146,8 +156,7 @@ def _precondition(
         return u + share * state.steps[place], None
 
     u, shares = control_flow.scan(right_factor, g, places)
-    first = 1 / jnp.maximum(norm(g), 1)
-    u = jnp.where(state.scale > 0, state.scale, first) * u
+    u = jnp.where(state.scale > 0, state.scale * u, shorten(u))
     return control_flow.scan(left_factor, u, (places, shares), reverse=True)[0]
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, programs
 from jaxopt_tut.optimizers import solution as ended
+from jaxopt_tut.optimizers.line_search.search import LineSearchState
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.solution import History, Solution, Status
@@ -234,7 +235,9 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         value, grad = value_and_ascent(value_fn)(params) if known is None else known
         new = at(params, value, grad)
         failed = _any_failed(state) & ~(new.value < old.value)
-        failures = jnp.where(failed, search.failures + 1, 0)
+        # in a set the values outside of it may fall as they like
+        falls = _any_endless(state) & (projection is None)
+        failures = jnp.where(failed | falls, search.failures + 1, 0)
         stays = failed | _any_rejected(state)
         stuck = jnp.zeros([], bool)
         if projection is not None:
@@ -253,7 +256,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
             steps=steps,
             evaluations=evaluations,
             failures=failures,
-            status=_status(old, new, steps, failures, stays, stuck, limits),
+            status=_status(old, new, steps, failures, falls, stays, stuck, limits),
             history=_record(search.history, steps, new),
         )
 
@@ -274,9 +277,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
     )
     last = control_flow.while_loop(lambda search: search.status == ended.RUNNING, step, first)
     # the last point is the one that was asked for, unless it cannot be used
-    end = jax.tree.map(
-        lambda a, b: jnp.where(_is_unusable(last.status), a, b), last.best, last.point
-    )
+    end = jax.tree.map(lambda a, b: jnp.where(_is_finite(last.point), b, a), last.best, last.point)
     return Solution(
         params=end.params,
         value=end.value,
@@ -353,27 +354,25 @@ def _is_away(state: PyTree) -> Bool[Array, ""]:
     return functools.reduce(jnp.logical_or, away)
 
 
-def _is_unusable(status: Int[Array, ""]) -> Bool[Array, ""]:
-    return (status == ended.NON_FINITE) | (status == ended.NON_FINITE_START)
-
-
 def _is_same(new: PyTree, old: PyTree) -> Bool[Array, ""]:
     same = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.all(a == b), new, old))
     return functools.reduce(jnp.logical_and, same, jnp.ones([], bool))
 
 
-def _status(old: _Point, new: _Point, steps, failures, stays, stuck, limits: _Limits):
+def _status(old: _Point, new: _Point, steps, failures, falls, stays, stuck, limits: _Limits):
     """Return the code of the first reason to stop; later lines overrule earlier ones."""
     moved = ravel(new.params)[0] - ravel(old.params)[0]
     status = jnp.where(steps >= limits.max_steps, ended.MAX_STEPS, ended.RUNNING)
-    status = jnp.where(failures >= 2, ended.FAILED, status)
+    status = jnp.where(failures >= 2, jnp.where(falls, ended.UNBOUNDED, ended.FAILED), status)
     status = jnp.where(stuck, ended.STUCK, status)
     # a step that failed or was rejected does not move, which is not convergence
     change, size = jnp.abs(new.value - old.value), jnp.maximum(1, jnp.abs(new.value))
     status = jnp.where(~stays & (jnp.max(jnp.abs(moved)) <= limits.xtol), ended.STEP, status)
     status = jnp.where(~stays & (change <= limits.ftol * size), ended.VALUE, status)
     status = jnp.where(new.grad_norm <= limits.gtol, ended.GRADIENT, status)
-    return jnp.where(_is_finite(new), status, ended.NON_FINITE)
+    status = jnp.where(_is_finite(new), status, ended.NON_FINITE)
+    info = jnp.finfo(new.value.dtype)
+    return jnp.where(new.value < -float(info.max) * float(info.eps), ended.UNBOUNDED, status)
 
 
 def last_evaluation(state: PyTree) -> tuple[Array, PyTree] | None:
@@ -409,6 +408,14 @@ _OPTAX_SEARCHES = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLi
 
 def _any_failed(state: PyTree) -> Bool[Array, ""]:
     flags = [flag for _, flag in optax.tree.get_all_with_path(state, "failed")]
+    return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
+
+
+def _any_endless(state: PyTree) -> Bool[Array, ""]:
+    """Tell whether a line search went down as far as numbers tell lengths apart, and on."""
+    is_search = lambda part: isinstance(part, LineSearchState)
+    searches = filter(is_search, jax.tree.leaves(state, is_leaf=is_search))
+    flags = [s.failed & (s.step_size > 1 / jnp.finfo(s.step_size.dtype).eps) for s in searches]
     return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
 
 

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.optimizers.bfgs import shorten
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.vectors import dot, ravel
+from jaxopt_tut.optimizers.vectors import dot, norm, ravel
 from jaxopt_tut.trees import require_inexact
 
 
@@ -69,22 +70,26 @@ def scale_by_nonlinear_cg() -> optax.GradientTransformation:
         require_objective("nonlinear_cg", updates, params)
         g, unravel = ravel(updates)
         w = ravel(params)[0]
-        y, d = g - state.last_grad, -state.last_direction
+        # in units of their size products of gradients don't over- or underflow
+        unit = magnitude(g, state.last_grad, state.last_direction)
+        grad, last_grad, d = g / unit, state.last_grad / unit, -state.last_direction / unit
+        y = grad - last_grad
         dy = dot(d, y)
         usable = state.has_point & (dy > 0)
         dy = jnp.where(usable, dy, 1)
-        beta = (dot(y, g) - 2 * dot(d, g) * dot(y, y) / dy) / dy
-        last_norm = jnp.sqrt(dot(state.last_grad, state.last_grad))
-        norms = jnp.sqrt(dot(d, d)) * jnp.minimum(0.01, last_norm)
+        beta = (dot(y, grad) - 2 * dot(d, grad) * dot(y, y) / dy) / dy
+        norms = norm(state.last_direction) * jnp.minimum(0.01, norm(state.last_grad))
         beta = jnp.maximum(beta, -1 / jnp.where(norms > 0, norms, 1))
-        direction = g - jnp.where(usable, beta, 0) * d
-        ascends = dot(direction, g) > 0
-        direction = jnp.where(ascends, direction, g)
-        decrease, slope = dot(state.last_grad, state.last_params - w), dot(direction, g)
+        direction = grad - jnp.where(usable, beta, 0) * d
+        ascends = dot(direction, grad) > 0
+        direction = jnp.where(ascends, direction, grad)
+        decrease, slope = dot(last_grad, state.last_params - w), dot(direction, grad)
         known = state.has_point & (decrease > 0) & (slope > 0)
         length = decrease / jnp.where(known, slope, 1)
-        scaled = jnp.where(known, length * direction, shorten(direction))
-        return unravel(scaled), ScaleByNonlinearCGState(w, g, direction, jnp.ones_like(known))
+        scaled = jnp.where(known, length * direction, shorten(unit * direction))
+        return unravel(scaled), ScaleByNonlinearCGState(
+            w, g, unit * direction, jnp.ones_like(known)
+        )
 
     return optax.GradientTransformation(init, update)
 

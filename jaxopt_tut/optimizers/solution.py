@@ -18,6 +18,7 @@ FAILED = 4
 NON_FINITE = 5
 NON_FINITE_START = 6
 STUCK = 7
+UNBOUNDED = 8
 
 _MESSAGES = {
     RUNNING: "The search has not ended.",
@@ -28,6 +29,7 @@ _MESSAGES = {
     FAILED: "Stopped: twice in a row no lower point was found along the direction of search.",
     NON_FINITE: "Stopped: a value or a gradient was not finite; the best point is returned.",
     NON_FINITE_START: "Stopped: the value or the gradient is not finite at the start.",
+    UNBOUNDED: "Stopped: the value falls and falls, as if there were no minimum.",
     STUCK: "Stopped: no step moves any more, but the projected gradient is larger than gtol.",
 }
 
@@ -40,8 +42,8 @@ class Status:
     Attributes:
       code: 0, 1, 2 for convergence (in the gradient, the value, the step); 3 for `max_steps`, 4
         for a failed step, 5 and 6 for a value or a gradient that is not finite, on the way and
-        at the start; 7 for projected steps that stand still before a minimum. A batch of searches
-        has a batch of codes.
+        at the start; 7 for projected steps that stand still before a minimum, 8 for a value that
+        falls without end. A batch of searches has a batch of codes.
     """
 
     code: Int[Array, "*batch"]

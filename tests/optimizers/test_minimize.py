@@ -17,6 +17,9 @@ from jaxopt_tut.optimizers import (
     minimize,
     newton,
     newton_cg,
+    nonlinear_cg,
+    project,
+    projections,
     sgd,
     trust_region,
 )
@@ -439,3 +442,63 @@ def test_a_solver_that_was_not_called_is_told_to_be():
         minimize(bowl, jnp.zeros(2), bfgs)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="as optimizer, got 'bfgs'"):
         minimize(bowl, jnp.zeros(2), "bfgs")  # type: ignore[arg-type]
+
+
+CURVATURES = np.array([1.0, 3.0, 0.5])
+
+
+def bent(w, scale):
+    c = jnp.asarray(CURVATURES, w.dtype)
+    return scale * jnp.sum(c * (w - 1) ** 2 + 0.1 * (w - 1) ** 4)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-10, 1e10, 1e20, 1e25, 1e30])
+@pytest.mark.parametrize("make", [bfgs, lbfgs, nonlinear_cg])
+def test_the_units_of_the_value_hardly_matter(make, scale):
+    start = jnp.array([3.0, -1.0, 2.0])
+    plain = minimize(bent, start, make(), 1.0)
+    scaled = minimize(bent, start, make(), scale, gtol=1e-4 * scale)
+    assert scaled.converged
+    # a gradient of 1e-4 at the least curvature 1, in units of the scale
+    np.testing.assert_allclose(scaled.params, 1, atol=1.1e-4)
+    # the one step whose length nobody knows is the first: 30 evaluations more, and what follows
+    assert scaled.steps <= 2 * plain.steps
+    assert scaled.evaluations <= 2 * plain.evaluations + 30
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e25, 1e30])
+@pytest.mark.parametrize("make", [bfgs, lbfgs])
+def test_no_steps_are_wasted_once_the_solution_is_reached_to_rounding(make, scale):
+    quadratic = lambda w, scale: scale * jnp.sum(jnp.asarray(CURVATURES, w.dtype) * (w - 1) ** 2)
+    start = jnp.array([3.0, -1.0, 2.0])
+    plain = minimize(quadratic, start, make(), 1.0, gtol=0.0, xtol=1e-7)
+    # the default gtol is out of reach by rounding: only a gradient of 0 fulfils it
+    solution = minimize(quadratic, start, make(), scale)
+    assert solution.converged
+    assert solution.steps <= plain.steps + 2
+    np.testing.assert_allclose(solution.params, 1, atol=4 * np.finfo(np.float32).eps)
+
+
+FALLING = {
+    "linear": lambda w: jnp.sum(w),
+    "quartic": lambda w: -jnp.sum((w + 1) ** 4),
+}
+SEARCHING = [bfgs, lbfgs, nonlinear_cg, newton, newton_cg]
+
+
+@pytest.mark.parametrize("fun", FALLING.values(), ids=FALLING)
+@pytest.mark.parametrize("make", SEARCHING)
+def test_a_value_that_falls_without_end_is_told_after_two_searches(make, fun):
+    solution = minimize(fun, jnp.zeros(2), make())
+    assert int(solution.status) == 8
+    assert not solution.converged
+    assert "falls" in solution.message
+    assert solution.evaluations <= 2 * 30 + 2  # the most that two searches may take
+    assert jnp.isfinite(solution.value)
+
+
+def test_what_falls_within_a_set_ends_at_its_border():
+    within = optax.chain(nonlinear_cg(), project(projections.box(-2.0, 2.0)))
+    solution = minimize(lambda w: w[0] + 3 * w[1], jnp.zeros(2), within)
+    assert solution.converged
+    np.testing.assert_array_equal(solution.params, [-2, -2])
