@@ -5,12 +5,14 @@
 * `ball_minimum`: the exact minimum of a quadratic within a ball.
 * `cg`, `normal_cg`: iterative solves, definite or not; `neumann`: the truncated series of the
   inverse, with `largest_eigenvalue` for its step.
+* `solve_symmetric`, `solve_square`: dense systems, singular or not.
 * `modified_cholesky_solve`, `saddle_free_solve`: Newton systems that need not be definite.
 * `magnitude`: a scale that rounds nothing, against over- and underflow.
 """
 
 from jaxopt_tut.linalg.ball_quadratic import BallMinimum, ball_minimum
 from jaxopt_tut.linalg.cg import cg
+from jaxopt_tut.linalg.dense import DenseSolution, solve_square, solve_symmetric
 from jaxopt_tut.linalg.neumann import largest_eigenvalue, neumann
 from jaxopt_tut.linalg.newton_systems import modified_cholesky_solve, saddle_free_solve
 from jaxopt_tut.linalg.normal_cg import normal_cg
@@ -21,6 +23,7 @@ from jaxopt_tut.linalg.truncated_cg import TruncatedCG, truncated_cg
 
 __all__ = [
     "BallMinimum",
+    "DenseSolution",
     "LinearSolution",
     "TruncatedCG",
     "ball_minimum",
@@ -33,5 +36,7 @@ __all__ = [
     "normal_cg",
     "polar_factor",
     "saddle_free_solve",
+    "solve_square",
+    "solve_symmetric",
     "truncated_cg",
 ]

@@ -34,7 +34,7 @@ def cg(
     to rounding), where the matrix is not definite, and where 64 products have brought no smaller
     residual. With `turn` it goes on from there by conjugate gradients on $A^2 x = A b$, two
     products a step, in the same loop and the same memory: that needs no definite matrix, and in a
-    singular system leads to a solution of least squares.
+    singular system leads to the shortest solution of least squares.
 
     Args:
       matvec: Multiplies by the symmetric matrix $A$.
@@ -90,9 +90,10 @@ def cg(
         stays = ~leaves if turn else jnp.ones((), bool)
         # a residual in the null space, up to rounding, is that of least squares
         ends = leaves if not turn else transposed & (jnp.sqrt(squared) <= rounding * largest * norm)
-        # the normal equations go on from where conjugate gradients have come to, from zero if that
-        # is nearer: in a system without solution they move off along the null space
-        restarts = ~stays & (norm > jnp.sqrt(first_squared))
+        # the normal equations go on from where conjugate gradients have come to; from zero if that
+        # is nearer, or if the matrix is singular, where they have moved along its null space
+        is_flat = ~is_convex & (curvature >= -rounding * largest * length_squared)
+        restarts = ~stays & ((norm > jnp.sqrt(first_squared)) | is_flat)
         x = jnp.where(restarts, 0, s.x + length * s.direction)
         residual = jnp.where(restarts, b, residual)
         norm = jnp.where(restarts, jnp.sqrt(first_squared), norm)
