@@ -38,6 +38,7 @@ from jaxopt_tut.bilevel.solves import (
     NormalCG,
 )
 from jaxopt_tut.bilevel.truncate import Truncate
+from jaxopt_tut.bilevel.trust import HypergradientWarning
 from jaxopt_tut.bilevel.unroll import Unroll
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "ClosedForm",
     "Dense",
     "Forward",
+    "HypergradientWarning",
     "Implicit",
     "Info",
     "LeastSquares",

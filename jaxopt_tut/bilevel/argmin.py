@@ -7,13 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool
 
 from jaxopt_tut import control_flow, programs
 from jaxopt_tut.bilevel.batches import Stream, require_batches, split_batches
-from jaxopt_tut.bilevel.mode import LinearInfo, Mode
+from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo, Mode
+from jaxopt_tut.bilevel.numbers import as_code
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.result import Info, Result
 from jaxopt_tut.bilevel.solvers import Descent, Solver, as_solver, size_of
+from jaxopt_tut.bilevel.trust import require_sound
 from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
@@ -91,7 +94,7 @@ def argmin(
     made_of = f, solver, steps, diff, tol, strict, stream
     run, info = programs.run(_argmin, made_of, y0, z, hp, rows)
     if check:
-        require_converged(info, "argmin")
+        require_sound(info, "argmin")
     return Result(run.y, run.state, info)
 
 
@@ -160,8 +163,7 @@ def describe(
     problem: Problem,
     inputs: Inputs,
     run: Run,
-    linear: LinearInfo | None = None,
-    error_estimate: Any = None,
+    found: Hypergradient | None = None,
 ) -> Info:
     """Return how good a run is; none of it carries a derivative.
 
@@ -170,49 +172,28 @@ def describe(
       problem: The inner problem.
       inputs: What it depends on.
       run: Where it ended.
-      linear: What is known of the linear solve.
-      error_estimate: What certification found.
+      found: The hypergradient, if it was asked for.
 
     Returns:
       The facts.
     """
-    run, inputs, linear, error_estimate = jax.lax.stop_gradient(
-        (run, inputs, linear or LinearInfo(), error_estimate)
-    )
+    run, inputs, found = jax.lax.stop_gradient((run, inputs, found))
+    linear = LinearInfo() if found is None else found.linear
     size = size_of(problem.residual(run.y, inputs))
+    converged = problem.is_small(size)
     return Info(
         inner_residual=size,
-        converged=problem.is_small(size),
+        converged=converged if linear.is_solved is None else converged & linear.is_solved,
         steps=run.steps,
         linear_residual=linear.residual,
         iterations=linear.iterations,
         is_definite=linear.is_definite,
-        error_estimate=error_estimate,
-        mode=repr(mode),
+        error_estimate=None if found is None else found.error_estimate,
+        is_finite=None if found is None else _all_finite((found.value, found.grads)),
+        mode=as_code(mode),
         bytes=mode.num_bytes(problem, inputs),
     )
 
 
-def require_converged(info: Info, caller: str) -> None:
-    """Raise if a run has not converged: at once, or when the compiled program gets there.
-
-    Args:
-      info: The run's facts.
-      caller: The function that asks; it opens the message.
-
-    Raises:
-      ValueError: If the residual is too large and its value is known.
-    """
-
-    def refuse(converged, residual):
-        if not converged:
-            raise ValueError(
-                f"{caller} needs a converged inner problem under check=True, got an inner "
-                f"residual of {float(residual):.3g}; take more steps or a faster solver."
-            )
-
-    converged, residual = jax.lax.stop_gradient((info.converged, info.inner_residual))
-    try:
-        refuse(bool(converged), residual)
-    except jax.errors.ConcretizationTypeError:
-        jax.debug.callback(refuse, converged, residual)
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import programs
-from jaxopt_tut.bilevel.argmin import describe, prepare, require_converged
+from jaxopt_tut.bilevel.argmin import describe, prepare
 from jaxopt_tut.bilevel.batches import Stream, split_batches
 from jaxopt_tut.bilevel.dependence import depends_on
 from jaxopt_tut.bilevel.mode import Hypergradient, Mode
@@ -16,6 +16,7 @@ from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.bilevel.refusal import undefined
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.bilevel.solvers import Solver
+from jaxopt_tut.bilevel.trust import require_sound, warn_of_doubts
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
 
@@ -90,7 +91,9 @@ def hypergrad(
     made_of = outer, f, solver, steps, diff, tuple(wrt), tol, certify, stream
     found, info = programs.run(_hypergrad, made_of, y0, z, hp, rows)
     if check:
-        require_converged(info, "hypergrad")
+        require_sound(info, "hypergrad")
+    else:
+        warn_of_doubts(info, "hypergrad", needs_optimum=getattr(diff, "needs_optimum", False))
     return found.value, found.grads, info
 
 
@@ -134,7 +137,7 @@ def differentiate(
     mode = diff.chosen(problem, inputs)
     _require_defined(mode, problem, inputs, wrt)
     found = mode.hypergrad(outer, problem, inputs, wrt, certify)
-    info = describe(mode, problem, inputs, found.run, found.linear, found.error_estimate)
+    info = describe(mode, problem, inputs, found.run, found)
     return found, info
 
 

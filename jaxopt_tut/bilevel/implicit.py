@@ -6,10 +6,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow, jaxprs
+from jaxopt_tut.bilevel.certificate import Adjoint, error_estimate, is_solved
 from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.numbers import is_at_least, part_numbers, register
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import (
     instantiate,
@@ -20,13 +23,20 @@ from jaxopt_tut.bilevel.refusal import (
 )
 from jaxopt_tut.bilevel.reverse import value_of
 from jaxopt_tut.bilevel.sizes import bytes_of_run
-from jaxopt_tut.bilevel.solves import AutoSolve, LinearSolve, Solved, as_linear_solve
-from jaxopt_tut.optimizers.vectors import ravel
+from jaxopt_tut.bilevel.solves import (
+    AutoSolve,
+    LinearSolve,
+    Neumann,
+    Solved,
+    as_linear_solve,
+)
+from jaxopt_tut.optimizers.vectors import norm, ravel
 from jaxopt_tut.types import Params
 
 _AUTO = AutoSolve()
 
 
+@register(numbers=("solve", "tol", "damping"))
 @dataclass(frozen=True)
 class Implicit:
     r"""Differentiate the condition that the solution fulfils, not the way to it.
@@ -40,11 +50,23 @@ class Implicit:
     only where the run has converged; `Info.inner_residual` says how nearly, and `hypergrad` with
     `certify=True` what that does to the gradient.
 
+    Where $K$ is singular, the solutions form a set (more parameters than data, no penalty), and
+    the condition says how that set moves across itself, not how a solution moves along it:
+    $-K^+ R$ then stands for $-K^{-1} R$, the shortest motion. It is the derivative for every outer
+    function that is constant along the set, and for the limit of gradient descent from $y_0$, and
+    of any method whose steps stay in $y_0 + \mathrm{range}\, K$, as long as the set moves parallel
+    to itself. Else the derivative depends on the start and on the way, and only `Unroll` and
+    `Forward` know it. `hypergrad` does not guess: where $\partial_y E$ has a part in the null
+    space it says so by `Info.linear_residual`, by `Info.converged=False` and by an infinite
+    `Info.error_estimate`.
+
     Attributes:
       solve: `AutoSolve()`, `CG()`, `NormalCG()`, `GMRES()`, `Neumann(k)`, `Dense()`,
         `LeastSquares()`, or a function `(matvec, b) -> x`; vectors are flat.
-      tol: Relative residual of the linear solve at which to stop; `None` means some roundings.
-      damping: $\delta \ge 0$, added to the matrix; it biases the derivative towards 0.
+      tol: Relative residual of the linear solve at which to stop; `None` means some roundings. It
+        may be traced.
+      damping: $\delta \ge 0$, added to the matrix; it biases the derivative towards 0. It may be
+        traced.
 
     Raises:
       TypeError: If `solve` is no linear solve.
@@ -67,16 +89,17 @@ class Implicit:
     """
 
     solve: LinearSolve | Callable[..., Any] = _AUTO
-    tol: float | None = None
-    damping: float = 0.0
+    tol: ArrayLike | None = None
+    damping: ArrayLike = 0.0
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp", "second"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z"})
     is_exact: ClassVar[bool] = False
+    needs_optimum: ClassVar[bool] = True
 
     def __post_init__(self):
         """Refuse what is no solve."""
         as_linear_solve(self.solve)
-        if self.damping < 0 or (self.tol is not None and self.tol < 0):
+        if not (is_at_least(self.damping, 0) and is_at_least(self.tol, 0)):
             raise ValueError(
                 "Implicit needs damping >= 0 and tol >= 0, "
                 f"got damping={self.damping}, tol={self.tol}."
@@ -92,23 +115,26 @@ class Implicit:
         # what `f` and `solver` close over becomes an operand, so that none is lost in silence
         solve, closed_solve = jaxprs.closure_convert(problem.run, inputs)
         residual, closed_residual = jaxprs.closure_convert(problem.residual, inputs.y0, inputs)
+        # and so do the numbers of the mode: the rule may be asked when their trace has ended
+        numbers, mode_of = part_numbers(self)
 
         @jax.custom_jvp
-        def solution(inputs: Inputs, closed: tuple) -> Run:
+        def solution(inputs: Inputs, closed: tuple, numbers: list) -> Run:
+            del numbers  # the derivative alone depends on them
             return solve(inputs, *closed[0])
 
         def rule(primals, tangents):
-            inputs, closed = primals
-            d_inputs, d_closed = tangents
+            inputs, closed, numbers = primals
+            d_inputs, d_closed, _ = tangents
             refuse_tangents(problem, self, d_inputs, d_closed)
-            run = solution(inputs, closed)
+            run = solution(inputs, closed, numbers)
             moving = lambda y, moved: residual(y, moved, *closed[1])
-            d_y = self._tangent(problem, moving, run.y, inputs, d_inputs)
+            d_y = mode_of(numbers)._tangent(problem, moving, run.y, inputs, d_inputs)
             d_rest = undefined_tangents(run, (d_inputs.z, d_inputs.batches))
             return run, d_rest._replace(y=d_y)
 
         solution.defjvp(rule, symbolic_zeros=True)
-        return solution(inputs, (closed_solve, closed_residual))
+        return solution(inputs, (closed_solve, closed_residual), numbers)
 
     def hypergrad(
         self,
@@ -121,14 +147,15 @@ class Implicit:
         """Solve for the adjoint in the open, so that its residual can be told."""
         del wrt  # z alone is defined
         run = self.run(problem, inputs)
-        value, grads, linear = self._adjoint(outer, problem, inputs, run.y)
+        found, solved = self._adjoint(outer, problem, inputs, run.y)
         estimate = None
         if certify:
-            size = lambda tree: jnp.sqrt(jnp.sum(ravel(tree)[0] ** 2))
-            polished = self._polish(problem, inputs, run.y)
-            _, better, _ = self._adjoint(outer, problem, inputs, polished)
-            estimate = size(jax.tree.map(jnp.subtract, better, grads))
-        return Hypergradient(value, {"z": grads}, run, linear, estimate)
+            # the mode's own choices are what is to be judged
+            exact = Implicit(self.solve if isinstance(self.solve, AutoSolve) else _AUTO)
+            estimate = error_estimate(exact, outer, problem, inputs, run.y, found.grads)
+        return Hypergradient(
+            found.value, {"z": found.grads}, run, self._judged(found, solved), estimate
+        )
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Return the size of the run's end: nothing else is kept."""
@@ -148,6 +175,23 @@ class Implicit:
         matvec = self._matvec(lambda v: ravel(residual(unravel(v), inputs))[0], flat)
         return unravel(-self._solved(problem, matvec, right).x)
 
+    def adjoint_at(
+        self, outer: Callable[..., Any], problem: Problem, inputs: Inputs, y: Params
+    ) -> Adjoint:
+        """Solve for the adjoint at a point."""
+        return self._adjoint(outer, problem, inputs, y)[0]
+
+    def polished(self, problem: Problem, inputs: Inputs, y: Params) -> Params:
+        """Take one Newton step of the optimality condition."""
+        flat, unravel = ravel(y)
+        residual = lambda v: ravel(problem.residual(unravel(v), inputs))[0]
+        matvec = self._matvec(residual, flat)
+        return unravel(flat - self._solved(problem, matvec, residual(flat)).x)
+
+    def solution(self, problem: Problem, product: Callable, right: Array) -> Array:
+        """Solve one system."""
+        return self._solved(problem, product, right).x
+
     def _adjoint(self, outer, problem: Problem, inputs: Inputs, y: Params):
         value, (y_bar, z_bar) = jax.value_and_grad(
             lambda y, z: value_of(outer, y, z), argnums=(0, 1)
@@ -162,24 +206,24 @@ class Implicit:
             transposed = lambda v: transpose(v)[0]
         solved = self._solved(problem, transposed, right)
         _, pull = jax.vjp(lambda z: residual(flat, z), inputs.z)
-        (through,) = pull(solved.x)
-        grads = jax.tree.map(jnp.subtract, z_bar, through)
-        size = lambda v: jnp.sqrt(jnp.sum(v**2))
-        scale = size(right)
-        relative = size(right - transposed(solved.x)) / jnp.where(scale > 0, scale, 1)
-        return value, grads, LinearInfo(relative, solved.iterations, solved.is_definite)
+        pull_one = lambda v: pull(v)[0]
+        grads = jax.tree.map(jnp.subtract, z_bar, pull_one(solved.x))
+        return Adjoint(value, grads, solved.x, right, transposed, pull_one), solved
 
-    def _polish(self, problem: Problem, inputs: Inputs, y: Params) -> Params:
-        """Take one Newton step of the optimality condition."""
-        flat, unravel = ravel(y)
-        residual = lambda v: ravel(problem.residual(unravel(v), inputs))[0]
-        matvec = self._matvec(residual, flat)
-        return unravel(flat - self._solved(problem, matvec, residual(flat)).x)
+    def _judged(self, found: Adjoint, solved: Solved) -> LinearInfo:
+        size = norm(found.right)
+        left = norm(found.right - found.product(found.x))
+        relative = left / jnp.where(size > 0, size, 1)
+        small = is_solved(relative)
+        if self.tol is not None:
+            small |= relative <= jnp.asarray(self.tol, relative.dtype)
+        asked = not isinstance(self.solve, Neumann)  # which errs by a known law
+        return LinearInfo(relative, solved.iterations, solved.is_definite, small if asked else None)
 
     def _matvec(self, residual: Callable, flat: Float[Array, "dim"]) -> Callable:
         _, linear = jax.linearize(residual, flat)
         push = lambda v: linear(control_flow.like(v, flat))
-        if not self.damping:
+        if isinstance(self.damping, int | float) and self.damping == 0:
             return push
         return lambda v: push(v) + jnp.asarray(self.damping, v.dtype) * v
 

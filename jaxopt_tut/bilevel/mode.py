@@ -10,11 +10,19 @@ from jaxopt_tut.types import PyTree
 
 
 class LinearInfo(NamedTuple):
-    """How good the solution of a linear system is; `None` where the solve cannot tell."""
+    """How good the solution of a linear system is; `None` where the solve cannot tell.
+
+    Attributes:
+      residual: As in `Info`, as are the next two.
+      iterations: As there.
+      is_definite: As there.
+      is_solved: Whether the residual is small; `None` where none is asked for.
+    """
 
     residual: Float[Array, ""] | None = None
     iterations: Int[Array, ""] | None = None
     is_definite: Bool[Array, ""] | None = None
+    is_solved: Bool[Array, ""] | None = None
 
 
 class Hypergradient(NamedTuple):

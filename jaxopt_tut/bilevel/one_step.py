@@ -54,6 +54,7 @@ class OneStep(ReverseMode):
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z"})
     is_exact: ClassVar[bool] = False
+    needs_optimum: ClassVar[bool] = True
 
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Take all steps; the derivative is that of one."""

@@ -110,5 +110,21 @@ class Problem:
 
     def is_small(self, size: Float[Array, ""]) -> Bool[Array, ""]:
         """Tell whether a residual counts as that of a solution."""
-        default = 1e-6 if np.finfo(size.dtype).bits == 64 else 1e-4
-        return size <= jnp.asarray(default if self.tol is None else self.tol, size.dtype)
+        tol = default_tolerance(size.dtype) if self.tol is None else self.tol
+        return size <= jnp.asarray(tol, size.dtype)
+
+
+def default_tolerance(dtype: Any) -> float:
+    """Return the residual that counts as that of a solution where no tolerance is given.
+
+    Args:
+      dtype: The residual's dtype.
+
+    Returns:
+      1e-6 in float64, else 1e-4.
+
+    Example:
+      >>> default_tolerance("float64")
+      1e-06
+    """
+    return 1e-6 if np.finfo(dtype).bits == 64 else 1e-4

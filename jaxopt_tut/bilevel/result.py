@@ -18,17 +18,22 @@ class Info:
       inner_residual: Largest absolute component of the optimality condition at the solution: of
         the inner gradient, or of the solver's own fixed-point residual; with batches, of their
         mean.
-      converged: Whether that is within `tol` (by default 1e-6 in float64, else 1e-4). An implicit
-        derivative means nothing where it is not; an unrolled one is right all the same.
+      converged: Whether that is within `tol` (by default 1e-6 in float64, else 1e-4), and the
+        linear system of an implicit hypergradient is solved: `linear_residual` within 0.005, in
+        float64 6e-6, or within the mode's `tol`; not asked of `Neumann`, which errs by a law. An
+        implicit derivative means nothing where it is not; an unrolled one is right all the same.
       steps: Inner steps taken.
       linear_residual: $\lVert b - K u \rVert / \lVert b \rVert$ of the implicit derivative's
         linear system; `None` where there is none.
       iterations: Products with $K$ in that solve.
       is_definite: False where the solve met a direction in which the inner function does not curve
-        upwards: the point is no strict minimum; `None` where the solve cannot tell.
-      error_estimate: Euclidean norm of the change of the hypergradient after one Newton step of
-        the inner variables; only with `certify=True` and an implicit mode.
+        upwards, up to rounding: the point is no strict minimum; `None` where the solve cannot tell.
+      error_estimate: Estimate of the Euclidean norm of the hypergradient's error: its change after
+        one Newton step of the inner variables, and what rounding does to the linear system;
+        infinite where the derivative is not determined. Only with `certify=True` and an implicit
+        mode.
       mode: The mode that was used, as written in code; `Plan` names its choice.
+      is_finite: Whether the hypergradient is finite; `None` where there is none.
       bytes: Estimate of what is kept from the inner steps for the derivative, from shapes alone.
     """
 
@@ -39,6 +44,7 @@ class Info:
     iterations: Int[Array, ""] | None = None
     is_definite: Bool[Array, ""] | None = None
     error_estimate: Float[Array, ""] | None = None
+    is_finite: Bool[Array, ""] | None = None
     mode: str = field(default="", metadata={"static": True})
     bytes: int = field(default=0, metadata={"static": True})
 

@@ -11,10 +11,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.linalg import cg, largest_eigenvalue, neumann, normal_cg
+from jaxopt_tut.bilevel.numbers import is_above, is_at_least, register
+from jaxopt_tut.linalg import (
+    cg,
+    largest_eigenvalue,
+    neumann,
+    normal_cg,
+    solve_square,
+    solve_symmetric,
+)
 
 Vector = Float[Array, "dim"]
 MatVec = Callable[[Vector], Vector]
+Tolerance = ArrayLike | None
 
 
 class Solved(NamedTuple):
@@ -29,7 +38,9 @@ class Solved(NamedTuple):
 class LinearSolve(Protocol):
     """A way to solve `matvec(x) = b`; a plain function `(matvec, b) -> x` will do too."""
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return the solution."""
         ...
 
@@ -38,10 +49,11 @@ class LinearSolve(Protocol):
 class AutoSolve:
     """Choose: dense up to `dense_size` unknowns, iterative above.
 
-    Dense is Cholesky's factorization, with Gauss's where the matrix is not definite. Iterative is
-    one loop of conjugate gradients, which turns to the normal equations at negative curvature or
-    where it stalls; it keeps five vectors. A system that is not symmetric (of `Proximal`) takes
-    the normal equations at once.
+    Dense is Cholesky's factorization, with eigenvalues where the matrix is singular or not
+    definite, up to rounding: the solution then is the shortest of least squares. Iterative is
+    one loop of conjugate gradients, which turns to the normal equations at a curvature of none or
+    less, or where it stalls; it keeps five vectors. A system that is not symmetric (of `Proximal`)
+    takes Gauss's elimination, with singular values where it must, and the normal equations above.
 
     Attributes:
       dense_size: Unknowns up to which the matrix is formed.
@@ -51,7 +63,9 @@ class AutoSolve:
     dense_size: int = 512
     max_steps: int = 10_000
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return the solution."""
         if b.size > self.dense_size:
             if not is_symmetric:
@@ -59,17 +73,7 @@ class AutoSolve:
             limits = {"tol": _tolerance(tol, b), "max_steps": self.max_steps}
             found = cg(matvec, b, **limits, turn=True)
             return Solved(found.x, found.num_products, found.is_definite)
-        if not is_symmetric:
-            return Dense().solve(matvec, b, is_symmetric=False, tol=tol)
-        matrix = _matrix(matvec, b)
-        factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
-        is_definite = jnp.all(jnp.isfinite(factor))
-        x = control_flow.cond(
-            is_definite,
-            lambda: jax.scipy.linalg.cho_solve((factor, True), b),
-            lambda: jnp.linalg.solve(matrix, b),
-        )
-        return Solved(x, jnp.asarray(b.size, jnp.int32), is_definite)
+        return Dense().solve(matvec, b, is_symmetric=is_symmetric, tol=tol)
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,9 @@ class CG:
 
     max_steps: int = 10_000
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return the solution."""
         _require_symmetric(self, is_symmetric)
         found = cg(matvec, b, tol=_tolerance(tol, b), max_steps=self.max_steps)
@@ -101,7 +107,9 @@ class NormalCG:
 
     max_steps: int = 10_000
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return the solution."""
         found = normal_cg(
             matvec,
@@ -125,7 +133,9 @@ class GMRES:
     restart: int = 20
     max_steps: int = 500
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return the solution."""
         del is_symmetric  # either will do
         if control_flow.varying_axes(b):
@@ -134,14 +144,15 @@ class GMRES:
                 "over the mesh; NormalCG() runs there as everywhere."
             )
         # the method orthogonalizes once, and stays short of what CG's recurrence reports
-        tol = max(_tolerance(tol, b), float(np.finfo(b.dtype).eps) * 1e3)
+        least: Any = jnp.maximum(_tolerance(tol, b), float(np.finfo(b.dtype).eps) * 1e3)
         restart = min(self.restart, b.size)
         x, _ = jax.scipy.sparse.linalg.gmres(
-            matvec, b, tol=tol, restart=restart, maxiter=self.max_steps, solve_method="batched"
+            matvec, b, tol=least, restart=restart, maxiter=self.max_steps, solve_method="batched"
         )
         return Solved(x)
 
 
+@register(numbers=("step_size",))
 @dataclass(frozen=True)
 class Neumann:
     r"""The first $k$ terms of the Neumann series: cheap, biased, and by a known law.
@@ -155,18 +166,22 @@ class Neumann:
         estimate from ten power iterations.
 
     Raises:
-      ValueError: If `k` is less than 1.
+      ValueError: If `k` is no whole number of 1 or more, or `step_size` is not positive.
     """
 
     k: int
     step_size: ArrayLike | None = None
 
     def __post_init__(self):
-        """Refuse an empty series."""
-        if self.k < 1:
-            raise ValueError(f"Neumann needs k >= 1 terms, got k={self.k}.")
+        """Refuse an empty series, and one that does not start."""
+        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise ValueError(f"Neumann needs k >= 1 terms, a whole number, got k={self.k}.")
+        if not is_above(self.step_size, 0):
+            raise ValueError(f"Neumann needs step_size > 0, got step_size={self.step_size}.")
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return the approximation."""
         del is_symmetric, tol  # the number of terms is all
         step_size, products = self.step_size, self.k - 1
@@ -182,31 +197,52 @@ _POWER_STEPS = 10
 
 @dataclass(frozen=True)
 class Dense:
-    """Form the matrix and eliminate: any system that is not singular, of up to some thousands."""
+    """Form the matrix and factorize it: any system, of up to some thousands.
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    Where the matrix is singular, up to rounding, the solution is the shortest of least squares.
+    """
+
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return the solution."""
-        del is_symmetric, tol
-        return Solved(jnp.linalg.solve(_matrix(matvec, b), b), jnp.asarray(b.size, jnp.int32))
+        del tol
+        count = jnp.asarray(b.size, jnp.int32)
+        if not is_symmetric:
+            return Solved(solve_square(_matrix(matvec, b), b).x, count)
+        found = solve_symmetric(_matrix(matvec, b), b)
+        return Solved(found.x, count, found.is_definite)
 
 
+@register(numbers=("rcond",))
 @dataclass(frozen=True)
 class LeastSquares:
-    r"""The shortest solution of least squares, dense: where the matrix is singular.
+    r"""The shortest solution of least squares, dense, with a threshold of your own.
 
-    Where the inner problem has a whole set of solutions, this is how the nearest of them moves.
+    Where the inner problem has a whole set of solutions, this is how the nearest of them moves;
+    `Dense()` does the same where the matrix is singular up to rounding.
 
     Attributes:
       rcond: Singular values below `rcond` times the largest count as 0; `None` means
-        $\epsilon\, n$.
+        $\epsilon\, \max(n, 8)$.
+
+    Raises:
+      ValueError: If `rcond` is negative.
     """
 
-    rcond: float | None = None
+    rcond: ArrayLike | None = None
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    def __post_init__(self):
+        """Refuse a threshold below 0."""
+        if not is_at_least(self.rcond, 0):
+            raise ValueError(f"LeastSquares needs rcond >= 0, got rcond={self.rcond}.")
+
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return the solution."""
         del tol
-        rtol = b.size * float(np.finfo(b.dtype).eps) if self.rcond is None else self.rcond
+        rtol = max(b.size, 8) * float(np.finfo(b.dtype).eps) if self.rcond is None else self.rcond
         inverse = jnp.linalg.pinv(_matrix(matvec, b), rtol=rtol, hermitian=is_symmetric)
         x = jnp.matmul(inverse, b, precision=jax.lax.Precision.HIGHEST)
         return Solved(x, jnp.asarray(b.size, jnp.int32))
@@ -218,7 +254,9 @@ class Custom:
 
     function: Callable[[MatVec, Vector], Any]
 
-    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: float | None) -> Solved:
+    def solve(
+        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
+    ) -> Solved:
         """Return what the function does."""
         del is_symmetric, tol
         x = self.function(matvec, b)
@@ -255,7 +293,7 @@ def _require_symmetric(solve: LinearSolve, is_symmetric: bool) -> None:
         )
 
 
-def _tolerance(tol: float | None, b: Vector) -> float:
+def _tolerance(tol: ArrayLike | None, b: Vector) -> ArrayLike:
     """Return the relative residual at which to stop: a few roundings, unless told otherwise."""
     return 32 * float(np.finfo(b.dtype).eps) if tol is None else tol
 

@@ -1,0 +1,126 @@
+"""How far an implicit hypergradient may be off, wrong on the safe side only."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxopt_tut.bilevel.problem import Inputs, Problem
+from jaxopt_tut.linalg import largest_eigenvalue
+from jaxopt_tut.optimizers.vectors import norm, ravel
+from jaxopt_tut.types import Params, PyTree
+
+
+class Adjoint(NamedTuple):
+    r"""The adjoint system $K^T u = b$ at a point, and the derivative that its solution gives.
+
+    Attributes:
+      value: $E$.
+      grads: $\partial_z E - R^T u$.
+      x: $u$.
+      right: $b = \partial_y E$.
+      product: Multiplies by $K^T$.
+      pull: Multiplies by $R^T$.
+    """
+
+    value: Float[Array, ""]
+    grads: PyTree
+    x: Float[Array, "dim"]
+    right: Float[Array, "dim"]
+    product: Callable[[Array], Array]
+    pull: Callable[[Array], PyTree]
+
+
+class Exact(Protocol):
+    """An implicit mode that solves as well as rounding allows."""
+
+    def adjoint_at(
+        self, outer: Callable[..., Any], problem: Problem, inputs: Inputs, y: Params
+    ) -> Adjoint:
+        """Return the adjoint at a point."""
+        ...
+
+    def polished(self, problem: Problem, inputs: Inputs, y: Params) -> Params:
+        """Return the point one Newton step further."""
+        ...
+
+    def solution(self, problem: Problem, product: Callable, right: Array) -> Array:
+        """Solve one system."""
+        ...
+
+
+def error_estimate(
+    exact: Exact,
+    outer: Callable[..., Any],
+    problem: Problem,
+    inputs: Inputs,
+    y: Params,
+    grads: PyTree,
+) -> Float[Array, ""]:
+    r"""Estimate the error of an implicit hypergradient at a point that is nearly a solution.
+
+    $$\lVert g_1 - g \rVert + \lVert R^T K^+ \rho \rVert
+    + \frac{\lVert \rho' \rVert}{\lVert b \rVert} \lVert R^T u \rVert, \qquad
+    \rho = b - K u, \quad \rho' = \rho - K K^+ \rho$$
+
+    $g_1$ is the hypergradient after one Newton step, without damping and solved to rounding: the
+    first term tells what the point, the damping and an inexact solve do. The second is rounding, as
+    the system amplifies it. $\rho'$ is the part of $b$ that no $u$ explains: where it is more than
+    rounding the derivative depends on how the solution moves within the null space, of which
+    nothing is known, and the estimate is infinite; else that part is taken to move as the rest.
+
+    Args:
+      exact: The mode that solves exactly.
+      outer: As in `hypergrad`.
+      problem: The inner problem.
+      inputs: What it depends on.
+      y: The point.
+      grads: The hypergradient found there.
+
+    Returns:
+      The estimate; infinite where nothing can be said.
+    """
+    better = exact.adjoint_at(outer, problem, inputs, exact.polished(problem, inputs, y))
+    change = _size(jax.tree.map(jnp.subtract, better.grads, grads))
+    left = better.right - better.product(better.x)
+    again = exact.solution(problem, better.product, left)
+    unexplained = norm(left - better.product(again))
+    through = _size(better.pull(better.x))
+    share = unexplained / jnp.where(jnp.any(better.right != 0), norm(better.right), 1)
+    estimate = change + _size(better.pull(again)) + share * through
+    largest = largest_eigenvalue(better.product, left, num_steps=_POWER_STEPS)
+    eps = jnp.finfo(left.dtype).eps
+    rounding = 4 * eps * left.size**0.5 * largest * norm(better.x)
+    is_explained = is_solved(share) | (unexplained <= rounding)
+    return jnp.where(is_explained & jnp.isfinite(estimate), estimate, jnp.inf)
+
+
+_POWER_STEPS = 10
+
+
+def is_solved(relative: Float[Array, ""]) -> Bool[Array, ""]:
+    r"""Tell whether a relative residual is small enough for its solution to mean something.
+
+    $$\frac{\lVert b - K u \rVert}{\lVert b \rVert} \le \epsilon^{1/3}$$
+
+    0.005 in float32, 6e-6 in float64: more than rounding leaves, and less than what is left where
+    a singular matrix has no solution.
+
+    Args:
+      relative: The residual.
+
+    Returns:
+      Whether it is small.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(is_solved(jnp.float32(1e-3)), is_solved(jnp.float32(0.3)))
+      True False
+    """
+    return relative <= jnp.finfo(relative.dtype).eps ** (1 / 3)
+
+
+def _size(tree: PyTree) -> Float[Array, ""]:
+    return norm(ravel(tree)[0])

@@ -1,0 +1,147 @@
+"""Modes and linear solves whose numbers may be traced: checked if known, operands if not."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from jaxopt_tut.types import PyTree
+
+Class = TypeVar("Class", bound=type)
+
+
+def register(numbers: Sequence[str]) -> Callable[[Class], Class]:
+    """Register a frozen dataclass as a pytree whose leaves are its numbers.
+
+    So it may be an argument of compiled and batched functions, and its numbers may be told from
+    its choices, wherever they are.
+
+    Args:
+      numbers: Names of the fields that hold numbers, or other such objects.
+
+    Returns:
+      A decorator.
+
+    Example:
+      >>> @register(numbers=("tol",))
+      ... @dataclasses.dataclass(frozen=True)
+      ... class Solve:
+      ...     tol: float
+      ...     count: int
+      >>> jax.tree.map(lambda tol: 2 * tol, Solve(0.5, 3))
+      Solve(tol=1.0, count=3)
+    """
+
+    def decorate(cls: Class) -> Class:
+        names = [field.name for field in dataclasses.fields(cls)]
+        fixed = [name for name in names if name not in numbers]
+        return jax.tree_util.register_dataclass(cls, data_fields=list(numbers), meta_fields=fixed)
+
+    return decorate
+
+
+def part_numbers(mode: PyTree) -> tuple[list[jax.Array], Callable[[Sequence[Any]], Any]]:
+    """Part the arrays of a mode, which may be traced, from what is known.
+
+    Args:
+      mode: A mode with its solve.
+
+    Returns:
+      The arrays, and the function that puts others in their places.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxopt_tut.bilevel import CG, Implicit
+      >>> numbers, rebuild = part_numbers(Implicit(CG(), damping=jnp.float32(0.5)))
+      >>> len(numbers), rebuild([2.0])
+      (1, Implicit(solve=CG(max_steps=10000), tol=None, damping=2.0))
+    """
+    leaves, structure = jax.tree.flatten(mode)
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+
+    def rebuild(numbers: Sequence[Any]) -> Any:
+        others = dict(zip(places, numbers, strict=True))
+        return jax.tree.unflatten(structure, [others.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    return [leaves[place] for place in places], rebuild
+
+
+def as_code(mode: Any) -> str:
+    """Write a mode as its constructor is called; a traced number has no value to be written.
+
+    Args:
+      mode: Any mode.
+
+    Returns:
+      Its text.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxopt_tut.bilevel import CG, Implicit
+      >>> as_code(Implicit(CG(), damping=jnp.float32(0.5)))
+      'Implicit(solve=CG(max_steps=10000), tol=None, damping=0.5)'
+    """
+
+    def shown(leaf: Any) -> Any:
+        if is_traced(leaf):
+            return _Text("traced")
+        return leaf.tolist() if isinstance(leaf, jax.Array) else leaf
+
+    return repr(jax.tree.map(shown, mode))
+
+
+def is_traced(value: Any) -> bool:
+    """Tell whether a value stands for one that a transformation of JAX follows.
+
+    Args:
+      value: Anything.
+
+    Returns:
+      Whether it has no value yet.
+
+    Example:
+      >>> is_traced(1.0), jax.eval_shape(lambda x: is_traced(x) and x, 1.0).shape
+      (False, ())
+    """
+    return isinstance(value, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Text(str):
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def is_above(value: Any, bound: float) -> bool:
+    """Tell whether a number is above a bound, or not known: an array, or nothing at all.
+
+    Args:
+      value: Anything.
+      bound: The bound.
+
+    Returns:
+      False only for a number that is not above.
+
+    Example:
+      >>> is_above(2.0, 1), is_above(None, 1), is_above(float("nan"), 1)
+      (True, True, False)
+    """
+    return not isinstance(value, int | float | np.number) or bool(value > bound)
+
+
+def is_at_least(value: Any, bound: float) -> bool:
+    """Tell whether a number is at or above a bound, or not known: an array, or nothing at all.
+
+    Args:
+      value: Anything.
+      bound: The bound.
+
+    Returns:
+      False only for a number that is below.
+
+    Example:
+      >>> is_at_least(1.0, 1), is_at_least(-1, 1)
+      (True, False)
+    """
+    return not isinstance(value, int | float | np.number) or bool(value >= bound)
