@@ -208,6 +208,25 @@ def vary(leaf: Any, axes: frozenset[str]) -> Any:
     return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
 
 
+def agree(*values: Any) -> tuple[Any, ...]:
+    """Let the operands of one primitive vary over the same axes of a mesh, as it asks.
+
+    Args:
+      *values: Arrays or numbers.
+
+    Returns:
+      The same values.
+
+    Example:
+      >>> agree(1.0, 2.0)
+      (1.0, 2.0)
+    """
+    if not _in_shard_map():
+        return values
+    axes = varying_axes(values)
+    return tuple(vary(value, axes) for value in values)
+
+
 def _in_shard_map() -> bool:
     return bool(jax.sharding.get_abstract_mesh().manual_axes)
 

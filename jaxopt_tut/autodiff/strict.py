@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jax import lax
 
+from jaxopt_tut import control_flow
 from jaxopt_tut.autodiff.primitives import batch_in_front, define_primitive, type_of
 
 
@@ -66,19 +67,7 @@ def alike(*values: Any) -> tuple[Any, ...]:
         v if np.shape(v) == shape else lax.broadcast_in_dim(v, shape, _axes(v, shape))
         for v in values
     )
-    return together(*spread)
-
-
-def together(*values: Any) -> tuple[Any, ...]:
-    """Mark values as varying over the union of their manual mesh axes, as `shard_map` asks."""
-    axes = [jax.typeof(value).manual_axis_type.varying for value in values]
-    union = frozenset().union(*axes)
-    if not union:
-        return values
-    return tuple(
-        value if own == union else lax.pcast(value, tuple(union - own), to="varying")
-        for value, own in zip(values, axes, strict=True)
-    )
+    return control_flow.agree(*spread)
 
 
 def _axes(value: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from jaxopt_tut import jaxprs
+from jaxopt_tut import control_flow, jaxprs
 from jaxopt_tut.autodiff import registry, strict
 from jaxopt_tut.autodiff.primitives import define_primitive, type_of
 from jaxopt_tut.autodiff.registry import primitive_named
@@ -188,7 +188,7 @@ class _Steps(NamedTuple):
         env = self.constants | dict(zip(self.inputs, values, strict=True))
         read = lambda atom: atom.val if jaxprs.is_literal(atom) else env[atom]
         for function, operands, results in self.steps:
-            outputs = function(strict.together(*map(read, operands)))
+            outputs = function(control_flow.agree(*map(read, operands)))
             env.update(zip(results, outputs, strict=True))
         return [read(atom) for atom in self.outputs]
 
