@@ -274,7 +274,8 @@ def trace(
         rule for them.
 
     Returns:
-      A function that takes the arguments of `fun` and returns its `Graph`.
+      A function that takes the arguments of `fun` and returns its `Graph`. Arguments given by
+      keyword are held fixed, and may be anything: their arrays are constants of the graph.
 
     Raises:
       ValueError: If `enter` names something else, if `fun` has effects (prints, callbacks), or
@@ -289,10 +290,11 @@ def trace(
     if not set(enter) <= {"jit", "remat"}:
         raise ValueError(f"trace can enter 'jit' and 'remat' calls, got enter={enter!r}.")
 
-    def traced(*args: PyTree) -> Graph:
-        closed, out_tree = trace_to_jaxpr(fun, args)
+    def traced(*args: PyTree, **kwargs: Any) -> Graph:
+        bound = functools.partial(fun, **kwargs) if kwargs else fun
+        closed, out_tree = trace_to_jaxpr(bound, args)
         program = flatten(closed, tuple(enter))
-        graph = Graph(program, _input_names(fun, args), jax.tree.structure(args), out_tree)
+        graph = Graph(program, _input_names(bound, args), jax.tree.structure(args), out_tree)
         if strict:
             refuse_fallbacks(graph)
         return graph
@@ -300,9 +302,24 @@ def trace(
     return traced
 
 
+_NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
 def trace_to_jaxpr(fun: Callable, args: tuple) -> tuple[Any, Any]:
     """Trace a function to a closed jaxpr and the structure of its result."""
-    closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
+    try:
+        closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
+    except _NEEDS_VALUES as error:
+        error.add_note(
+            "autodiff traces the function, so that Python cannot read the value of an argument: "
+            "write jnp.where or jax.lax.cond for a branch, or hand over what Python has to read "
+            "by an argument that is not differentiated."
+        )
+        raise
     if getattr(closed, "effects", None):
         effectful = [eqn.primitive.name for eqn in closed.eqns if eqn.effects]
         raise ValueError(

@@ -58,7 +58,7 @@ def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False, zero_safe: bool 
     steps = engine.live_steps(program)
     env = engine.environment(program, inputs)
     residuals = engine.forward(env, active, steps)
-    values = [env[index] for index in program.outputs]
+    values = [engine.as_array(env[index], program.avals[index]) for index in program.outputs]
     aux = None
     if has_aux:
         values, value_tree, aux = _split_aux(out_tree, values)
@@ -115,6 +115,9 @@ def value_and_grad(
     $$x \mapsto \Big(f(x), \frac{\partial f}{\partial x}(x)\Big)$$
 
     One backward pass: two to three times the cost of `fun`, whatever the number of parameters.
+    `fun` is traced, as under `jax.jit`: a Python `if` on the value of a differentiated argument
+    raises where `jax.value_and_grad` would take the branch. Write `jnp.where` or `jax.lax.cond`,
+    or hand over what the branch reads by an argument that is not differentiated.
 
     Args:
       fun: A function that returns a real scalar, or a pair `(scalar, aux)`.
@@ -128,7 +131,8 @@ def value_and_grad(
     Returns:
       A function of the same arguments; it gives `(value, gradient)`, or
       `((value, aux), gradient)`. The gradient has the structure of the argument, or is a tuple
-      of them when `argnums` is a sequence.
+      of them when `argnums` is a sequence. A leaf that is no number, and a bool or int that is
+      an attribute, as an equinox module has them, is held fixed; its gradient is None.
 
     Raises:
       TypeError: If the result is not a real scalar or a differentiated leaf is not floating.
@@ -142,20 +146,24 @@ def value_and_grad(
 
     def differentiated(*args: Any, **kwargs: Any) -> tuple:
         chosen = _chosen(positions, len(args))
-        primals = [args[position] for position in chosen]
-        for primal, position in zip(primals, chosen, strict=True):
-            _check_input(primal, position, holomorphic, allow_int)
+        primals, rebuild = [], []
+        for position in chosen:
+            leaves, join = _split_fixed(args[position])
+            _check_input(args[position], position, holomorphic, allow_int)
+            primals.append(leaves)
+            rebuild.append(join)
 
         def partial(*moving: Any) -> Any:
             full = list(args)
-            for position, primal in zip(chosen, moving, strict=True):
-                full[position] = primal
+            for position, join, leaves in zip(chosen, rebuild, moving, strict=True):
+                full[position] = join(leaves, True)
             return fun(*full, **kwargs)
 
         value, pull, *aux = vjp(partial, *primals, has_aux=has_aux, zero_safe=zero_safe)
         _check_output(value, holomorphic)
-        gradient = pull(jax.lax.full((), 1, value.dtype))
-        gradient = gradient[0] if isinstance(argnums, int) else gradient
+        pulled = pull(jax.lax.full((), 1, value.dtype))
+        slopes = tuple(join(leaves, False) for join, leaves in zip(rebuild, pulled, strict=True))
+        gradient = slopes[0] if isinstance(argnums, int) else slopes
         return ((value, aux[0]) if has_aux else value), gradient
 
     return differentiated
@@ -173,6 +181,9 @@ def grad(
     r"""Return the gradient of a scalar function, by backpropagation on its graph.
 
     $$x \mapsto \frac{\partial f}{\partial x}(x)$$
+
+    `fun` is traced: what `value_and_grad` says of branches on values holds. At kinks the slope is
+    that of `jax.grad`; the few exceptions stand in `docs/autodiff.md`.
 
     Args:
       fun: As for `value_and_grad`.
@@ -224,8 +235,39 @@ def _chosen(positions: tuple[int, ...], count: int) -> list[int]:
     return [position % count for position in positions]
 
 
+def _is_fixed(path: tuple, leaf: Any) -> bool:
+    """Tell a leaf that is no number, or a flag of a module (as equinox has), from the others."""
+    if isinstance(leaf, bool | int):
+        return bool(path) and isinstance(path[-1], jax.tree_util.GetAttrKey)
+    numbers = jax.Array, np.ndarray, np.generic, float, complex
+    return not (isinstance(leaf, numbers) or hasattr(leaf, "__jax_array__"))
+
+
+def _split_fixed(primal: PyTree) -> tuple[list[Any], Callable]:
+    """Take the leaves to differentiate out of a tree; the function puts them, or slopes, back."""
+    paths, tree = jax.tree_util.tree_flatten_with_path(primal)
+    fixed = [_is_fixed(path, leaf) for path, leaf in paths]
+
+    def join(leaves: Sequence[Any], with_fixed: bool) -> PyTree:
+        fresh = iter(leaves)
+        kept = (leaf if with_fixed else None for _, leaf in paths)
+        return tree.unflatten(
+            old if held else next(fresh) for old, held in zip(kept, fixed, strict=True)
+        )
+
+    return [leaf for (_, leaf), held in zip(paths, fixed, strict=True) if not held], join
+
+
 def _check_input(primal: PyTree, position: int, holomorphic: bool, allow_int: bool) -> None:
-    for name, leaf in trees.named_leaves(primal):
+    paths = jax.tree_util.tree_leaves_with_path(primal)
+    named = [(trees.path_name(path), leaf) for path, leaf in paths if not _is_fixed(path, leaf)]
+    if paths and not named:
+        path, leaf = paths[0]
+        raise TypeError(
+            f"grad needs floating or complex inputs, got {type(leaf).__name__} at argument "
+            f"{position}, {trees.path_name(path)!r}; choose others by argnums."
+        )
+    for name, leaf in named:
         dtype = jnp.result_type(leaf)
         if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
             raise TypeError(
