@@ -235,3 +235,17 @@ def test_wrong_arguments_name_the_node():
 def test_unknown_calls_to_enter_are_refused():
     with pytest.raises(ValueError, match="trace can enter 'jit' and 'remat' calls"):
         autodiff.trace(jnp.sin, enter=("scan",))
+
+
+def test_keywords_are_held_fixed():
+    def fun(x, *, weight, train):
+        return jnp.sum(x * weight) if train else x
+
+    weight = jnp.array([2.0, 3.0])
+    graph = autodiff.trace(fun)(jnp.ones(2), weight=weight, train=True)
+    assert [node.name for node in graph.nodes if node.op == "input"] == ["x"]
+    values = graph.evaluate(jnp.array([1.0, 10.0]))
+    assert float(values[graph.outputs[0]]) == 32.0
+    assert graph.backpropagate(values, 1.0)[graph.inputs[0]].tolist() == [2.0, 3.0]
+    inside = jax.jit(lambda w: autodiff.trace(fun)(w, weight=w, train=True).evaluate(w)[-1])
+    assert float(inside(weight)) == 13.0

@@ -1,7 +1,10 @@
 """`vjp`, `grad`, `jvp` and `hvp` behave as JAX's, and compose."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
+import equinox
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -267,6 +270,11 @@ ERRORS = {
         TypeError,
         "needs complex inputs, got float32",
     ),
+    "function": (
+        lambda: autodiff.grad(lambda f: f(1.0))(jnp.sin),
+        TypeError,
+        r"needs floating or complex inputs, got .* at argument 0, '\(root\)'",
+    ),
     "argnums": (lambda: autodiff.grad(jnp.sum, 2)(X), ValueError, "below the 1 arguments, got 2"),
     "cotangent shape": (
         lambda: autodiff.vjp(jnp.sin, X)[1](jnp.ones(2)),
@@ -296,3 +304,57 @@ def test_bad_input_is_named(name):
     call, kind, sentence = ERRORS[name]
     with pytest.raises(kind, match=sentence):
         call()
+
+
+class Module(NamedTuple):
+    """What an equinox module is to JAX: attributes, some of them functions and flags."""
+
+    weight: jax.Array
+    activation: Callable
+    inference: bool
+    name: str
+
+
+def test_functions_and_flags_of_a_module_are_held_fixed():
+    module = Module(jnp.array([1.0, 2.0]), jnp.sin, True, "encoder")
+
+    def loss(module, x):
+        scale = 2.0 if module.inference and module.name == "encoder" else 1.0
+        return scale * jnp.sum(module.activation(module.weight) * x)
+
+    x = jnp.array([3.0, 4.0])
+    gradient, by_x = autodiff.grad(loss, (0, 1))(module, x)
+    assert gradient[1:] == (None, None, None)
+    np.testing.assert_allclose(gradient.weight, 2 * np.cos([1.0, 2.0]) * x, rtol=1e-6)
+    np.testing.assert_allclose(by_x, 2 * np.sin([1.0, 2.0]), rtol=1e-6)
+    compiled = jax.jit(lambda w: autodiff.grad(loss)(module._replace(weight=w), x).weight)
+    np.testing.assert_allclose(compiled(module.weight), gradient.weight, rtol=1e-6)
+
+
+def test_an_equinox_network_is_differentiated_as_equinox_does():
+    network = equinox.nn.MLP(2, 1, 4, 2, key=jax.random.key(0))
+    loss = lambda network, x: jnp.sum(jax.vmap(network)(x) ** 2)
+    x = jnp.array([[0.5, -1.0], [2.0, 0.3]])
+    ours, theirs = autodiff.grad(loss)(network, x), equinox.filter_grad(loss)(network, x)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_has_zero_gradient():
+    x, constant = jnp.ones(2), lambda _: 3.0
+    assert autodiff.grad(constant)(x).tolist() == [0.0, 0.0]
+    value, gradient = autodiff.value_and_grad(constant)(x)
+    assert (value.dtype, float(value), gradient.tolist()) == (jnp.float32, 3.0, [0.0, 0.0])
+    assert float(autodiff.jvp(constant, (1.0,), (1.0,))[1]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [lambda x: x if x > 0 else -x, lambda x: x * float(x), lambda x: x * range(3)[x.astype(int)]],
+    ids=["branch", "float", "index"],
+)
+def test_code_that_reads_a_value_is_told_the_way_out(fun):
+    with pytest.raises(Exception, match="raced") as caught:
+        autodiff.grad(fun)(2.0)
+    assert "write jnp.where or jax.lax.cond for a branch" in "".join(caught.value.__notes__)
