@@ -34,6 +34,9 @@ def plot_diagnosis(diagnosis: Diagnosis, *, figure: Figure | None = None) -> Fig
     Returns:
       The figure, its axes in reading order, the profile last.
 
+    Raises:
+      TypeError: If it is something else.
+
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from jaxopt_tut.diagnostics import diagnose
@@ -43,6 +46,8 @@ def plot_diagnosis(diagnosis: Diagnosis, *, figure: Figure | None = None) -> Fig
       >>> len(figure.axes)  # five quantities of one layer, and the profile
       6
     """
+    if not isinstance(diagnosis, Diagnosis):
+        raise TypeError(f"plot_diagnosis needs a Diagnosis, got {type(diagnosis).__name__}.")
     places = [
         (name, index)
         for name, layer in diagnosis.layers.items()

@@ -44,17 +44,17 @@ def plot_images(
       ['shirt', 'bag']
     """
     numbers = real_numbers("plot_images", "images", images)
-    shape = numbers.shape
+    shape = tuple(numbers.shape)
     # three columns and many rows: a single image in colour, without the first axis
     is_single = len(shape) == 3 and shape[2] in (3, 4) and shape[1] > 16
-    if is_single or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)):
+    if is_single or len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3, 4)):
         raise ValueError(
             f"plot_images needs images of three axes, got shape {shape}. "
             "Colours are a fourth axis, of 3 channels, or 4 with opacity."
         )
     if not len(numbers):
         raise ValueError("plot_images needs an image at least, got none.")
-    if getattr(images, "dtype", None) == np.uint8 and numbers.ndim == 4 and shape[3] > 1:
+    if getattr(images, "dtype", None) == np.uint8 and numbers.ndim == 4 and shape[-1] > 1:
         numbers = numbers / 255
     is_scaled = bool(np.any((numbers < 0) | (numbers > 1)))
     images = [_shown(image, is_scaled) for image in numbers]

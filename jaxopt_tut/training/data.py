@@ -84,3 +84,21 @@ def take(data: DeviceData, indices: Int[Array, "batch"]) -> Batch:
         return batch
     mean, std = data.normalization
     return Split(normalize(batch.images, mean, std), batch.labels)
+
+
+def averaging_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the precision in which numbers are averaged: single, double for what has 64 bits.
+
+    Args:
+      dtype: Of the numbers: real, integer, boolean or complex.
+
+    Returns:
+      A floating dtype, or the complex one given.
+
+    Example:
+      >>> [averaging_dtype(jnp.dtype(name)).name for name in ("bfloat16", "int32", "float64")]
+      ['float32', 'float32', 'float64']
+    """
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return dtype
+    return jnp.dtype(jnp.float64 if dtype.itemsize == 8 else jnp.float32)

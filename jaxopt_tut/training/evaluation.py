@@ -1,16 +1,19 @@
 """Metrics over a whole data set, in compiled chunks."""
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxopt_tut.datasets import Dataset, Split
-from jaxopt_tut.training.data import DeviceData, device_data, num_examples, take
+from jaxopt_tut.taps.tracing import is_tracer
+from jaxopt_tut.training.data import DeviceData, averaging_dtype, device_data, num_examples, take
 from jaxopt_tut.types import Batch, Params, PyTree
 
 
@@ -20,7 +23,7 @@ def evaluator(
     split: Literal["test", "train"] | Split = "test",
     *,
     batch_size: int = 1000,
-) -> Callable[..., dict[str, float]]:
+) -> Callable[..., dict[str, Any]]:
     r"""Build a function that averages metrics over every example of one part of a data set.
 
     $$\bar m = \sum_k \frac{n_k}{n} m(\theta, B_k)$$
@@ -39,11 +42,12 @@ def evaluator(
       batch_size: Examples per call.
 
     Returns:
-      `evaluate(params, model_state=None) -> {name: float}`.
+      `evaluate(params, model_state=None) -> {name: float}`. Inside `jit` or `vmap` (over the
+      members of an ensemble, say) it returns arrays, summed in single precision at least.
 
     Raises:
-      TypeError: If `dataset` is a `Split` of bytes, or what `metrics_fn` returns is no dictionary
-        of real scalars (the latter by the function returned).
+      TypeError: If `dataset` is a `Split` of bytes, `batch_size` no integer, or what `metrics_fn`
+        returns is no dictionary of real scalars (the latter by the function returned).
       ValueError: If `batch_size` is not positive, there is no example, the arrays' first axes
         differ, or there is no such part.
 
@@ -53,6 +57,12 @@ def evaluator(
       >>> evaluate(jnp.array(10.0))
       {'mean': 20.0}
     """
+    try:
+        batch_size = operator.index(batch_size)
+    except TypeError as error:
+        raise TypeError(
+            f"evaluator needs an integer batch_size, got batch_size={batch_size!r}."
+        ) from error
     if batch_size < 1:
         raise ValueError(f"evaluator needs batch_size >= 1, got batch_size={batch_size}.")
     if isinstance(split, str) and split not in ("test", "train"):
@@ -66,22 +76,30 @@ def evaluator(
     if not size:
         raise ValueError("evaluator needs at least one example, got none.")
 
-    def evaluate(params: Params, model_state: PyTree = None) -> dict[str, float]:
+    def evaluate(params: Params, model_state: PyTree = None) -> dict[str, Any]:
         starts = range(0, size, batch_size)
         counts = [min(batch_size, size - start) for start in starts]
+        means = [
+            _batch_means(params, model_state, data, start, metrics_fn, count)
+            for start, count in zip(starts, counts, strict=True)
+        ]
+        if any(map(is_tracer, jax.tree.leaves(means))):
+            return {name: _mean([one[name] for one in means], counts) for name in means[0]}
         # fetched after the last dispatch: nothing waits for one batch before the next is sent off
-        means = jax.device_get(
-            [
-                _batch_means(params, model_state, data, start, metrics_fn, count)
-                for start, count in zip(starts, counts, strict=True)
-            ]
-        )
+        means = jax.device_get(means)
         return {
             name: sum(n * float(one[name]) for n, one in zip(counts, means, strict=True)) / size
             for name in means[0]
         }
 
     return evaluate
+
+
+def _mean(values: list[Array], counts: list[int]) -> Array:
+    """Average inside a transformation, in single precision at least."""
+    dtype = averaging_dtype(values[0].dtype)
+    shares = np.asarray(counts, np.float64) / sum(counts)
+    return jnp.sum(jnp.stack(values).astype(dtype) * shares.astype(dtype))
 
 
 @partial(jax.jit, static_argnames=("metrics_fn", "count"))

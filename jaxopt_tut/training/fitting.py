@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from jaxopt_tut.datasets import Dataset
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.training import steps
-from jaxopt_tut.training.data import DeviceData, device_data, num_examples, take
+from jaxopt_tut.training.data import DeviceData, averaging_dtype, device_data, num_examples, take
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import LossFn, Params, PyTree
@@ -269,8 +269,7 @@ def _empty_record(loss_fn, params, data: DeviceData, batch_size, num_steps, mode
         if value.shape != ():
             raise ValueError(f"fit needs a scalar {name}, got shape {value.shape}.")
     return {
-        name: jnp.zeros(num_steps, jnp.promote_types(value.dtype, jnp.float32))
-        for name, value in record.items()
+        name: jnp.zeros(num_steps, averaging_dtype(value.dtype)) for name, value in record.items()
     }
 
 

@@ -380,6 +380,7 @@ def test_validation_has_curves_of_its_own():
             ValueError,
             r"shape \(points, 2\), got shape \(4, 3\) for 'sgd'",
         ),
+        (lambda: plotting.plot_diagnosis(TRAJECTORY), TypeError, "a Diagnosis, got Trajectory"),
         (lambda: plotting.plot_audit(ROWS[0]), TypeError, "the rows of an audit, got AuditRow"),
     ],
 )  # fmt: skip

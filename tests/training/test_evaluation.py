@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxopt_tut.datasets import Dataset, Split
@@ -118,6 +119,46 @@ def test_a_metric_that_is_not_finite_stays_so():
     assert found["mean"] == np.inf
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_inside_a_transformation_the_means_are_arrays(dtype):
+    """Seven rows of a constant; three batches, the last one ragged."""
+    evaluate = evaluator(
+        lambda p, x: {"p": p + 0 * x[0], "n": p}, jnp.zeros(7, dtype), batch_size=3
+    )
+    params = jnp.array([1, 3], dtype)
+    for found in (jax.vmap(evaluate)(params), jax.jit(jax.vmap(evaluate))(params)):
+        for mean in found.values():
+            assert mean.dtype == jnp.float32
+            np.testing.assert_allclose(mean, [1, 3], rtol=3 * np.finfo(np.float32).eps)
+    if dtype == "float32":  # the mean of p itself
+        slope = jax.grad(lambda p: evaluate(p)["n"])(jnp.float32(2))
+        np.testing.assert_allclose(slope, 1, rtol=3 * np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("batch_size", [np.int64(2), jnp.int32(2)])
+def test_a_batch_size_may_be_any_integer(batch_size):
+    found = evaluator(lambda p, _: {"p": p}, jnp.ones(3), batch_size=batch_size)(jnp.ones(()))
+    assert found == {"p": 1.0}
+    assert type(found["p"]) is float
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int32", "bool", "float32"])
+def test_a_training_record_is_kept_in_single_precision(dtype):
+    value = jnp.asarray(1 if dtype == "bool" else 3, dtype)
+    result = fit(
+        lambda w, x: (jnp.mean((w * x) ** 2), {"metric": value}),
+        jnp.ones(()),
+        optax.sgd(0.1),
+        jnp.ones(4),
+        batch_size=2,
+        num_epochs=1,
+        key=jax.random.key(0),
+        progress=False,
+    )
+    assert result.history.steps["metric"].dtype == np.float32
+    assert result.history.train["metric"].tolist() == [float(value)]
+
+
 def test_a_model_state_is_passed_on():
     evaluate = evaluator(lambda p, batch, state: {"sum": p + state + 0 * batch[0]}, jnp.ones(3))
     assert evaluate(jnp.array(1.0), jnp.array(4.0)) == {"sum": 5.0}
@@ -145,6 +186,8 @@ def test_bad_input():
     metrics = lambda p, _: {"x": p}
     with pytest.raises(ValueError, match=r"evaluator needs batch_size >= 1, got batch_size=0\."):
         evaluator(metrics, jnp.ones(3), batch_size=0)
+    with pytest.raises(TypeError, match=r"an integer batch_size, got batch_size=100\.0\."):
+        evaluator(metrics, jnp.ones(3), batch_size=100.0)
     with pytest.raises(ValueError, match="evaluator needs arrays with a common first axis"):
         evaluator(metrics, (jnp.ones(3), jnp.ones(2)))
     with pytest.raises(ValueError, match=r"'test', 'train' or a Split, got split='validation'\."):
