@@ -17,6 +17,7 @@ FLOORS = {
     "trees": 1,
     "jaxprs": 1,
     "control_flow": 1,
+    "counts": 1,
     "programs": 1,
     "initializers": 2,
     "autodiff": 2,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
 
-from jaxopt_tut import control_flow, programs
+from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.bilevel.batches import Stream, require_batches, split_batches
 from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo, Mode
 from jaxopt_tut.bilevel.numbers import as_code
@@ -137,17 +137,17 @@ def prepare(
             f"{caller} needs one of the modes Unroll(), Forward(), Truncate(k), Implicit(), "
             f"OneStep(), Plan(memory), got diff={diff!r}."
         )
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+    if (num_steps := counts.whole_number(steps)) is None or num_steps < 0:
         raise ValueError(f"{caller} needs a whole number steps >= 0, got steps={steps!r}.")
     require_inexact(y0, caller)
-    require_batches(batches, steps, caller)
+    require_batches(batches, num_steps, caller)
     # a weakly typed start would turn strong after a step, and change the loop's types
     strong = lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
     inputs = Inputs(jax.tree.map(strong, y0), z, hp, batches)
-    bounded = as_solver(solver, hp, caller).bounded(steps, tol)
+    bounded = as_solver(solver, hp, caller).bounded(num_steps, tol)
     if isinstance(bounded, Descent):
         bounded = dataclasses.replace(bounded, zero_safe=getattr(diff, "zero_safe", False))
-    problem = Problem(f, bounded, steps, tol, batches is not None, strict, caller)
+    problem = Problem(f, bounded, num_steps, tol, batches is not None, strict, caller)
     first = lambda y: problem.objective_at(inputs, 0)(y)
     inputs = inputs._replace(y0=control_flow.spread(inputs.y0, first))
     value = jax.eval_shape(lambda inputs: problem.objective_at(inputs, 0)(inputs.y0), inputs)

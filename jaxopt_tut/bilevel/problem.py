@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import batch_at, mean_over_batches
 from jaxopt_tut.bilevel.solvers import Objective, Solver
 from jaxopt_tut.types import Params, PyTree
@@ -84,7 +84,7 @@ class Problem:
         num_steps = self.num_steps if num_steps is None else num_steps
 
         def is_unfinished(run: Run) -> Bool[Array, ""]:
-            going = run.steps < num_steps
+            going = run.steps < counts.as_limit(num_steps)
             return going if run.is_done is None else going & ~run.is_done
 
         move = lambda run: self.move(inputs, run, run.steps)

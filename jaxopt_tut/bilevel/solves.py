@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.numbers import is_above, is_at_least, register
 from jaxopt_tut.linalg import (
     cg,
@@ -147,7 +147,12 @@ class GMRES:
         least: Any = jnp.maximum(_tolerance(tol, b), float(np.finfo(b.dtype).eps) * 1e3)
         restart = min(self.restart, b.size)
         x, _ = jax.scipy.sparse.linalg.gmres(
-            matvec, b, tol=least, restart=restart, maxiter=self.max_steps, solve_method="batched"
+            matvec,
+            b,
+            tol=least,
+            restart=restart,
+            maxiter=int(counts.as_limit(self.max_steps)),
+            solve_method="batched",
         )
         return Solved(x)
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import forbid, require_differentiable, undefined
 from jaxopt_tut.bilevel.reverse import ReverseMode
@@ -56,8 +56,9 @@ class Truncate(ReverseMode):
 
     def __post_init__(self):
         """Refuse to differentiate no step."""
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+        if (k := counts.whole_number(self.k)) is None or k < 1:
             raise ValueError(f"Truncate needs a whole number k >= 1, got k={self.k!r}.")
+        object.__setattr__(self, "k", k)
 
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Take the first steps in a loop, the last `k` in a differentiable one."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from jaxopt_tut import counts
 from jaxopt_tut.bilevel.loops import checkpointed_loop, num_rounds
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import require_differentiable
@@ -62,12 +63,15 @@ class Unroll(ReverseMode):
 
     def __post_init__(self):
         """Refuse an unknown `remat`."""
-        is_count = isinstance(self.remat, int) and not isinstance(self.remat, bool)
-        if self.remat not in _LEVELS and not (is_count and int(self.remat) >= 1):
+        levels = counts.whole_number(self.remat)
+        is_name = isinstance(self.remat, str) and self.remat in _LEVELS
+        if not is_name and (levels is None or levels < 1):
             raise ValueError(
                 "Unroll needs remat to be 'none', 'step', 'sqrt' or a number of levels >= 1, "
                 f"got remat={self.remat!r}."
             )
+        if levels is not None:
+            object.__setattr__(self, "remat", levels)
 
     @property
     def levels(self) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.solution import LinearSolution
 
 PATIENCE = 64
@@ -127,7 +127,8 @@ def cg(
         is_definite=jnp.ones((), bool),
         done=~(first_squared > 0) | ~jnp.isfinite(first_squared),
     )
-    last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
+    limit = counts.as_limit(max_steps)
+    last = control_flow.while_loop(lambda s: ~s.done & (s.count < limit), advance, first)
     norm = jnp.sqrt(_dot(last.residual, last.residual))
     # what is not finite must not look like the solution 0
     x = jnp.where(jnp.isfinite(first_squared) & jnp.isfinite(norm), last.x, jnp.nan)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.cg import PATIENCE
 from jaxopt_tut.linalg.solution import LinearSolution
 
@@ -91,7 +91,8 @@ def normal_cg(
         best_at=zero,
         done=~(squared > 0) | ~jnp.isfinite(squared),
     )
-    last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
+    limit = counts.as_limit(max_steps)
+    last = control_flow.while_loop(lambda s: ~s.done & (s.count < limit), advance, first)
     norm = jnp.sqrt(_dot(last.residual, last.residual))
     x = jnp.where(jnp.isfinite(squared) & jnp.isfinite(norm), last.x, jnp.nan)
     return LinearSolution(x, norm, last.count, jnp.ones((), bool))

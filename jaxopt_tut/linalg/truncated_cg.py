@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.scaling import magnitude
 
 
@@ -135,7 +135,8 @@ def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> Truncate
         decrease=jnp.zeros([], dtype),
         done=~(jnp.sqrt(squared) > tol) | ~jnp.isfinite(squared),
     )
-    last = control_flow.while_loop(lambda s: ~s.done & (s.count < max_steps), advance, first)
+    limit = counts.as_limit(max_steps)
+    last = control_flow.while_loop(lambda s: ~s.done & (s.count < limit), advance, first)
     norm = jnp.sqrt(_dot(last.step, last.step))
     return TruncatedCG(
         # what is not finite must not look like the step 0 of a minimum

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.optimizers.bfgs import shorten
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
@@ -76,7 +76,8 @@ def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
       Nocedal and Wright (2006), algorithm 7.4 and eq. (7.20).
       https://doi.org/10.1007/978-0-387-40065-5
     """
-    if not isinstance(memory, int) or memory < 1:
+    size = counts.whole_number(memory)
+    if size is None or size < 1:
         raise ValueError(f"lbfgs needs an integer memory >= 1, got memory={memory!r}.")
 
     def init(params):
@@ -85,9 +86,9 @@ def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
         return ScaleByLBFGSState(
             last_params=vector,
             last_grad=jnp.zeros_like(vector),  # not `vector` again: a buffer is donated once
-            steps=jnp.zeros((memory + 1, vector.size), vector.dtype),
-            changes=jnp.zeros((memory + 1, vector.size), vector.dtype),
-            inverse_curvatures=jnp.zeros(memory + 1, vector.dtype),
+            steps=jnp.zeros((size + 1, vector.size), vector.dtype),
+            changes=jnp.zeros((size + 1, vector.size), vector.dtype),
+            inverse_curvatures=jnp.zeros(size + 1, vector.dtype),
             scale=jnp.zeros([], vector.dtype),
             count=jnp.full([], -1, jnp.int32),
         )

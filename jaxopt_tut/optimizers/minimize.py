@@ -12,7 +12,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow, programs
+from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.line_search.search import LineSearchState
 from jaxopt_tut.optimizers.objective import value_and_ascent
@@ -109,7 +109,8 @@ def minimize(
         got = repr(optimizer) if name is None else f"a function: call it, {name}(...)"
         raise TypeError(f"minimize needs an optax transformation as optimizer, got {got}.")
     x0 = _as_array(x0) if type(x0) is list else x0
-    is_static = isinstance(max_steps, int | np.integer) and max_steps >= 0
+    steps = counts.whole_number(max_steps)
+    is_static = steps is not None and steps >= 0
     is_array = isinstance(max_steps, jax.Array) and not history  # a history needs a static length
     if not (is_static or is_array):
         kind = "a static integer" if history else "an integer"
@@ -121,8 +122,8 @@ def minimize(
     precision = [jnp.finfo(leaf.dtype) for leaf in jax.tree.leaves(x0)]
     if gtol is None:
         gtol = 1e-6 if max(info.bits for info in precision) == 64 else 1e-4
-    limits = _Limits(max_steps, gtol, ftol, xtol)
-    problem = _Problem(fun, residual_fn, optimizer, int(max_steps) if history else None, has_aux)
+    limits = _Limits(counts.as_limit(max_steps), gtol, ftol, xtol)
+    problem = _Problem(fun, residual_fn, optimizer, steps if history else None, has_aux)
     return programs.run(_run, problem, x0, args, limits)
 
 

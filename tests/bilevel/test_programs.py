@@ -39,14 +39,14 @@ def with_argmin(f):
 
 def derivative_of_argmin(diff, make_solver=lambda: sgd(0.5)):
     def use(f):
-        solve = lambda z: argmin(f, jnp.zeros(2), z, solver=make_solver(), steps=9, diff=diff).y
+        solve = lambda z: argmin(f, jnp.zeros(2), z, solver=make_solver(), steps=30, diff=diff).y
         return jax.grad(lambda z: jnp.sum(solve(z)))
 
     return use
 
 
 def with_hypergrad(diff, make_solver=lambda: sgd(0.5)):
-    options = {"steps": 9, "diff": diff}
+    options = {"steps": 30, "diff": diff}
     return lambda f: (
         lambda z: hypergrad(total, f, jnp.zeros(2), z, solver=make_solver(), **options)[1]["z"]
     )
@@ -128,6 +128,7 @@ def test_what_f_closes_over_goes_with_it(use):
     assert [reference() for reference in references] == [None, None]
 
 
+@pytest.mark.filterwarnings("ignore::jaxopt_tut.bilevel.trust.HypergradientWarning")
 def test_every_round_of_a_sweep_is_right():
     found = []
     for weight in (1.0, 2.0, 3.0):

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.optimizers.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
 
@@ -77,7 +77,7 @@ def armijo(
             start, jnp.ones_like(start.step), jnp.zeros([], jnp.int32), ~can_descend(start)
         )
         last = control_flow.while_loop(
-            lambda b: ~b.done & (b.count < max_evaluations), halve, first
+            lambda b: ~b.done & (b.count < counts.as_limit(max_evaluations)), halve, first
         )
         failed = ~last.done | ~can_descend(start)
         point = jax.tree.map(lambda a, b: jnp.where(failed, a, b), start, last.trial)

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.optimizers.hyperparameters import cast, require_positive
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
 
@@ -79,7 +79,10 @@ def exact(
 
         last = control_flow.while_loop(
             lambda b: (
-                ~is_flat(b) & ~is_narrow(b) & (b.count < max_evaluations) & jnp.isfinite(b.step)
+                ~is_flat(b)
+                & ~is_narrow(b)
+                & (b.count < counts.as_limit(max_evaluations))
+                & jnp.isfinite(b.step)
             ),
             lambda b: _advance(b, evaluate, start),
             _first_brackets(start),

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.optimizers.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.interpolation import cubic_minimizer, secant_root
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
@@ -177,7 +177,7 @@ def _move_ends(b: _Bracket, trial: _Sample, decreases, noise, *, max_evaluations
     )
     # rounding leaves nothing between the ends
     narrow = is_bracketed & (width <= 4 * jnp.finfo(width.dtype).eps * low.step)
-    exhausted = narrow | (b.count >= max_evaluations) | ~jnp.isfinite(step)
+    exhausted = narrow | (b.count >= counts.as_limit(max_evaluations)) | ~jnp.isfinite(step)
     back = exhausted & (low.step > 0) & (low.step != trial.step)
     return b._replace(
         low=low,
