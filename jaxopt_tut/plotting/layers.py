@@ -95,9 +95,11 @@ def plot_profile(
     names = {tuple(runs) for runs in values.values() if isinstance(runs, Mapping)}
     if len(names) == 1 and len(layers := names.pop()) <= 12:
         ax.set_xticks(range(1, len(layers) + 1), layers, rotation=30, ha="right", fontsize="small")
+        ax.legend(fontsize="small", frameon=False)  # below are the names
+    else:
+        legend_below(ax)
     runs_text = f"mean of {num_runs} seeds, ± standard error" if num_runs > 1 else "one run"
     title = f"{title}\n({runs_text})" if title else runs_text
-    legend_below(ax)
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)
 
 
