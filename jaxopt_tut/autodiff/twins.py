@@ -27,7 +27,8 @@ _NAMES = (
     *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
     *("erf", "erfc", "erf_inv", "lgamma", "digamma", "polygamma", "igamma", "igammac"),
     *("bessel_i0e", "bessel_i1e", "regularized_incomplete_beta", "abs", "max", "min"),
-    *("reduce_max", "reduce_min", "reduce_prod", "cumprod", "dot_general"),
+    *("reduce_max", "reduce_min", "reduce_prod", "cumprod", "scatter_max", "scatter_min"),
+    *("dot_general",),
 )
 GUARDED = frozenset(p for p in map(primitive_named, _NAMES) if p is not None)
 """The primitives that get a twin."""

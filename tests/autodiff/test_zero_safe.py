@@ -88,6 +88,11 @@ GUARDED_FUNCTIONS = {
         [-1.0, 4.0],
         [0.0, 0.25],
     ),
+    "root of the largest of a segment": (
+        lambda x: jnp.sqrt(jax.ops.segment_max(x, jnp.array([0, 0, 1]), 2)),
+        [0.0, -1.0, 4.0],
+        [INF, 0.0, 0.25],
+    ),
     "root of the largest": (lambda x: jnp.sqrt(jnp.max(x) - 1), [-1.0, 1.0], [0.0, INF]),
     "cosine": (
         lambda x: masked(jnp.sum(x**2) > 0, x[0] / jnp.sqrt(jnp.sum(x**2))),
@@ -379,6 +384,11 @@ ORDINARY = {
     "reduce_prod": ([[0.3, 0.4]], {"axes": (0,)}),
     "cumprod": ([[0.3, 0.4]], {"axis": 0}),
     "dot_general": ([[0.3, 0.4], [1.0, 2.0]], {}),
+    **{
+        f"scatter{sign}{name}": ([[0.3, 0.4], [0.6]], {})
+        for name in ("max", "min")
+        for sign in "-_"
+    },
 }
 FUNCTIONS = {
     "reduce_max": lambda x, axes: jnp.max(x, axes),
@@ -387,6 +397,8 @@ FUNCTIONS = {
     "regularized_incomplete_beta": jax.lax.betainc,
     "integer_pow": lambda x, y: jax.lax.integer_pow(x, y),
     "dot_general": jnp.dot,
+    **{f"scatter{sign}max": lambda x, y: x.at[jnp.array([1])].max(y) for sign in "-_"},
+    **{f"scatter{sign}min": lambda x, y: x.at[jnp.array([1])].min(y) for sign in "-_"},
 }
 # JAX has no derivative with respect to these operands.
 UNDEFINED = {"polygamma": (0,), "regularized_incomplete_beta": (0, 1)}
