@@ -16,13 +16,22 @@ from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.arguments import promote, weight
 from jaxopt_tut.bilevel.implicit import Implicit
 from jaxopt_tut.bilevel.mode import Mode
-from jaxopt_tut.bilevel.qp import qp
+from jaxopt_tut.bilevel.qp import QPInfo, QPSolution, qp, qp_solution
 from jaxopt_tut.bilevel.ridge import ridge
 from jaxopt_tut.bilevel.total_variation import prox_tv1d
 from jaxopt_tut.optimizers.norms import modulus
 from jaxopt_tut.types import Params, PyTree
 
-__all__ = ["argmin_layer", "prox_tv1d", "qp", "ridge", "soft_threshold"]
+__all__ = [
+    "QPInfo",
+    "QPSolution",
+    "argmin_layer",
+    "prox_tv1d",
+    "qp",
+    "qp_solution",
+    "ridge",
+    "soft_threshold",
+]
 
 _IMPLICIT = Implicit()
 

@@ -1,16 +1,69 @@
 """Quadratic programs: solved by an interior point, differentiated by their KKT conditions."""
 
-from typing import NamedTuple
+import dataclasses
+import warnings
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut.bilevel.active_set import is_active, settle, solve_active
+from jaxopt_tut.bilevel.arguments import at_least_float32, promote
+from jaxopt_tut.bilevel.interior_point import follow_path
+from jaxopt_tut.bilevel.qp_program import (
+    Point,
+    Program,
+    equilibrate,
+    is_convex,
+    rescale,
+    residuals_at,
+)
 
-_EXACT = jax.lax.Precision.HIGHEST
-_MAX_STEPS = 60
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class QPInfo:
+    """How good the solution of a quadratic program is.
+
+    Residuals are relative to the sizes of the terms that they are sums of, in units in which the
+    program's numbers are near 1: the same whatever the units of the arguments.
+
+    Attributes:
+      converged: Whether the program is convex, its numbers are numbers, and the three residuals are
+        within `eps**(2 / 3)`: 2e-5 in float32, 4e-11 in float64.
+      primal_residual: Largest violation of a constraint; stays large where no point fulfils all.
+      dual_residual: Largest component of the gradient of the Lagrangian; stays large where the
+        objective has no lower bound.
+      gap: Largest of the smaller ones of slack and multiplier.
+      is_convex: Whether the objective curves upwards along the equalities, up to rounding; not if
+        an argument has an entry that is no number.
+      steps: Interior point steps taken.
+    """
+
+    converged: Bool[Array, ""]
+    primal_residual: Float[Array, ""]
+    dual_residual: Float[Array, ""]
+    gap: Float[Array, ""]
+    is_convex: Bool[Array, ""]
+    steps: Int[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class QPSolution:
+    """The solution of a quadratic program, differentiable but for its `info`.
+
+    Attributes:
+      x: The minimiser; like the multipliers not a number unless `info.converged`.
+      equality_multipliers: The `nu` of the equalities.
+      inequality_multipliers: The `mu` of the inequalities, at least 0.
+      info: How good it is.
+    """
+
+    x: Float[Array, "dim"]
+    equality_multipliers: Float[Array, "equalities"]
+    inequality_multipliers: Float[Array, "inequalities"]
+    info: QPInfo
 
 
 def qp(
@@ -25,27 +78,36 @@ def qp(
 
     $$\arg\min_x \tfrac12 x^T P x + q^T x \quad \text{subject to} \quad A x = b,\; G x \le h$$
 
-    by a primal-dual interior point, all dense: some ten to twenty factorizations. Differentiable
-    in all arguments, forwards, backwards and to any order, by the KKT conditions
+    in any units: the program is brought to a scale of 1, its active constraints are found by a
+    primal-dual interior point, all dense, some ten to twenty factorizations of size `dim` plus
+    equalities, and it is then solved with these as equations, a few factorizations with a row more
+    for each inequality. Differentiable in all arguments, forwards, backwards and to any order, by
+    the KKT conditions
 
     $$P x + q + A^T \nu + G^T \mu = 0, \quad A x = b, \quad \mu \odot (G x - h) = 0.$$
 
-    The derivative does not exist where a constraint holds with equality and multiplier 0.
+    Where a constraint holds with equality and multiplier 0 the solution has a kink; the derivative
+    is that of one side. `qp_solution` returns multipliers and residuals too.
 
     Args:
-      P: Symmetric, positive definite on the null space of $A$.
+      P: Positive semidefinite on the null space of $A$; only its symmetric part counts.
       q: The linear part.
-      A: Equalities, of full row rank; or `None`.
+      A: Equalities; or `None`. Rows may depend on each other.
       b: Their right-hand sides.
       G: Inequalities; or `None`.
-      h: Their bounds.
+      h: Their bounds; infinite ones are left out.
 
     Returns:
-      $x$; not a number where the iteration has not converged, as in a problem without a feasible
-      point.
+      $x$; with its derivatives not a number where the iteration has not converged, as in a problem
+      without a feasible point or without a lower bound. Outside of transformations there is a
+      warning then.
 
     Raises:
+      TypeError: If an argument is complex.
       ValueError: If shapes don't fit, or one of a pair `A`, `b` or `G`, `h` is missing.
+
+    Warns:
+      RuntimeWarning: If it has not converged, and no argument is traced.
 
     Example:
       The point nearest to (2, 1) with coordinates at most 1 and a sum of 1.5.
@@ -60,149 +122,149 @@ def qp(
       Mehrotra (1992), section 2. https://doi.org/10.1137/0802028
       Amos and Kolter (2017), eq. (6). https://arxiv.org/abs/1703.00443
     """
-    dim = q.shape[0] if q.ndim == 1 else -1
-    if P.shape != (dim, dim):
+    solution = qp_solution(P, q, A, b, G, h)
+    try:
+        has_converged = bool(solution.info.converged)
+    except jax.errors.TracerBoolConversionError:
+        return solution.x
+    if not has_converged:
+        warnings.warn(
+            f"qp has not converged, and returns what is not a number: {_reason(solution.info)}.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return solution.x
+
+
+def _reason(info: QPInfo) -> str:
+    if not info.is_convex:
+        return "P has a negative curvature, or an argument a number that is none"
+    return (
+        f"relative residuals are {info.primal_residual:.1e} of the constraints (which stays where "
+        f"no point fulfils all), {info.dual_residual:.1e} of the gradient (where there is no lower "
+        f"bound) and {info.gap:.1e} of complementarity after {info.steps} steps"
+    )
+
+
+def qp_solution(
+    P: Float[Array, "dim dim"],
+    q: Float[Array, "dim"],
+    A: Float[Array, "equalities dim"] | None = None,
+    b: Float[Array, "equalities"] | None = None,
+    G: Float[Array, "inequalities dim"] | None = None,
+    h: Float[Array, "inequalities"] | None = None,
+) -> QPSolution:
+    """Solve a convex quadratic program, and say how well.
+
+    Args:
+      P: As for `qp`.
+      q: As for `qp`.
+      A: As for `qp`.
+      b: As for `qp`.
+      G: As for `qp`.
+      h: As for `qp`.
+
+    Returns:
+      What `qp` returns, the multipliers, and residuals.
+
+    Raises:
+      TypeError: As from `qp`.
+      ValueError: As from `qp`.
+
+    Example:
+      No point is below -1 and above 1.
+
+      >>> import jax.numpy as jnp
+      >>> G, h = jnp.array([[1.0], [-1.0]]), jnp.array([-1.0, -1.0])
+      >>> info = qp_solution(jnp.eye(1), jnp.zeros(1), G=G, h=h).info
+      >>> print(info.converged, info.primal_residual > 0.1)
+      False True
+    """
+    dim = jnp.shape(q)[0] if jnp.ndim(q) == 1 else -1
+    if jnp.shape(P) != (dim, dim):
         raise ValueError(
             f"qp needs P (dim, dim) and q (dim,), got shapes {jnp.shape(P)} and {jnp.shape(q)}."
         )
-    A, b = _constraints("A", "b", A, b, q)
-    G, h = _constraints("G", "h", G, h, q)
-    return _solve(_Program(P, q, A, b, G, h)).x
+    rows = (*_rows("A", "b", A, b, q), *_rows("G", "h", G, h, q))
+    return _solve(Program(*promote("qp", P, q, *rows)))
 
 
-def _constraints(left: str, right: str, matrix, vector, q):
+def _rows(left: str, right: str, matrix, vector, q):
+    dim = len(q)
     if (matrix is None) != (vector is None):
         raise ValueError(f"qp needs both of {left} and {right} or neither, got one.")
     if matrix is None or vector is None:
-        return jnp.zeros((0, q.size), q.dtype), jnp.zeros(0, q.dtype)
-    if matrix.ndim != 2 or matrix.shape != (*vector.shape, q.size):
+        dtype = jnp.asarray(q).dtype
+        return jnp.zeros((0, dim), dtype), jnp.zeros(0, dtype)
+    if jnp.ndim(vector) != 1 or jnp.shape(matrix) != (*jnp.shape(vector), dim):
         raise ValueError(
-            f"qp needs {left} (rows, {q.size}) and {right} (rows,), "
-            f"got shapes {matrix.shape} and {vector.shape}."
+            f"qp needs {left} (rows, {dim}) and {right} (rows,), "
+            f"got shapes {jnp.shape(matrix)} and {jnp.shape(vector)}."
         )
     return matrix, vector
 
 
-class _Program(NamedTuple):
-    P: Array
-    q: Array
-    A: Array
-    b: Array
-    G: Array
-    h: Array
-
-
-class _Point(NamedTuple):
-    x: Array
-    nu: Array  # of the equalities
-    mu: Array  # of the inequalities
-    slack: Array  # h - G x
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=_EXACT)
-
-
-@jax.custom_jvp
-def _solve(program: _Program) -> _Point:
-    """Follow the central path to its end."""
-    P, q, A, b, G, h = program
-    num_equal, num_unequal, dtype = b.size, h.size, q.dtype
-    eps = float(np.finfo(dtype).eps)
-    scale = 1 + jnp.max(jnp.abs(jnp.concatenate([q, b, h])))
-
-    def residuals(p: _Point):
-        dual = _dot(P, p.x) + q + _dot(A.T, p.nu) + _dot(G.T, p.mu)
-        return dual, _dot(A, p.x) - b, _dot(G, p.x) + p.slack - h
-
-    def error(p: _Point) -> Array:
-        gap = jnp.max(p.mu * p.slack, initial=0.0)
-        return jnp.maximum(gap, jnp.max(jnp.abs(jnp.concatenate(residuals(p))))) / scale
-
-    def direction(p: _Point, complement: Array) -> _Point:
-        """Return Newton's step towards `mu * slack - complement = 0` and no residuals."""
-        dual, equal, unequal = residuals(p)
-        weight = p.mu / p.slack
-        hessian = P + _dot(G.T * weight, G)
-        matrix = jnp.block([[hessian, A.T], [A, jnp.zeros((num_equal, num_equal), dtype)]])
-        pull = _dot(G.T, weight * unequal - complement / p.slack)
-        step = jnp.linalg.solve(matrix, jnp.concatenate([-dual - pull, -equal]))
-        dx = step[: q.size]
-        dslack = -unequal - _dot(G, dx)
-        return _Point(dx, step[q.size :], -(complement + p.mu * dslack) / p.slack, dslack)
-
-    def longest(p: _Point, d: _Point) -> Array:
-        """Return the share of the step that keeps slacks and multipliers positive."""
-        values = jnp.concatenate([p.mu, p.slack])
-        changes = jnp.concatenate([d.mu, d.slack])
-        ratios = jnp.where(changes < 0, -values / jnp.where(changes < 0, changes, -1), jnp.inf)
-        return jnp.minimum(1.0, jnp.min(ratios, initial=jnp.inf))
-
-    def move(p: _Point, d: _Point, length: Array) -> _Point:
-        return jax.tree.map(lambda a, b: a + length * b, p, d)
-
-    def advance(state: _State) -> _State:
-        p = state.point
-        product = p.mu * p.slack
-        gap = jnp.sum(product) / max(num_unequal, 1)
-        affine = direction(p, product)
-        reached = move(p, affine, longest(p, affine))
-        left = jnp.sum(reached.mu * reached.slack) / max(num_unequal, 1)
-        centring = (left / jnp.where(gap > 0, gap, 1)) ** 3
-        # the corrector takes in what the affine step leaves at second order
-        d = direction(p, product + affine.mu * affine.slack - centring * gap)
-        # short of the boundary; without inequalities there is none, and one step solves
-        share = 1 - 1e-3 if num_unequal else 1.0
-        p = move(p, d, share * longest(p, d))
-        size = error(p)
-        is_better = size < state.error
-        best = jax.tree.map(lambda a, b: jnp.where(is_better, a, b), p, state.best)
-        return _State(p, best, jnp.where(is_better, size, state.error), state.count + 1)
-
-    start = _Point(
-        jnp.zeros_like(q),
-        jnp.zeros_like(b),
-        jnp.full_like(h, scale),
-        jnp.maximum(h, scale),
+@jax.jit
+def _solve(program: Program) -> QPSolution:
+    given = program.q.dtype
+    dtype = at_least_float32(given)
+    P, q, A, b, G, h = (leaf.astype(dtype) for leaf in program)
+    # what no point can violate: infinite bounds, and rows of zeros
+    is_free = (h == jnp.inf) | (jnp.all(G == 0, axis=1) & (h >= 0))
+    G, h = jnp.where(is_free[:, None], 0, G), jnp.where(is_free, 1, h)
+    program = Program(P / 2 + P.T / 2, q, A, b, G, h)
+    safe = jax.tree.map(lambda leaf: jnp.where(_all_finite(program), leaf, 0), program)
+    units = equilibrate(safe)
+    scaled = rescale(safe, units)
+    finite = _all_finite(program) & _all_finite(scaled) & _all_finite(units)
+    finite = finite & _all_finite([1 / unit for unit in units])
+    point, residuals, steps = _optimum(scaled)
+    tol = _tolerance(dtype)
+    convex = is_convex(jax.lax.stop_gradient(scaled)) & finite
+    within = (residuals.primal <= tol) & (residuals.dual <= tol) & (residuals.gap <= tol)
+    info = QPInfo(
+        converged=convex & within,
+        primal_residual=residuals.primal,
+        dual_residual=residuals.dual,
+        gap=residuals.gap,
+        is_convex=convex,
+        steps=steps,
     )
-    first = _State(start, start, jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32))
-    # as far as rounding leads: multipliers near 0 are what the derivative divides by
-    unfinished = lambda s: (
-        (s.error > 4 * eps) & (s.count < _MAX_STEPS) & jnp.all(jnp.isfinite(s.point.x))
+    flag = jnp.where(info.converged, 1, jnp.nan).astype(dtype)
+    back = lambda leaf, unit: (leaf * unit * flag).astype(given)
+    return QPSolution(
+        x=back(point.x, units.variables),
+        equality_multipliers=back(point.nu, units.equalities),
+        inequality_multipliers=back(point.mu, units.inequalities),
+        info=info,
     )
-    last = control_flow.while_loop(unfinished, advance, first)
-    converged = last.error <= jnp.sqrt(jnp.asarray(eps, dtype))
-    return jax.tree.map(lambda leaf: jnp.where(converged, leaf, jnp.nan), last.best)
 
 
-class _State(NamedTuple):
-    point: _Point
-    best: _Point
-    error: Float[Array, ""]
-    count: Int[Array, ""]
+def _all_finite(tree) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree]))
 
 
-@_solve.defjvp
-def _solve_jvp(primals, tangents):
-    (program,), (d,) = primals, tangents
-    P, _, A, b, G, _ = program
-    point = _solve(program)
-    x, nu, mu, slack = point
-    # each row of the last block is scaled by its larger factor, or active rows would vanish
-    size = mu + slack
-    zeros = lambda *shape: jnp.zeros(shape, x.dtype)
-    rows, unequal = b.size, mu.size
-    matrix = jnp.block(
-        [
-            [P, A.T, G.T],
-            [A, zeros(rows, rows), zeros(rows, unequal)],
-            [(mu / size)[:, None] * G, zeros(unequal, rows), -jnp.diag(slack / size)],
-        ]
+def _tolerance(dtype) -> float:
+    return float(jnp.finfo(dtype).eps) ** (2 / 3)
+
+
+def _optimum(program: Program):
+    """Find the active set with constants, and solve with it for values and derivatives."""
+    constant = jax.lax.stop_gradient(program)
+    if not program.h.size:
+        point = solve_active(program, jnp.zeros(0, bool))
+        zero = jnp.zeros((), jnp.int32)
+        return point, residuals_at(constant, jax.lax.stop_gradient(point)), zero
+    central, steps = follow_path(constant, _tolerance(program.q.dtype))
+    point = solve_active(program, settle(constant, is_active(constant, central)))
+    # with constraints that depend on each other the path may end nearer than the equations
+    ends, paths = (residuals_at(constant, p) for p in (jax.lax.stop_gradient(point), central))
+    is_worse = ~(ends.largest() <= jnp.maximum(paths.largest(), _tolerance(program.q.dtype)))
+    moved = jax.tree.map(
+        lambda new, old: jnp.where(is_worse, new + jax.lax.stop_gradient(old - new), new),
+        point,
+        central,
     )
-    d_dual = _dot(d.P, x) + d.q + _dot(d.A.T, nu) + _dot(d.G.T, mu)
-    d_equal = _dot(d.A, x) - d.b
-    d_unequal = _dot(d.G, x) - d.h
-    right = jnp.concatenate([d_dual, d_equal, mu / size * d_unequal])
-    step = jnp.linalg.solve(matrix, -right)
-    dx, d_nu, d_mu = jnp.split(step, [x.size, x.size + rows])
-    return point, _Point(dx, d_nu, d_mu, -d_unequal - _dot(G, dx))
+    residuals = jax.tree.map(lambda e, p: jnp.where(is_worse, p, e), ends, paths)
+    clipped = moved._replace(mu=jnp.where(moved.mu > 0, moved.mu, 0))
+    return Point(*clipped), residuals, steps

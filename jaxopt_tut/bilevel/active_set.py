@@ -1,0 +1,124 @@
+"""A quadratic program whose active constraints are known: one linear system, differentiable."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut import control_flow
+from jaxopt_tut.bilevel.qp_program import (
+    Point,
+    Program,
+    activity,
+    dot,
+    residuals_at,
+    sizes_at,
+)
+from jaxopt_tut.bilevel.symmetric_solve import factorized
+
+_MAX_CHANGES = 12
+
+
+def solve_active(program: Program, active: Bool[Array, "inequalities"]) -> Point:
+    r"""Minimise with some inequalities as equalities and without the others.
+
+    $$\begin{pmatrix} P & A^T & G_a^T \\ A & & \\ G_a & & -(1 - a) \end{pmatrix}
+    \begin{pmatrix} x \\ \nu \\ \mu \end{pmatrix} =
+    \begin{pmatrix} -q \\ b \\ a h \end{pmatrix}$$
+
+    Derivatives are those of this system, to any order.
+
+    Args:
+      program: In units in which its numbers are near 1.
+      active: $a$.
+
+    Returns:
+      Its solution.
+    """
+    P, q, A, b, G, h = program
+    a = jax.lax.stop_gradient(active.astype(q.dtype))
+    dim, equal = q.size, b.size
+
+    def conditions(z):
+        x, nu, mu = jnp.split(z, [dim, dim + equal])
+        dual = dot(P, x) + dot(A.T, nu) + dot(G.T, a * mu)
+        return jnp.concatenate([dual, dot(A, x), a * dot(G, x) - (1 - a) * mu])
+
+    zeros = lambda rows, columns: jnp.zeros((rows, columns), q.dtype)
+    matrix = jnp.block(
+        [
+            [P, A.T, G.T * a],
+            [A, zeros(equal, equal), zeros(equal, h.size)],
+            [a[:, None] * G, zeros(h.size, equal), jnp.diag(a - 1)],
+        ]
+    )
+    signs = jnp.concatenate([jnp.ones_like(q), -jnp.ones_like(b), -jnp.ones_like(h)])
+    solve = factorized(*jax.lax.stop_gradient((matrix, signs)))
+    right = jnp.concatenate([-q, b, a * h])
+    z = jax.lax.custom_linear_solve(
+        conditions, right, lambda _, right: solve(right), symmetric=True
+    )
+    return Point(*jnp.split(z, [dim, dim + equal]))
+
+
+def is_active(program: Program, point: Point) -> Bool[Array, "inequalities"]:
+    """Tell which constraints press: those whose multiplier is larger than their slack.
+
+    Args:
+      program: In its units.
+      point: Near a solution.
+
+    Returns:
+      One truth value a row.
+    """
+    slack, multiplier = activity(program, point, sizes_at(program, point))
+    return multiplier > jnp.maximum(slack, 10 * jnp.finfo(slack.dtype).eps)
+
+
+class _State(NamedTuple):
+    active: Bool[Array, "inequalities"]
+    best: Bool[Array, "inequalities"]
+    error: Float[Array, ""]
+    count: Int[Array, ""]
+    done: Bool[Array, ""]
+
+
+def settle(program: Program, active: Bool[Array, "inequalities"]) -> Bool[Array, "inequalities"]:
+    """Exchange constraints until those that press are those that hold with equality.
+
+    Args:
+      program: In its units.
+      active: Which ones seem to press.
+
+    Returns:
+      The set of the smallest residuals.
+
+    References:
+      Hintermüller et al. (2002), algorithm 1. https://doi.org/10.1137/S1052623401383558
+    """
+    rounding = 10 * jnp.finfo(program.q.dtype).eps
+
+    def exchange(s: _State) -> _State:
+        point = solve_active(program, s.active)
+        error = residuals_at(program, point).largest()
+        is_better = error < s.error
+        slack, multiplier = activity(program, point, sizes_at(program, point))
+        new = jnp.where(s.active, multiplier > 0, slack < -rounding)
+        return _State(
+            active=new,
+            best=jnp.where(is_better, s.active, s.best),
+            error=jnp.where(is_better, error, s.error),
+            count=s.count + 1,
+            done=jnp.all(new == s.active) | (error <= rounding),
+        )
+
+    first = _State(
+        active,
+        active,
+        jnp.asarray(jnp.inf, program.q.dtype),
+        jnp.zeros((), jnp.int32),
+        jnp.zeros((), bool),
+    )
+    unfinished = lambda s: ~s.done & (s.count < _MAX_CHANGES)
+    return control_flow.while_loop(unfinished, exchange, first).best
