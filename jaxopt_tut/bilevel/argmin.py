@@ -15,7 +15,7 @@ from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo, Mode
 from jaxopt_tut.bilevel.numbers import as_code
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.result import Info, Result
-from jaxopt_tut.bilevel.solvers import Descent, Solver, as_solver, size_of
+from jaxopt_tut.bilevel.solvers import Descent, Solver, as_solver, size_of, with_residuals
 from jaxopt_tut.bilevel.trust import require_sound
 from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.trees import require_inexact
@@ -37,6 +37,7 @@ def argmin(
     tol: float | None = None,
     strict: bool = True,
     check: bool = False,
+    residual_fn: Callable[..., Any] | None = None,
 ) -> Result:
     r"""Minimise an inner function, differentiably.
 
@@ -64,6 +65,8 @@ def argmin(
       strict: Whether a derivative that `diff` does not define raises while tracing; otherwise it
         is zero.
       check: Whether to raise if the run does not end at an optimum.
+      residual_fn: `residual_fn(y, z)` or, with `batches`, `residual_fn(y, z, batch)`, for
+        `gauss_newton` and `levenberg_marquardt`, which minimise the sum of its squares: `f`.
 
     Returns:
       The solution, the solver's state and how good they are.
@@ -91,7 +94,7 @@ def argmin(
     """
     require_inexact(y0, "argmin")
     stream, rows = split_batches(batches)
-    made_of = f, solver, steps, diff, tol, strict, stream
+    made_of = f, solver, steps, diff, tol, strict, stream, residual_fn
     run, info = programs.run(_argmin, made_of, y0, z, hp, rows)
     if check:
         require_sound(info, "argmin")
@@ -99,9 +102,11 @@ def argmin(
 
 
 def _argmin(made_of: tuple, y0: Params, z: PyTree, hp: PyTree, rows: PyTree) -> tuple[Run, Info]:
-    f, solver, steps, diff, tol, strict, stream = made_of
+    f, solver, steps, diff, tol, strict, stream, residual_fn = made_of
     batches = rows if stream is None else stream
     problem, inputs = prepare("argmin", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
+    solver = with_residuals(problem.solver, residual_fn, "argmin")
+    problem = dataclasses.replace(problem, solver=solver)
     mode = diff.chosen(problem, inputs)
     run = mode.run(problem, inputs)
     return run, describe(mode, problem, inputs, run)

@@ -1,7 +1,7 @@
 """What solves the inner problem: any optax transformation, or one of the solvers here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
@@ -10,6 +10,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.optimizers import differentiable, minimize, stationarity
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.stationarity import constraint, projections_of
@@ -92,11 +93,13 @@ class Descent(_Stepwise):
       optimizer_of: `hp -> transformation`.
       is_symmetric: Whether there is no projection.
       zero_safe: Whether zero times infinity is zero in derivatives of the transformation.
+      residual_fn: `residual_fn(y, z)` or `residual_fn(y, z, batch)`, for least squares.
     """
 
     optimizer_of: Callable[[Any], optax.GradientTransformation]
     is_symmetric: bool = True
     zero_safe: bool = False
+    residual_fn: Callable[..., Any] | None = None
 
     def init(self, y: Params, hp: PyTree) -> PyTree:
         """Return the optimizer's first state."""
@@ -111,9 +114,10 @@ class Descent(_Stepwise):
         optimizer = optax.with_extra_args_support(self.optimizer_of(hp))
         if self.zero_safe:
             optimizer = differentiable(optimizer)
-        updates, state = optimizer.update(
-            grad, state, y, value=value, grad=grad, value_fn=objective
-        )
+        extra_args: dict[str, Any] = {"value": value, "grad": grad, "value_fn": objective}
+        if (residual_fn := self.residual_fn) is not None:
+            extra_args["residual_fn"] = lambda y: residual_fn(y, *objective.args)
+        updates, state = optimizer.update(grad, state, y, **extra_args)
         left = self._left(y, grad, hp)
         return optax.apply_updates(y, updates), state, size_of(left)
 
@@ -239,6 +243,8 @@ class Minimize(_Whole):
       optimizer: For instance `optimizers.lbfgs()`.
       max_steps: Set by `argmin` from `steps`.
       gtol: Set by `argmin` from `tol`.
+      residual_fn: `residual_fn(y, z)` or `residual_fn(y, z, batch)`, for `gauss_newton` and
+        `levenberg_marquardt`; residuals of all batches are taken together.
 
     Example:
       >>> import jax.numpy as jnp
@@ -254,6 +260,7 @@ class Minimize(_Whole):
     optimizer: optax.GradientTransformation
     max_steps: int = 1000
     gtol: float | None = None
+    residual_fn: Callable[..., Any] | None = None
     is_differentiable: ClassVar[bool] = False
 
     @property
@@ -268,7 +275,7 @@ class Minimize(_Whole):
 
     def bounded(self, steps: int, tol: float | None) -> "Minimize":
         """Return the solver with those limits."""
-        return Minimize(self.optimizer, steps, tol)
+        return Minimize(self.optimizer, steps, tol, self.residual_fn)
 
     def step(self, objective: Objective, y: Params, state: PyTree, hp: PyTree):
         """Run the whole search."""
@@ -280,8 +287,16 @@ class Minimize(_Whole):
             *objective.args,
             max_steps=self.max_steps,
             gtol=self.gtol,
+            residual_fn=None if self.residual_fn is None else self._residuals,
         )
         return solution.params, state, solution.grad_norm
+
+    def _residuals(self, y: Params, z: PyTree, *batches: PyTree) -> PyTree:
+        residual_fn = cast(Callable[..., Any], self.residual_fn)
+        if not batches:
+            return residual_fn(y, z)
+        one = lambda step: residual_fn(y, z, batch_at(batches[0], step))
+        return jax.vmap(one)(jnp.arange(self.max_steps))
 
     def residual(self, objective: Objective, y: Params, hp: PyTree) -> PyTree:
         """Return the gradient, or the projected one."""
@@ -334,6 +349,30 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
 
 def _descent(optimizer_of: Callable[[Any], optax.GradientTransformation], hp: PyTree) -> Descent:
     return Descent(optimizer_of, is_symmetric=not projections_of(optimizer_of(hp)))
+
+
+def with_residuals(solver: Solver, residual_fn: Callable[..., Any] | None, caller: str) -> Solver:
+    """Return a solver that is handed residuals too.
+
+    Args:
+      solver: Any solver.
+      residual_fn: `residual_fn(y, z)` or, with batches, `residual_fn(y, z, batch)`; or `None`.
+      caller: The function that asks; it opens the message.
+
+    Returns:
+      The solver.
+
+    Raises:
+      ValueError: If there are residuals that the solver has no use for.
+    """
+    if residual_fn is None:
+        return solver
+    if not isinstance(solver, Descent | Minimize):
+        raise ValueError(
+            f"{caller} needs an optax transformation or Minimize(...) as solver to hand "
+            f"residual_fn to, got {type(solver).__name__}."
+        )
+    return replace(solver, residual_fn=residual_fn)
 
 
 def size_of(tree: PyTree) -> Float[Array, ""]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
-from jaxopt_tut.optimizers.objective import bind, require_objective
+from jaxopt_tut.optimizers.objective import bind, first_that_works, require_objective
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import require_inexact
 
@@ -76,7 +76,8 @@ def linearize_residual(
       params: $w$.
 
     Returns:
-      Both; in forward or reverse mode, whichever takes fewer passes.
+      Both; in forward or reverse mode, whichever takes fewer passes, or in the other one where
+      that is not defined (a `jax.custom_vjp`, a loop of unknown length).
 
     Example:
       >>> import jax.numpy as jnp
@@ -87,8 +88,10 @@ def linearize_residual(
     w, unravel = ravel(params)
     flat = lambda v: ravel(residual_fn(unravel(v)))[0].astype(w.dtype)
     residual = flat(w)
-    differentiate = jax.jacfwd if residual.size >= w.size else jax.jacrev
-    return residual, differentiate(flat)(w)
+    few, many = jax.jacfwd, jax.jacrev
+    if residual.size < w.size:
+        few, many = many, few
+    return residual, first_that_works(few(flat), many(flat))(w)
 
 
 _WOLFE = wolfe()

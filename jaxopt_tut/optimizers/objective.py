@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import require_inexact, require_same_structure
 from jaxopt_tut.types import Params, PyTree
 
@@ -78,6 +79,9 @@ def value_and_ascent(value_fn: Callable[[Params], Any]) -> Callable[[Params], tu
     For real parameters that is the gradient; for complex ones the conjugate of what `jax.grad`
     returns, $\partial f/\partial x + i\, \partial f/\partial y$.
 
+    In reverse mode; where that is not defined, as through a loop of unknown length, forwards: a
+    pass a parameter, so for a thousand parameters at most.
+
     Args:
       value_fn: A real function of the parameters.
 
@@ -90,8 +94,46 @@ def value_and_ascent(value_fn: Callable[[Params], Any]) -> Callable[[Params], tu
       (2+4j)
     """
 
-    def both(params: Params) -> tuple[Any, PyTree]:
+    def backwards(params: Params) -> tuple[Any, PyTree]:
         value, grad = jax.value_and_grad(value_fn)(params)
         return value, jax.tree.map(jnp.conj, grad)
 
-    return both
+    def forwards(params: Params) -> tuple[Any, PyTree]:
+        vector, unravel = ravel(params)
+        if vector.size > _MAX_PASSES:
+            raise ValueError("There are too many parameters for forward mode.")
+        on_vectors = lambda v: 2 * (value_fn(unravel(v)),)
+        grad, value = jax.jacfwd(on_vectors, has_aux=True)(vector)
+        return value, unravel(grad)
+
+    return first_that_works(backwards, forwards)
+
+
+_MAX_PASSES = 1000
+
+
+def first_that_works(one: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does what one does, or the other where the one fails.
+
+    Args:
+      one: A function; what it raises is what is raised where both fail.
+      other: Another, with the same results.
+
+    Returns:
+      A function of the same arguments.
+
+    Example:
+      >>> first_that_works(lambda x: 1 / x, lambda x: 0.0)(0)
+      0.0
+    """
+
+    def call(*args: Any) -> Any:
+        try:
+            return one(*args)
+        except Exception as error:
+            try:
+                return other(*args)
+            except Exception:
+                raise error from None
+
+    return call
