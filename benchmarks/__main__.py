@@ -12,7 +12,8 @@ from benchmarks import measure
 def names() -> list[str]:
     """List the benchmarks: the modules of this package that are not its tools."""
     found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-    return sorted(set(found) - {"__main__", "measure"})
+    tools = {"__main__", "doctor_faults", "doctor_models", "measure"}
+    return sorted(set(found) - tools)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 from optax.contrib import SAMState
 
 from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
@@ -26,12 +26,14 @@ class FirstStep(NamedTuple):
       expected_change: What the gradient promises for the update.
       growth: How many times as long the last update is as the one half-way to it; 1 if the first
         was not tiny.
+      searches: Whether the optimizer looks at the loss before it steps, as line searches do.
     """
 
     updates: Sequence[Array] | None
     loss: Float[Array, ""]
     expected_change: Float[Array, ""]
     growth: Float[Array, ""]
+    searches: Bool[Array, ""]
 
 
 def take_first_step(
@@ -69,7 +71,7 @@ def take_first_step(
     leaves, treedef = jax.tree.flatten(params)
     if optimizer is None:
         missing = jnp.full((), jnp.nan, dtype)
-        return FirstStep(None, missing, missing, missing)
+        return FirstStep(None, missing, missing, missing, jnp.zeros((), bool))
 
     def only_arrays(values):
         values = iter(values)
@@ -85,9 +87,11 @@ def take_first_step(
         result = loss_fn(treedef.unflatten(merged), batch)
         return result[0] if isinstance(result, tuple) else result
 
+    looks: list[Params] = []
     try:
         state = optimizer.init(arrays)
-        updates, growth = _try(optimizer, value_fn, gradient, state, arrays, num_updates)
+        step = partial(_step, optimizer, value_fn, looks)
+        updates, growth = _try(step, value_fn, gradient, state, arrays, num_updates)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TypeError(
@@ -100,12 +104,11 @@ def take_first_step(
         (leaf.astype(after.dtype) for leaf in jax.tree.leaves(products)),
         jnp.zeros((), after.dtype),
     )
-    return FirstStep(jax.tree.leaves(updates), after, change, growth)
+    return FirstStep(jax.tree.leaves(updates), after, change, growth, jnp.asarray(bool(looks)))
 
 
-def _try(optimizer, value_fn, gradient, state, params, num_updates) -> tuple[PyTree, Array]:
+def _try(step, value_fn, gradient, state, params, num_updates) -> tuple[PyTree, Array]:
     """Return the last of some updates, and how much longer it is than the one half-way to it."""
-    step = partial(_step, optimizer, value_fn)
     climbers = any(part.cache is not None for part in _climbers(state))
     updates, state = step(gradient, state, params)
     one = jnp.ones(())
@@ -151,11 +154,16 @@ def _does_move(updates, params) -> Array:
     return jnp.any(jnp.stack(leaves))
 
 
-def _step(optimizer, value_fn, gradient, state, params) -> tuple[PyTree, Any]:
-    """Update with the extra arguments that the optimizer takes."""
+def _step(optimizer, value_fn, looks, gradient, state, params) -> tuple[PyTree, Any]:
+    """Update with the extra arguments that the optimizer takes; note where it looks at the loss."""
+
+    def watched(params):
+        looks.append(params)
+        return value_fn(params)
+
     if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
         return optimizer.update(gradient, state, params)
-    common = {"value": value_fn(params), "grad": gradient, "value_fn": value_fn}
+    common = {"value": value_fn(params), "grad": gradient, "value_fn": watched}
     ascent = lambda params, *_: value_and_ascent(value_fn)(params)[1]
     rare = {"grad_fn": ascent, "obj_fn": value_fn}
     parameters = inspect.signature(optimizer.update).parameters.values()

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxopt_tut.diagnostics.backward import judge_backward
+from jaxopt_tut.diagnostics.forward import judge_forward
 from jaxopt_tut.diagnostics.layer_statistics import Statistics
 from jaxopt_tut.diagnostics.learning_rate import judge_learning_rate
-from jaxopt_tut.diagnostics.scales import judge_backward, judge_forward, judge_inputs, judge_logits
+from jaxopt_tut.diagnostics.scales import judge_inputs, judge_logits
 from jaxopt_tut.diagnostics.units import (
     judge_collapse,
     judge_dead,
@@ -23,8 +25,8 @@ def judge(statistics: Statistics) -> tuple[Verdict, ...]:
       statistics: What `statistics` returned, as NumPy arrays.
 
     Returns:
-      The verdicts, the worst first; within a kind and over the steps of a scan the first to
-      show it.
+      The verdicts, the worst first; within a kind, over the steps of a scan and in a cell the
+      first to show it.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -53,9 +55,25 @@ def judge(statistics: Statistics) -> tuple[Verdict, ...]:
         *judge_logits(steps),
         *judge_learning_rate(steps, statistics),
     ]
-    first = {(verdict.kind, verdict.layer.split("[")[0]): verdict for verdict in verdicts[::-1]}
-    kept = [verdict for verdict in verdicts if verdict in first.values()]
+    kept = _one_a_cause(verdicts, statistics)
     return tuple(sorted(kept, key=lambda verdict: ORDER.index(verdict.kind)))
+
+
+def _one_a_cause(verdicts: Sequence[Verdict], statistics: Statistics) -> list[Verdict]:
+    """Keep the first verdict of a kind on a weight, and on a cell, whose gates are one case."""
+    wiring = {layer.name: layer for layer in statistics.wiring}
+    together: dict[tuple, list[Verdict]] = {}
+    for verdict in verdicts:
+        layer = wiring[verdict.layer.split("[")[0]]
+        whose = layer.use.loop or (layer.param if layer.use.is_recurrent else layer.name)
+        together.setdefault((verdict.kind, whose), []).append(verdict)
+    kept = []
+    for first, *others in together.values():
+        names = dict.fromkeys(other.layer.split("[")[0] for other in others)
+        names.pop(first.layer.split("[")[0], None)
+        beside = f"; likewise {', '.join(names)}" if names else ""
+        kept.append(first._replace(evidence=first.evidence + beside))
+    return kept
 
 
 def _non_finite(steps: Sequence[Step], statistics: Statistics) -> Verdict | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.diagnostics.summaries import Summary
 from jaxopt_tut.taps.layers import Layer
@@ -29,6 +29,8 @@ class LayerStatistics(NamedTuple):
       distinct_gradients: Number of units whose weight gradients are not zero and differ.
       active_gradients: Number of units whose weight gradients are not zero.
       update_ratio: Root mean square of the update over that of $W$; NaN without an optimizer.
+      gain: $n E[V^2]$ for the fan-in n and the matrix V that meets x: what $E[z^2] / E[x^2]$ is on
+        average over draws. V is W, or what the function makes of it; NaN where that is not known.
     """
 
     weights: Summary
@@ -43,6 +45,7 @@ class LayerStatistics(NamedTuple):
     distinct_gradients: Int[Array, "*step"]
     active_gradients: Int[Array, "*step"]
     update_ratio: Float[Array, "*step"]
+    gain: Float[Array, "*step"]
 
 
 @jax.tree_util.register_dataclass
@@ -57,6 +60,7 @@ class Statistics:
       expected_change: What the gradient predicts for the step: its inner product with the update.
       update_growth: How many times as long the update is as the one half-way to it, where an
         optimizer that hardly moves was followed; 1 for a first update, NaN without an optimizer.
+      searches: Whether the optimizer looks at the loss before it steps, as line searches do.
       num_updates: How many steps it was followed at most.
       wiring: For each layer how it is joined to the others; part of the tree's structure.
     """
@@ -66,5 +70,6 @@ class Statistics:
     loss_after_update: Float[Array, ""]
     expected_change: Float[Array, ""]
     update_growth: Float[Array, ""]
+    searches: Bool[Array, ""]
     num_updates: int = field(metadata={"static": True})
     wiring: tuple[Layer, ...] = field(metadata={"static": True})

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxopt_tut.diagnostics.layer_statistics import Statistics
 from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.verdicts import Step, Verdict, mean_square
+from jaxopt_tut.diagnostics.verdicts import Step, Verdict, mean_square, steps_of
 
 
 def hardly_moves(statistics: Statistics) -> bool:
@@ -19,7 +19,7 @@ def hardly_moves(statistics: Statistics) -> bool:
     Returns:
       False without an optimizer.
     """
-    ratios = [np.ravel(layer.update_ratio) for layer in statistics.layers.values()]
+    ratios = [np.ravel(one.numbers.update_ratio) for one in steps_of(statistics)]
     ratio = np.concatenate(ratios)
     known = ratio[np.isfinite(ratio)]
     return bool(known.size and known.max() < THRESHOLDS.low_update)
@@ -49,9 +49,9 @@ def judge_learning_rate(steps: Sequence[Step], statistics: Statistics) -> Iterat
     before, after = float(statistics.loss), float(statistics.loss_after_update)
     promised = float(statistics.expected_change)
     does_rise = not after <= before + THRESHOLDS.rise * abs(before)
-    # A line search takes long steps, and gets what they promise.
-    falls_short = not after <= before + THRESHOLDS.kept_promise * promised
-    if does_rise or (ratio > THRESHOLDS.high_update and falls_short):
+    # A line search takes long steps, but none that it has not tried.
+    is_long = ratio > THRESHOLDS.high_update and not statistics.searches
+    if does_rise or is_long:
         yield Verdict(
             "lr_too_high",
             one.name,

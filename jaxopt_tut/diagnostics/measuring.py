@@ -214,7 +214,13 @@ def _number_places(layers) -> dict[Any, int]:
     places = [
         place
         for layer in layers
-        for place in (layer.place, layer.bend_place, layer.activation_place, layer.input_place)
+        for place in (
+            layer.place,
+            layer.bend_place,
+            layer.activation_place,
+            layer.input_place,
+            layer.use.matrix_place,
+        )
         if place is not None
     ]
     return {place: k for k, place in enumerate(dict.fromkeys(places))}
@@ -230,11 +236,17 @@ def _read(layer: Layer, weight, gradient, update, inputs, seen: _Seen) -> Readin
         bent = seen.values[seen.numbers[layer.activation_place]]
         before = seen.cotangents.get(seen.numbers[layer.bend_place])
         after = seen.cotangents.get(seen.numbers[layer.activation_place])
+        if layer.stops_gradient:
+            before = None
         if before is None or after is None or not before.shape == after.shape == bent.shape:
             before = after = None
         not_units = _other_axes(bent, steps, layer.activation.unit_axes)
     site = layer.pre_activation
     examples = site.batch_axes or _other_axes(value, steps, site.unit_axes)
+    gain = None
+    if layer.use.matrix_place is not None:
+        matrix = seen.values[seen.numbers[layer.use.matrix_place]]
+        gain = layer.fan_in * mean_square(matrix, weight_steps)
     moved = jnp.full(weight.shape[:weight_steps], jnp.nan, real(weight).dtype)
     if update is not None:
         moved = mean_square(update, weight_steps)
@@ -247,6 +259,7 @@ def _read(layer: Layer, weight, gradient, update, inputs, seen: _Seen) -> Readin
         inputs,
         Axes(steps, examples, not_units),
         moved,
+        gain,
     )
 
 

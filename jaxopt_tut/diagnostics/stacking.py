@@ -37,6 +37,7 @@ class Reading(NamedTuple):
         array over.
       axes: What the axes of z and a count.
       mean_square_update: Of the update of W; NaN without an optimizer.
+      gain: Fan-in times mean square of the matrix that x meets; None where that is W.
     """
 
     layer: Layer
@@ -47,6 +48,7 @@ class Reading(NamedTuple):
     inputs: tuple[Array, int] | None
     axes: Axes
     mean_square_update: Array
+    gain: Array | None = None
 
 
 class Numbers(NamedTuple):
@@ -56,6 +58,7 @@ class Numbers(NamedTuple):
     fraction_saturated: Float[Array, "step"]
     correlation: Float[Array, "step"]
     update_ratio: Float[Array, "weight_step"]
+    gain: Float[Array, "weight_step"]
     counts: UnitCounts
 
 
@@ -110,9 +113,9 @@ class Measured:
             dead, saturated, correlation = (
                 column[start:stop].reshape(entry.steps) for column in self.numbers[:3]
             )
-            ratio, distinct, active = (
+            ratio, gain, distinct, active = (
                 column[weight_start:weight_stop].reshape(entry.weight_steps)
-                for column in (self.numbers.update_ratio, *self.numbers.counts)
+                for column in (self.numbers.update_ratio, self.numbers.gain, *self.numbers.counts)
             )
             weights, pre_activations, activations, cotangents, gradients = (
                 self.summaries[k] for k in always
@@ -130,6 +133,7 @@ class Measured:
                 distinct,
                 active,
                 ratio,
+                gain,
             )
             start, weight_start = stop, weight_stop
         return Statistics(
@@ -138,6 +142,7 @@ class Measured:
             self.step.loss,
             self.step.expected_change,
             self.step.growth,
+            self.step.searches,
             self.num_updates,
             self.wiring,
         )
@@ -188,6 +193,7 @@ def stack(
         return summaries.rows.variance[rows] + summaries.rows.mean[rows] ** 2
 
     num_steps = [math.prod(entry.steps) for entry in entries]
+    num_weight_steps = [math.prod(entry.weight_steps) for entry in entries]
     sizes = [
         math.prod(one.activity.pre_activation.shape[axis] for axis in one.axes.examples)
         for one in readings
@@ -200,11 +206,23 @@ def stack(
     crossed = num_examples * column(product) - own
     pairs = np.maximum(num_examples - 1, 1) * jnp.where(own > 0, own, 1)
     moved = column([one.mean_square_update for one in readings])
+    gains = weight * np.repeat([one.layer.fan_in for one in readings], num_weight_steps).astype(
+        dtype
+    )
+    if any(one.gain is not None for one in readings):
+        parts, start = [], 0
+        for one, count in zip(readings, num_weight_steps, strict=True):
+            parts.append(gains[start : start + count] if one.gain is None else one.gain)
+            start += count
+        gains = column(parts)
+    plain = [one.layer.use.is_plain or one.gain is not None for one in readings]
+    gains = jnp.where(np.repeat(plain, num_weight_steps), gains, jnp.nan)
     numbers = Numbers(
         column(dead),
         column(saturated),
         jnp.where(own > 0, crossed / pairs, jnp.nan),
         jnp.where(weight > 0, jnp.sqrt(moved / jnp.where(weight > 0, weight, 1)), jnp.nan),
+        gains,
         count_units(
             [(one.gradient, one.layer.unit_axes, one.layer.num_weight_steps) for one in readings]
         ),

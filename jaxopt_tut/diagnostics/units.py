@@ -7,7 +7,7 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 
 from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.verdicts import Step, Verdict, initializer, mean_square
+from jaxopt_tut.diagnostics.verdicts import Step, Verdict, initializer, join_steps, mean_square
 
 
 def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
@@ -20,6 +20,18 @@ def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
       A verdict for each step of a layer.
     """
     for one in steps:
+        # A layer of zeros learns if it hears of the error and reads something. One that does
+        # neither stays as it is, and so do all that are like it.
+        if one.numbers.weights.fraction_zero == 1 and not mean_square(one.numbers.weight_gradients):
+            yield Verdict(
+                "symmetric",
+                one.name,
+                "all weights are zero, and so are their gradients",
+                "weights of zero on both sides of a layer keep it from learning: all units start "
+                "equal and stay equal",
+                f"draw the weights at random, with {initializer(one)} for instance",
+            )
+            continue
         active, distinct = int(one.numbers.active_gradients), int(one.numbers.distinct_gradients)
         if active >= 2 and distinct <= max(1, THRESHOLDS.symmetric * active):
             yield Verdict(
@@ -41,18 +53,21 @@ def judge_dead(steps: Sequence[Step]) -> Iterator[Verdict]:
     Yields:
       A verdict for each step of a layer.
     """
-    for one in steps:
-        dead, expected = float(one.numbers.fraction_dead), _expected_dead(one)
-        if dead <= min(expected + THRESHOLDS.dead_above_prediction, 0.99):
+    for one, dead in join_steps(steps, "fraction_dead", np.min):
+        expected, summary = _expected_dead(one), one.numbers.pre_activations
+        # Where nothing arrives at all, the cause lies further up.
+        is_moot = one.wiring.use.is_derivative or mean_square(summary) == 0
+        if is_moot or dead <= min(expected + THRESHOLDS.dead_above_prediction, 0.99):
             continue
-        summary = one.numbers.pre_activations
         yield Verdict(
             "dead",
             one.name,
             f"{dead:.0%} of the units are zero for the whole batch, theory expects "
             f"{expected:.0%}; pre-activations have mean {summary.mean:.3g} and standard deviation "
             f"{math.sqrt(summary.variance):.3g}",
-            "biases far below zero, or a step that was too large earlier in training",
+            "biases far below zero, or a step that was too large earlier in training"
+            if summary.mean < 0
+            else "units whose weights point away from all of the data",
             "start biases at 0; lower the learning rate, or use an activation with a slope on the "
             "left, such as jax.nn.leaky_relu",
         )
@@ -80,10 +95,9 @@ def judge_saturated(steps: Sequence[Step]) -> Iterator[Verdict]:
     Yields:
       A verdict for each step of a layer.
     """
-    for one in steps:
-        saturated = float(one.numbers.fraction_saturated)
-        if saturated > THRESHOLDS.saturated:
-            spread = math.sqrt(mean_square(one.numbers.pre_activations))
+    for one, saturated in join_steps(steps, "fraction_saturated", np.median):
+        if saturated > THRESHOLDS.saturated and not one.wiring.use.is_derivative:
+            spread = one.wiring.use.scale * math.sqrt(mean_square(one.numbers.pre_activations))
             yield Verdict(
                 "saturated",
                 one.name,
@@ -105,9 +119,8 @@ def judge_collapse(steps: Sequence[Step]) -> Iterator[Verdict]:
     Yields:
       A verdict for each step of a layer.
     """
-    for one in steps:
-        c = float(one.numbers.correlation)
-        if one.wiring.is_normalized or math.isnan(c):
+    for one, c in join_steps(steps, "correlation", np.min):
+        if one.wiring.is_normalized or math.isnan(c) or one.wiring.use.is_derivative:
             continue
         predicted = 9 * math.pi**2 / (2 * one.depth**2)
         if 1 - c < min(THRESHOLDS.collapse, predicted / 10):

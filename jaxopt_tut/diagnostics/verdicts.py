@@ -1,7 +1,7 @@
 """What a verdict is, and the layers, step by step, that it is read from."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -38,12 +38,22 @@ class Verdict(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One layer at one step of the scans around it, all numbers plain."""
+    """One layer at one step of the scans around it, all numbers plain.
+
+    Attributes:
+      name: Of the layer, and the step.
+      wiring: How the layer is joined to the others.
+      depth: Of the step: one of a scan is a layer more.
+      is_last: Whether it makes an output.
+      steps_left: How many steps of a scan over one weight are to come.
+      numbers: Of the layer at this step.
+    """
 
     name: str
     wiring: Layer
     depth: int
     is_last: bool
+    steps_left: int
     numbers: LayerStatistics
 
 
@@ -71,17 +81,48 @@ def steps_of(statistics: Statistics) -> Iterator[Step]:
                 )
                 for field, value in numbers._asdict().items()
             }
-            is_last = layer.is_last and k == math.prod(lengths) - 1
-            yield Step(name, layer, layer.depth + before + k, is_last, LayerStatistics(**at))
+            left = math.prod(lengths) - 1 - k
+            yield Step(
+                name,
+                layer,
+                layer.depth + before + k,
+                layer.is_last and not left,
+                left if layer.use.loop else 0,
+                LayerStatistics(**at),
+            )
 
 
 _OF_WEIGHTS = {
     "weights", "weight_gradients", "distinct_gradients", "active_gradients", "update_ratio",
+    "gain",
 }  # fmt: skip
 
 
 def _at(array, index):
     return np.asarray(array)[index]
+
+
+def join_steps(steps: Sequence[Step], field: str, join: Callable) -> Iterator[tuple[Step, float]]:
+    """Take one number for all steps of a scan over one weight, those of other layers as they are.
+
+    A step may see the same of all examples, as the first row of an image or a padded token: that
+    says nothing of the layer.
+
+    Args:
+      steps: What `steps_of` gives.
+      field: Which number of the layer.
+      join: Makes one number of many, `np.nanmin` for instance.
+
+    Yields:
+      The step, the first of a scan over one weight, and the number.
+    """
+    together: dict[str, list[Step]] = {}
+    for one in steps:
+        together.setdefault(one.wiring.name if one.wiring.use.loop else one.name, []).append(one)
+    for group in together.values():
+        values = np.array([float(getattr(one.numbers, field)) for one in group])
+        known = values[~np.isnan(values)]
+        yield group[0], float(join(known)) if known.size else math.nan
 
 
 def mean_square(summary: Summary) -> float:

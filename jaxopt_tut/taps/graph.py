@@ -22,11 +22,13 @@ class Frame(NamedTuple):
       lengths: Numbers of steps of the enclosing scans, outermost first.
       blocked_by: The call inside which JAX defines no cotangent, if there is one.
       apart: Whether the value lies inside a call whose outputs stand for it.
+      loop: The path of the innermost scan, empty without one.
     """
 
     lengths: tuple[int, ...] = ()
     blocked_by: str | None = None
     apart: bool = False
+    loop: tuple[int, ...] = ()
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Node:
       dtype: Its dtype.
       frame: What encloses it.
       scope: The `named_scope` it was made in.
+      marks: What transformations have left in its name stack, such as `"jvp()"`.
       eqn: The equation that makes it.
       place: Where to tap it; None where there is no equation.
       value: The array of a constant.
@@ -56,6 +59,7 @@ class Node:
     dtype: Any
     frame: Frame
     scope: str = ""
+    marks: str = ""
     eqn: core.JaxprEqn | None = None
     place: Place | None = None
     value: Any = None
@@ -88,11 +92,13 @@ class _Reader:
 
     def __init__(self):
         self.nodes: list[Node] = []
+        self.marks = ""
 
     def add(self, op, inputs, aval, frame, **fields) -> int:
         node = Node(
             len(self.nodes), op, tuple(inputs), tuple(aval.shape), aval.dtype, frame, **fields
         )
+        node.marks = self.marks
         self.nodes.append(node)
         for source in {i for i in node.inputs if i is not None}:
             # What happens inside a call that stands for itself is no use of its operands.
@@ -113,7 +119,9 @@ class _Reader:
         for i, eqn in enumerate(program.eqns):
             operands = [read(atom) for atom in eqn.invars]
             inner = jaxprs.scope(eqn, scope)
+            outside, self.marks = self.marks, self.marks + str(eqn.source_info.name_stack)
             results = self.equation(eqn, operands, (*path, i), inner, frame)
+            self.marks = outside
             env.update(zip(eqn.outvars, results, strict=True))
         return [read(atom) for atom in program.outvars]
 
@@ -157,7 +165,7 @@ class _Reader:
     def scan(self, eqn, operands, path, scope, frame):
         parts = jaxprs.scan_parts(eqn)
         body = jaxprs.open_jaxpr(parts.body)
-        inside = frame._replace(lengths=(*frame.lengths, parts.length))
+        inside = frame._replace(lengths=(*frame.lengths, parts.length), loop=path)
         consts, carry, xs = parts.split_inputs(operands)
         _, carry_vars, x_vars = parts.split_inputs(body.invars)
         carry_nodes = [

@@ -10,6 +10,7 @@ from jaxopt_tut.taps.kinds import ELEMENTWISE, REARRANGING, is_named_activation
 from jaxopt_tut.taps.provenance import Origin, Provenance, trace_parameters
 from jaxopt_tut.taps.site import Site, find_sites
 from jaxopt_tut.taps.tracing import Program
+from jaxopt_tut.taps.uses import Use, Uses, stops_gradient
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Layer:
         effect.
       is_elementwise: Whether $x$ is made of upstream layers, normalisations and data by sums and
         elementwise functions, so that its size follows from theirs.
+      stops_gradient: Whether a `stop_gradient` cuts the nonlinearity off from its input.
+      use: How the weight is used.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Layer:
     is_last: bool
     is_normalized: bool
     is_elementwise: bool
+    stops_gradient: bool
+    use: Use
 
 
 def find_layers(program: Program) -> list[Layer]:
@@ -102,6 +107,7 @@ def find_layers(program: Program) -> list[Layer]:
         if (contraction := _contraction(nodes[end], nodes, provenance, ends)) is not None
     }
     norms = {i for i, site, _ in found if site.kind == "norm"}
+    looked_at = Uses(nodes, provenance)
     graph = _Wiring(nodes, provenance, set(contractions), norms)
     behind = _activations(found, contractions, graph)
     shapes = {name: tuple(array.shape) for name, array in _parameters(program)}
@@ -123,6 +129,9 @@ def find_layers(program: Program) -> list[Layer]:
         fan_in = math.prod(shape) // max(fan_out * num_matrices, 1)
         leaf = shapes.get(site.param or "", shape)[weight_steps:]
         activation, activation_place, bend, bend_place = behind[end]
+        is_cut = activation_place is not None and stops_gradient(
+            nodes, at[bend_place], at[activation_place]
+        )
         layers.append(
             Layer(
                 name=site.name,
@@ -146,6 +155,8 @@ def find_layers(program: Program) -> list[Layer]:
                 is_last=not graph.feeds[end],
                 is_normalized=graph.is_normalized(end),
                 is_elementwise=graph.is_elementwise[data] and not node.frame.lengths,
+                stops_gradient=is_cut,
+                use=looked_at.of(end, contraction, weight_steps),
             )
         )
     return layers

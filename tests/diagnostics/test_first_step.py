@@ -53,7 +53,7 @@ RATE = optax.warmup_cosine_decay_schedule(0.0, 1e-2, 10_000, 20_000)
         contrib.dog(),
         optax.lbfgs(),
         optimizers.newton(),
-        optax.polyak_sgd(),
+        optax.polyak_sgd(max_learning_rate=0.1),
         contrib.sophia(1e-4),
         optax.chain(optax.adam(1e-3), contrib.reduce_on_plateau()),
         optax.inject_hyperparams(optax.adam)(learning_rate=1e-3),
@@ -64,14 +64,15 @@ RATE = optax.warmup_cosine_decay_schedule(0.0, 1e-2, 10_000, 20_000)
         "polyak", "sophia", "plateau", "injected",
     ],
 )  # fmt: skip
-def test_a_right_optimizer_moves_and_keeps_its_promise(optimizer):
+def test_a_right_optimizer_moves_and_not_too_far(optimizer):
     """What the verdicts ask for; the statistics around it take seconds to compile."""
     with loose:
         step = jax.jit(first_step, static_argnums=(0, 1))(optimizer, MANY_UPDATES)
     (update,) = step.updates
     ratio = jnp.linalg.norm(update) / jnp.linalg.norm(WEIGHT)
     assert ratio >= THRESHOLDS.low_update or step.growth > THRESHOLDS.growth
-    assert step.loss <= loss_fn(WEIGHT, X) + THRESHOLDS.kept_promise * step.expected_change
+    assert ratio <= THRESHOLDS.high_update or step.searches
+    assert step.loss <= loss_fn(WEIGHT, X)
 
 
 @pytest.mark.slow

@@ -1,0 +1,217 @@
+"""Healthy networks that are unlike others, and the right cause for those that are not healthy."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxopt_tut.diagnostics import diagnose
+
+X = jax.random.normal(jax.random.key(0), (64, 16))
+KEYS = jax.random.split(jax.random.key(1), 8)
+SQUARE = [jax.random.normal(key, (16, 16)) for key in KEYS]
+
+
+def verdicts(loss_fn, params, x=X):
+    return [(one.kind, one.layer) for one in diagnose(loss_fn, params, x).verdicts]
+
+
+def loss_of(apply):
+    return lambda params, x: jnp.mean((apply(params, x) - jnp.sin(x)) ** 2)
+
+
+def ntk(params, x):
+    for weight in params[:-1]:
+        x = jax.nn.relu(math.sqrt(2 / 16) * (x @ weight))
+    return x @ params[-1] / 4
+
+
+def equalized(params, x):
+    for weight in params[:-1]:
+        x = jax.nn.relu(x @ (weight * math.sqrt(2 / 16)))
+    return x @ (params[-1] / 4)
+
+
+def normalised(params, x):
+    unit = lambda weight: weight / jnp.linalg.norm(weight, axis=0)
+    for weight in params[:-1]:
+        x = jax.nn.relu(x @ (1.4 * unit(weight)))
+    return x @ unit(params[-1])
+
+
+@pytest.mark.parametrize("apply", [ntk, equalized, normalised])
+def test_weights_of_size_one_that_are_scaled_on_the_way_are_healthy(apply):
+    assert verdicts(loss_of(apply), SQUARE[:3]) == []
+
+
+@pytest.mark.parametrize("apply", [ntk, equalized])
+@pytest.mark.parametrize(("factor", "kind"), [(10.0, "exploding"), (0.1, "vanishing")])
+def test_what_is_wrong_is_found_behind_the_scaling_too(apply, factor, kind):
+    params = [SQUARE[0], factor * SQUARE[1], SQUARE[2]]
+    assert (kind, "1") in verdicts(loss_of(apply), params)
+    (fix,) = (one.fix for one in diagnose(loss_of(apply), params, X).verdicts if one.layer == "1")
+    assert fix.startswith("multiply the weights, or what scales them, by ")
+    # To variance 2 / n for what reads a rectifier.
+    assert float(fix.split()[-1]) == pytest.approx(1 / factor, rel=0.15)
+
+
+def mlp(params, x):
+    for weight in params[:-1]:
+        x = jax.nn.relu(x @ weight)
+    return x @ params[-1]
+
+
+def test_weights_of_zero_are_called_so_and_not_dead_units():
+    found = diagnose(loss_of(mlp), [0 * weight for weight in SQUARE[:3]], X).verdicts
+    assert [(one.kind, one.layer) for one in found] == [("symmetric", k) for k in "012"]
+    for one in found:
+        assert one.evidence == "all weights are zero, and so are their gradients"
+        assert "at random" in one.fix
+
+
+@pytest.mark.parametrize("zeros", [[2], []], ids=["last layer", "none"])
+def test_a_last_layer_of_zeros_is_meant(zeros):
+    weights = [jnp.sqrt(2 / 16) * weight for weight in SQUARE[:3]]
+    params = [0 * weight if k in zeros else weight for k, weight in enumerate(weights)]
+    assert verdicts(loss_of(mlp), params) == []
+
+
+def test_a_branch_that_starts_at_zero_is_meant():
+    def residual(params, x):
+        for up, down in zip(params[::2], params[1::2], strict=True):
+            x = x + jax.nn.relu(x @ up) @ down
+        return x
+
+    params = [
+        jnp.sqrt(2 / 16) * SQUARE[0],
+        0 * SQUARE[1],
+        jnp.sqrt(2 / 16) * SQUARE[2],
+        SQUARE[3] / 4,
+    ]
+    assert verdicts(loss_of(residual), params) == []
+
+
+@pytest.mark.parametrize("bend", [jax.nn.relu, jnp.tanh, jax.nn.sigmoid])
+def test_a_stopped_gradient_is_no_saturation(bend):
+    def apply(params, x):
+        stopped = bend(jax.lax.stop_gradient(x @ params["stopped"]))
+        return stopped @ params["head"]
+
+    params = {"head": SQUARE[0] / 4, "stopped": SQUARE[1] / 4}
+    assert verdicts(loss_of(apply), params) == []
+
+
+def test_true_saturation_is_found_still():
+    loss = loss_of(lambda params, x: jnp.tanh(x @ params[0]) @ params[1])
+    assert ("saturated", "0") in verdicts(loss, [2 * SQUARE[0], SQUARE[1] / 4])
+
+
+def one_hot_loss(weight, tokens):
+    return jnp.mean((jax.nn.one_hot(tokens, 40) @ weight) ** 2)
+
+
+def test_a_table_read_through_one_hot_vectors_is_healthy():
+    tokens = jax.random.randint(jax.random.key(3), (64, 5), 0, 40)
+    assert verdicts(one_hot_loss, jax.random.normal(jax.random.key(4), (40, 16)), tokens) == []
+
+
+def attend(params, x):
+    """Attention over 32 tokens, whose average hardly depends on queries and keys."""
+    query, key, value = (x @ params[name] for name in ("q", "k", "v"))
+    return jax.nn.softmax(query @ key.mT / 4) @ value
+
+
+@pytest.mark.parametrize("gain", [1.0, 1 / 3], ids=["flax", "equinox"])
+def test_queries_and_keys_may_hear_less_than_values(gain):
+    params = {name: math.sqrt(gain / 16) * w for name, w in zip("qkv", SQUARE[:3], strict=True)}
+    x = jax.random.normal(jax.random.key(5), (16, 32, 16))
+    loss = lambda params, x: jnp.mean((attend(params, x).mean(1) - x[:, 0]) ** 2)
+    assert verdicts(loss, params, x) == []
+
+
+def cell_params(recurrent=1.0, forget=0.0, gain=1.0):
+    keys = jax.random.split(jax.random.key(6), 3)
+    orthogonal = jax.nn.initializers.orthogonal()
+    return {
+        "b": jnp.zeros(64).at[16:32].set(forget),
+        "head": jax.random.normal(keys[2], (16, 4)) / 4,
+        "u": recurrent * jnp.concatenate([orthogonal(k, (16, 16)) for k in KEYS[:4]], axis=1),
+        "w": math.sqrt(gain / 16) * jax.random.normal(keys[0], (16, 64)),
+    }
+
+
+def lstm_loss(params, xs):
+    def step(state, x):
+        c, h = state
+        i, f, g, o = jnp.split(x @ params["w"] + h @ params["u"] + params["b"], 4, axis=-1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (c, h), None
+
+    zeros = jnp.zeros((xs.shape[1], 16))
+    (_, h), _ = jax.lax.scan(step, (zeros, zeros), xs)
+    return jnp.mean((h @ params["head"] - xs[0, :, :4]) ** 2)
+
+
+XS = jax.random.normal(jax.random.key(7), (28, 32, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("params", "layers", "fixes"),
+    [
+        (cell_params(), [], []),
+        (cell_params(gain=1 / 3), [], []),
+        (cell_params(recurrent=1 / 20), ["u"], ["orthogonal"]),
+        (cell_params(forget=-6.0, recurrent=0.3), ["w", "u"], ["forget gate at 1", "orthogonal"]),
+    ],
+    ids=["healthy", "small", "recurrent / 20", "forgetful"],
+)
+def test_a_cell_gets_one_verdict_with_advice_for_a_cell(params, layers, fixes):
+    found = [one for one in diagnose(lstm_loss, params, XS).verdicts if one.kind == "vanishing"]
+    assert len(found) == bool(layers)
+    for one in found:
+        assert one.layer.split("[")[0] in layers
+        assert all(fix in one.fix for fix in fixes)
+
+
+def test_the_same_first_row_of_all_examples_is_no_collapse():
+    def loss_fn(params, xs):
+        step = lambda h, x: (jnp.tanh(x @ params["w"] + h @ params["u"]), None)
+        return jnp.mean(jax.lax.scan(step, jnp.zeros((32, 16)), xs)[0] ** 2)
+
+    padded = XS[:6].at[0].set(1.0)
+    assert verdicts(loss_fn, {"u": SQUARE[0] / 4, "w": SQUARE[1] / 4}, padded) == []
+
+
+def test_derivatives_within_the_loss_are_not_judged():
+    def u(params, x):
+        for weight in params[:-1]:
+            x = jnp.tanh(x @ weight)
+        return jnp.sum(x @ params[-1])
+
+    def loss_fn(params, x):
+        slopes = jax.vmap(jax.grad(u, 1), (None, 0))(params, x)
+        return jnp.mean((slopes - jnp.cos(x)) ** 2)
+
+    params = [SQUARE[0] / 4, SQUARE[1] / 4, SQUARE[2][:, :1] / 4]
+    assert verdicts(loss_fn, params) == []
+
+
+def test_waves_count_on_their_frequency():
+    def siren(params, x):
+        for weight in params[:-1]:
+            x = jnp.sin(30 * (x @ weight))
+        return x @ params[-1]
+
+    keys = jax.random.split(jax.random.key(8), 4)
+    bounds = [1 / 16, *[math.sqrt(6 / 16) / 30] * 3]
+    params = [
+        jax.random.uniform(key, (16, 16), minval=-bound, maxval=bound)
+        for key, bound in zip(keys, bounds, strict=True)
+    ]
+    x = jax.random.uniform(jax.random.key(9), (64, 16), minval=-1.0)
+    assert verdicts(loss_of(siren), params, x) == []
+    params[1] = 10 * params[1]
+    assert ("exploding", "1") in verdicts(loss_of(siren), params, x)
