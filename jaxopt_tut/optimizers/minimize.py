@@ -214,7 +214,12 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
 
     def move(params: Params, state: PyTree, value, grad) -> tuple[Params, PyTree]:
         known = _accepted(optimizer, {"value": value, "grad": grad, **extra_args}, grad_fn=ascent)
-        updates, state = optimizer.update(grad, state, params, **known)
+        try:
+            updates, state = optimizer.update(grad, state, params, **known)
+        except TypeError as error:  # a chain hands on all to links that do not take them
+            if "unexpected keyword argument" not in str(error):
+                raise
+            updates, state = optimizer.update(grad, state, params, grad_fn=ascent)
         return optax.apply_updates(params, updates), state
 
     def follow(params: Params, state: PyTree) -> tuple[Params, PyTree]:

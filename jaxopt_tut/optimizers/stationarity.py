@@ -207,10 +207,11 @@ def _closed_over(thing: Any, outer: tuple[int, ...] = ()) -> Iterator[Any]:
 def _parts(thing: Any) -> Iterable[Any]:
     if isinstance(thing, optax.GradientTransformation):
         return (thing.update,)
-    if hasattr(thing, "__closure__"):  # a function, or what stands for one in a program
+    # functions and methods, or what stands for one in a program
+    if hasattr(thing, "__closure__") and hasattr(thing, "__self__"):
+        return list(getattr(thing.__self__, "__dict__", {}).values())
+    if hasattr(thing, "__closure__"):
         return [part for cell in thing.__closure__ or () for part in _contents(cell)]
-    if isinstance(thing, types.MethodType):
-        return list(vars(thing.__self__).values()) if hasattr(thing.__self__, "__dict__") else ()
     if isinstance(thing, functools.partial):
         return (thing.func, *thing.args, *thing.keywords.values())
     return _items(thing)

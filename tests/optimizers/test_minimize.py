@@ -411,6 +411,14 @@ def test_sharpness_aware_steps_end_where_they_come_down(opaque, period):
         assert solution.evaluations == 1 + period * steps
 
 
+def test_sharpness_aware_steps_are_taken_within_a_chain_too():
+    sam = optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05))
+    with jax.numpy_dtype_promotion("standard"):
+        chained = minimize(bowl, jnp.zeros(2), optax.chain(optax.identity(), sam), max_steps=7)
+        alone = minimize(bowl, jnp.zeros(2), sam, max_steps=7)
+    np.testing.assert_allclose(chained.params, alone.params, rtol=1e-6)
+
+
 REVERSE = {
     "args": lambda z: minimize(lambda w, z: bowl(w - z), jnp.zeros(2), bfgs(), z).params.sum(),
     "closure": lambda z: minimize(lambda w: bowl(w - z), jnp.zeros(2), bfgs()).value,

@@ -96,6 +96,15 @@ RIGHT = {
 }
 
 
+def test_a_projection_is_found_in_an_accumulation():
+    chained = optax.chain(sgd(0.1), project(projections.box(0.0, 1.0)))
+    accumulated = optax.MultiSteps(chained, 2).gradient_transformation()
+    with jax.numpy_dtype_promotion("standard"):  # optax divides by counts
+        solution = minimize(lambda w: jnp.sum((w - 3.0) ** 2), jnp.zeros(2), accumulated)
+    assert int(solution.status) == 0
+    np.testing.assert_array_equal(solution.params, [1.0, 1.0])
+
+
 @pytest.mark.parametrize("steps", RIGHT.values(), ids=RIGHT)
 def test_what_is_right_converges_to_the_minimum_on_the_bound(steps):
     solution = minimize(quadratic, jnp.ones(2), optax.chain(steps, project(BOX)))
