@@ -131,8 +131,9 @@ def value_and_grad(
     Returns:
       A function of the same arguments; it gives `(value, gradient)`, or
       `((value, aux), gradient)`. The gradient has the structure of the argument, or is a tuple
-      of them when `argnums` is a sequence. A leaf that is no number, and a bool or int that is
-      an attribute, as an equinox module has them, is held fixed; its gradient is None.
+      of them when `argnums` is a sequence. What an equinox module holds
+      besides arrays (functions, strings, attributes that are Python numbers) is fixed and has
+      the gradient None; in a tree of numbers alone Python floats are differentiated.
 
     Raises:
       TypeError: If the result is not a real scalar or a differentiated leaf is not floating.
@@ -235,18 +236,31 @@ def _chosen(positions: tuple[int, ...], count: int) -> list[int]:
     return [position % count for position in positions]
 
 
-def _is_fixed(path: tuple, leaf: Any) -> bool:
-    """Tell a leaf that is no number, or a flag of a module (as equinox has), from the others."""
-    if isinstance(leaf, bool | int):
-        return bool(path) and isinstance(path[-1], jax.tree_util.GetAttrKey)
-    numbers = jax.Array, np.ndarray, np.generic, float, complex
-    return not (isinstance(leaf, numbers) or hasattr(leaf, "__jax_array__"))
+def _fixed_leaves(primal: PyTree) -> list[bool]:
+    """Tell the leaves that are no numbers, and the settings of a module, from the others.
+
+    Python's numbers that are attributes are settings (the rate of equinox's dropout) where the
+    same tree holds a function, a string or a flag, so that it is more than a tree of parameters.
+    """
+    numbers = jax.Array, np.ndarray, np.generic, bool, int, float, complex
+    paths = jax.tree_util.tree_leaves_with_path(primal)
+    attribute = [bool(path) and isinstance(path[-1], jax.tree_util.GetAttrKey) for path, _ in paths]
+    alien = [
+        not (isinstance(leaf, numbers) or hasattr(leaf, "__jax_array__"))
+        or (named and isinstance(leaf, bool | int))
+        for (_, leaf), named in zip(paths, attribute, strict=True)
+    ]
+    python = bool, int, float, complex
+    return [
+        strange or (any(alien) and named and isinstance(leaf, python))
+        for (_, leaf), named, strange in zip(paths, attribute, alien, strict=True)
+    ]
 
 
 def _split_fixed(primal: PyTree) -> tuple[list[Any], Callable]:
     """Take the leaves to differentiate out of a tree; the function puts them, or slopes, back."""
     paths, tree = jax.tree_util.tree_flatten_with_path(primal)
-    fixed = [_is_fixed(path, leaf) for path, leaf in paths]
+    fixed = _fixed_leaves(primal)
 
     def join(leaves: Sequence[Any], with_fixed: bool) -> PyTree:
         fresh = iter(leaves)
@@ -260,7 +274,12 @@ def _split_fixed(primal: PyTree) -> tuple[list[Any], Callable]:
 
 def _check_input(primal: PyTree, position: int, holomorphic: bool, allow_int: bool) -> None:
     paths = jax.tree_util.tree_leaves_with_path(primal)
-    named = [(trees.path_name(path), leaf) for path, leaf in paths if not _is_fixed(path, leaf)]
+    fixed = _fixed_leaves(primal)
+    named = [
+        (trees.path_name(path), leaf)
+        for (path, leaf), held in zip(paths, fixed, strict=True)
+        if not held
+    ]
     if paths and not named:
         path, leaf = paths[0]
         raise TypeError(

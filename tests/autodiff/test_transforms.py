@@ -313,32 +313,58 @@ class Module(NamedTuple):
     activation: Callable
     inference: bool
     name: str
+    rate: float = 0.5
 
 
 def test_functions_and_flags_of_a_module_are_held_fixed():
     module = Module(jnp.array([1.0, 2.0]), jnp.sin, True, "encoder")
 
     def loss(module, x):
-        scale = 2.0 if module.inference and module.name == "encoder" else 1.0
+        scale = 2.0 if module.inference and module.name == "encoder" and module.rate > 0 else 1.0
         return scale * jnp.sum(module.activation(module.weight) * x)
 
     x = jnp.array([3.0, 4.0])
     gradient, by_x = autodiff.grad(loss, (0, 1))(module, x)
-    assert gradient[1:] == (None, None, None)
+    assert gradient[1:] == (None, None, None, None)
     np.testing.assert_allclose(gradient.weight, 2 * np.cos([1.0, 2.0]) * x, rtol=1e-6)
     np.testing.assert_allclose(by_x, 2 * np.sin([1.0, 2.0]), rtol=1e-6)
     compiled = jax.jit(lambda w: autodiff.grad(loss)(module._replace(weight=w), x).weight)
     np.testing.assert_allclose(compiled(module.weight), gradient.weight, rtol=1e-6)
 
 
-def test_an_equinox_network_is_differentiated_as_equinox_does():
-    network = equinox.nn.MLP(2, 1, 4, 2, key=jax.random.key(0))
-    loss = lambda network, x: jnp.sum(jax.vmap(network)(x) ** 2)
-    x = jnp.array([[0.5, -1.0], [2.0, 0.3]])
+NETWORKS = {
+    "mlp": lambda key: equinox.nn.MLP(4, 1, 4, 2, key=key),
+    "dropout": lambda key: equinox.nn.Sequential(
+        [equinox.nn.Linear(4, 4, key=key), equinox.nn.Dropout(0.5, inference=True)]
+    ),
+    "attention": lambda key: equinox.nn.MultiheadAttention(2, 4, key=key),
+    "norm": lambda key: equinox.nn.Sequential(
+        [equinox.nn.LayerNorm(4), equinox.nn.Lambda(jax.nn.gelu), equinox.nn.Linear(4, 4, key=key)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_equinox_network_is_differentiated_as_equinox_does(name):
+    network = NETWORKS[name](jax.random.key(0))
+
+    def loss(network, x):
+        out = network(x, x, x) if name == "attention" else jax.vmap(network)(x)
+        return jnp.sum(out**2)
+
+    x = jnp.array([[0.5, -1.0, 0.2, 0.4], [2.0, 0.3, -0.6, 1.0]])
     ours, theirs = autodiff.grad(loss)(network, x), equinox.filter_grad(loss)(network, x)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_python_floats_of_a_tuple_of_parameters_are_differentiated():
+    class Line(NamedTuple):
+        slope: float
+        offset: float
+
+    assert autodiff.grad(lambda line: line.slope * 3.0 + line.offset)(Line(2.0, 1.0)) == (3.0, 1.0)
 
 
 def test_a_constant_has_zero_gradient():
