@@ -18,6 +18,7 @@ from jaxopt_tut.bilevel.qp_program import (
 from jaxopt_tut.bilevel.symmetric_solve import factorized
 
 _MAX_CHANGES = 12
+_ROUNDING = 2  # of the terms of a condition: a violation by more is one
 
 
 def solve_active(program: Program, active: Bool[Array, "inequalities"]) -> Point:
@@ -73,7 +74,7 @@ def is_active(program: Program, point: Point) -> Bool[Array, "inequalities"]:
       One truth value a row.
     """
     slack, multiplier = activity(program, point, sizes_at(program, point))
-    return multiplier > jnp.maximum(slack, 10 * jnp.finfo(slack.dtype).eps)
+    return multiplier > jnp.maximum(slack, _ROUNDING * jnp.finfo(slack.dtype).eps)
 
 
 class _State(NamedTuple):
@@ -97,7 +98,7 @@ def settle(program: Program, active: Bool[Array, "inequalities"]) -> Bool[Array,
     References:
       Hintermüller et al. (2002), algorithm 1. https://doi.org/10.1137/S1052623401383558
     """
-    rounding = 10 * jnp.finfo(program.q.dtype).eps
+    rounding = _ROUNDING * jnp.finfo(program.q.dtype).eps
 
     def exchange(s: _State) -> _State:
         point = solve_active(program, s.active)
