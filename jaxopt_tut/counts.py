@@ -50,6 +50,23 @@ def as_limit(value: Any) -> Any:
     return jnp.clip(value, least, most).astype(jnp.int32)
 
 
+def is_below(value: Any, least: int) -> bool:
+    """Tell whether a number is known to be too small.
+
+    Args:
+      value: A number; an array, which may be traced, is not looked at.
+      least: The least one.
+
+    Returns:
+      False for arrays.
+
+    Example:
+      >>> is_below(0, 1), is_below(np.int64(1), 1), is_below(jnp.asarray(0), 1)
+      (True, False, False)
+    """
+    return not isinstance(value, jax.Array) and bool(value < least)
+
+
 def _ends(dtype: Any) -> tuple[int, int]:
     info = jnp.iinfo(dtype)
     return max(int(info.min), -_LARGEST), min(int(info.max), _LARGEST)

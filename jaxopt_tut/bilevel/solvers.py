@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.optimizers import differentiable, minimize, stationarity
-from jaxopt_tut.optimizers.objective import value_and_ascent
+from jaxopt_tut.optimizers.objective import value_and_ascent, within
 from jaxopt_tut.optimizers.stationarity import constraint, projections_of
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.types import Params, PyTree
@@ -114,9 +114,14 @@ class Descent(_Stepwise):
         optimizer = optax.with_extra_args_support(self.optimizer_of(hp))
         if self.zero_safe:
             optimizer = differentiable(optimizer)
-        extra_args: dict[str, Any] = {"value": value, "grad": grad, "value_fn": objective}
+        extra_args: dict[str, Any] = {
+            "value": value,
+            "grad": grad,
+            "value_fn": within(objective, y),
+        }
         if (residual_fn := self.residual_fn) is not None:
-            extra_args["residual_fn"] = lambda y: residual_fn(y, *objective.args)
+            residuals = lambda y: residual_fn(y, *objective.args)
+            extra_args["residual_fn"] = within(residuals, y)
         updates, state = optimizer.update(grad, state, y, **extra_args)
         left = self._left(y, grad, hp)
         return optax.apply_updates(y, updates), state, size_of(left)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
@@ -78,7 +79,10 @@ def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
     """
     size = counts.whole_number(memory)
     if size is None or size < 1:
-        raise ValueError(f"lbfgs needs an integer memory >= 1, got memory={memory!r}.")
+        hint = ""
+        if isinstance(memory, jax.Array):
+            hint = ' It sets shapes: optax.inject_hyperparams(lbfgs, static_args=("memory",)).'
+        raise ValueError(f"lbfgs needs an integer memory >= 1, got memory={memory!r}.{hint}")
 
     def init(params):
         require_inexact(params, "lbfgs")

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.line_search.search import LineSearchState
-from jaxopt_tut.optimizers.objective import value_and_ascent
+from jaxopt_tut.optimizers.objective import value_and_ascent, within
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.solution import History, Solution, Status
 from jaxopt_tut.optimizers.stationarity import (
@@ -213,7 +213,8 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         return _Point(params, jnp.asarray(value, grad_norm.dtype), grad_norm)
 
     def move(params: Params, state: PyTree, value, grad) -> tuple[Params, PyTree]:
-        known = _accepted(optimizer, {"value": value, "grad": grad, **extra_args}, grad_fn=ascent)
+        functions = {name: within(function, params) for name, function in extra_args.items()}
+        known = _accepted(optimizer, {"value": value, "grad": grad, **functions}, grad_fn=ascent)
         try:
             updates, state = optimizer.update(grad, state, params, **known)
         except TypeError as error:  # a chain hands on all to links that do not take them

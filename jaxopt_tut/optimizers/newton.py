@@ -27,9 +27,8 @@ class ScaleByNewtonState(NamedTuple):
 def scale_by_newton(
     *,
     damping: ArrayLike = 0.0,
-    solve: Callable[
-        [Float[Array, "dim dim"], Float[Array, "dim"]], Float[Array, "dim"]
-    ] = saddle_free_solve,
+    solve: Callable[[Float[Array, "dim dim"], Float[Array, "dim"]], Float[Array, "dim"]]
+    | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Precondition gradients by the inverse Hessian.
 
@@ -39,7 +38,7 @@ def scale_by_newton(
 
     Args:
       damping: $\mu \ge 0$, in units of the curvature; may be traced.
-      solve: `solve(hessian, gradient)`; `linalg.saddle_free_solve` and
+      solve: `solve(hessian, gradient)`; `linalg.saddle_free_solve`, which `None` means, and
         `linalg.modified_cholesky_solve` see to it that $g^T u > 0$.
 
     Returns:
@@ -78,7 +77,7 @@ def scale_by_newton(
         w, unravel_params = ravel(params)
         hessian = jax.hessian(lambda v: fun(unravel_params(v)))(w).astype(g.dtype)
         hessian = hessian + cast(damping, g.dtype) * jnp.eye(g.size, dtype=g.dtype)
-        return unravel(solve(hessian, g)), state
+        return unravel((solve or saddle_free_solve)(hessian, g)), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -90,9 +89,8 @@ def newton(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     *,
     damping: ArrayLike = 0.0,
-    solve: Callable[
-        [Float[Array, "dim dim"], Float[Array, "dim"]], Float[Array, "dim"]
-    ] = saddle_free_solve,
+    solve: Callable[[Float[Array, "dim dim"], Float[Array, "dim"]], Float[Array, "dim"]]
+    | None = None,
     line_search: optax.GradientTransformation = _WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build Newton's method.
@@ -109,7 +107,8 @@ def newton(
     Args:
       learning_rate: Scale $\eta$ of the first step tried; 1 is Newton's.
       damping: $\mu \ge 0$, in units of the curvature; may be traced.
-      solve: `solve(hessian, gradient)`, which must return an ascent direction.
+      solve: `solve(hessian, gradient)`, which must return an ascent direction; `None` means
+        `linalg.saddle_free_solve`.
       line_search: What chooses $\alpha$; `optax.identity()` for $\alpha = 1$.
 
     Returns:

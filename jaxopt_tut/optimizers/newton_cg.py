@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Int
 
-from jaxopt_tut import control_flow
+from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg import truncated_cg
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
@@ -61,7 +61,7 @@ def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTran
     References:
       Nocedal and Wright (2006), algorithm 7.1. https://doi.org/10.1007/978-0-387-40065-5
     """
-    if max_products is not None and max_products < 1:
+    if max_products is not None and counts.is_below(max_products, 1):
         raise ValueError(f"newton_cg needs max_products >= 1, got max_products={max_products}.")
 
     def init(params):
@@ -78,7 +78,7 @@ def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTran
             g,
             tol=jnp.minimum(0.5, jnp.sqrt(size)) * size,
             model_tol=0.5,
-            max_steps=max_products or min(10 * max(g.size, 1), 1000),
+            max_steps=min(10 * max(g.size, 1), 1000) if max_products is None else max_products,
         )
         step = jnp.where(jnp.isfinite(size), -found.step, jnp.nan)  # else 0 would look converged
         return unravel(step), ScaleByNewtonCGState(found.num_products, found.is_indefinite)

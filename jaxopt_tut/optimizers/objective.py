@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import require_inexact, require_same_structure
@@ -73,25 +74,78 @@ def bind(function: Callable[..., Any], extra_args: Mapping[str, Any]) -> Callabl
     return lambda params: function(params, **known)
 
 
+def within(function: Callable[..., Any], whole: PyTree) -> Callable[[Any], Any]:
+    """Let a function of all parameters be called with those that a mask leaves.
+
+    `optax.partition` and `optax.masked` show each of their transformations only its own part; the
+    rest stands still while that looks around.
+
+    Args:
+      function: A function of the parameters.
+      whole: All of them.
+
+    Returns:
+      A function of such a part, or of all.
+
+    Example:
+      >>> import optax
+      >>> loss = within(lambda w: w["a"] * w["b"], {"a": 2.0, "b": 3.0})
+      >>> loss({"a": 5.0, "b": optax.MaskedNode()})
+      15.0
+    """
+
+    def fill(part: Any, rest: Any) -> Any:
+        return rest if _is_masked(part) else part
+
+    def call(params: PyTree) -> Any:
+        return function(jax.tree.map(fill, params, whole, is_leaf=_is_masked))
+
+    return call
+
+
+def part_of(tree: PyTree, params: PyTree) -> PyTree:
+    """Mask a tree as the parameters are masked.
+
+    Args:
+      tree: A tree like all parameters, or masked already.
+      params: The parameters that a mask leaves.
+
+    Returns:
+      A tree like `params`.
+
+    Example:
+      >>> import optax
+      >>> part_of({"a": 1.0, "b": 2.0}, {"a": 5.0, "b": optax.MaskedNode()})
+      {'a': 1.0, 'b': MaskedNode()}
+    """
+    mask = lambda part, leaf: part if _is_masked(part) else leaf
+    return jax.tree.map(mask, params, tree, is_leaf=_is_masked)
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
 def value_and_ascent(value_fn: Callable[[Params], Any]) -> Callable[[Params], tuple[Any, PyTree]]:
     r"""Return the value and the direction of steepest ascent.
 
-    For real parameters that is the gradient; for complex ones the conjugate of what `jax.grad`
-    returns, $\partial f/\partial x + i\, \partial f/\partial y$.
+        For real parameters that is the gradient; for complex ones the conjugate of what `jax.grad`
+        returns, $\partial f/\partial x + i\, \partial f/\partial y$.
 
     In reverse mode; where that is not defined, as through a loop of unknown length, forwards: a
     pass a parameter, so for a thousand parameters at most.
 
     Args:
-      value_fn: A real function of the parameters.
+          value_fn: A real function of the parameters.
 
     Returns:
-      A function of the parameters that returns both.
+          A function of the parameters that returns both.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> print(value_and_ascent(lambda z: jnp.abs(z) ** 2)(jnp.array(1.0 + 2.0j))[1])
-      (2+4j)
+          >>> import jax.numpy as jnp
+    import optax
+          >>> print(value_and_ascent(lambda z: jnp.abs(z) ** 2)(jnp.array(1.0 + 2.0j))[1])
+          (2+4j)
     """
 
     def backwards(params: Params) -> tuple[Any, PyTree]:

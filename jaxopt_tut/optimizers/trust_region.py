@@ -8,13 +8,17 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut.linalg import ball_minimum, magnitude, truncated_cg
+from jaxopt_tut import control_flow, counts
+from jaxopt_tut.linalg import BallMinimum, ball_minimum, magnitude, truncated_cg
 from jaxopt_tut.optimizers.hyperparameters import cast, require_finite, require_positive
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
 from jaxopt_tut.optimizers.vectors import norm, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import PyTree
+
+_MAX_DENSE = 512
+"""Parameters up to which an exact minimum is compiled where `max_dense` is an array."""
 
 
 class TrustRegionState(NamedTuple):
@@ -80,9 +84,9 @@ def trust_region(
     """
     require_finite("trust_region", initial_radius=initial_radius)
     require_positive("trust_region", initial_radius=initial_radius)
-    if max_products is not None and max_products < 1:
+    if max_products is not None and counts.is_below(max_products, 1):
         raise ValueError(f"trust_region needs max_products >= 1, got max_products={max_products}.")
-    if max_dense < 0:
+    if counts.is_below(max_dense, 0):
         raise ValueError(f"trust_region needs max_dense >= 0, got max_dense={max_dense}.")
 
     def init(params):
@@ -111,23 +115,34 @@ def trust_region(
         value = jnp.asarray(fun(params) if value is None else value, g.dtype)
         size = norm(g)
         product = hessian_product(fun, params)
-        if g.size <= max_dense:
+
+        def exact() -> tuple[BallMinimum, Any]:
             hessian = jax.vmap(product)(jnp.eye(g.size, dtype=g.dtype))
             unit = magnitude(hessian, g)
             scaled = hessian / unit
             found = ball_minimum((scaled + scaled.T) / 2, g / unit, state.radius)
             found = found._replace(decrease=unit * found.decrease)
-            num_products = g.size
-        else:
+            return found, jnp.asarray(g.size, jnp.int32)
+
+        def truncated() -> tuple[BallMinimum, Any]:
+            most = min(10 * max(g.size, 1), 1000) if max_products is None else max_products
             found = truncated_cg(
                 product,
                 g,
                 tol=jnp.minimum(0.5, jnp.sqrt(size)) * size,
                 model_tol=0.5,
                 radius=state.radius,
-                max_steps=max_products or min(10 * max(g.size, 1), 1000),
+                max_steps=most,
             )
-            num_products = found.num_products
+            return BallMinimum(found.step, found.decrease, found.on_boundary), found.num_products
+
+        if isinstance(max_dense, jax.Array) and g.size <= _MAX_DENSE:
+            # `optax.inject_hyperparams` makes arrays of all numbers
+            found, num_products = control_flow.cond(g.size <= max_dense, exact, truncated)
+        elif isinstance(max_dense, jax.Array) or g.size > max_dense:
+            found, num_products = truncated()
+        else:
+            found, num_products = exact()
         step = unravel(found.step)
         new_value, new_grad = value_and_ascent(fun)(optax.apply_updates(params, step))
         new_value = jnp.asarray(new_value, g.dtype)

@@ -59,7 +59,7 @@ def armijo(
     """
     require_increasing("armijo", c1=c1)
     require_increasing("armijo", shrink=shrink)
-    if max_evaluations < 1:
+    if counts.is_below(max_evaluations, 1):
         raise ValueError(
             f"armijo needs max_evaluations >= 1, got max_evaluations={max_evaluations}."
         )

@@ -60,7 +60,7 @@ def exact(
     """
     if tol is not None:
         require_positive("exact", tol=tol)
-    if max_evaluations < 1:
+    if counts.is_below(max_evaluations, 1):
         raise ValueError(
             f"exact needs max_evaluations >= 1, got max_evaluations={max_evaluations}."
         )

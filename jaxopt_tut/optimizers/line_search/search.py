@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
+from jaxopt_tut.optimizers.objective import bind, part_of, require_objective, value_and_ascent
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.vectors import dot, ravel
 from jaxopt_tut.trees import require_inexact
@@ -113,6 +113,7 @@ def line_search(caller: str, search: Search) -> optax.GradientTransformationExtr
             return point(step, *value_and_grad(moved))
 
         known = value is not None and grad is not None
+        grad = part_of(grad, params) if known else grad
         value, grad = (value, grad) if known else value_and_grad(params)
         start = point(jnp.zeros([], dtype), value, optax.tree.cast_like(grad, params))
         slope = refuse_reverse_mode(start.slope, caller)  # it feels whatever is differentiated

@@ -69,7 +69,7 @@ def wolfe(
       https://doi.org/10.1137/030601880
     """
     require_increasing("wolfe", c1=c1, c2=c2)
-    if max_evaluations < 1:
+    if counts.is_below(max_evaluations, 1):
         raise ValueError(
             f"wolfe needs max_evaluations >= 1, got max_evaluations={max_evaluations}."
         )
