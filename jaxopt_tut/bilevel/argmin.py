@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool
 
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.bilevel.batches import Stream, require_batches, split_batches
+from jaxopt_tut.bilevel.losses import WithoutAux, value_part
 from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo, Mode
 from jaxopt_tut.bilevel.numbers import as_code
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
@@ -52,7 +53,8 @@ def argmin(
     `solver` closes over raises where its derivative would be lost.
 
     Args:
-      f: `f(y, z)` or, with `batches`, `f(y, z, batch)`: a real scalar.
+      f: `f(y, z)` or, with `batches`, `f(y, z, batch)`: a real scalar, or a pair of one and
+        auxiliary values, which are dropped.
       y0: Where to start: a tree of floating or complex arrays.
       z: What the problem depends on: any tree.
       solver: An optax transformation; a function of `hp` that returns one; or a `Solver`
@@ -155,7 +157,10 @@ def prepare(
     problem = Problem(f, bounded, num_steps, tol, batches is not None, strict, caller)
     first = lambda y: problem.objective_at(inputs, 0)(y)
     inputs = inputs._replace(y0=control_flow.spread(inputs.y0, first))
-    value = jax.eval_shape(lambda inputs: problem.objective_at(inputs, 0)(inputs.y0), inputs)
+    evaluate = lambda inputs: problem.objective_at(inputs, 0)(inputs.y0)
+    value = jax.eval_shape(evaluate, inputs)
+    if value is not value_part(value):
+        problem, value = dataclasses.replace(problem, f=WithoutAux(f)), value_part(value)
     if jax.tree.structure(value) != jax.tree.structure(0) or (
         value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating)
     ):

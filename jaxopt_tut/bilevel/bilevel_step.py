@@ -12,6 +12,7 @@ from jaxopt_tut import programs
 from jaxopt_tut.bilevel.hypergrad import differentiate
 from jaxopt_tut.bilevel.mode import Mode
 from jaxopt_tut.bilevel.result import Info
+from jaxopt_tut.bilevel.trust import warn_of_doubts
 from jaxopt_tut.types import Batch, Params, PyTree
 
 
@@ -61,7 +62,8 @@ def bilevel_step(
     gradients exact in the limit. `update` may be compiled, scanned and vmapped over problems.
 
     Args:
-      outer: `outer(y, z)`, or `outer(y, z, batch)` if `update` is given a batch.
+      outer: `outer(y, z)`, or `outer(y, z, batch)` if `update` is given a batch; what either
+        function returns beside a loss is dropped.
       f: `f(y, z)`, or `f(y, z, batch)` with the same batch in every inner step.
       solver: As in `argmin`.
       steps: Inner steps at most in each outer step.
@@ -99,7 +101,10 @@ def bilevel_step(
     def update(state: BilevelState, batch: Batch = None) -> tuple[BilevelState, Info]:
         made_of = outer, f, solver, steps, diff, outer_optimizer, tuple(wrt)
         limit = tol(state.count) if callable(tol) else tol
-        return programs.run(_update, made_of, state, batch, limit)
+        after, info = programs.run(_update, made_of, state, batch, limit)
+        # a warm start is to converge in the end only, and its doubts are as many as its steps
+        warn_of_doubts(info, "bilevel_step", needs_optimum=False)
+        return after, info
 
     return BilevelStep(init, update)
 

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jaxopt_tut.bilevel.loops import checkpointed_loop
 from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import require_differentiable, undefined
+from jaxopt_tut.bilevel.refusal import forward_only, require_differentiable, undefined
 from jaxopt_tut.bilevel.reverse import value_of
 from jaxopt_tut.bilevel.sizes import bytes_of_run
 from jaxopt_tut.optimizers.vectors import ravel
@@ -59,15 +59,11 @@ class Forward:
         """Take the steps in a loop that refuses reverse mode."""
         require_differentiable(problem, self)
 
-        def refuse(*_args, **_params):
-            raise ValueError(undefined(problem, self, "vjp"))
-
         def loop(inputs: Inputs) -> Run:
             step = lambda run, index: problem.advance(inputs, run, index)
             return checkpointed_loop(step, problem.start(inputs), problem.num_steps, levels=0)
 
-        # a policy is asked what to keep for reverse mode, and only then
-        return jax.checkpoint(loop, policy=refuse)(inputs)
+        return forward_only(loop, undefined(problem, self, "vjp"))(inputs)
 
     def hypergrad(
         self,

@@ -48,7 +48,8 @@ def hypergrad(
     where the mode defines a second derivative.
 
     Args:
-      outer: `outer(y, z)`: a real scalar.
+      outer: `outer(y, z)`: a real scalar, or a pair of one and auxiliary values, which are
+        dropped.
       f: The inner function, as in `argmin`.
       y0: Where the inner steps start.
       z: What both depend on.

@@ -9,6 +9,7 @@ from jaxopt_tut import jaxprs
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import (
     forbid,
+    in_reach_of_reverse_mode,
     instantiate,
     is_zero,
     refuse_tangents,
@@ -86,6 +87,7 @@ class OneStep(ReverseMode):
                 last(inputs._replace(z=z, batches=batches), previous, *closed[1]).y
             )
             operands = inputs.z, inputs.batches
+            moved = in_reach_of_reverse_mode(problem, self, inputs, moved)
             _, d_y = jax.jvp(moved, operands, instantiate(operands, felt))
             d_run = undefined_tangents(run, felt)._replace(y=d_y)
             return out, (zero_tangents(previous), d_run)

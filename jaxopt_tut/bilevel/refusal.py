@@ -1,11 +1,14 @@
 """Derivatives that a mode does not define: they raise, or are no number, but never 0 in silence."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxopt_tut.bilevel.problem import Inputs, Problem
+from jaxopt_tut.jaxprs import open_jaxpr, sub_jaxprs
 from jaxopt_tut.types import PyTree
 
 ALTERNATIVES = {
@@ -161,3 +164,118 @@ def require_differentiable(problem: Problem, mode: Any) -> None:
             f"{type(mode).__name__} needs a solver whose steps can be differentiated, got "
             f"{type(problem.solver).__name__}; Implicit() takes any solver."
         )
+
+
+def forward_only(fun: Callable[..., Any], message: str) -> Callable[..., Any]:
+    """Return a function that forward mode differentiates and reverse mode does not.
+
+    Args:
+      fun: A function of trees.
+      message: What the error in reverse mode says.
+
+    Returns:
+      The same function.
+
+    Example:
+      >>> square = forward_only(lambda x: x**2, "square goes forwards.")
+      >>> print(jax.jvp(square, (3.0,), (1.0,))[1])
+      6.0
+      >>> try:
+      ...     jax.grad(square)(3.0)
+      ... except ValueError as error:
+      ...     print(error)
+      square goes forwards.
+    """
+
+    def refuse(*_args, **_params):
+        raise ValueError(message)
+
+    # a policy is asked what to keep for reverse mode, and only then
+    return jax.checkpoint(fun, policy=refuse)
+
+
+def is_reversible(problem: Problem, inputs: Inputs) -> bool:
+    """Tell whether reverse mode goes through a step: not where a `while_loop` feels `y`.
+
+    Args:
+      problem: The problem, with its solver.
+      inputs: What it depends on.
+
+    Returns:
+      Whether it does, as found by tracing one step.
+    """
+    if not _may_loop(problem, inputs):
+        return True
+
+    def pulled(inputs: Inputs) -> PyTree:
+        y, pull = jax.vjp(lambda y: _step(problem, y, inputs), inputs.y0)
+        return pull(y)
+
+    try:
+        jax.eval_shape(pulled, inputs)
+    except ValueError:  # of JAX, or of a line search that says so itself
+        return False
+    return True
+
+
+def _may_loop(problem: Problem, inputs: Inputs) -> bool:
+    if problem.num_steps == 0 or not problem.solver.is_differentiable:
+        return False  # others say what is wrong
+    step = lambda y, inputs: _step(problem, y, inputs)
+    return _has_while(jax.make_jaxpr(step)(inputs.y0, inputs).jaxpr)
+
+
+def _step(problem: Problem, y: PyTree, inputs: Inputs) -> PyTree:
+    return problem.move(inputs, problem.start(inputs)._replace(y=y), 0).y
+
+
+def _has_while(jaxpr: Any) -> bool:
+    def is_or_has(eqn: Any) -> bool:
+        bodies = (open_jaxpr(sub.jaxpr) for sub in sub_jaxprs(eqn))
+        return eqn.primitive.name == "while" or any(map(_has_while, bodies))
+
+    return any(map(is_or_has, jaxpr.eqns))
+
+
+def irreversible(problem: Problem, mode: Any) -> str:
+    """Return the sentence that says why a mode does not go through the steps, and what does.
+
+    Args:
+      problem: The problem, which names the caller.
+      mode: The mode that was asked.
+
+    Returns:
+      The sentence.
+    """
+    return (
+        f"{problem.caller} under {type(mode).__name__} needs steps without a while_loop, got a "
+        "solver or an inner function with one inside (a line search), which has no derivative in "
+        "reverse mode: take Implicit(), with Minimize(...) as the solver at best, or Forward()."
+    )
+
+
+def in_reach_of_reverse_mode(
+    problem: Problem, mode: Any, inputs: Inputs, loop: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return a loop of steps that, where reverse mode cannot go, says what can.
+
+    Args:
+      problem: The problem.
+      mode: The mode that takes the steps.
+      inputs: What it depends on.
+      loop: A function of trees.
+
+    Returns:
+      The loop, or one that raises in reverse mode.
+    """
+    if not _may_loop(problem, inputs):
+        return loop
+
+    def keep(*_args, **_params) -> bool:
+        # asked in reverse mode only, which goes through loops that do not feel `y`
+        if not goes():
+            raise ValueError(irreversible(problem, mode))
+        return True
+
+    goes = functools.cache(lambda: is_reversible(problem, inputs))
+    return jax.checkpoint(loop, policy=keep)

@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.bilevel.refusal import irreversible, is_reversible
 from jaxopt_tut.types import PyTree
 
 
 def value_of(outer: Callable, y: PyTree, z: PyTree) -> Array:
     """Evaluate the outer function and refuse what is no real scalar."""
-    value = outer(y, z)
+    value = value_part(outer(y, z))
     if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise ValueError(f"hypergrad needs outer to return a real scalar, got {jax.typeof(value)}.")
     return value
@@ -44,6 +46,8 @@ class ReverseMode(ABC):
         """Differentiate in reverse mode."""
         # there is nothing to estimate, or a Newton step says nothing about the error
         del certify
+        if not is_reversible(problem, inputs):
+            raise ValueError(irreversible(problem, self))
 
         def value(chosen: dict[str, PyTree]) -> tuple[Array, Run]:
             replaced = inputs._replace(**chosen)

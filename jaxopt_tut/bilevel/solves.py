@@ -45,6 +45,7 @@ class LinearSolve(Protocol):
         ...
 
 
+@register(numbers=())
 @dataclass(frozen=True)
 class AutoSolve:
     """Choose: dense up to `dense_size` unknowns, iterative above.
@@ -76,6 +77,7 @@ class AutoSolve:
         return Dense().solve(matvec, b, is_symmetric=is_symmetric, tol=tol)
 
 
+@register(numbers=())
 @dataclass(frozen=True)
 class CG:
     """Conjugate gradients: for strictly convex inner problems of any size.
@@ -97,6 +99,7 @@ class CG:
         return Solved(found.x, found.num_products, found.is_definite)
 
 
+@register(numbers=())
 @dataclass(frozen=True)
 class NormalCG:
     """Conjugate gradients on the normal equations: indefinite, singular or asymmetric systems.
@@ -121,6 +124,7 @@ class NormalCG:
         return Solved(found.x, found.num_products)
 
 
+@register(numbers=())
 @dataclass(frozen=True)
 class GMRES:
     """Restarted generalized minimal residuals, of `jax.scipy`: asymmetric systems of any size.
@@ -200,6 +204,7 @@ class Neumann:
 _POWER_STEPS = 10
 
 
+@register(numbers=())
 @dataclass(frozen=True)
 class Dense:
     """Form the matrix and factorize it: any system, of up to some thousands.

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import forbid, require_differentiable, undefined
+from jaxopt_tut.bilevel.refusal import (
+    forbid,
+    in_reach_of_reverse_mode,
+    require_differentiable,
+    undefined,
+)
 from jaxopt_tut.bilevel.reverse import ReverseMode
 from jaxopt_tut.bilevel.sizes import bytes_of_step
 
@@ -68,10 +73,14 @@ class Truncate(ReverseMode):
         num_head = max(problem.num_steps - self.k, 0)
         constant = jax.lax.stop_gradient(inputs._replace(y0=y0))
         middle = jax.lax.stop_gradient(problem.run(constant, num_head))
-        # these steps are taken also if the first ones have already met the tolerance
-        step = lambda run, index: (problem.move(inputs, run, index)._replace(is_done=None), None)
         rows = jnp.arange(num_head, problem.num_steps)
-        return control_flow.scan(step, middle._replace(is_done=None), rows)[0]
+
+        def tail(inputs: Inputs) -> Run:
+            # taken also if the first steps have already met the tolerance
+            step = lambda run, row: (problem.move(inputs, run, row)._replace(is_done=None), None)
+            return control_flow.scan(step, middle._replace(is_done=None), rows)[0]
+
+        return in_reach_of_reverse_mode(problem, self, inputs, tail)(inputs)
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Return the residuals of `k` steps."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from jaxopt_tut import counts
 from jaxopt_tut.bilevel.loops import checkpointed_loop, num_rounds
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import require_differentiable
+from jaxopt_tut.bilevel.refusal import in_reach_of_reverse_mode, require_differentiable
 from jaxopt_tut.bilevel.reverse import ReverseMode
 from jaxopt_tut.bilevel.sizes import bytes_of_run, bytes_of_step
 
@@ -81,8 +81,12 @@ class Unroll(ReverseMode):
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Take the steps in differentiable loops."""
         require_differentiable(problem, self)
-        step = lambda run, index: problem.advance(inputs, run, index)
-        return checkpointed_loop(step, problem.start(inputs), problem.num_steps, self.levels)
+
+        def loop(inputs: Inputs) -> Run:
+            step = lambda run, index: problem.advance(inputs, run, index)
+            return checkpointed_loop(step, problem.start(inputs), problem.num_steps, self.levels)
+
+        return in_reach_of_reverse_mode(problem, self, inputs, loop)(inputs)
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Return the residuals of all steps, or the carries of the nested loops."""

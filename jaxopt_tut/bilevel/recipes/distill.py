@@ -5,6 +5,7 @@ from typing import Any
 import optax
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
+from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows, require_some
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
@@ -29,7 +30,7 @@ def distill(
     y_T(\tilde x) = \text{steps on } L(\cdot, (\tilde x, \tilde t)) \text{ from } y_0$$
 
     Args:
-      loss_fn: `loss_fn(params, (inputs, labels))`.
+      loss_fn: `loss_fn(params, (inputs, labels))`: a loss, or a pair of one and what is dropped.
       params: $y_0$, where the inner steps start.
       inputs: The synthetic inputs to start from.
       labels: Their labels, which stay.
@@ -42,6 +43,10 @@ def distill(
 
     Returns:
       The synthetic inputs, and the loss on the data before each outer step.
+
+    Raises:
+      ValueError: If a number of steps is too small, there are no examples, or not as many inputs as
+        labels.
 
     Example:
       One point teaches the line that a hundred lie on.
@@ -58,6 +63,9 @@ def distill(
     References:
       Wang et al. (2018), algorithm 1. https://arxiv.org/abs/1811.10959
     """
+    require_counts("distill", num_steps=num_steps, inner_steps=inner_steps)
+    require_rows("distill", "examples", inputs=inputs, labels=labels)
+    require_some("distill", data=data)
 
     def value_and_grad(inputs: PyTree) -> tuple[Any, Any]:
         options = {"solver": solver, "steps": inner_steps, "diff": diff}

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
 from jaxopt_tut.bilevel.implicit import Implicit
+from jaxopt_tut.bilevel.losses import WithoutAux
+from jaxopt_tut.bilevel.recipes.arguments import require_above, require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.types import Batch, Params
 
@@ -35,7 +37,8 @@ def hyperclean(
     Examples whose loss pulls away from the validation set lose their weight.
 
     Args:
-      losses_fn: `losses_fn(params, batch)`: one loss an example.
+      losses_fn: `losses_fn(params, batch)`: one loss an example, or a pair of them and what is
+        dropped.
       params: Where the inner steps start.
       train: All training examples, some of them wrong.
       validation: Clean examples.
@@ -49,6 +52,10 @@ def hyperclean(
     Returns:
       The weights, and the validation loss before each outer step.
 
+    Raises:
+      ValueError: If a number of steps is too small, a known `penalty` negative, or there is not one
+        loss for each of one or more examples.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxopt_tut.optimizers import sgd
@@ -61,15 +68,27 @@ def hyperclean(
     References:
       Franceschi et al. (2017), section 5.1. https://arxiv.org/abs/1703.01785
     """
-    count = jax.eval_shape(losses_fn, params, train)
+    require_counts("hyperclean", num_steps=num_steps, inner_steps=inner_steps)
+    require_above("hyperclean", 0, or_equal=True, penalty=penalty)
+    losses_of = WithoutAux(losses_fn)
+    count = jax.eval_shape(losses_of, params, train)
+    for batch, losses in (
+        ("train", count),
+        ("validation", jax.eval_shape(losses_of, params, validation)),
+    ):
+        if len(losses.shape) != 1 or losses.shape[0] == 0:
+            raise ValueError(
+                "hyperclean needs losses_fn to return one loss for each of one or more examples, "
+                f"got shape {losses.shape} on {batch}."
+            )
 
     def inner(y: Params, z: Array) -> Any:
         squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(y))
-        return jnp.mean(jax.nn.sigmoid(z) * losses_fn(y, train)) + 0.5 * penalty * squares
+        return jnp.mean(jax.nn.sigmoid(z) * losses_of(y, train)) + 0.5 * penalty * squares
 
     def outer(y: Params, z: Array) -> Any:
         del z
-        return jnp.mean(losses_fn(y, validation))
+        return jnp.mean(losses_of(y, validation))
 
     def value_and_grad(z: Array) -> tuple[Any, Any]:
         options = {"solver": solver, "steps": inner_steps, "diff": diff}

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_tut.bilevel.argmin import argmin
+from jaxopt_tut.bilevel.losses import value_part
+from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows, require_some
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
@@ -32,7 +34,7 @@ def learn_initializer(
     what theory says (`initializers.gain`).
 
     Args:
-      loss_fn: `loss_fn(params, batch)`.
+      loss_fn: `loss_fn(params, batch)`: a loss, or a pair of one and what is dropped.
       params: $w_0$.
       batches: What the inner steps see, with a leading axis of steps.
       validation: The batch by which the run is judged.
@@ -43,6 +45,9 @@ def learn_initializer(
 
     Returns:
       The factors, in a tree like `params`, and the validation loss before each outer step.
+
+    Raises:
+      ValueError: If `num_steps` is negative, or there are no batches or of unequal number.
 
     Example:
       The product of two weights should be 4, and one small step cannot make it so.
@@ -60,13 +65,15 @@ def learn_initializer(
       Dauphin and Schoenholz (2019), section 3, with another loss.
       https://proceedings.neurips.cc/paper/2019/hash/876e8108f87eb61877c6263228b67256-Abstract.html
     """
-    inner_steps = len(jax.tree.leaves(batches)[0])
+    require_counts("learn_initializer", num_steps=num_steps)
+    inner_steps = require_rows("learn_initializer", "steps", batches=batches)
+    require_some("learn_initializer", validation=validation)
 
     def loss_after(log_gains: PyTree) -> Any:
         start = jax.tree.map(lambda g, w: jnp.exp(g).astype(w.dtype) * w, log_gains, params)
         inner = lambda y, _, batch: loss_fn(y, batch)
         options = {"solver": solver, "steps": inner_steps, "diff": diff, "batches": batches}
-        return loss_fn(argmin(inner, start, (), **options).y, validation)
+        return value_part(loss_fn(argmin(inner, start, (), **options).y, validation))
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros((), leaf.dtype), params)
     learned = learn(jax.value_and_grad(loss_after), zeros, optimizer, num_steps)

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
+from jaxopt_tut.bilevel.recipes.arguments import require_above, require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.optimizers import sgd
@@ -34,17 +35,21 @@ def learn_schedule(
     equal have equal derivatives there, and only rounding parts them. Start them a little apart.
 
     Args:
-      loss_fn: `loss_fn(params)`, without noise.
+      loss_fn: `loss_fn(params)`, without noise: a loss, or a pair of one and what is dropped.
       params: Where each run starts.
       inner_steps: $T$.
       optimizer: The outer optimizer, of the logarithms.
       num_steps: Its steps.
-      start: The rates to start from: one for all steps, or one each.
+      start: The rates to start from, positive: one for all steps, or one each.
       optimizer_of: From a schedule to an optimizer.
       diff: An exact mode of differentiation.
 
     Returns:
       The rates, and the final loss before each outer step.
+
+    Raises:
+      ValueError: If a number of steps is too small, a known rate is not positive, or their number
+        is neither one nor that of the steps.
 
     Example:
       Two curvatures are solved in two steps, by the inverse of each.
@@ -60,6 +65,13 @@ def learn_schedule(
     References:
       Maclaurin et al. (2015), section 3.1. https://arxiv.org/abs/1502.03492
     """
+    require_counts("learn_schedule", num_steps=num_steps, inner_steps=inner_steps)
+    require_above("learn_schedule", 0, start=start)
+    if jnp.shape(start) not in ((), (inner_steps,)):
+        raise ValueError(
+            f"learn_schedule needs start to be one rate or inner_steps={inner_steps} rates, got "
+            f"shape {jnp.shape(start)}."
+        )
 
     def solver(log_rates: Array) -> optax.GradientTransformation:
         return optimizer_of(lambda count: jnp.exp(log_rates)[count])

@@ -1,5 +1,6 @@
 """The outer loop that all recipes share."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,10 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.bilevel.losses import value_part
+from jaxopt_tut.bilevel.numbers import is_traced
+from jaxopt_tut.bilevel.recipes.arguments import require_counts
+from jaxopt_tut.bilevel.trust import HypergradientWarning
 from jaxopt_tut.types import PyTree
 
 
@@ -32,13 +37,17 @@ def learn(
     """Descend a function whose gradient is at hand, in one scan.
 
     Args:
-      value_and_grad: From a tree to the value and a tree like it.
+      value_and_grad: From a tree to the value, or a pair of it and what is dropped, and a tree
+        like the first.
       start: Where to start.
       optimizer: Any optax transformation.
       num_steps: Its steps.
 
     Returns:
       Where it ended, and the values on the way.
+
+    Raises:
+      ValueError: If `num_steps` is negative.
 
     Example:
       >>> import jax
@@ -47,15 +56,23 @@ def learn(
       >>> print(f"{learned.value:.3f}", learned.losses[0])
       2.000 4.0
     """
+    require_counts("learn", num_steps=num_steps)
 
     def step(carry, _):
         tree, state = carry
-        value, grads = value_and_grad(tree)
+        output, grads = value_and_grad(tree)
         ascent = jax.tree.map(jax.numpy.conj, grads)  # differs for complex parameters
         updates, state = optimizer.update(ascent, state, tree)
-        return (optax.apply_updates(tree, updates), state), value
+        return (optax.apply_updates(tree, updates), state), value_part(output)
 
     strong = lambda leaf: jax.lax.convert_element_type(leaf, jax.numpy.result_type(leaf))
     start = jax.tree.map(strong, start)
     (value, _), losses = control_flow.scan(step, (start, optimizer.init(start)), length=num_steps)
+    if not is_traced(losses) and not jax.numpy.all(jax.numpy.isfinite(losses)):
+        warnings.warn(
+            "learn met a loss that is not finite, and learned nothing from there on: lower the "
+            "learning rates, or look at one hypergrad of the problem.",
+            HypergradientWarning,
+            stacklevel=3,
+        )
     return Learned(value, losses)

@@ -8,6 +8,8 @@ import optax
 
 from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.implicit import Implicit
+from jaxopt_tut.bilevel.losses import value_part
+from jaxopt_tut.bilevel.recipes.arguments import require_above, require_counts, require_rows
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.bilevel.solves import CG
 from jaxopt_tut.types import Batch, LossFn, Params
@@ -34,7 +36,7 @@ def maml(
     another optimum.
 
     Args:
-      loss_fn: `loss_fn(params, batch)`.
+      loss_fn: `loss_fn(params, batch)`: a loss, or a pair of one and what is dropped.
       params: The start of the start.
       support: What each task adapts to, with a leading axis of tasks.
       query: What each task is judged by, likewise.
@@ -46,6 +48,9 @@ def maml(
 
     Returns:
       The learned start, and the mean query loss before each outer step.
+
+    Raises:
+      ValueError: If a number of steps is too small, or the tasks don't match.
 
     Example:
       Of tasks of equal curvature the best start is the mean of the minima.
@@ -61,13 +66,15 @@ def maml(
     References:
       Finn et al. (2017), algorithm 1 and section 5.2. https://arxiv.org/abs/1703.03400
     """
+    require_counts("maml", num_steps=num_steps, inner_steps=inner_steps)
+    require_rows("maml", "tasks", support=support, query=query)
 
     def loss_after(start: Params, support: Batch, query: Batch) -> Any:
         adapted = argmin(loss_fn, start, support, solver=solver, steps=inner_steps).y
         if first_order:
             shift = lambda s, a: s + jax.lax.stop_gradient(a - s)
             adapted = jax.tree.map(shift, start, adapted)
-        return loss_fn(adapted, query)
+        return value_part(loss_fn(adapted, query))
 
     def mean_loss(start: Params) -> Any:
         return jnp.mean(jax.vmap(loss_after, in_axes=(None, 0, 0))(start, support, query))
@@ -96,7 +103,7 @@ def imaml(
     Implicit: the inner steps may be many, of any kind, and none is kept.
 
     Args:
-      loss_fn: `loss_fn(params, batch)`.
+      loss_fn: `loss_fn(params, batch)`: a loss, or a pair of one and what is dropped.
       params: The centre to start from.
       support: What each task adapts to, with a leading axis of tasks.
       query: What each task is judged by, likewise.
@@ -110,6 +117,10 @@ def imaml(
     Returns:
       The learned centre, and the mean query loss before each outer step.
 
+    Raises:
+      ValueError: If a number of steps is too small, the tasks don't match, or a known
+        `strength` is not positive.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxopt_tut.optimizers import sgd
@@ -122,16 +133,19 @@ def imaml(
     References:
       Rajeswaran et al. (2019), eqs. (3) and (6). https://arxiv.org/abs/1909.04630
     """
+    require_counts("imaml", num_steps=num_steps, inner_steps=inner_steps)
+    require_rows("imaml", "tasks", support=support, query=query)
+    require_above("imaml", 0, strength=strength)
 
     def inner(y: Params, z: tuple) -> Any:
         centre, support = z
         squares = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), y, centre)
-        return loss_fn(y, support) + 0.5 * strength * sum(jax.tree.leaves(squares))
+        return value_part(loss_fn(y, support)) + 0.5 * strength * sum(jax.tree.leaves(squares))
 
     def loss_after(centre: Params, support: Batch, query: Batch) -> Any:
         start = jax.lax.stop_gradient(centre)
         options = {"solver": solver, "steps": inner_steps, "diff": diff}
-        return loss_fn(argmin(inner, start, (centre, support), **options).y, query)
+        return value_part(loss_fn(argmin(inner, start, (centre, support), **options).y, query))
 
     def mean_loss(centre: Params) -> Any:
         return jnp.mean(jax.vmap(loss_after, in_axes=(None, 0, 0))(centre, support, query))

@@ -10,6 +10,8 @@ from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
 from jaxopt_tut.bilevel.implicit import Implicit
+from jaxopt_tut.bilevel.losses import value_part
+from jaxopt_tut.bilevel.recipes.arguments import require_above, require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.types import Params
 
@@ -52,19 +54,22 @@ def tune_regularizer(
     over $\log \lambda$, which keeps it positive.
 
     Args:
-      train_loss: `train_loss(params)`.
-      validation_loss: `validation_loss(params)`.
+      train_loss: `train_loss(params)`: a loss, or a pair of one and what is dropped.
+      validation_loss: `validation_loss(params)`, likewise.
       params: Where the inner steps start.
       solver: The inner optimizer.
       inner_steps: Its steps.
       optimizer: The outer optimizer, of the logarithm.
       num_steps: Its steps.
-      start: $\lambda$ to start from.
+      start: $\lambda > 0$ to start from.
       penalty: $\Omega$.
       diff: The mode of differentiation.
 
     Returns:
       $\lambda$, and the validation loss before each outer step.
+
+    Raises:
+      ValueError: If a number of steps is too small, or a known `start` is not positive.
 
     Example:
       $w^* = 2 / (1 + \lambda)$ fits a validation target of 1 best at $\lambda = 1$.
@@ -79,9 +84,15 @@ def tune_regularizer(
     References:
       Pedregosa (2016), section 4. https://arxiv.org/abs/1602.02355
     """
+    require_counts("tune_regularizer", num_steps=num_steps, inner_steps=inner_steps)
+    require_above("tune_regularizer", 0, start=start)
+    if jnp.shape(start) != ():
+        raise ValueError(
+            f"tune_regularizer needs one number as start, got shape {jnp.shape(start)}."
+        )
 
     def inner(w: Params, log_strength: Array) -> Any:
-        return train_loss(w) + jnp.exp(log_strength) * penalty(w)
+        return value_part(train_loss(w)) + jnp.exp(log_strength) * value_part(penalty(w))
 
     def value_and_grad(log_strength: Array) -> tuple[Any, Any]:
         options = {"solver": solver, "steps": inner_steps, "diff": diff}
