@@ -240,3 +240,107 @@ def test_every_primitive_is_jax_at_every_border_but_for_the_table(dtype, order):
             for k in np.flatnonzero(~same):
                 point = [v.item() for v in values[k]]
                 assert allowed(name, order, dtype, point), (name, point, a[k], b[k])
+
+
+# Operations on whole arrays: ties, zeros among factors, infinities, NaN, places out of bounds.
+HARD = np.array(
+    [
+        [0, -0.0, 1, 1],
+        [2, 2, -1, 0],
+        [math.inf, 1, math.inf, -math.inf],
+        [math.nan, 0, 1, math.nan],
+        [0, 0, 0, 0],
+    ]
+)
+TIES = np.array([[0, -0.0, 1, 1], [2, 2, -1, 0], [0, 0, 0, 0], [1, 1, 1, 1.0]])
+PLACES = np.array([0, 9, -1, -9, 0])
+
+
+def pool(operation, start):
+    return lambda x: lax.reduce_window(
+        x, np.asarray(start, x.dtype), operation, (2, 2), (1, 1), "SAME"
+    )
+
+
+ARRAYS = {
+    "max": (lambda x: jnp.max(x, 1), HARD),
+    "min": (lambda x: jnp.min(x, 0), HARD),
+    "max_of_all": (jnp.max, TIES),
+    "prod": (lambda x: jnp.prod(x, 1), HARD),
+    "prod_of_all": (jnp.prod, TIES),
+    "sort": (lambda x: jnp.sort(x, 1), HARD),
+    "sort_down": (lambda x: jnp.sort(x, 0, descending=True), HARD),
+    "sort_pairs": (lambda x: lax.sort((x, x * 2), dimension=1, num_keys=1)[1], HARD),
+    "top_k": (lambda x: lax.top_k(x, 3)[0], HARD),
+    "median": (lambda x: jnp.median(x, 1), TIES),
+    "cumsum": (lambda x: jnp.cumsum(x, 1), HARD),
+    "cumprod": (lambda x: lax.cumprod(x, 1, reverse=True), HARD),
+    "cummax": (lambda x: lax.cummax(x, 1), HARD),
+    "cummin": (lambda x: lax.cummin(x, 0, reverse=True), TIES),
+    "cumlogsumexp": (lambda x: lax.cumlogsumexp(x, 1), TIES),
+    "logsumexp": (lambda x: special.logsumexp(x, 1), HARD),
+    "softmax": (lambda x: jax.nn.softmax(x, 1), HARD),
+    "norm": (lambda x: jnp.linalg.norm(x, axis=1), TIES),
+    "hypot": (lambda x: jnp.hypot(x, x[::-1]), HARD),
+    "std": (lambda x: jnp.std(x, 1), TIES),
+    "x_to_the_x": (lambda x: x**x, HARD),
+    "zero_to_the_x": (lambda x: jnp.zeros_like(x) ** x, HARD),
+    "root_behind_where": (lambda x: jnp.where(x > 0, jnp.sqrt(x), 0), HARD),
+    "clip": (lambda x: jnp.clip(x, 0.0, 1.0), HARD),
+    "relu_and_others": (lambda x: jax.nn.relu(x) + jax.nn.leaky_relu(x) + jax.nn.elu(x), HARD),
+    "sinc": (jnp.sinc, HARD),
+    "xlogy": (lambda x: special.xlogy(x, x) + special.entr(x), HARD),
+    "logaddexp": (lambda x: jnp.logaddexp(x, x[::-1]), HARD),
+    "erf_inv": (special.erfinv, HARD),
+    "logit": (special.logit, HARD),
+    "max_pool": (pool(lax.max, -math.inf), TIES),
+    "min_pool": (pool(lax.min, math.inf), TIES),
+    "sum_pool": (pool(lax.add, 0.0), HARD),
+    "filled": (lambda x: x.at[PLACES].get(mode="fill"), TIES),
+    "clipped": (lambda x: x.at[PLACES].get(mode="clip"), TIES),
+    "set": (lambda x: x.at[PLACES[:3]].set(x[:3], mode="drop"), TIES),
+    "scattered_max": (lambda x: x.at[PLACES[::4]].max(x[:2]), TIES),
+    "segment_max": (
+        lambda x: jax.ops.segment_max(x, np.array([0, 0, 1, 1]), num_segments=3),
+        TIES,
+    ),
+    "slice_out_of_bounds": (lambda x: lax.dynamic_slice(x, (3, -1), (2, 2)), TIES),
+    "distances": (lambda x: jnp.linalg.norm(x[:, None] - x[None], axis=-1), TIES),
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "order"),
+    [("float32", 1), *(pytest.param(d, 2, marks=slow) for d in ("float32", "float64", "bfloat16"))],
+)
+@pytest.mark.usefixtures("x64")
+def test_ties_zeros_and_infinities_in_arrays_are_jax(dtype, order):
+    rng = np.random.default_rng(0)
+    args = {name: jnp.asarray(x, dtype) for name, (_, x) in ARRAYS.items()}
+    shapes = {name: jax.eval_shape(fun, args[name]) for name, (fun, _) in ARRAYS.items()}
+    draw = lambda like: jnp.asarray(rng.uniform(0.5, 2, size=like.shape), like.dtype)
+    weights, tangents = jax.tree.map(draw, shapes), jax.tree.map(draw, args)
+
+    def derivatives(engine, fun, x, weight, tangent):
+        reverse = lambda x: engine.vjp(fun, x)[1](weight)[0]
+        if order == 1:
+            return reverse(x), engine.jvp(fun, (x,), (tangent,))[1]
+        return engine.jvp(reverse, (x,), (tangent,))[1], engine.vjp(reverse, x)[1](tangent)[0]
+
+    def both(args, weights, tangents):
+        return {
+            name: [
+                derivatives(engine, fun, args[name], weights[name], tangents[name])
+                for engine in (autodiff, jax)
+            ]
+            for name, (fun, _) in ARRAYS.items()
+        }
+
+    found = jax.device_get(jax.jit(both, compiler_options=FAST)(args, weights, tangents))
+    eps = float(jnp.finfo(dtype).eps)
+    for name, (ours, theirs) in found.items():
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.dtype == b.dtype
+            # Tens of operations on numbers near one, perhaps in another order.
+            a, b = a.astype(float), b.astype(float)
+            np.testing.assert_allclose(a, b, rtol=64 * eps, atol=64 * eps, err_msg=name)
