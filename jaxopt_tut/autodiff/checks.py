@@ -8,8 +8,9 @@ $$\frac{\langle w, f(x + h v) - f(x - h v)\rangle}{2 h}
 
 No one step $h$ suits leaves of 1e-6 and of 1e6, and no fixed tolerance a leaf that is a millionth
 part of the result. So each slope is extrapolated on steps of its own and comes with an error
-estimate (`extrapolation`), the differences are taken in double precision of the same program
-(`widening`), and the verdict is relative to the derivative itself.
+estimate (`extrapolation`), the differences are those of the same program in double precision,
+followed through it rather than subtracted at its end (`widening`, `differencing`), and the verdict
+is relative to the derivative itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 
 from jaxopt_tut import jaxprs, trees
 from jaxopt_tut.autodiff import extrapolation, probing
+from jaxopt_tut.autodiff.differencing import Differenced
 from jaxopt_tut.autodiff.probing import Channels, Finding, Programs
 from jaxopt_tut.autodiff.transforms import jvp, vjp
 from jaxopt_tut.autodiff.widening import Widened, is_inexact, widened
@@ -185,8 +187,10 @@ class _Traced:
 
     def programs(self) -> Programs:
         """Return the programs in double precision."""
-        wide = {mode: Widened(jaxpr) for mode, jaxpr in self.jaxprs.items()}
+        kinds = {"value": Differenced, "forward": Widened, "reverse": Widened}
+        wide = {mode: kinds[mode](jaxpr) for mode, jaxpr in self.jaxprs.items()}
         apply = {mode: jax.jit(program.__call__) for mode, program in wide.items()}
+        follow = jax.jit(lambda leaves, moves: wide["value"].changes(leaves, self.aligned(moves)))
         derivatives = {}
         if "forward" in wide:
             derivatives["forward"] = lambda leaves, k, direction: apply["forward"](
@@ -196,8 +200,9 @@ class _Traced:
             derivatives["reverse"] = lambda leaves, weights: self.aligned(
                 apply["reverse"](*leaves, *weights)
             )
-        value = lambda leaves: apply["value"](*leaves)
-        return Programs(value, derivatives, self.epsilon, tuple(wide.values()))
+        change = lambda leaves, k, move: follow(leaves, self.tangents(leaves, k, move))[1]
+        value = lambda leaves: follow(leaves, self.tangents(leaves, -1, None))[0]
+        return Programs(value, change, derivatives, self.epsilon, tuple(wide.values()))
 
     def tangents(self, leaves: list[Any], k: int, direction: Any) -> list[Any]:
         """Return the direction in leaf `k` and zeros in the others."""

@@ -16,6 +16,7 @@ with $\delta$ the rounding of $f$. The step with the least $e_j$ is the one beli
 smaller step contradicts it.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -52,12 +53,25 @@ class Differences(NamedTuple):
 
     @property
     def rounding(self) -> np.ndarray:
-        """Absolute rounding of each channel."""
-        return self.epsilon * np.where(self.size > 0, self.size, self.whole)
+        """Absolute rounding of the differences, one row a step.
+
+        In double precision they are exact relative to themselves (`differencing`), or so noisy
+        that it shows; but where nothing moves, rounding may have swallowed the move. What is run
+        at a lower precision is rounded at its own size.
+        """
+        size = self.epsilon * np.where(self.size > 0, self.size, self.whole)
+        reach = np.maximum(np.abs(self.ahead), np.abs(self.behind))
+        own = np.finfo(np.float64).eps * reach
+        return np.where((reach == 0) | (self.epsilon > 1e-12), np.maximum(size, own), own)
 
     def combined(self, mixture: np.ndarray) -> "Differences":
         """Return weighted sums of the channels, one a column of the mixture."""
-        root = lambda size: np.sqrt(size**2 @ mixture**2)
+
+        def root(size: np.ndarray) -> np.ndarray:
+            terms = size[:, None] * np.abs(mixture)
+            largest = np.maximum(np.max(terms, axis=0, initial=0.0), 1e-300)
+            return largest * np.sqrt(np.sum((terms / largest) ** 2, axis=0))
+
         return self._replace(
             ahead=self.ahead @ mixture,
             behind=self.behind @ mixture,
@@ -110,14 +124,21 @@ def extrapolate(given: Differences) -> Slope:
         noise = noise * steps[1:]
         # From the smallest step up: what is seen there is present at the larger ones too.
         noise = np.maximum.accumulate(np.where(np.isnan(noise), np.inf, noise)[::-1])[::-1]
-        errors = np.abs(values - slopes[1:]) + (noise + 2 * given.rounding) / steps[1:]
+        errors = np.abs(values - slopes[1:]) + (noise + 2 * given.rounding[1:]) / steps[1:]
         errors = np.where(np.isfinite(values) & np.isfinite(errors), errors, np.inf)
+        if len(steps) > 2 * _LAST:
+            errors[-3:] = np.inf  # too few smaller steps to know the noise by
         # A slope at a large step that a smaller step contradicts beyond its own error is none: of
         # a sine all differences tend to zero there.
         apart = np.abs(values[:, None] - values[None]) - _MARGIN * errors[None]
         apart = np.where(np.isfinite(apart), apart, 0.0)
         smaller = np.arange(len(values))[:, None] < np.arange(len(values))
         errors = np.maximum(errors, np.max(apart, axis=1, where=smaller[..., None], initial=0.0))
+        # And down, for what is no larger than rounding and does not fall with the step as
+        # truncation does: an intermediate value that stands still below some step looks sharp.
+        erratic = np.where(wobble[1:] > 0.5 * wobble[:-1], wobble[1:] * steps[3:], 0.0)
+        erratic = np.where(erratic <= 1e-13 * given.whole, erratic, 0.0)
+        errors[2:] = np.maximum(errors[2:], np.maximum.accumulate(erratic) / steps[3:])
     best = np.argmin(errors, axis=0)
     pick = lambda table: np.take_along_axis(table, best[None], axis=0)[0]
     return Slope(pick(values), pick(errors), given.steps[1:][best])
@@ -154,7 +175,7 @@ def judge(
         distance = np.abs(derivative - slope.value)
         distance = np.where(np.isnan(distance), np.inf, distance)
         excess = np.maximum(distance - blur, 0.0)
-        agree = excess <= tolerance * larger
+        agree = (excess <= tolerance * larger) & np.isfinite(derivative)
         resolved = blur <= resolution * larger
         # By both a move of the leaf's own size changes no more than the last digits of the value.
         absent = (distance <= blur) & (blur <= 1e-9 * given.whole)
@@ -189,29 +210,31 @@ def _is_singular(given: Differences) -> tuple[np.ndarray, np.ndarray]:
     """
     steps, count = given.steps[:, None], given.size.size
     diverges, kinked = np.zeros(count, bool), np.zeros(count, bool)
+    whole = given.epsilon * np.where(given.size > 0, given.size, given.whole)
     with np.errstate(all="ignore"):
         reach = np.maximum(np.abs(given.ahead), np.abs(given.behind))
         jump = np.abs(given.ahead + given.behind)
-        floor = 100 * given.rounding
-        for c in range(count):
-            if not np.isfinite(reach[-_LAST:, c]).any():
-                diverges[c] = True
-                continue
-            usable = _smallest(reach[:, c], floor[c])
-            if usable.size:
-                growth = reach[usable, c] / steps[usable, 0]
-                growth = growth[1:] / growth[:-1]
-                diverges[c] = growth.min() > 1.01 and growth.max() < 1.15 * growth.min()
-            usable = _smallest(jump[:, c], floor[c])
-            if usable.size:
-                apart = jump[usable, c] / steps[usable, 0]
-                share = jump[usable, c] / reach[usable, c]
-                apart = apart[1:] / apart[:-1]
-                kinked[c] = apart.min() > 0.8 and apart.max() < 1.25 and share.min() > 1e-6
+        diverges |= ~np.isfinite(reach[-_LAST:]).any(axis=0)
+        # Rounding is relative to the value or, for a leaf of small share, to the difference; and
+        # the last three steps are there to show it.
+        floors = 100 * np.maximum(given.rounding, whole), 100 * given.rounding
+        for floor, end in itertools.product(floors, (len(steps), len(steps) - 3)):
+            for c in np.flatnonzero(~diverges & ~kinked):
+                usable = _smallest(reach[:end, c], floor[:end, c])
+                if usable.size:
+                    growth = reach[usable, c] / steps[usable, 0]
+                    growth = growth[1:] / growth[:-1]
+                    diverges[c] = growth.min() > 1.01 and growth.max() < 1.15 * growth.min()
+                usable = _smallest(jump[:end, c], floor[:end, c])
+                if usable.size:
+                    apart = jump[usable, c] / steps[usable, 0]
+                    share = jump[usable, c] / reach[usable, c]
+                    apart = apart[1:] / apart[:-1]
+                    kinked[c] = apart.min() > 0.8 and apart.max() < 1.25 and share.min() > 1e-6
     return diverges, kinked
 
 
-def _smallest(values: np.ndarray, floor: float) -> np.ndarray:
+def _smallest(values: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """Return the last five steps at which values stand out, if they sink into rounding there.
 
     None where the next one should still stand out by the trend of the last, and does not: the
@@ -222,4 +245,5 @@ def _smallest(values: np.ndarray, floor: float) -> np.ndarray:
         return usable[:0]
     last = usable[-1]
     expected = values[last] * values[last] / values[usable[-2]]
-    return usable[:0] if last + 1 < values.size and expected > 10 * floor else usable
+    inside = last + 1 < values.size and expected > 10 * floor[last + 1]
+    return usable[:0] if inside else usable

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import engine, extrapolation, probing, registry
+from jaxopt_tut.autodiff.differencing import Differenced
 from jaxopt_tut.autodiff.graph import Node, trace
 from jaxopt_tut.autodiff.probing import Channels, Programs
 from jaxopt_tut.autodiff.program import Step
@@ -76,11 +77,13 @@ def _is_wrong(step: Step, inputs: list[Any], rng: np.random.Generator) -> bool:
             if wanted
         ]
 
-    value = Widened(jax.make_jaxpr(lambda *inputs: jaxprs.bind(step.eqn, inputs))(*inputs))
+    value = Differenced(jax.make_jaxpr(lambda *inputs: jaxprs.bind(step.eqn, inputs))(*inputs))
     reverse = Widened(jax.make_jaxpr(pull)(inputs, [jnp.zeros_like(y) for y in shapes]))
     # Nodes of one primitive share its compiled form; a loop must be compiled to be run.
     compiled = (lambda run: run) if step.kind == "primitive" else jax.jit
-    apply, apply_reverse = compiled(value.__call__), compiled(reverse.__call__)
+    follow, apply_reverse = compiled(value.changes), compiled(reverse.__call__)
+    still = [None] * len(inputs)
+    change = lambda leaves, k, move: follow(leaves, [*still[:k], move, *still[k + 1 :]])[1]
 
     def cotangents(leaves: list[Any], weights: list[Any]) -> list[Any]:
         given = iter(apply_reverse(*leaves, *weights))
@@ -88,7 +91,11 @@ def _is_wrong(step: Step, inputs: list[Any], rng: np.random.Generator) -> bool:
 
     own = max(float(jnp.finfo(x.dtype).eps) for x in [*inputs, *outputs] if is_inexact(x))
     programs = Programs(
-        lambda leaves: apply(*leaves), {"reverse": cotangents}, own, (value, reverse)
+        lambda leaves: follow(leaves, still)[0],
+        change,
+        {"reverse": cotangents},
+        own,
+        (value, reverse),
     )
     wide = [widened(np.asarray(x)) if is_inexact(x) else x for x in inputs]
     with jax.enable_x64(True):

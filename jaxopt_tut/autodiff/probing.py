@@ -2,7 +2,7 @@
 
 The directions have the leaf's own scale, the programs run in double precision (`widening`), and
 the steps are chosen by `extrapolation`: four in a row suffice where the function is smooth at
-the scale of the leaf; else a ladder from 4096 times that scale down to $2^{-44}$ of it.
+the scale of the leaf; else a ladder from 4096 times that scale down to $2^{-50}$ of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from jaxopt_tut.autodiff.extrapolation import Differences, Judgement, Slope
 from jaxopt_tut.autodiff.widening import Widened, is_inexact, widened
 
 _FIRST_STEPS = 2.0 ** np.arange(-12, -25, -4)
-_ALL_STEPS = 2.0 ** np.arange(12, -45, -2)
+_ALL_STEPS = 2.0 ** np.arange(12, -51, -2)
 _CHANNELS = 16
 
 
@@ -24,6 +24,7 @@ class Programs(NamedTuple):
 
     Attributes:
       value: `value(leaves) -> outputs`.
+      change: `change(leaves, k, move) -> changes` of the floating outputs when leaf `k` moves.
       derivatives: `"forward"`: `(leaves, k, direction) -> output tangents`; `"reverse"`:
         `(leaves, weights) -> one cotangent a leaf`, None where a leaf has none.
       own_epsilon: The rounding at which the function is used.
@@ -31,6 +32,7 @@ class Programs(NamedTuple):
     """
 
     value: Callable
+    change: Callable
     derivatives: dict[str, Callable]
     own_epsilon: float
     widened: Sequence[Widened]
@@ -199,9 +201,8 @@ class _Ladder:
         return Differences(steps, ahead, behind, size, whole, groups, self.programs.epsilon)
 
     def _difference(self, step: float) -> np.ndarray:
-        # Entry by entry before anything is summed: what does not move adds no rounding.
         with np.errstate(all="ignore"):
-            change = _flat(self.programs.value(self.leaves_at(step))) - self.channels.base
+            change = _flat(self.programs.change(self.leaves, self.k, step * self.direction))
             self.moved |= change != 0
             return self.channels.sum(change)
 
@@ -322,7 +323,7 @@ def _worst(
     c = int(np.lexsort((result.error, result.verdict))[-1])
     with np.errstate(all="ignore"):
         remainder = np.abs(given.ahead[:, c] - given.steps * derivative[c])
-    clear = remainder > 1e3 * given.rounding[c]
+    clear = remainder > 1e3 * given.rounding[:, c]
     clear = np.flatnonzero(clear & np.isfinite(remainder) & (given.steps >= slope.step[c]))[-2:]
     exponent = float("nan")
     if clear.size == 2:

@@ -45,14 +45,15 @@ class Widened:
         jaxpr = jaxprs.open_jaxpr(closed)
         env = dict(zip(jaxpr.constvars, map(widened, jaxprs.constants(closed)), strict=True))
         env.update(zip(jaxpr.invars, values, strict=True))
-        read = lambda atom: _literal(atom) if jaxprs.is_literal(atom) else env[atom]
+        read = lambda atom: literal(atom) if jaxprs.is_literal(atom) else env[atom]
         for eqn in jaxpr.eqns:
             env.update(
-                zip(eqn.outvars, self._apply(eqn, [read(a) for a in eqn.invars]), strict=True)
+                zip(eqn.outvars, self.apply(eqn, [read(a) for a in eqn.invars]), strict=True)
             )
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _apply(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
+    def apply(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
+        """Run one equation on wide values."""
         kind = jaxprs.kind_of_call(eqn)
         if kind in ("jit", "remat", "custom_jvp", "custom_vjp"):
             return self._run(jaxprs.called_jaxpr(eqn), values)
@@ -144,7 +145,8 @@ def widened(value: Any) -> Any:
     return value.astype(wide_dtype(value.dtype))
 
 
-def _literal(atom: Any) -> Any:
+def literal(atom: Any) -> Any:
+    """Return a number written into a jaxpr, wide."""
     value = np.asarray(atom.val, atom.aval.dtype)  # 0.1 of float32 stays the number it was
     return jnp.asarray(value.astype(wide_dtype(value.dtype)))
 

@@ -226,3 +226,19 @@ def test_verdicts_on_programs_of_any_scale(seed):
         assert examine(seed, dtype, modes=MODE)[0].verdict == "right"
         check, leaf = examine(seed, dtype, fault, modes=MODE)
         assert (check.verdict, check.worst_leaf) == ("wrong", leaf)
+
+
+# Sums of leaves whose shares are far below the rounding of the whole, in float64 too.
+LOST = {
+    "sum of squares": lambda p, q: jnp.sum(p**2) + jnp.sum(q**2),
+    "sine of a sum": lambda p, q: jnp.sin(p[0] + jnp.sum(q)),
+    "product of a sum": lambda p, q: jnp.tanh(1e-6 * (p + q)) @ p,
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_leaf_below_the_rounding_of_the_value_is_judged_too(name):
+    node, args = planted(0.05), (jnp.array([1e6, 2e6]), jnp.array([1e-6, 3e-6]))
+    assert autodiff.check_gradients(LOST[name], args, modes=MODE).ok
+    check = autodiff.check_gradients(lambda p, q: LOST[name](p, node(q)), args, modes=MODE)
+    assert (check.verdict, check.worst_leaf) == ("wrong", "1")

@@ -5,7 +5,7 @@ import pytest
 
 from jaxopt_tut.autodiff import extrapolation as ex
 
-STEPS = 2.0 ** np.arange(12, -45, -2)
+STEPS = 2.0 ** np.arange(12, -51, -2)
 EPS = np.finfo(np.float64).eps
 
 
@@ -73,10 +73,10 @@ def test_kinks_jumps_and_ends_of_the_domain_are_not_called_wrong(name, derivativ
 
 
 def test_what_rounding_hides_is_inconclusive():
-    """The leaf moves the last three digits of float64: a slope to some per cent, and no better."""
+    """The leaf moves the last three digits of float64 and nothing else."""
     given = differences(lambda x: 1.0 + 1e-13 * np.tanh(1e4 * x), 0.0, 1.0)
     assert verdict(given, 1e-9) == "inconclusive"
-    assert verdict(given, 5e-9) == "wrong"
+    assert verdict(given, 5e-8) == "wrong"
 
 
 @pytest.mark.parametrize("seed", range(5))
