@@ -107,6 +107,12 @@ def test_a_traced_value_is_not_looked_at():
     assert jnp.isnan(jax.jit(run)(-1.0))
 
 
+def test_rates_may_be_a_list():
+    function, args, options = ARGUMENTS["learn_schedule"]
+    learned = function(*args, start=[0.1, 0.3], **{**options, "num_steps": 0})
+    np.testing.assert_allclose(learned.value, [0.1, 0.3], rtol=1e-6)
+
+
 SLOWER = {"imaml", "distill", "hyperclean", "learn_initializer", "learn_schedule"}
 SOME = [pytest.param(r, marks=pytest.mark.slow) if r in SLOWER else r for r in ARGUMENTS]
 

@@ -66,6 +66,7 @@ def learn_schedule(
       Maclaurin et al. (2015), section 3.1. https://arxiv.org/abs/1502.03492
     """
     require_counts("learn_schedule", num_steps=num_steps, inner_steps=inner_steps)
+    start = jnp.asarray(start) if isinstance(start, list | tuple) else start
     require_above("learn_schedule", 0, start=start)
     if jnp.shape(start) not in ((), (inner_steps,)):
         raise ValueError(
