@@ -107,6 +107,7 @@ class _Piece(NamedTuple):
     offset: Float[Array, ""]
 
 
+@jax.jit
 def _jumps(x: Float[Array, "length"], lam: Float[Array, ""]) -> Float[Array, "jumps"]:
     """Return the sign of the jump after each sample; 0 inside of a segment.
 

@@ -170,3 +170,31 @@ def test_the_tolerance_of_a_step_may_change_without_another_program():
         state, info = step.update(state)
         assert info.inner_residual <= 0.1 / (1 + count)
     assert len(traces) == first
+
+
+PROGRAM = (jnp.ones((1, 3)), jnp.ones(1), -jnp.eye(3), jnp.zeros(3))
+LAYERS = {
+    "qp": lambda q: layers.qp(jnp.eye(3), q, *PROGRAM),
+    "prox_tv1d": lambda x: layers.prox_tv1d(x, 0.1),
+    "prox_tv1d_derivative": jax.grad(lambda x: jnp.sum(layers.prox_tv1d(x, 0.1) ** 2)),
+}
+
+
+@pytest.mark.parametrize("layer", [pytest.param(fun, id=name) for name, fun in LAYERS.items()])
+def test_layers_compile_once_a_shape(layer):
+    compiled = []
+    x = jnp.array([1.0, -2.0, 0.5])
+    others = jax.block_until_ready((2 * x, 3 * x))
+    jax.block_until_ready(layer(x))
+    listener = lambda event, *_, **__: (
+        compiled.append(event) if "backend_compile" in event else None
+    )
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        for other in others:
+            jax.block_until_ready(layer(other))
+        assert compiled == []
+        jax.block_until_ready(jax.jit(lambda v: v + 1)(x))
+        assert compiled  # the counter counts
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
