@@ -75,10 +75,10 @@ def check_gradients(
       D = \langle w, \partial f\, v\rangle, \quad B \pm e = \text{slope along } v$$
 
     For a new `custom_node` or `defvjp` rule, at leaves of any scale. $\tau$ is
-    $\sqrt\epsilon$ of the leaves' dtype, two per cent at most. The same program is run in double
-    precision, so that float32 and bfloat16 are judged as sharply; that a derivative overflows at
-    its own precision is seen too. It takes three compilations (five below float64), some ten
-    evaluations a leaf, and sixty where a function is not smooth at the scale of its leaf.
+    $\sqrt\epsilon$ of the leaves' dtype, from 1e-6 to two per cent. The same program is run in
+    double precision, so that float32 and bfloat16 are judged as sharply; that a derivative
+    overflows at its own precision is seen too. It takes three compilations (five below float64),
+    some ten evaluations a leaf, and sixty where a function is not smooth at the leaf's scale.
 
     At a kink or a tie no derivative agrees: `ok` is False and the verdict says *not
     differentiable here*; choose another point. What no difference can resolve is *inconclusive*.

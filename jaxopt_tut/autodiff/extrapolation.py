@@ -16,7 +16,6 @@ with $\delta$ the rounding of $f$. The step with the least $e_j$ is the one beli
 smaller step contradicts it.
 """
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -215,10 +214,10 @@ def _is_singular(given: Differences) -> tuple[np.ndarray, np.ndarray]:
         reach = np.maximum(np.abs(given.ahead), np.abs(given.behind))
         jump = np.abs(given.ahead + given.behind)
         diverges |= ~np.isfinite(reach[-_LAST:]).any(axis=0)
-        # Rounding is relative to the value or, for a leaf of small share, to the difference; and
-        # the last three steps are there to show it.
-        floors = 100 * np.maximum(given.rounding, whole), 100 * given.rounding
-        for floor, end in itertools.product(floors, (len(steps), len(steps) - 3)):
+        # Relative to the value: below that, noise may look regular by chance. The last three
+        # steps are there to show it, and a kink among them counts as one at the point.
+        floor = 100 * np.maximum(given.rounding, whole)
+        for end in (len(steps), len(steps) - 3):
             for c in np.flatnonzero(~diverges & ~kinked):
                 usable = _smallest(reach[:end, c], floor[:end, c])
                 if usable.size:

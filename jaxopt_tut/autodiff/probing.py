@@ -44,12 +44,12 @@ class Programs(NamedTuple):
 
     @property
     def tolerance(self) -> float:
-        """Relative rounding allowed to a derivative: half its digits, two per cent at most.
+        """Relative rounding allowed to a derivative: half its digits, 1e-6 to two per cent.
 
         The constants of a rule are rounded at the function's own precision, and terms cancel.
         """
         left = max(program.epsilon for program in self.widened)
-        return max(min(self.own_epsilon**0.5, 0.02), left**0.5 if left > 1e-12 else 0.0)
+        return max(min(self.own_epsilon**0.5, 0.02), 1e-6, left**0.5 if left > 1e-12 else 0.0)
 
     @property
     def resolution(self) -> float:
