@@ -129,23 +129,22 @@ def _is_masked(node: Any) -> bool:
 def value_and_ascent(value_fn: Callable[[Params], Any]) -> Callable[[Params], tuple[Any, PyTree]]:
     r"""Return the value and the direction of steepest ascent.
 
-        For real parameters that is the gradient; for complex ones the conjugate of what `jax.grad`
-        returns, $\partial f/\partial x + i\, \partial f/\partial y$.
+    For real parameters that is the gradient; for complex ones the conjugate of what `jax.grad`
+    returns, $\partial f/\partial x + i\, \partial f/\partial y$.
 
     In reverse mode; where that is not defined, as through a loop of unknown length, forwards: a
     pass a parameter, so for a thousand parameters at most.
 
     Args:
-          value_fn: A real function of the parameters.
+      value_fn: A real function of the parameters.
 
     Returns:
-          A function of the parameters that returns both.
+      A function of the parameters that returns both.
 
     Example:
-          >>> import jax.numpy as jnp
-    import optax
-          >>> print(value_and_ascent(lambda z: jnp.abs(z) ** 2)(jnp.array(1.0 + 2.0j))[1])
-          (2+4j)
+      >>> import jax.numpy as jnp
+      >>> print(value_and_ascent(lambda z: jnp.abs(z) ** 2)(jnp.array(1.0 + 2.0j))[1])
+      (2+4j)
     """
 
     def backwards(params: Params) -> tuple[Any, PyTree]:
