@@ -10,14 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.optimizers import solution as ended
-from jaxopt_tut.optimizers.line_search.search import LineSearchState
+from jaxopt_tut.optimizers.ending import Limits, Point, first_status, is_finite, next_status
 from jaxopt_tut.optimizers.objective import value_and_ascent, within
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.solution import History, Solution, Status
+from jaxopt_tut.optimizers.state_readings import (
+    any_endless,
+    any_failed,
+    any_rejected,
+    climbers,
+    is_away,
+    last_evaluation,
+    num_evaluations,
+)
 from jaxopt_tut.optimizers.stationarity import (
     closed_arrays,
     constraint,
@@ -122,7 +131,7 @@ def minimize(
     precision = [jnp.finfo(leaf.dtype) for leaf in jax.tree.leaves(x0)]
     if gtol is None:
         gtol = 1e-6 if max(info.bits for info in precision) == 64 else 1e-4
-    limits = _Limits(counts.as_limit(max_steps), gtol, ftol, xtol)
+    limits = Limits(counts.as_limit(max_steps), gtol, ftol, xtol)
     problem = _Problem(fun, residual_fn, optimizer, steps if history else None, has_aux)
     return programs.run(_run, problem, x0, args, limits)
 
@@ -154,13 +163,6 @@ def _as_array(x0: list) -> Any:
     return jnp.asarray(array, jnp.result_type(float) if array.dtype.kind in "iu" else None)
 
 
-class _Limits(NamedTuple):
-    max_steps: Any
-    gtol: Any
-    ftol: Any
-    xtol: Any
-
-
 class _Problem(NamedTuple):
     fun: Callable[..., Any]
     residual_fn: Callable[..., Any] | None
@@ -169,29 +171,23 @@ class _Problem(NamedTuple):
     has_aux: bool
 
 
-class _Point(NamedTuple):
-    params: Params
-    value: Float[Array, ""]
-    grad_norm: Float[Array, ""]
-
-
 class _Search(NamedTuple):
-    point: _Point
+    point: Point
     grad: PyTree
     state: PyTree
-    best: _Point
+    best: Point
     steps: Int[Array, ""]
     evaluations: Int[Array, ""]
     failures: Int[Array, ""]  # in a row
     status: Int[Array, ""]
-    history: _Point | None
+    history: Point | None
 
 
-def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solution:
+def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution:
     # weakly typed parameters would turn strong after a step, and change the loop's types
     x0 = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), x0)
     dtype = ravel(x0)[0].dtype
-    limits = _Limits(
+    limits = Limits(
         jnp.asarray(limits.max_steps, jnp.int32),
         *(jnp.asarray(limit, dtype) for limit in limits[1:]),
     )
@@ -207,10 +203,10 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
     projection = constraint("minimize", optimizer, first_state, strict=False)
     refuse_reverse_mode(closed_arrays(optimizer), "minimize")  # learning rates and their like
 
-    def at(params: Params, value, grad) -> _Point:
+    def at(params: Params, value, grad) -> Point:
         left = projected_gradient(projection, params, optax.tree.cast_like(grad, params))
         grad_norm = jnp.max(jnp.abs(ravel(left)[0]))
-        return _Point(params, jnp.asarray(value, grad_norm.dtype), grad_norm)
+        return Point(params, jnp.asarray(value, grad_norm.dtype), grad_norm)
 
     def move(params: Params, state: PyTree, value, grad) -> tuple[Params, PyTree]:
         functions = {name: within(function, params) for name, function in extra_args.items()}
@@ -231,21 +227,21 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         old = search.point
         params, state = move(old.params, search.state, old.value, search.grad)
         detours = jnp.zeros([], jnp.int32)
-        if _climbers(state):
+        if climbers(state):
             # sharpness-aware minimization climbs first; only where it comes down is a step done
             params, state, detours = control_flow.while_loop(
-                lambda carry: _is_away(carry[1]),
+                lambda carry: is_away(carry[1]),
                 lambda carry: (*follow(carry[0], carry[1]), carry[2] + 1),
                 (params, state, detours),
             )
         known = last_evaluation(state)
         value, grad = value_and_ascent(value_fn)(params) if known is None else known
         new = at(params, value, grad)
-        failed = _any_failed(state) & ~(new.value < old.value)
+        failed = any_failed(state) & ~(new.value < old.value)
         # in a set the values outside of it may fall as they like
-        falls = _any_endless(state) & (projection is None)
+        falls = any_endless(state) & (projection is None)
         failures = jnp.where(failed | falls, search.failures + 1, 0)
-        stays = failed | _any_rejected(state)
+        stays = failed | any_rejected(state)
         stuck = jnp.zeros([], bool)
         if projection is not None:
             # e.g. momentum that still points over a bound
@@ -253,8 +249,8 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
             waits &= new.grad_norm > limits.gtol
             stays, stuck = stays | waits, waits & ~failed & _is_same(state, search.state)
         steps = search.steps + 1
-        evaluations = search.evaluations + _num_evaluations(state) + int(known is None) + detours
-        is_better = _is_finite(new) & ~(new.value >= search.best.value)
+        evaluations = search.evaluations + num_evaluations(state) + int(known is None) + detours
+        is_better = is_finite(new) & ~(new.value >= search.best.value)
         return _Search(
             point=new,
             grad=grad,
@@ -263,7 +259,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
             steps=steps,
             evaluations=evaluations,
             failures=failures,
-            status=_status(old, new, steps, failures, falls, stays, stuck, limits),
+            status=next_status(old, new, steps, failures, falls, stays, stuck, limits),
             history=_record(search.history, steps, new),
         )
 
@@ -279,12 +275,12 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: _Limits) -> Solutio
         steps=zero,
         evaluations=zero + 1,
         failures=zero,
-        status=_first_status(start, limits),
+        status=first_status(start, limits),
         history=_first_history(problem.history_length, start),
     )
     last = control_flow.while_loop(lambda search: search.status == ended.RUNNING, step, first)
     # the last point is the one that was asked for, unless it cannot be used
-    end = jax.tree.map(lambda a, b: jnp.where(_is_finite(last.point), b, a), last.best, last.point)
+    end = jax.tree.map(lambda a, b: jnp.where(is_finite(last.point), b, a), last.best, last.point)
     return Solution(
         params=end.params,
         value=end.value,
@@ -331,16 +327,6 @@ def _kind(value: Any) -> str:
     return str(jax.typeof(value)) if isinstance(value, _ARRAYS) else type(value).__name__
 
 
-def _is_finite(point: _Point) -> Bool[Array, ""]:
-    return jnp.isfinite(point.value) & jnp.isfinite(point.grad_norm)
-
-
-def _first_status(start: _Point, limits: _Limits) -> Int[Array, ""]:
-    status = jnp.where(limits.max_steps > 0, ended.RUNNING, ended.MAX_STEPS)
-    status = jnp.where(start.grad_norm <= limits.gtol, ended.GRADIENT, status)
-    return jnp.where(_is_finite(start), status, ended.NON_FINITE_START)
-
-
 def _accepted(optimizer, extra_args: dict[str, Any], **rare: Any) -> dict[str, Any]:
     """Leave out what `update` does not take; only those that name them get the rare ones."""
     names = inspect.signature(optimizer.update).parameters
@@ -350,109 +336,24 @@ def _accepted(optimizer, extra_args: dict[str, Any], **rare: Any) -> dict[str, A
     return {name: value for name, value in {**extra_args, **rare}.items() if name in names}
 
 
-def _climbers(state: PyTree) -> list[optax.contrib.SAMState]:
-    is_climber = lambda part: isinstance(part, optax.contrib.SAMState)
-    leaves = jax.tree.leaves(state, is_leaf=is_climber)
-    return [leaf for leaf in leaves if is_climber(leaf)]
-
-
-def _is_away(state: PyTree) -> Bool[Array, ""]:
-    away = [climber.steps_since_sync != 0 for climber in _climbers(state)]
-    return functools.reduce(jnp.logical_or, away)
-
-
 def _is_same(new: PyTree, old: PyTree) -> Bool[Array, ""]:
     same = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.all(a == b), new, old))
     return functools.reduce(jnp.logical_and, same, jnp.ones([], bool))
 
 
-def _status(old: _Point, new: _Point, steps, failures, falls, stays, stuck, limits: _Limits):
-    """Return the code of the first reason to stop; later lines overrule earlier ones."""
-    moved = ravel(new.params)[0] - ravel(old.params)[0]
-    status = jnp.where(steps >= limits.max_steps, ended.MAX_STEPS, ended.RUNNING)
-    status = jnp.where(failures >= 2, jnp.where(falls, ended.UNBOUNDED, ended.FAILED), status)
-    status = jnp.where(stuck, ended.STUCK, status)
-    # a step that failed or was rejected does not move, which is not convergence
-    change, size = jnp.abs(new.value - old.value), jnp.maximum(1, jnp.abs(new.value))
-    status = jnp.where(~stays & (jnp.max(jnp.abs(moved)) <= limits.xtol), ended.STEP, status)
-    status = jnp.where(~stays & (change <= limits.ftol * size), ended.VALUE, status)
-    status = jnp.where(new.grad_norm <= limits.gtol, ended.GRADIENT, status)
-    status = jnp.where(_is_finite(new), status, ended.NON_FINITE)
-    info = jnp.finfo(new.value.dtype)
-    return jnp.where(new.value < -float(info.max) * float(info.eps), ended.UNBOUNDED, status)
-
-
-def last_evaluation(state: PyTree) -> tuple[Array, PyTree] | None:
-    """Return the value and the gradient that an optimizer left at the point it stepped to.
-
-    Only the last link of a chain can know them: a link after it may change the step.
-
-    Args:
-      state: An optimizer's state.
-
-    Returns:
-      The two, or `None` if the last link does not keep them.
-
-    Example:
-      >>> import jax.numpy as jnp, optax
-      >>> from jaxopt_tut.optimizers import lbfgs
-      >>> chained = optax.chain(lbfgs(), optax.scale(0.5))
-      >>> last_evaluation(chained.init(jnp.ones(2))) is None
-      True
-    """
-    while type(state) is tuple and state:
-        state = state[-1]
-    value, grad = getattr(state, "value", None), getattr(state, "grad", None)
-    if value is None or grad is None:
-        return None
-    if isinstance(state, _OPTAX_SEARCHES):  # they keep what `jax.grad` returns
-        grad = jax.tree.map(jnp.conj, grad)
-    return value, grad
-
-
-_OPTAX_SEARCHES = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
-
-
-def _any_failed(state: PyTree) -> Bool[Array, ""]:
-    flags = [flag for _, flag in optax.tree.get_all_with_path(state, "failed")]
-    return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
-
-
-def _any_endless(state: PyTree) -> Bool[Array, ""]:
-    """Tell whether a line search went down as far as numbers tell lengths apart, and on."""
-    is_search = lambda part: isinstance(part, LineSearchState)
-    searches = filter(is_search, jax.tree.leaves(state, is_leaf=is_search))
-    flags = [s.failed & (s.step_size > 1 / jnp.finfo(s.step_size.dtype).eps) for s in searches]
-    return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
-
-
-def _any_rejected(state: PyTree) -> Bool[Array, ""]:
-    flags = [~flag for _, flag in optax.tree.get_all_with_path(state, "accepted")]
-    return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
-
-
-def _num_evaluations(state: PyTree) -> ArrayLike:
-    counts = [
-        count
-        for name in ("num_evaluations", "num_linesearch_steps")  # ours, optax's
-        for _, count in optax.tree.get_all_with_path(state, name)
-    ]
-    return sum(jnp.asarray(count, jnp.int32) for count in counts)
-
-
-def _first_history(length: int | None, start: _Point) -> _Point | None:
+def _first_history(length: int | None, start: Point) -> Point | None:
     if length is None:
         return None
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (length + 1, *leaf.shape)), start)
 
 
-def _record(history: _Point | None, steps, point: _Point) -> _Point | None:
+def _record(history: Point | None, steps, point: Point) -> Point | None:
     if history is None:
         return None
     return jax.tree.map(lambda rows, row: rows.at[steps].set(row), history, point)
 
 
-def _finish(history: _Point | None, steps) -> History | None:
+def _finish(history: Point | None, steps) -> History | None:
     if history is None:
         return None
     rows = jnp.minimum(jnp.arange(len(history.value), dtype=steps.dtype), steps)

@@ -1,0 +1,86 @@
+"""Why a search goes on or ends: the first reason met, as a code of `solution`."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_tut.optimizers import solution as ended
+from jaxopt_tut.optimizers.vectors import ravel
+from jaxopt_tut.types import Params
+
+
+class Limits(NamedTuple):
+    """What the user allows; see `minimize`."""
+
+    max_steps: Any
+    gtol: Any
+    ftol: Any
+    xtol: Any
+
+
+class Point(NamedTuple):
+    """Where a search is."""
+
+    params: Params
+    value: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+
+
+def is_finite(point: Point) -> Bool[Array, ""]:
+    """Tell whether a point can be used.
+
+    Args:
+      point: A point.
+
+    Returns:
+      Whether its value and its gradient are finite.
+    """
+    return jnp.isfinite(point.value) & jnp.isfinite(point.grad_norm)
+
+
+def first_status(start: Point, limits: Limits) -> Int[Array, ""]:
+    """Return the code at the start.
+
+    Args:
+      start: The first point.
+      limits: What the user allows.
+
+    Returns:
+      A code of `solution`.
+    """
+    status = jnp.where(limits.max_steps > 0, ended.RUNNING, ended.MAX_STEPS)
+    status = jnp.where(start.grad_norm <= limits.gtol, ended.GRADIENT, status)
+    return jnp.where(is_finite(start), status, ended.NON_FINITE_START)
+
+
+def next_status(
+    old: Point, new: Point, steps, failures, falls, stays, stuck, limits: Limits
+) -> Int[Array, ""]:
+    """Return the code of the first reason to stop; later lines overrule earlier ones.
+
+    Args:
+      old: The point before a step.
+      new: The point after it.
+      steps: Steps made.
+      failures: How many of the last ones failed in a row.
+      falls: Whether the value only fell, though they failed.
+      stays: Whether standing still is no sign of convergence.
+      stuck: Whether no step will move any more.
+      limits: What the user allows.
+
+    Returns:
+      A code of `solution`.
+    """
+    moved = ravel(new.params)[0] - ravel(old.params)[0]
+    status = jnp.where(steps >= limits.max_steps, ended.MAX_STEPS, ended.RUNNING)
+    status = jnp.where(failures >= 2, jnp.where(falls, ended.UNBOUNDED, ended.FAILED), status)
+    status = jnp.where(stuck, ended.STUCK, status)
+    # a step that failed or was rejected does not move, which is not convergence
+    change, size = jnp.abs(new.value - old.value), jnp.maximum(1, jnp.abs(new.value))
+    status = jnp.where(~stays & (jnp.max(jnp.abs(moved)) <= limits.xtol), ended.STEP, status)
+    status = jnp.where(~stays & (change <= limits.ftol * size), ended.VALUE, status)
+    status = jnp.where(new.grad_norm <= limits.gtol, ended.GRADIENT, status)
+    status = jnp.where(is_finite(new), status, ended.NON_FINITE)
+    info = jnp.finfo(new.value.dtype)
+    return jnp.where(new.value < -float(info.max) * float(info.eps), ended.UNBOUNDED, status)
