@@ -312,7 +312,7 @@ def default_rates(data, seeds, fault_seeds):
         alarms, kinds, total = 0, Counter(), 0
         for seed in seeds:
             params = {"net": model.init(jax.random.key(seed))}
-            found = diagnosis(params)
+            found = diagnosis(params, model.rate)
             kinds.update(verdict.kind for verdict in found.verdicts)
             alarms += len({verdict.layer.split("[")[0] for verdict in found.verdicts})
             total += len(found.layers)

@@ -86,7 +86,7 @@ def planted(name: str, params, wiring: Sequence[Layer]) -> Iterator[Fault]:
     biases = {
         leaf_name(path)
         for path, _ in jax.tree_util.tree_leaves_with_path(params)
-        if leaf_name(path).endswith("bias")
+        if "bias" in leaf_name(path).split("/")[-1]
     }
     without = lambda p: at_leaves(p, jnp.zeros_like, biases)
     fill = lambda value: lambda p: at_leaves(without(p), lambda x: jnp.full_like(x, value), weights)
@@ -94,7 +94,9 @@ def planted(name: str, params, wiring: Sequence[Layer]) -> Iterator[Fault]:
         yield Fault("constant 0.05", frozenset({"symmetric"}), fill(0.05))
     if name not in ("PINN", "weight norm"):  # 0 / 0
         yield Fault("all weights 0", frozenset({"symmetric"}), fill(0.0))
-    yield Fault("rate x100", frozenset({"lr_too_high"}), rate=0.1)
+    # Weights of size one take steps ten times as long.
+    is_unit = name in ("NTK", "equalized rate", "weight norm")
+    yield Fault("rate x100", frozenset({"lr_too_high"}), rate=1.0 if is_unit else 0.1)
     if name.split(",")[0] in ("CNN", "ResNet", "ViT", "LSTM", "GRU", "MoE", "NTK"):
         yield Fault("input 0..255", frozenset({"input_not_normalized"}), is_raw=True)
     recurrent = {layer.param: layer for layer in wiring if layer.use.is_recurrent}

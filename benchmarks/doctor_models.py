@@ -30,12 +30,14 @@ class Model(NamedTuple):
       init: Draws the parameters from a key; compiled.
       loss_fn: Of the parameters and a batch.
       data: Which of the batches of `batches` it reads.
+      rate: Adam's learning rate that goes with it.
     """
 
     name: str
     init: Callable
     loss_fn: Callable
     data: str
+    rate: float = 1e-3
 
 
 def batches(images, labels, key, *, num_nodes=6) -> dict[str, Any]:
@@ -754,5 +756,6 @@ def default_models(data: Mapping[str, Any], width: int = 16) -> dict[str, Model]
         found.append(equinox_model(kind, make, "rows"))
     for kind, (build, reads) in _PUBLISHED.items():
         init, loss_fn = build(width, side)
-        found.append(Model(kind, jax.jit(init), loss_fn, reads))
+        rate = 1e-4 if kind == "SIREN" else 1e-3  # as published
+        found.append(Model(kind, jax.jit(init), loss_fn, reads, rate))
     return {model.name: model for model in found}

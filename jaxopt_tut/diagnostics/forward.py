@@ -154,12 +154,20 @@ def _verdict(one: Step, found: Arrival, is_high: bool, low: float, high: float) 
             "draw the recurrent weights with initializers.orthogonal(), standard deviation "
             f"{1 / math.sqrt(fan_in):.3g}"
         )
+    evidence = (
+        f"pre-activations have variance {found.variance:.3g} at depth {one.depth}, healthy is "
+        f"{low:.2g} to {high:.2g}; that is {found.factor:.3g} times the mean square of the input, "
+        f"such weights give {expected:.3g} times on average"
+    )
+    if use.is_recurrent and math.isfinite(found.gain):
+        evidence = (
+            f"such weights make {expected:.3g} times the mean square of the state at each step, "
+            f"healthy is {THRESHOLDS.small_factor:g} to {THRESHOLDS.large_gain:g}"
+        )
     return Verdict(
         "exploding" if is_high else "vanishing",
         wiring.name if use.loop else one.name,
-        f"pre-activations have variance {found.variance:.3g} at depth {one.depth}, healthy is "
-        f"{low:.2g} to {high:.2g}; that is {found.factor:.3g} times the mean square of the input, "
-        f"such weights give {expected:.3g} times on average",
+        evidence,
         cause,
         fix,
     )

@@ -32,6 +32,19 @@ def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
                 f"draw the weights at random, with {initializer(one)} for instance",
             )
             continue
+        # A normalisation of equal units gives zero up to rounding, and so a gradient of noise. The
+        # units of the last layer are told apart by the loss.
+        weights = one.numbers.weights
+        is_constant = weights.mean and weights.variance <= 1e-10 * weights.mean**2
+        if is_constant and one.wiring.fan_out > 1 and not one.is_last:
+            yield Verdict(
+                "symmetric",
+                one.name,
+                f"all weights are {weights.mean:.3g}",
+                "units that start equal get equal gradients and stay equal",
+                f"draw the weights at random, with {initializer(one)} for instance",
+            )
+            continue
         active, distinct = int(one.numbers.active_gradients), int(one.numbers.distinct_gradients)
         if active >= 2 and distinct <= max(1, THRESHOLDS.symmetric * active):
             yield Verdict(
@@ -56,8 +69,12 @@ def judge_dead(steps: Sequence[Step]) -> Iterator[Verdict]:
     for one, dead in join_steps(steps, "fraction_dead", np.min):
         expected, summary = _expected_dead(one), one.numbers.pre_activations
         # Where nothing arrives at all, the cause lies further up.
-        is_moot = one.wiring.use.is_derivative or mean_square(summary) == 0
-        if is_moot or dead <= min(expected + THRESHOLDS.dead_above_prediction, 0.99):
+        is_moot = mean_square(summary) == 0
+        # Of few units the share scatters: three standard deviations, a tenth more at most.
+        least = THRESHOLDS.dead_above_prediction
+        scatter = 3 * math.sqrt(expected * (1 - expected) / one.wiring.fan_out)
+        above = min(max(least, scatter), least + 0.1)
+        if is_moot or dead <= min(expected + above, 0.99):
             continue
         yield Verdict(
             "dead",
@@ -96,7 +113,7 @@ def judge_saturated(steps: Sequence[Step]) -> Iterator[Verdict]:
       A verdict for each step of a layer.
     """
     for one, saturated in join_steps(steps, "fraction_saturated", np.median):
-        if saturated > THRESHOLDS.saturated and not one.wiring.use.is_derivative:
+        if saturated > THRESHOLDS.saturated:
             spread = one.wiring.use.scale * math.sqrt(mean_square(one.numbers.pre_activations))
             yield Verdict(
                 "saturated",
@@ -120,7 +137,7 @@ def judge_collapse(steps: Sequence[Step]) -> Iterator[Verdict]:
       A verdict for each step of a layer.
     """
     for one, c in join_steps(steps, "correlation", np.min):
-        if one.wiring.is_normalized or math.isnan(c) or one.wiring.use.is_derivative:
+        if one.wiring.is_normalized or math.isnan(c):
             continue
         predicted = 9 * math.pi**2 / (2 * one.depth**2)
         if 1 - c < min(THRESHOLDS.collapse, predicted / 10):

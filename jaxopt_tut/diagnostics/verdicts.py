@@ -103,10 +103,10 @@ def _at(array, index):
 
 
 def join_steps(steps: Sequence[Step], field: str, join: Callable) -> Iterator[tuple[Step, float]]:
-    """Take one number for all steps of a scan over one weight, those of other layers as they are.
+    """Take one number for all uses of a weight, be they the steps of a scan or written out.
 
-    A step may see the same of all examples, as the first row of an image or a padded token: that
-    says nothing of the layer.
+    A step may see the same of all examples, as the first row of an image or a padded token, or a
+    state of zeros: that says nothing of the layer.
 
     Args:
       steps: What `steps_of` gives.
@@ -114,11 +114,14 @@ def join_steps(steps: Sequence[Step], field: str, join: Callable) -> Iterator[tu
       join: Makes one number of many, `np.nanmin` for instance.
 
     Yields:
-      The step, the first of a scan over one weight, and the number.
+      The first use, and the number; derivatives within the function are no uses.
     """
     together: dict[str, list[Step]] = {}
     for one in steps:
-        together.setdefault(one.wiring.name if one.wiring.use.loop else one.name, []).append(one)
+        if not one.wiring.use.is_derivative:
+            is_stack = one.wiring.num_weight_steps > 0
+            whose = one.name if is_stack else one.wiring.param
+            together.setdefault(whose, []).append(one)
     for group in together.values():
         values = np.array([float(getattr(one.numbers, field)) for one in group])
         known = values[~np.isnan(values)]

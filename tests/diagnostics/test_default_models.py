@@ -36,7 +36,7 @@ def test_a_default_model_is_healthy_and_what_is_planted_in_it_is_found(name):
 
     for seed in range(100, 102):
         params = {"net": model.init(jax.random.key(seed))}
-        found = diagnosis(params)
+        found = diagnosis(params, model.rate)
         assert found.verdicts == ()
     missed = [
         (fault.name, fault.place)

@@ -215,3 +215,25 @@ def test_waves_count_on_their_frequency():
     assert verdicts(loss_of(siren), params, x) == []
     params[1] = 10 * params[1]
     assert ("exploding", "1") in verdicts(loss_of(siren), params, x)
+
+
+def test_a_gate_on_a_state_of_zeros_is_not_dead():
+    def loss_fn(params, xs):
+        h = jnp.zeros((32, 16))
+        for x in xs:
+            gate = jax.nn.sigmoid(x @ params["r"])
+            h = jnp.tanh(x @ params["w"] + gate * (h @ params["u"]))
+        return jnp.mean(h**2)
+
+    params = {name: weight / 4 for name, weight in zip("ruw", SQUARE[:3], strict=True)}
+    assert verdicts(loss_fn, params, XS[:3]) == []
+
+
+def test_constant_weights_in_front_of_a_normalisation_are_symmetric():
+    def apply(params, x):
+        x = x @ params[0]
+        x = x - jnp.mean(x, axis=-1, keepdims=True)
+        return (x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-5)) @ params[1]
+
+    found = verdicts(loss_of(apply), [jnp.full((16, 16), 0.125), SQUARE[0] / 4])
+    assert ("symmetric", "0") in found
