@@ -75,19 +75,16 @@ def planted(name: str, params, wiring: Sequence[Layer]) -> Iterator[Fault]:
     Yields:
       The faults.
     """
-    weights = {layer.param for layer in wiring}
+    leaves = {leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    weights = set().union(*(_joined(layer.param, leaves) for layer in wiring))
     # The length of v has no effect; the first layer of a SIREN sets a frequency, and its last one
     # is so small that ten times as much is usual.
     scaled = {"weight norm": [], "SIREN": judged(wiring)[1:-1]}.get(name, judged(wiring))
     for layer in {layer.param: layer for layer in scaled}.values():
-        own, place = {layer.param}, place_of(layer)
+        own, place = _joined(layer.param, leaves), place_of(layer)
         yield Fault("one layer x10", LARGE, lambda p, o=own: at_leaves(p, _times(10), o), place)
         yield Fault("one layer x1/10", SMALL, lambda p, o=own: at_leaves(p, _times(0.1), o), place)
-    biases = {
-        leaf_name(path)
-        for path, _ in jax.tree_util.tree_leaves_with_path(params)
-        if "bias" in leaf_name(path).split("/")[-1]
-    }
+    biases = {name for name in leaves if "bias" in name.split("/")[-1]}
     without = lambda p: at_leaves(p, jnp.zeros_like, biases)
     fill = lambda value: lambda p: at_leaves(without(p), lambda x: jnp.full_like(x, value), weights)
     if name != "PINN":  # one output, whose derivatives vanish with the weights
@@ -102,7 +99,8 @@ def planted(name: str, params, wiring: Sequence[Layer]) -> Iterator[Fault]:
     recurrent = {layer.param: layer for layer in wiring if layer.use.is_recurrent}
     if recurrent:
         place = place_of(next(iter(recurrent.values())))
-        shrink = lambda p: at_leaves(p, _times(0.05), recurrent)
+        shrunk = set().union(*(_joined(param, leaves) for param in recurrent))
+        shrink = lambda p: at_leaves(p, _times(0.05), shrunk)
         yield Fault("recurrent kernel x1/20", SMALL, shrink, place)
     if name.split(",")[0] in ("CNN", "GNN"):
         down = lambda p: at_leaves(p, lambda x: x - 5, biases)
@@ -110,6 +108,14 @@ def planted(name: str, params, wiring: Sequence[Layer]) -> Iterator[Fault]:
         most = lambda x: jnp.where(jnp.arange(x.size).reshape(x.shape) % 8 < 7, -100.0, x)
         off = lambda p: at_leaves(p, most, biases)
         yield Fault("dead units", frozenset({"dead"}), off)
+
+
+def _joined(param: str, leaves) -> set[str]:
+    """List the weights that one product uses: linen's optimized LSTM joins those of four gates."""
+    if "OptimizedLSTMCell" not in param:
+        return {param}
+    stem = param.removesuffix("/kernel")[:-1]
+    return {name for name in leaves if name.startswith(stem) and name.endswith("kernel")}
 
 
 def _times(factor):

@@ -32,7 +32,8 @@ def test_a_default_model_is_healthy_and_what_is_planted_in_it_is_found(name):
     def diagnosis(params, rate=1e-3, is_raw=False):
         batch = (1 + inputs) * 100 if is_raw else inputs, targets
         params = params | {"rate": jnp.asarray(rate)}
-        return diagnose(loss_fn, params, batch, optimizer=ADAM)
+        with jax.numpy_dtype_promotion("standard"):  # as flax counts on
+            return diagnose(loss_fn, params, batch, optimizer=ADAM)
 
     for seed in range(100, 102):
         params = {"net": model.init(jax.random.key(seed))}
