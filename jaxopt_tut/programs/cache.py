@@ -49,12 +49,7 @@ def run(body: Callable[..., Any], made_of: Any, *operands: Any) -> Any:
         return body(made_of, *operands)  # which can say what is wrong with an operand
     ingredients = Ingredients(made_of)
     readings = Readings(ingredients.functions)
-    is_new_each_time = any(type(f) is types.MethodType for f in ingredients.functions)
-    if (
-        ingredients.key is None
-        or readings.has_tracer
-        or (is_new_each_time and not readings.is_complete)
-    ):
+    if ingredients.key is None or readings.has_tracer or not readings.is_complete:
         return jax.jit(functools.partial(body, made_of))(*operands)
     key = body, ingredients.key
     with _lock:

@@ -1,6 +1,9 @@
 """Objects that are equal to themselves alone, known without being kept alive."""
 
+import builtins
+import functools
 import hashlib
+import pathlib
 import sys
 import weakref
 from typing import Any
@@ -110,6 +113,55 @@ def is_library(module: str | None) -> bool:
     return (module or "").split(".")[0] in _LIBRARIES
 
 
+def is_installed(module: str | None) -> bool:
+    """Tell whether a module came with Python or with a package, so that users don't change it.
+
+    Args:
+      module: Its name.
+
+    Returns:
+      True for libraries; False for scripts, notebooks and packages that are worked on.
+
+    Example:
+      >>> import flax
+      >>> is_installed("json.decoder"), is_installed("flax"), is_installed("__main__")
+      (True, True, False)
+    """
+    if not module or module == "__main__":
+        return False
+    if is_library(module) or module.split(".")[0] in sys.stdlib_module_names:
+        return True
+    return _is_in_packages(getattr(sys.modules.get(module), "__file__", None) or "")
+
+
+@functools.cache
+def _is_in_packages(path: str) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(pathlib.Path(path).parts)
+
+
+def is_installed_class(kind: type) -> bool:
+    """Tell whether a class came with Python or with a package.
+
+    Args:
+      kind: A class.
+
+    Returns:
+      False also for those of code without a module, which say that they stand among the built-ins.
+
+    Example:
+      >>> exec("class Config: pass", scope := {})
+      >>> is_installed_class(dict), is_installed_class(scope["Config"])
+      (True, False)
+    """
+    if kind.__module__ == "builtins":
+        return getattr(builtins, kind.__name__, None) is kind or not kind.__flags__ & _ON_HEAP
+    return is_installed(kind.__module__)
+
+
+_ON_HEAP = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: made by a class statement."""
+
+
 def is_library_function(function: Any) -> bool:
     """Tell whether a function was defined in such a module; decorators only claim to be.
 
@@ -143,7 +195,10 @@ def is_library_global(thing: Any) -> bool:
       >>> is_library_global(jax.nn.relu), is_library_global(optax.sgd(0.1).update)
       (True, False)
     """
-    module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
+    try:
+        module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
+    except Exception:  # a user's object, which may answer as it likes
+        return False
     if not (isinstance(module, str) and isinstance(name, str) and is_library(module)):
         return False
     return getattr(sys.modules.get(module), name, None) is thing

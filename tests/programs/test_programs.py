@@ -2,14 +2,19 @@
 
 import functools
 import gc
+import logging
+import operator
+import re
 import threading
 import weakref
 
+import equinox
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen, nnx
 
 from jaxopt_tut import programs
 from jaxopt_tut.bilevel import CG, Implicit, Minimize, Neumann, Proximal
@@ -94,6 +99,33 @@ MAKERS = {
 @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in MAKERS.items()])
 def test_what_is_built_anew_from_equal_parts_shares_a_program(make):
     first, *rest = traces(make(), make(), make())
+    assert rest == [first, first]
+
+
+def _dense(layer):
+    params = layer.init(jax.random.key(0), jnp.ones((1, 2)))
+    return lambda: jnp.sum(layer.apply(params, jnp.ones((1, 2))))
+
+
+READ = {
+    "linen": lambda: _dense(linen.Dense(1)),
+    "nnx": lambda: functools.partial(nnx.Linear(2, 1, rngs=nnx.Rngs(0)), jnp.ones(2)),
+    "equinox": lambda: functools.partial(
+        equinox.nn.Linear(2, 1, key=jax.random.key(0)), jnp.ones(2)
+    ),
+    "method": lambda: Model(jnp.ones(2)).mean,
+    "jitted": lambda: jax.jit(lambda: jnp.ones(2)),
+    "logger": lambda: lambda: logging.getLogger("model").debug("traced") or 1.0,
+    "range": lambda: lambda r=range(3): float(len(r)),
+    "pattern": lambda: lambda p=re.compile("a"): float(p.groups),
+    "iterator": lambda: functools.partial(operator.length_hint, iter([1.0])),
+}
+
+
+@pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in READ.items()])
+def test_what_is_kept_and_does_not_change_is_traced_once(make):
+    function = make()
+    first, *rest = traces(function, function, function)
     assert rest == [first, first]
 
 

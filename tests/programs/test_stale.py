@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 SCRIPT = """
+import array
+import contextvars
 import dataclasses
 import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import types
 from jaxopt_tut import linalg
 from jaxopt_tut.bilevel import Implicit, Minimize, Proximal, Unroll, argmin, bilevel_step, hypergrad
 from jaxopt_tut.optimizers import *
@@ -202,6 +205,79 @@ class Loss:
 
 loss = Loss()
 for loss.target in (1.0, 2.0, 3.0):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "an object that inherits a setting": """
+class Base:
+    target = 0.0
+class Loss(Base):
+    def __call__(self, w):
+        return jnp.sum((w - self.target) ** 2)
+
+loss = Loss()
+for Base.target in (1.0, 2.0, 3.0):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "settings whose entries are attributes": """
+class Config(dict):
+    __getattr__ = dict.__getitem__
+
+config = Config(target=0.0)
+loss = lambda w: jnp.sum((w - config.target) ** 2)
+for config["target"] in (1.0, 2.0, 3.0):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "a list with an attribute": """
+class Targets(list):
+    pass
+
+targets = Targets()
+loss = lambda w: jnp.sum((w - targets.first) ** 2)
+for targets.first in (1.0, 2.0, 3.0):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "a view of a dictionary": """
+config = {"target": 0.0}
+values, proxy = config.values(), types.MappingProxyType(config)
+loss = lambda w: jnp.sum((w - max(values)) ** 2) + 0.0 * proxy["target"]
+for config["target"] in (1.0, 2.0, 3.0):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "a NumPy array of objects": """
+settings = np.array([0.0, None], object)
+loss = lambda w: jnp.sum((w - settings[0]) ** 2)
+for settings[0] in (1.0, 2.0, 3.0):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "bytes that are shared": """
+buffer = bytearray([0])
+shared = memoryview(buffer)
+loss = lambda w: jnp.sum((w - float(shared[0])) ** 2)
+for buffer[0] in (1, 2, 3):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "an array of the standard library": """
+targets = array.array("f", [0.0])
+loss = lambda w: jnp.sum((w - targets[0]) ** 2)
+for targets[0] in (1.0, 2.0, 3.0):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "a context variable": """
+variable = contextvars.ContextVar("target")
+loss = lambda w: jnp.sum((w - variable.get()) ** 2)
+for target in (1.0, 2.0, 3.0):
+    variable.set(target)
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "the table of globals": """
+loss = lambda w: jnp.sum((w - globals()["tar" + "get"]) ** 2)
+for target in (1.0, 2.0, 3.0):
+    found.append(minimize(loss, start, sgd(0.5), **once).params[0])
+""",
+    "a setting by its name": """
+settings = types.ModuleType("settings")
+loss = lambda w: jnp.sum((w - getattr(settings, "target")) ** 2)
+for settings.target in (1.0, 2.0, 3.0):
     found.append(minimize(loss, start, sgd(0.5), **once).params[0])
 """,
     "a schedule": """
