@@ -99,6 +99,7 @@ REFUSED = {  # by JAX, for the type of number
     "complex": {
         *("cbrt", "erf", "erfc", "erf_inv", "lgamma", "digamma", "bessel_i0e", "bessel_i1e"),
         *("floor", "ceil", "round", "rem", "complex", "clamp"),
+        *(("max", "min") if jax.__version_info__ >= (0, 11) else ()),
     },
     "real": {"real", "imag"},
     "half": {"real", "imag", "conj", "complex"},
