@@ -86,6 +86,12 @@ OPTIMIZERS = [
     Case("adam", optimizers.adam, {"learning_rate": 0.1, **_ADAM}),
     Case("adam_rooted", optimizers.adam, {"learning_rate": 0.1, **_ADAM, "eps_root": 1e-2}),
     Case("adamw", optimizers.adamw, {"learning_rate": 0.1, **_ADAM, "weight_decay": 0.25}),
+    Case(
+        "differentiable",
+        optimizers.differentiable,
+        {"transformation": optimizers.adam(0.1, **_ADAM)},
+        caller="adam",
+    ),
     Case("scale_by_learning_rate", optimizers.scale_by_learning_rate, {"learning_rate": 0.1}),
     Case("scale_by_momentum", optimizers.scale_by_momentum, {"decay": 0.8}, caller="momentum"),
     Case("scale_by_adam", optimizers.scale_by_adam, _ADAM, caller="adam"),

@@ -82,6 +82,8 @@ def scale_by_steepest_descent(
 
         def direct(path, g):
             g, rule = jnp.asarray(g), norms[path_name(path)]
+            if scale_by_dual_norm and isinstance(rule, L2):
+                return g  # |g| g / |g|, coordinate by coordinate
             direction = rule.steepest(g)
             if scale_by_dual_norm:
                 direction = rule.dual_norm(g).astype(g.dtype) * direction
