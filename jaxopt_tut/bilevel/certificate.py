@@ -70,6 +70,8 @@ def error_estimate(
     the system amplifies it. $\rho'$ is the part of $b$ that no $u$ explains: where it is more than
     rounding the derivative depends on how the solution moves within the null space, of which
     nothing is known, and the estimate is infinite; else that part is taken to move as the rest.
+    Where $K$ is singular to rounding the point itself is not determined along its null space, so
+    that the change after a step of the point's own length there is added.
 
     Args:
       exact: The mode that solves exactly.
@@ -82,7 +84,25 @@ def error_estimate(
     Returns:
       The estimate; infinite where nothing can be said.
     """
-    better = exact.adjoint_at(outer, problem, inputs, exact.polished(problem, inputs, y))
+    polished = exact.polished(problem, inputs, y)
+    better = exact.adjoint_at(outer, problem, inputs, polished)
+    flat, unravel = ravel(polished)
+    move = _null_vector(exact, problem, better, flat)
+    moved = exact.adjoint_at(outer, problem, inputs, unravel(flat + move))
+    apart = jnp.where(jnp.any(move != 0), _error_at(exact, problem, moved, better.grads), 0)
+    return _error_at(exact, problem, better, grads) + apart
+
+
+def _null_vector(exact: Exact, problem: Problem, adjoint: Adjoint, flat: Array) -> Array:
+    """Return a vector of about the length of the point that the matrix maps to 0, or 0."""
+    probe = jnp.cos(1 + jnp.arange(flat.size, dtype=flat.dtype) ** 2)
+    product, size = adjoint.product, norm(probe)
+    null = probe - exact.solution(problem, product, product(probe))
+    scale = jnp.where(is_solved(norm(null) / size), 0, norm(flat) / size)
+    return scale * null
+
+
+def _error_at(exact: Exact, problem: Problem, better: Adjoint, grads: PyTree) -> Float[Array, ""]:
     change = _size(jax.tree.map(jnp.subtract, better.grads, grads))
     left = better.right - better.product(better.x)
     again = exact.solution(problem, better.product, left)

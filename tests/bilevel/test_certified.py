@@ -7,6 +7,7 @@ from jaxopt_tut.bilevel import (
     CG,
     AutoSolve,
     Dense,
+    HypergradientWarning,
     Implicit,
     LeastSquares,
     Neumann,
@@ -190,3 +191,44 @@ def test_the_estimate_bounds_the_error_at_every_condition_and_rank(name, dtype):
     assert finite >= 12
     if name == "auto":
         assert definite >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("penalty", "is_determined"), [(0.0, True), (1e-8, False)])
+def test_a_point_not_held_in_place_is_certified_by_what_does_not_depend_on_it(
+    penalty, is_determined
+):
+    rng = np.random.default_rng(1)
+    x, target = rng.normal(size=(2, 4)).astype(np.float32), np.float32([0.5, -1.0])
+    fit = lambda w: jnp.asarray(x) @ w
+
+    def inner(w, z):
+        misfit = jnp.sum((fit(w) - z[:2]) ** 2)
+        return 0.5 * (misfit + penalty * jnp.sum((w - z[2:]) ** 2))
+
+    # of the outputs all is known, of the weights only what the outputs tell
+    outer = lambda w, _: jnp.sum(fit(w) ** 3) if is_determined else jnp.sum(w**2)
+    z = jnp.concatenate([jnp.asarray(target), jnp.ones(4)])
+    with pytest.warns(HypergradientWarning, match="curve upwards"):
+        _, grads, info = hypergrad(
+            outer,
+            inner,
+            jnp.zeros(4),
+            z,
+            solver=sgd(0.1),
+            steps=1000,
+            diff=Implicit(),
+            certify=True,
+        )
+    if is_determined:
+        true = np.concatenate([3 * target**2, np.zeros(4)])
+    else:  # in double precision, where the penalty is felt
+        x = x.astype(float)
+        hessian = x.T @ x + penalty * np.eye(4)
+        adjoint = np.linalg.solve(
+            hessian, 2 * np.linalg.solve(hessian, x.T @ target + penalty * np.ones(4))
+        )
+        true = np.concatenate([x @ adjoint, penalty * adjoint])
+    error = np.linalg.norm(grads["z"] - true)
+    assert error <= info.error_estimate
+    assert (info.error_estimate < 1e-3) == is_determined
