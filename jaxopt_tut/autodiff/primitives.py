@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
@@ -74,8 +75,20 @@ def type_of(primitive: core.Primitive, *types: Any, **params: Any) -> Any:
     return primitive.abstract_eval(*types, **params)[0]
 
 
+def explicit_sharding(value: Any) -> Any:
+    """Return the sharding that is part of a value's type; None where no axis is explicit."""
+    sharding = jax.typeof(value).sharding
+    return sharding if sharding.mesh.explicit_axes else None
+
+
 def batch_in_front(operands: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
-    """Move the batch of each operand to the front, and repeat the operands that have none."""
+    """Move the batch of each operand to the front, and repeat the operands that have none.
+
+    The operands are of one shape, but for the batch.
+    """
     pairs = list(zip(operands, axes, strict=True))
-    size = next(x.shape[axis] for x, axis in pairs if axis is not None)
-    return [batching.bdim_at_front(x, axis, size) for x, axis in pairs]
+    moved = [None if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in pairs]
+    one = next(x for x in moved if x is not None)
+    sharding, dims = explicit_sharding(one), tuple(range(1, one.ndim))
+    repeated = lambda x: jax.lax.broadcast_in_dim(x, one.shape, dims, out_sharding=sharding)
+    return [repeated(x) if m is None else m for x, m in zip(operands, moved, strict=True)]

@@ -19,7 +19,12 @@ import numpy as np
 from jax import lax
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.autodiff.primitives import batch_in_front, define_primitive, type_of
+from jaxopt_tut.autodiff.primitives import (
+    batch_in_front,
+    define_primitive,
+    explicit_sharding,
+    type_of,
+)
 
 
 def zero_product(a: Any, b: Any, *, op: str = "mul") -> Any:
@@ -63,15 +68,16 @@ def zero_quotient(t: Any, b: Any, *, op: str = "div") -> Any:
 def alike(*values: Any) -> tuple[Any, ...]:
     """Repeat scalars to the common shape, and mark all as varying over the same mesh axes."""
     shape = np.broadcast_shapes(*map(np.shape, values))
-    spread = (
-        v if np.shape(v) == shape else lax.broadcast_in_dim(v, shape, _axes(v, shape))
-        for v in values
-    )
-    return control_flow.agree(*spread)
+    whole = [v for v in values if np.shape(v) == shape]
+    sharding = explicit_sharding(whole[0]) if whole else None
 
+    def spread(value: Any) -> Any:
+        if np.shape(value) == shape:
+            return value
+        axes = tuple(range(len(shape) - np.ndim(value), len(shape)))
+        return lax.broadcast_in_dim(value, shape, axes, out_sharding=sharding)
 
-def _axes(value: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(range(len(shape) - np.ndim(value), len(shape)))
+    return control_flow.agree(*map(spread, values))
 
 
 @functools.partial(jax.jit, static_argnames="op")

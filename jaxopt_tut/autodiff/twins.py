@@ -17,7 +17,7 @@ from jax.extend import core
 
 from jaxopt_tut import control_flow, jaxprs
 from jaxopt_tut.autodiff import registry, strict
-from jaxopt_tut.autodiff.primitives import define_primitive, type_of
+from jaxopt_tut.autodiff.primitives import define_primitive, explicit_sharding, type_of
 from jaxopt_tut.autodiff.registry import primitive_named
 
 _NAMES = (
@@ -91,7 +91,9 @@ def is_twin(primitive: core.Primitive) -> bool:
     return primitive.name.startswith("zero_safe_")
 
 
-def _twin_rule(found: Any, cotangents: list, inputs: list, _: Any, needed: tuple, **params: Any):
+def _twin_rule(
+    found: Any, cotangents: list, inputs: list, _: Any, needed: tuple, /, **params: Any
+) -> list:
     """Send a cotangent back, for this library's engine: transpose what `_twin_jvp` pushes."""
 
     def along(*moving: Any) -> Any:
@@ -126,7 +128,9 @@ registry.RULES[strict.zero_product_p] = _product_rule
 registry.RULES[strict.zero_quotient_p] = _quotient_rule
 
 
-def _twin_jvp(primitive: Any, primals: Sequence, tangents: Sequence, **params: Any) -> tuple:
+def _twin_jvp(
+    primitive: Any, primals: Sequence, tangents: Sequence, /, **params: Any
+) -> tuple[Any, Any]:
     moving = tuple(tangent is not None for tangent in tangents)
     directions = [tangent for tangent in tangents if tangent is not None]
     steps = _push_steps(primitive, tuple(params.items()), tuple(map(_type_of, primals)), moving)
@@ -135,7 +139,7 @@ def _twin_jvp(primitive: Any, primals: Sequence, tangents: Sequence, **params: A
 
 
 def _twin_transpose(
-    primitive: Any, g: Any, operands: Sequence, shapes: Sequence, **params: Any
+    primitive: Any, g: Any, operands: Sequence, shapes: Sequence, /, **params: Any
 ) -> Sequence[Any]:
     """Transpose a product or quotient in which a linear argument of the user's function stands."""
     place = next(k for k, operand in enumerate(operands) if operand is None)
@@ -149,10 +153,12 @@ def _twin_transpose(
     return [found if k == place else None for k in range(len(operands))]
 
 
-def _twin_batched(primitive: Any, operands: Sequence, axes: Sequence, **params: Any) -> tuple:
+def _twin_batched(
+    primitive: Any, operands: Sequence, batched: Sequence, /, **params: Any
+) -> tuple[Any, int]:
     """Batch the operation as JAX does, and put the twin back in."""
     types = tuple(map(_type_of, operands))
-    steps = _batched_steps(primitive, tuple(params.items()), types, tuple(axes))
+    steps = _batched_steps(primitive, tuple(params.items()), types, tuple(batched))
     return steps.run(*operands)[0], 0
 
 
@@ -160,14 +166,17 @@ class _Type(NamedTuple):
     shape: tuple[int, ...]
     dtype: Any
     weak_type: bool
+    sharding: Any  # of explicit axes of a mesh; None without
 
     def blank(self) -> Any:
-        return jax.ShapeDtypeStruct(self.shape, self.dtype, weak_type=self.weak_type)
+        return jax.ShapeDtypeStruct(
+            self.shape, self.dtype, weak_type=self.weak_type, sharding=self.sharding
+        )
 
 
 def _type_of(value: Any) -> _Type:
     aval = jax.typeof(value)
-    return _Type(aval.shape, aval.dtype, aval.weak_type)
+    return _Type(aval.shape, aval.dtype, aval.weak_type, explicit_sharding(value))
 
 
 class _Steps(NamedTuple):

@@ -129,7 +129,6 @@ GRADIENTS = {
     "jax reverse": lambda f: jax.grad(total(zero_safe(f))),
     "jax forward": lambda f: jax.jacfwd(total(zero_safe(f))),
     "engine": lambda f: autodiff.grad(total(f), zero_safe=True),
-    "engine, function": lambda f: autodiff.grad(total(zero_safe(f))),
 }
 
 
@@ -270,6 +269,23 @@ def test_bodies_of_shard_map_are_gone_into(check_vma):
     assert inner(POINT).tolist() == SLOPES
 
 
+def test_arrays_with_explicit_shardings_are_differentiated():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    x = jax.device_put(POINT, jax.sharding.NamedSharding(mesh, PartitionSpec("data")))
+    rows = PartitionSpec("data", None)
+    batch = jax.device_put(POINT[None], jax.sharding.NamedSharding(mesh, rows))
+    functions = {
+        "scalar factor": (lambda x: root(x) * jnp.sum(x), [2.0, 2.0, 2.75]),
+        "quotient": (lambda x: x / jnp.sum(x), [0.0, 0.0, 0.0]),
+        "positive part": (lambda x: jnp.sqrt(jnp.maximum(x, 0.0)) * jnp.max(x), [0.0, INF, 3.0]),
+    }
+    for fun, truth in functions.values():
+        gradient = jax.grad(total(zero_safe(fun)))
+        with jax.set_mesh(mesh):
+            for found in (gradient(x), jax.vmap(gradient)(batch)[0]):
+                np.testing.assert_allclose(found, truth, rtol=1e-6, atol=1e-7)
+
+
 def test_rules_of_the_user_are_kept():
     @jax.custom_jvp
     def odd(x):
@@ -337,7 +353,7 @@ SMOOTH = {
 }
 
 
-@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.settings(deadline=None, max_examples=8)
 @hypothesis.given(
     st.lists(st.sampled_from(sorted(SMOOTH)), min_size=1, max_size=4), st.integers(0, 2**31 - 1)
 )
@@ -427,8 +443,10 @@ def test_each_guarded_primitive_has_the_derivative_of_jax_and_ignores_zero_tange
         nowhere = jnp.full_like(x, NAN)
         zero = jnp.zeros_like(x)
         assert not np.any(jax.jvp(functools.partial(along, safe), (nowhere,), (zero,))[1])
-        _, pull = jax.vjp(functools.partial(along, safe), nowhere)
-        assert not np.any(pull(jnp.zeros_like(found[0]))[0])
+        both = jnp.stack([x, nowhere])
+        values, pull = jax.vjp(jax.vmap(functools.partial(along, safe)), both)
+        np.testing.assert_array_equal(values[0], expected[0])
+        assert not np.any(pull(jnp.zeros_like(values))[0])
 
 
 def test_integers_and_constant_factors_need_no_guard():
@@ -459,11 +477,11 @@ def test_nothing_is_kept_of_a_function_that_is_gone():
 
 # ---- optimizers ----------------------------------------------------------------------------------
 
-NAN_TODAY = ("adam", "adamw", "lamb", "nadam", "radam", "amsgrad", "nadamw")
+NAN_IN_JAX = ("adam", "adamw", "lamb", "nadam", "radam", "amsgrad", "nadamw")
 OTHERS = ("adagrad", "adabelief", "yogi", "rmsprop", "adadelta", "novograd", "adamax", "sgd")
 
 
-@pytest.mark.parametrize("name", [*NAN_TODAY, *OTHERS])
+@pytest.mark.parametrize("name", [*NAN_IN_JAX, *OTHERS])
 def test_three_steps_of_optax_from_a_zero_gradient_match_finite_differences(name):
     # An eps of 1 keeps the third derivative moderate, so that differences can judge at all.
     options = {} if name in ("sgd", "adagrad", "adadelta", "novograd") else {"eps": 1.0}
@@ -481,7 +499,6 @@ def test_three_steps_of_optax_from_a_zero_gradient_match_finite_differences(name
 
         plain = jax.jit(functools.partial(end, update=optimizer.update))
         safe = jax.jit(jax.grad(functools.partial(end, update=zero_safe(optimizer.update))))
-        assert np.isnan(jax.jit(jax.grad(plain))(start)).any() == (name in NAN_TODAY)
         h = 1e-6
         shifts = h * jnp.eye(3)
         differences = [(plain(start + d) - plain(start - d)) / (2 * h) for d in shifts]
