@@ -26,7 +26,8 @@ def stationarity(optimizer: optax.GradientTransformation, params: Params, grad: 
 
     $$r(w) = w - P(w - g), \qquad r(w) = g \ \text{without a projection}$$
 
-    with $P$ from `project` in the optimizer's chain; several are applied one after the other. It
+    with $P$ from `project` in the optimizer's chain (`optax.keep_params_nonnegative` is one, too);
+    several are applied one after the other. It
     is what `minimize` compares with `gtol`, and what implicit derivatives differentiate. For loops
     of one's own, which no one else can tell that they stand still at the wrong place: it also
     refuses an optimizer whose projected steps do so. Costs a projection.
@@ -79,10 +80,13 @@ def constraint(
         projection cannot be read.
     """
     links = list(_links(state))
+    found = projections_of(optimizer)
     scopes = [scope for scope, link in links if isinstance(link, ProjectState)]
+    # optax's own leaves no state to be found by, so that a mask anywhere may be its
+    is_masked = any(isinstance(link, optax.MaskedState) for _, link in links)
+    scopes += [(0,) if is_masked else ()] * sum(onto is _nonnegative for onto in found)
     if not scopes:
         return None
-    found = projections_of(optimizer)
     is_box = not any(getattr(projection, "is_separable", True) is False for projection in found)
     for scope, link in links:
         metric = _metric(link)
@@ -110,7 +114,17 @@ def projections_of(optimizer: optax.GradientTransformation) -> list[Projection]:
     """
     things = _closed_over(getattr(optimizer, "update", None))
     functions = (thing for thing in things if isinstance(thing, types.FunctionType))
-    return [vars(f)["projection"] for f in functions if "projection" in vars(f)]
+    return [found for f in functions if (found := _projection(f)) is not None]
+
+
+def _projection(update: types.FunctionType) -> Projection | None:
+    if update.__qualname__ == f"{optax.keep_params_nonnegative.__name__}.<locals>.update_fn":
+        return _nonnegative
+    return vars(update).get("projection")
+
+
+def _nonnegative(tree: PyTree) -> PyTree:
+    return jax.tree.map(jax.nn.relu, tree)
 
 
 def closed_arrays(optimizer: optax.GradientTransformation) -> list[jax.Array]:

@@ -132,6 +132,16 @@ def test_what_is_left_to_do_is_the_gradient_within_the_set(projection, point, gr
     np.testing.assert_allclose(found, left, atol=1e-6)
 
 
+def test_the_projection_of_optax_is_one():
+    within = optax.keep_params_nonnegative()
+    with pytest.raises(ValueError, match=r"needs steps along the gradient .* got newton"):
+        minimize(quadratic, jnp.ones(2), optax.chain(newton(), within))
+    solution = minimize(quadratic, jnp.ones(2), optax.chain(sgd(0.05), within))
+    assert solution.converged
+    # what is left is at most gtol = 1e-4, and the curvature along the bound is 10
+    np.testing.assert_allclose(solution.params, [0.0, 1.1], atol=1.1e-5)
+
+
 def test_several_projections_are_one_after_the_other():
     two = optax.chain(sgd(1.0), project(projections.box(0.0, 9.0)), project(projections.box(-9, 2)))
     found = stationarity(two, jnp.array([0.0, 2.0, 1.0]), jnp.array([3.0, -3.0, 0.5]))
