@@ -81,7 +81,8 @@ def check_gradients(
     some ten evaluations a leaf, and sixty where a function is not smooth at the leaf's scale.
 
     At a kink or a tie no derivative agrees: `ok` is False and the verdict says *not
-    differentiable here*; choose another point. What no difference can resolve is *inconclusive*.
+    differentiable here*; choose another point. What no difference can resolve is *inconclusive*. A
+    leaf whose share of every result is below some 1e-12 counts as one without a derivative.
 
     Args:
       fun: A function of pytrees of arrays; what it returns is weighted at random.
