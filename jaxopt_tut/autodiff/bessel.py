@@ -80,6 +80,12 @@ def _i1_jvp(primals: tuple, tangents: tuple) -> tuple:
     return value, lax.mul(t, lax.sub(i0(x), ratio))
 
 
+_JAXS = {
+    **{"_i0": "bessel_i0e", "i0_impl": "bessel_i0e"},
+    **{"_i1": "bessel_i1e", "i1_impl": "bessel_i1e"},
+}
+"""JAX's own functions with a rule, by name; up to 0.10 `jnp.i0` alone, of first order."""
+
 ANALYTIC = {"bessel_i0e": i0, "bessel_i1e": i1}
 
 
@@ -94,8 +100,10 @@ def analytic_product(step: Any, makers: dict[int, Any]) -> tuple[Any, int] | Non
       The equation of a call of `i0` or `i1` and the number of x; None for any other step.
     """
     name, x = None, -1
-    if step.kind == "custom_jvp" and jaxprs.call_name(step.eqn) == "_i0":
-        name, x = "bessel_i0e", step.operands[0]
+    if step.kind == "custom_jvp" and (scaled := _JAXS.get(jaxprs.call_name(step.eqn))):
+        body = jaxprs.open_jaxpr(jaxprs.called_jaxpr(step.eqn))
+        if any(eqn.primitive.name == scaled for eqn in body.eqns):
+            name, x = scaled, step.operands[0]
     elif step.op == "mul":
         factors = [makers.get(index) for index in step.operands]
         by_op = {factor.op: factor for factor in factors if factor is not None}
