@@ -165,7 +165,11 @@ class Proximal(_Stepwise):
 
     prox: Callable[[Params, PyTree, ArrayLike], Params]
     learning_rate: ArrayLike
-    is_symmetric: ClassVar[bool] = False
+
+    @property
+    def is_symmetric(self) -> bool:
+        """False: a projection meets the gradient on one side alone."""
+        return False
 
     def init(self, y: Params, hp: PyTree) -> PyTree:
         """Return the empty state."""
