@@ -51,7 +51,7 @@ def plot_surface(
       >>> import jax.numpy as jnp
       >>> ax = plot_surface(lambda w: w[0] + w[1], ([0, 0], [1, 1]), {"sgd": [[0, 0], [1, 1]]})
       >>> ax.get_xlabel(), ax.lines[0].get_xdata().tolist()
-      ('$w_1$', [0, 1])
+      ('$w_1$', [0.0, 1.0])
     """
     caller = "plot_surface"
     points = {name: _points(caller, name, path) for name, path in (paths or {}).items()}
