@@ -83,11 +83,14 @@ class Differenced(Widened):
         if all(value.change is None for value in values):
             return [_Moved(value, None) for value in here]
         change = self._change(eqn, values, here)
-        if change is not None:
+        if change is not None and eqn.primitive.name in _LINEAR:
             return [_Moved(here[0], change)]
         there = self.apply(eqn, [value.there for value in values])
+        if change is not None:  # beside an infinity a formula may have no answer
+            known = jnp.isfinite(change)
+            return [_Moved(here[0], jnp.where(known, change, _apart(here[0], there[0])))]
         return [
-            _Moved(a, lax.sub(b, a) if is_inexact(a) else b)
+            _Moved(a, _apart(a, b) if is_inexact(a) else b)
             for a, b in zip(here, there, strict=True)
         ]
 
@@ -136,6 +139,11 @@ class Differenced(Widened):
             return chosen
         apart = self.apply(eqn, [value.there for value in values])[0] - here[0]
         return jnp.where(which.base == which.change, chosen, apart)
+
+
+def _apart(here: Any, there: Any) -> Any:
+    """Subtract; two equal infinities are no distance apart."""
+    return jnp.where(here == there, jnp.zeros_like(here), lax.sub(there, here))
 
 
 # (where it was, its change, the value there, where it is) -> the change of the value.

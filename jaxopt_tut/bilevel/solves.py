@@ -183,8 +183,10 @@ class Neumann:
 
     def __post_init__(self):
         """Refuse an empty series, and one that does not start."""
-        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
-            raise ValueError(f"Neumann needs k >= 1 terms, a whole number, got k={self.k}.")
+        count = counts.whole_number(self.k)
+        if count is None or count < 1:
+            raise ValueError(f"Neumann needs k >= 1 terms, a whole number, got k={self.k!r}.")
+        object.__setattr__(self, "k", count)
         if not is_above(self.step_size, 0):
             raise ValueError(f"Neumann needs step_size > 0, got step_size={self.step_size}.")
 
