@@ -52,3 +52,12 @@ def test_a_change_far_below_the_value_keeps_its_digits(step):
     slope = np.cos(X.sum()) + 2e6 * X[0] + np.exp(X[0] / 7) / 7
     curvature = -np.sin(X.sum()) / 2 + 1e6 + np.exp(X[0] / 7) / 98
     np.testing.assert_allclose(found, slope * step + curvature * step**2, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_infinite_value_does_not_move_and_leaves_the_others_alone():
+    fun = lambda x, y: (jnp.array([jnp.inf, 2.0]) * x) / y
+    program = Differenced(jax.make_jaxpr(fun)(1.5, 2.0))
+    start = [np.float64(1.5), np.float64(2.0)]
+    np.testing.assert_allclose(program.changes(start, [np.float64(0.5), None])[1][0], [0, 0.5])
+    np.testing.assert_allclose(program.changes(start, [None, np.float64(0.5)])[1][0], [0, -0.3])
