@@ -104,7 +104,8 @@ def _is_small(one: Step, found: Arrival, steps: Sequence[Step]) -> bool:
     bound = THRESHOLDS.small_factor
     if math.isnan(found.gain):
         return found.factor < bound
-    is_weak = found.gain < bound and (one.wiring.use.is_recurrent or found.varying < bound)
+    # what is read may be unknown, as inside a scan over layers: the gain is to be judged alone
+    is_weak = found.gain < bound and (one.wiring.use.is_recurrent or not found.varying >= bound)
     return is_weak and not any(_lends_its_size(other, one) for other in steps)
 
 
@@ -156,8 +157,13 @@ def _verdict(one: Step, found: Arrival, is_high: bool, low: float, high: float) 
         )
     evidence = (
         f"pre-activations have variance {found.variance:.3g} at depth {one.depth}, healthy is "
-        f"{low:.2g} to {high:.2g}; that is {found.factor:.3g} times the mean square of the input, "
-        f"such weights give {expected:.3g} times on average"
+        f"{low:.2g} to {high:.2g}; "
+        + (
+            ""
+            if math.isnan(found.factor)
+            else f"that is {found.factor:.3g} times the mean square of the input, "
+        )
+        + f"such weights give {expected:.3g} times on average"
     )
     if use.is_recurrent and math.isfinite(found.gain):
         evidence = (

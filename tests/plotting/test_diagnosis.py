@@ -16,7 +16,7 @@ def loss_fn(params, x):
 
 @pytest.mark.slow
 def test_panels_are_the_histograms_and_sick_layers_are_red(tmp_path):
-    stack = jax.random.normal(jax.random.key(0), (10, 8, 8)) * 0.01
+    stack = jax.random.normal(jax.random.key(0), (10, 8, 8)) * 0.02
     params = {"stack": stack, "head": jax.random.normal(jax.random.key(1), (8, 2))}
     diagnosis = diagnose(loss_fn, params, jax.random.normal(jax.random.key(2), (32, 8)))
     figure = plot_diagnosis(diagnosis)
