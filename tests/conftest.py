@@ -1,9 +1,26 @@
-"""Settings of the whole suite: strict promotion, and the compilation cache off."""
+"""Settings of the whole suite: strict promotion, fixtures, and an end to programs that pile up."""
+
+from pathlib import Path
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+MAPPINGS = Path("/proc/self/maps")
+"""Regions of memory of this process, a line each, where there is such a file."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Free the compiled programs once they are many.
+
+    Each keeps three mappings or more, and LLVM ends a process that asks for one above the 65 530
+    that Linux grants: some 5 000 tests in one process come there.
+    """
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()
 
 
 @pytest.fixture
