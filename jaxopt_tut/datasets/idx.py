@@ -7,6 +7,7 @@ with gzip here, as the data sets are distributed.
 
 import gzip
 import math
+import operator
 import os
 import struct
 import zlib
@@ -34,12 +35,14 @@ def read_idx(
     Args:
       path: The `.gz` file.
       shape: The lengths $n_k$ that the file must have.
-      dtype: The dtype that the file must have: uint8, int8, int16, int32, float32 or float64.
+      dtype: The dtype that the file must have: uint8, int8, int16, int32, float32 or float64, in
+        whatever byte order: `">f4"` and `"<f4"` both name float32.
 
     Returns:
-      A writable array in the machine's own byte order.
+      A writable array in the machine's own byte order, the only one that `jax.numpy` takes.
 
     Raises:
+      TypeError: If `shape` is no sequence of integers.
       ValueError: If idx has no such dtype; if the file is not intact gzip, its magic number,
         dtype or shape is another, or its payload is shorter or longer than the header says.
       OSError: If the file cannot be opened.
@@ -57,7 +60,8 @@ def read_idx(
       LeCun, Cortes, Burges (1998), "The MNIST database", section "File formats".
       https://yann.lecun.com/exdb/mnist/
     """
-    expected = np.dtype(dtype)
+    shape = _as_shape(shape)
+    expected = np.dtype(dtype).newbyteorder("=")
     if expected.str[1:] not in _CODES:
         known = ", ".join(d.name for d in _DTYPES.values())
         raise ValueError(f"read_idx needs one of the dtypes {known}, got dtype={expected}.")
@@ -85,6 +89,13 @@ def read_idx(
     return np.frombuffer(payload, expected.newbyteorder(">")).astype(expected).reshape(shape)
 
 
+def _as_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(length) for length in shape)
+    except TypeError as error:
+        raise TypeError(f"read_idx needs a tuple of integers as shape, got {shape!r}.") from error
+
+
 def _check_header(header: bytes, shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
     """Refuse a header other than that of an array of this shape and dtype."""
     if len(header) < 4 or header[:2] != b"\0\0" or header[2] not in _DTYPES:
@@ -99,5 +110,5 @@ def _check_header(header: bytes, shape: tuple[int, ...], dtype: np.dtype, name: 
     if len(header) < 4 + 4 * len(shape):
         raise ValueError(f"read_idx needs a whole header, but {name!r} ends within it.")
     found = struct.unpack(f">{len(shape)}I", header[4:])
-    if found != tuple(shape):
-        raise ValueError(f"read_idx needs shape {tuple(shape)} in {name!r}, got {found}.")
+    if found != shape:
+        raise ValueError(f"read_idx needs shape {shape} in {name!r}, got {found}.")

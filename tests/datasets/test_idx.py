@@ -3,6 +3,7 @@ import tracemalloc
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,26 @@ def test_what_was_written_as_idx_reads_back_the_same(tmp_path_factory, pack_idx,
     assert (found.dtype, found.shape) == (array.dtype, array.shape)
     assert found.tobytes() == array.tobytes()  # as bits: NaN and -0.0 count too
     assert found.flags.writeable
+
+
+@pytest.mark.parametrize("order", "<>=")
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_byte_order_names_the_same_dtype_and_jax_takes_the_array(tmp_path, pack_idx, name, order):
+    array = np.array([[0, 1, -2], [100, 5, 6]]).astype(name)
+    path = tmp_path / "array.gz"
+    path.write_bytes(gzip.compress(pack_idx(array)))
+    found = read_idx(path, shape=[2, 3], dtype=np.dtype(name).newbyteorder(order))
+    assert found.dtype == np.dtype(name)
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, array)
+    # float64 becomes float32 without x64; these small integers are exact in both.
+    np.testing.assert_array_equal(jnp.asarray(found), array)
+
+
+@pytest.mark.parametrize("shape", [6, (2.0, 3.0), "23", (2, None)])
+def test_a_shape_that_is_none_is_refused_with_a_sentence(tmp_path, shape):
+    with pytest.raises(TypeError, match=r"^read_idx needs a tuple of integers as shape, got "):
+        read_idx(tmp_path / "any.gz", shape=shape)
 
 
 BAD_CONTENT = {
