@@ -49,12 +49,13 @@ class Summary(NamedTuple):
         r"""Read a quantile from the histogram, linearly inside a bin.
 
         Precise to the width of a bin, and to the scatter $\sqrt{q (1 - q) / 4096}$ of the sample.
+        As in the histogram, what is not finite is left out.
 
         Args:
           q: The fraction $0 \le q \le 1$ of values below it.
 
         Returns:
-          The quantile.
+          The quantile; NaN if no value is finite.
 
         Raises:
           ValueError: If `q` is no fraction.
@@ -71,7 +72,7 @@ class Summary(NamedTuple):
 
 def _quantile(counts, edges, q):
     below = jnp.concatenate([jnp.zeros(1, counts.dtype), jnp.cumsum(counts)])
-    return jnp.interp(q * below[-1], below, edges)
+    return jnp.where(below[-1] > 0, jnp.interp(q * below[-1], below, edges), jnp.nan)
 
 
 def summarize(values: Float[Array, "..."], num_step_axes: int = 0) -> Summary:
@@ -81,10 +82,12 @@ def summarize(values: Float[Array, "..."], num_step_axes: int = 0) -> Summary:
       n_k = \#\{j : x_{i(j)} \in \text{bin } k\}, \quad i(j) = j s \bmod n$$
 
     with a stride $s$ without common divisor with $n$, so that no value is taken twice and none of
-    the axes is favoured. Moments and fractions are exact; half precision is summed in single.
+    the axes is favoured. Moments and fractions are exact; half precision, integers and booleans are
+    summed in single precision, and a mean does not overflow where its values don't. Of no values
+    at all everything is NaN but the counts.
 
     Args:
-      values: Any floating array; for complex ones their size is summarised.
+      values: Any array of numbers; for complex ones their size is summarised.
       num_step_axes: How many leading axes to keep apart.
 
     Returns:
@@ -201,14 +204,17 @@ def _summarize_rows(values):
     dtype, size = values.dtype, values.shape[1]
     mean = jnp.mean(values, axis=1)
     # What is not finite makes the mean so: only then is there something to count. Where all is
-    # finite, signs are summed faster than comparisons, and as exactly.
-    zero, nonfinite = lax.cond(
+    # finite, signs are summed faster than comparisons, and as exactly. A sum may also overflow
+    # although all is finite: divided first, it does not.
+    mean, zero, nonfinite = lax.cond(
         jnp.all(jnp.isfinite(mean)),
         lambda values: (
-            (size - jnp.sum(jnp.abs(jnp.sign(values)), axis=1)) / size,
+            mean,
+            jnp.mean(1 - jnp.abs(jnp.sign(values)), axis=1),
             jnp.zeros_like(mean),
         ),
         lambda values: (
+            jnp.where(jnp.isfinite(mean), mean, jnp.mean(values / max(size, 1), axis=1) * size),
             jnp.mean(values == 0, axis=1, dtype=dtype),
             jnp.mean(~jnp.isfinite(values), axis=1, dtype=dtype),
         ),
@@ -222,12 +228,14 @@ def real(values: Array) -> Float[Array, "..."]:
     """Bring values to a real dtype of at least single precision.
 
     Args:
-      values: Floating or complex.
+      values: Numbers of any kind.
 
     Returns:
       The values, or their absolute values if they are complex.
     """
     values = jnp.abs(values) if jnp.iscomplexobj(values) else values
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        return values.astype(jnp.result_type(float))
     is_half = jnp.finfo(values.dtype).bits < 32
     return values.astype(jnp.float32) if is_half else values
 
@@ -267,8 +275,12 @@ def _histograms(samples) -> Histogram:
     low = jnp.min(jnp.where(is_finite, samples, jnp.inf), axis=1, keepdims=True)
     high = jnp.max(jnp.where(is_finite, samples, -jnp.inf), axis=1, keepdims=True)
     low, high = jnp.where(low <= high, low, 0), jnp.where(low <= high, high, 0)
-    width = jnp.where(high > low, high - low, 1)
-    place = jnp.where(is_finite, (samples - low) / width * NUM_BINS, 0)
+    # From the lowest number to the highest is further than any number, and the inverse of such a
+    # width is rounded to 0: those are scaled.
+    part = jnp.where(high - low < 2.0**120, 1, 2.0**-32).astype(samples.dtype)
+    width = part * high - part * low
+    distance = (part * samples - part * low) / jnp.where(width > 0, width, 1)
+    place = jnp.where(is_finite, distance * NUM_BINS, 0)
     bins = jnp.clip(place, 0, NUM_BINS - 1).astype(jnp.int32)
     # One scatter into a flat array, inside it by the clip.
     bins += NUM_BINS * jnp.arange(len(samples), dtype=jnp.int32)[:, None]
@@ -277,4 +289,5 @@ def _histograms(samples) -> Histogram:
         is_finite.reshape(-1).astype(samples.dtype), mode="promise_in_bounds"
     )
     steps = jnp.arange(NUM_BINS + 1, dtype=samples.dtype) / NUM_BINS
-    return Histogram(counts.reshape(-1, NUM_BINS), low + (high - low) * steps)
+    half = width * steps / (2 * part)
+    return Histogram(counts.reshape(-1, NUM_BINS), low + half + half)

@@ -86,6 +86,85 @@ def test_the_sample_is_distinct_and_inside(size):
     assert indices.max() < size
 
 
+BIG = float(np.finfo(np.float32).max)
+ODD = {
+    "empty": np.zeros((0,), np.float32),
+    "empty rows": np.zeros((3, 0), np.float32),
+    "all NaN": np.full((7,), np.nan, np.float32),
+    "part NaN": np.array([np.nan, 1.0, 2.0, 0.0, 5.0], np.float32),
+    "all inf": np.array([np.inf, np.inf], np.float32),
+    "both infs": np.array([np.inf, 3.0, -np.inf, 0.0], np.float32),
+    "one": np.array(2.5, np.float32),
+    "one zero": np.array([-0.0], np.float32),
+    "constant": np.full((5000,), 0.1, np.float32),
+    "smallest": np.array([2e-36, 3e-36, 0.0], np.float32),
+    "largest": np.array([BIG, BIG, BIG], np.float32),
+    "largest and lowest": np.array([BIG, -BIG, BIG, 0.0], np.float32),
+    "large bfloat16": np.full((300,), 3e38).astype(jnp.bfloat16),
+    "many bfloat16": np.full((60_000,), 0.9).astype(jnp.bfloat16),
+    "large float16": np.array([65504.0, 65504.0, 0.0], np.float16),
+    "integers": np.arange(-3, 4, dtype=np.int32),
+    "uint8": np.full((100_000,), 255, np.uint8),
+    "int8": np.full((1000,), -128, np.int8),
+    "booleans": np.array([True, False, True, True]),
+    "complex": np.array([3 + 4j, 0], np.complex64),
+}
+
+
+@pytest.mark.parametrize("values", ODD.values(), ids=ODD)
+def test_every_statistic_of_odd_arrays_is_numpys(values):
+    summary = summarize(jnp.asarray(values))
+    exact = np.abs(values) if np.iscomplexobj(values) else values
+    exact = exact.astype(np.float64).ravel()
+    finite = exact[np.isfinite(exact)]
+    with np.errstate(all="ignore"):
+        mean = exact.sum() / np.float64(exact.size)
+        variance = ((exact - mean) ** 2).sum() / np.float64(exact.size)
+        expected = [
+            mean,
+            variance if variance <= BIG else np.float64(np.float32(variance)),
+            np.float64((exact == 0).sum()) / exact.size,
+            np.float64((~np.isfinite(exact)).sum()) / exact.size,
+        ]
+    # Means of up to 1e5 equal values in single precision, summed pairwise: log2(1e5) roundings.
+    # The variance of a constant is that rounding, squared, which may be beyond all numbers: then
+    # anything may be.
+    eps = 17 * float(np.finfo(np.float32).eps)
+    scale = np.abs(finite).max(initial=0)
+    slacks = (eps * scale, (eps * scale) ** 2 + 1e-45, 0, 0)
+    for found, right, atol in zip(summary[:4], expected, slacks, strict=True):
+        if atol < BIG:
+            np.testing.assert_allclose(found, right, rtol=eps, atol=atol)
+    counts, edges = summary.histogram
+    assert counts.sum() == min(finite.size, SAMPLE_SIZE)
+    assert np.isfinite(edges).all()
+    assert (np.diff(edges) >= 0).all()
+    for q in (0.0, 0.5, 1.0):
+        found = float(summary.quantile(q))
+        if not finite.size:
+            assert np.isnan(found)
+            continue
+        # Between the neighbours in the sorted sample, and a bin.
+        low, high = (np.quantile(finite, q, method=m) for m in ("lower", "higher"))
+        slack = (finite.max() - finite.min()) / 64 + eps * scale
+        assert low - slack <= found <= high + slack
+
+
+def test_one_odd_row_leaves_the_others_alone():
+    rows = jnp.stack([jnp.full(4, jnp.nan), jnp.arange(4.0), jnp.full(4, BIG)])
+    summary = summarize(rows, 1)
+    np.testing.assert_array_equal(summary.mean, np.float32([np.nan, 1.5, BIG]))
+    np.testing.assert_array_equal(summary.fraction_zero, [0, 0.25, 0])
+    np.testing.assert_array_equal(summary.fraction_nonfinite, [1, 0, 0])
+    np.testing.assert_array_equal(np.isnan(summary.quantile(0.5)), [True, False, False])
+
+
+def test_a_few_zeros_among_many_are_counted():
+    # In single precision 3e7 - 1 is 3e7: what is counted is what is rare.
+    values = jnp.ones(30_000_000, jnp.float32).at[5].set(0)
+    np.testing.assert_allclose(summarize(values).fraction_zero, 1 / 30_000_000, rtol=1e-6)
+
+
 def test_a_quantile_outside_of_its_range_is_refused():
     with pytest.raises(ValueError, match=r"Summary.quantile needs 0 <= q <= 1, got q=1.5\."):
         summarize(jnp.ones(3)).quantile(1.5)
