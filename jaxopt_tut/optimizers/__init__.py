@@ -18,6 +18,7 @@ one compiled loop:
 * `gauss_newton`, `levenberg_marquardt`: for sums of squares; they take `residual_fn=`.
 * `line_search`: `armijo`, `wolfe`, `exact`, for any direction.
 * `differentiable`: any of optax's, with derivatives that are finite at zero gradients too.
+* `step`: one step of any of them, with all that it asks for, for loops of one's own.
 * `projections` and `project`: sets, and descent that stays in them; `stationarity`: how far from
   done.
 
@@ -54,6 +55,7 @@ from jaxopt_tut.optimizers.sgd import sgd
 from jaxopt_tut.optimizers.solution import History, Solution, Status
 from jaxopt_tut.optimizers.stationarity import stationarity
 from jaxopt_tut.optimizers.steepest_descent import scale_by_steepest_descent, steepest_descent
+from jaxopt_tut.optimizers.step import Step, step
 from jaxopt_tut.optimizers.trust_region import TrustRegionState, trust_region
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "ScaleByNonlinearCGState",
     "Solution",
     "Status",
+    "Step",
     "TrustRegionState",
     "adam",
     "adamw",
@@ -97,5 +100,6 @@ __all__ = [
     "sgd",
     "stationarity",
     "steepest_descent",
+    "step",
     "trust_region",
 ]

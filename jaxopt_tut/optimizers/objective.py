@@ -43,9 +43,11 @@ def require_objective(
         raise ValueError(f"{caller} needs params: call update(updates, state, params, ...).")
     for name, function in functions.items():
         if not callable(function):
-            raise ValueError(
+            error = ValueError(
                 f"{caller} needs {name}: call update(updates, state, params, {name}=...)."
             )
+            vars(error).update(missing=name)  # for `step` to read
+            raise error
     require_inexact(params, caller)
     require_same_structure(params, updates, caller)
 
