@@ -99,7 +99,8 @@ def fit(
         `model_state` it is called `(params, batch, model_state)` and returns
         `(loss, Aux(metrics, model_state))`. Images come normalised, shape (batch, 28, 28).
       params: The initial parameters, or `init(key) -> params`, which is compiled.
-      optimizer: Any optax transformation. It gets `value=` and `grad=` as extra arguments.
+      optimizer: Any optax transformation; it is handed what it asks for, as `optimizers.step` has
+        it. Line searches and solvers look at the loss on the batch of the step.
       dataset: A `Dataset`, whose `train` split is normalised with its mean and standard deviation,
         or any tree of arrays with a common first axis, used as it is.
       batch_size: Examples a step.
@@ -139,7 +140,6 @@ def fit(
     data = device_data(dataset, "fit")
     _check(batch_size, num_epochs, steps_per_call, diagnose_every, num_examples(data), mesh)
     init_key, shuffle_key = jax.random.split(key)
-    optimizer = optax.with_extra_args_support(optimizer)
     # a module of equinox is callable and a tree of parameters
     if callable(params) and jax.tree_util.treedef_is_leaf(jax.tree.structure(params)):
         params, opt_state = steps.initial_state(init_key, params, optimizer)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jaxopt_tut.optimizers.step import updated
 from jaxopt_tut.training.data import DeviceData, num_examples, take
 from jaxopt_tut.types import LossFn, Params, PyTree
 
@@ -95,13 +96,14 @@ def run_steps(
     stop: Int[Array, ""],
     *,
     loss_fn: LossFn,
-    optimizer: optax.GradientTransformationExtraArgs,
+    optimizer: optax.GradientTransformation,
     has_model_state: bool,
     one_step_per_call: bool,
     sharding: Any = None,
 ) -> Carry:
     """Take the steps of the epoch before `stop` that are left."""
-    value_and_grad = jax.value_and_grad(loss_and_aux(loss_fn, has_model_state), has_aux=True)
+    normal_form = loss_and_aux(loss_fn, has_model_state)
+    value_and_grad = jax.value_and_grad(normal_form, has_aux=True)
 
     def one_step(carry: Carry) -> Carry:
         batch = take(data, order[carry.step])
@@ -112,8 +114,13 @@ def run_steps(
         alive = carry.alive & jnp.isfinite(loss)
 
         def update():
-            updates, opt_state = optimizer.update(
-                grads, carry.opt_state, carry.params, value=loss, grad=grads
+            updates, opt_state = updated(
+                "fit",
+                optimizer,
+                lambda params: normal_form(params, batch, carry.model_state)[0],
+                carry.params,
+                carry.opt_state,
+                (loss, grads),
             )
             return optax.apply_updates(carry.params, updates), opt_state, aux.model_state
 
