@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxopt_tut.initializers.activations import activation_name
 from jaxopt_tut.initializers.arguments import concrete
 from jaxopt_tut.initializers.propagation import (
     covariance_series,
@@ -16,7 +17,7 @@ from jaxopt_tut.initializers.propagation import (
     second_moment,
     slope_moment,
 )
-from jaxopt_tut.initializers.quadrature import activation_name, resolve
+from jaxopt_tut.initializers.quadrature import resolve, settle
 from jaxopt_tut.types import Activation
 
 SMALLEST, LARGEST = 2.0**-40, 2.0**40
@@ -85,7 +86,8 @@ def mean_field(
 
     Raises:
       TypeError: If the activation is not callable or not real, or a number is not real.
-      ValueError: If a known number is negative, or the activation is not elementwise.
+      ValueError: If a known number is negative, or the activation is not elementwise, or its mean
+        square or that of its derivative does not converge around a singularity.
 
     Example:
       >>> field = mean_field(jnp.tanh, 1.0, 0.05)
@@ -101,7 +103,8 @@ def mean_field(
     numbers = require_variances(
         "mean_field", weight_variance=weight_variance, bias_variance=bias_variance
     )
-    edges = resolve("mean_field", activation, slopes=True).edges
+    panels = resolve("mean_field", activation, slopes=True)
+    edges = settle("mean_field", activation, panels, [0, 1]).edges
 
     def point(sw2, sb2):
         tolerance = _ROUNDING * jnp.finfo(sw2.dtype).eps
@@ -146,7 +149,8 @@ def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
     Raises:
       TypeError: If the activation is not callable or not real, or the number is not real.
       ValueError: If the bias variance is known and negative or has no critical point, or the
-        activation is not elementwise.
+        activation is not elementwise, or its mean square or that of its derivative does not
+        converge around a singularity.
 
     Example:
       >>> point = critical(jnp.tanh, 0.05)
@@ -158,7 +162,8 @@ def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
       Hayou, Doucet, Rousseau (2019), definition 2 and algorithm 1. https://arxiv.org/abs/1902.06853
     """
     (sb2,) = require_variances("critical", bias_variance=bias_variance)
-    edges = resolve("critical", activation, slopes=True).edges
+    panels = resolve("critical", activation, slopes=True)
+    edges = settle("critical", activation, panels, [0, 1]).edges
 
     def point(sb2):
         def consistent(q):

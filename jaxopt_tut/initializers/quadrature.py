@@ -6,6 +6,7 @@ panels around every kink and jump, wherever they are. Their edges belong to the 
 the Gaussian, so that the same edges serve every variance, also a traced one.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxopt_tut.initializers.activations import (
+    NUM_POINTS,
+    activation_name,
+    require_activation,
+)
 from jaxopt_tut.initializers.arguments import concrete
+from jaxopt_tut.initializers.singularities import Core, find_singularities
 from jaxopt_tut.types import Activation
 
 RADIUS = 16.0
@@ -22,14 +29,16 @@ RADIUS = 16.0
 SMALLEST_VARIANCE = 2.0**-60
 """Smaller variances are taken as this one, to keep the derivative at zero."""
 
+_MOMENTS = ("second moment", "second moment of the derivative")
+
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 _POSITIVE = [0.5, 1, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 _STANDARD_EDGES = np.array([-edge for edge in reversed(_POSITIVE)] + [0.0] + _POSITIVE)
 
 # One evaluation looks at 64 panels, at 8 nodes in each of their 16 children. Its shape never
 # changes, so that each operation of an activation is compiled once.
-_BATCH = 64
 _NUM_CHILDREN = 16
+_BATCH = NUM_POINTS // (8 * _NUM_CHILDREN)
 _MAX_ROUNDS = 24
 _CHILD_NODES = (2 * np.arange(_NUM_CHILDREN)[:, None] + 1 + _NODES[None, :]).ravel()
 _CHILD_NODES = _CHILD_NODES / _NUM_CHILDREN - 1
@@ -104,7 +113,7 @@ def resolve(caller: str, activation: Activation, *, slopes: bool) -> Panels:
 
     Raises:
       TypeError: If the activation is not callable or not real.
-      ValueError: If it changes the shape, or is not elementwise.
+      ValueError: If it changes the shape, or is not elementwise (see `require_activation`).
 
     Example:
       >>> panels = resolve("example", lambda x: jnp.abs(x - 0.3), slopes=True)
@@ -130,6 +139,90 @@ def resolve(caller: str, activation: Activation, *, slopes: bool) -> Panels:
         weights=((ends[:, 1] - ends[:, 0])[:, None] / 2 * _WEIGHTS[None, :]).ravel(),
         values=np.concatenate([panel.values for panel in panels], axis=1),
     )
+
+
+def settle(caller: str, activation: Activation, panels: Panels, channels: Sequence[int]) -> Panels:
+    """Integrate singularities by themselves, and refuse those whose mean square is infinite.
+
+    Args:
+      caller: The function that asks; it opens the messages.
+      activation: The function that was resolved.
+      panels: From `resolve`; returned as they are if nothing in them is singular.
+      channels: Whose mean squares are needed: 0 for the function, 1 for its derivative.
+
+    Returns:
+      Panels and nodes that leave out the inside of each singularity, with the values of the last of
+      the channels.
+
+    Raises:
+      ValueError: If a mean square does not converge around a singularity.
+
+    Example:
+      >>> panels = resolve("gain", jnp.tan, slopes=False)
+      >>> settle("gain", jnp.tan, panels, [0])  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      ...
+      ValueError: gain needs ... square under N(0, 1) does not converge around x = 1.5708.
+    """
+    if not panels.nodes.size:
+        return panels
+    slopes = len(panels.values) > 1
+    edges, values = panels.edges, panels.values[channels[-1]].reshape(-1, _NODES.size)
+    cores: list[Core] = []
+    x = jax.ShapeDtypeStruct((NUM_POINTS,), jnp.result_type(float))
+    is_coarse = bool(jnp.finfo(jax.eval_shape(activation, x).dtype).bits < 32)
+    with jax.ensure_compile_time_eval():
+        for channel in channels:
+
+            def evaluate(points, channel=channel):
+                values = _evaluate_points(activation, points, slopes)
+                assert values is not None  # traced ones have no nodes
+                return values[channel]
+
+            own = panels.values[channel].reshape(-1, _NODES.size)
+            cores = find_singularities(evaluate, edges, own, RADIUS, is_coarse=is_coarse)
+            infinite = [core.place for core in cores if not core.is_finite]
+            if infinite:
+                raise ValueError(
+                    f"{caller} needs an activation with a finite {_MOMENTS[channel]}, got "
+                    f"{activation_name(activation)}, whose mean square under N(0, 1) does not "
+                    f"converge around x = {max(infinite, key=lambda x: (-abs(x), x)):.6g}."
+                )
+        if not cores:
+            return panels._replace(values=panels.values[channels[-1]][None])
+        ends, values = _cut(np.stack([edges[:-1], edges[1:]], axis=1), values, cores, evaluate)
+    inside = [core.place + sign * core.inner for core in cores for sign in (-1, 1)]
+    shells = [
+        core.place + sign * core.inner * 2.0**k
+        for core in cores
+        for k in range(1, int(np.log2(core.radius / core.inner)) + 1)
+        for sign in (-1, 1)
+    ]
+    return Panels(
+        edges=np.unique(np.concatenate([ends.ravel(), inside, shells])),
+        nodes=np.concatenate([_points(ends, _NODES).ravel(), *(core.nodes for core in cores)]),
+        weights=np.concatenate(
+            [
+                ((ends[:, 1] - ends[:, 0])[:, None] / 2 * _WEIGHTS[None, :]).ravel(),
+                *(core.weights for core in cores),
+            ]
+        ),
+        values=np.concatenate([values.ravel(), *(core.values for core in cores)])[None],
+    )
+
+
+def _cut(ends, values, cores, evaluate) -> tuple[np.ndarray, np.ndarray]:
+    """Take the surroundings of the singularities out of the panels."""
+    for core in cores:
+        low, high = core.place - core.radius, core.place + core.radius
+        is_whole = (ends[:, 1] <= low) | (ends[:, 0] >= high)
+        below = [(a, low) for a, b in ends[~is_whole] if a < low]
+        above = [(high, b) for a, b in ends[~is_whole] if b > high]
+        rest = np.array([*below, *above]).reshape(-1, 2)
+        anew = evaluate(_points(rest, _NODES).ravel()).reshape(-1, _NODES.size)
+        ends = np.concatenate([ends[is_whole], rest])
+        values = np.concatenate([values[is_whole], anew])
+    return ends, values
 
 
 def _split(pending, evaluate_children, tolerance) -> list[_Panel]:
@@ -168,13 +261,21 @@ def _points(ends, nodes) -> np.ndarray:
 def _evaluate(activation, ends, nodes, slopes) -> np.ndarray | None:
     """Return the channels at each panel's nodes, or None if they are traced."""
     points = _points(ends, nodes)
-    x = np.resize(points, _BATCH * _CHILD_NODES.size)  # repeats the points to keep the shape
-    x = jnp.asarray(x, jnp.result_type(float))
-    channels = value_and_slope(activation, x) if slopes else (activation(x),)
-    known = [values for values in map(concrete, channels) if values is not None]
-    if len(known) < len(channels):
-        return None
-    return np.stack(known).astype(float)[:, : points.size].reshape(-1, *points.shape)
+    values = _evaluate_points(activation, points.ravel(), slopes)
+    return values if values is None else values.reshape(-1, *points.shape)
+
+
+def _evaluate_points(activation, points, slopes) -> np.ndarray | None:
+    parts = []
+    for start in range(0, points.size, NUM_POINTS):
+        part = points[start : start + NUM_POINTS]
+        x = jnp.asarray(np.resize(part, NUM_POINTS), jnp.result_type(float))  # keeps the shape
+        channels = value_and_slope(activation, x) if slopes else (activation(x),)
+        known = [values for values in map(concrete, channels) if values is not None]
+        if len(known) < len(channels):
+            return None
+        parts.append(np.stack(known).astype(float)[:, : part.size])
+    return np.concatenate(parts, axis=1) if parts else np.zeros((1 + slopes, 0))
 
 
 def _misfits(batch, ends, values) -> np.ndarray:
@@ -192,70 +293,6 @@ def _children(panel, values, miss) -> list[_Panel]:
         _Panel(edges[i], edges[i + 1], part, panel.scale, miss)
         for i, part in enumerate(np.split(values, _NUM_CHILDREN, axis=1))
     ]
-
-
-def require_activation(caller: str, activation: Activation) -> float:
-    """Refuse what is no elementwise function of a real array.
-
-    Args:
-      caller: The function that asks; it opens the messages.
-      activation: The function to try.
-
-    Returns:
-      The relative precision of its results.
-
-    Raises:
-      TypeError: If it is not callable or not real.
-      ValueError: If it changes the shape, or mixes the entries.
-
-    Example:
-      >>> import jax
-      >>> require_activation("gain", jax.nn.softmax)
-      Traceback (most recent call last):
-      ...
-      ValueError: gain needs an elementwise activation, got softmax, which mixes the entries.
-    """
-    if not callable(activation):
-        raise TypeError(f"{caller} needs a callable activation, got {activation!r}.")
-    name = activation_name(activation)
-    x = jnp.asarray(np.linspace(-3, 3, _BATCH * _CHILD_NODES.size), jnp.result_type(float))
-    y = activation(x)
-    if jnp.shape(y) != x.shape:
-        raise ValueError(
-            f"{caller} needs an activation that keeps the shape, "
-            f"got {name}, which maps {x.shape} to {jnp.shape(y)}."
-        )
-    if not jnp.issubdtype(y.dtype, jnp.floating):
-        raise TypeError(
-            f"{caller} needs an activation with floating values, got {name}, which maps {x.dtype} "
-            f"to {y.dtype}."
-        )
-    alone = concrete(activation(jnp.asarray(np.full(x.shape, -3), x.dtype)))
-    among = concrete(y)
-    eps = float(jnp.finfo(y.dtype).eps)
-    if alone is not None and among is not None:
-        alone, among = float(alone[0]), float(among[0])
-        if abs(alone - among) > 8 * eps * max(abs(alone), abs(among)):
-            raise ValueError(
-                f"{caller} needs an elementwise activation, got {name}, which mixes the entries."
-            )
-    return eps
-
-
-def activation_name(activation: Activation) -> str:
-    """Return how to call an activation in a message.
-
-    Args:
-      activation: Any callable.
-
-    Returns:
-      Its name, or its representation if it has none.
-
-    Example:
-      >>> activation_name(jnp.tanh)
-      'tanh'
-    """
-    return getattr(activation, "__name__", None) or repr(activation)
 
 
 def value_and_slope(
@@ -313,7 +350,11 @@ def gaussian_rule(variance: Float[Array, ""], edges: Float[np.ndarray, " edge"])
     ends = jnp.sort(jnp.concatenate([grid, kinks]))
     middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
     nodes, weights = jnp.asarray(_NODES, dtype), jnp.asarray(_WEIGHTS, dtype)
-    z = (middle[:, None] + half[:, None] * nodes[None, :]).ravel()
+    # The nodes of empty panels weigh nothing, but must not fall on the edge itself, where the
+    # activation may have no value.
+    apart = jnp.maximum(4 * jnp.finfo(dtype).eps * jnp.abs(middle), SMALLEST_VARIANCE)
+    reach = jnp.where(half > 0, half, apart)
+    z = (middle[:, None] + reach[:, None] * nodes[None, :]).ravel()
     width = (half[:, None] * weights[None, :]).ravel()
     density = jnp.exp(-z * z / 4) / (2 * np.pi) ** 0.25
     return Rule(x=root * z, z=z, width=width, density=density)

@@ -46,9 +46,10 @@ def test_a_function_is_evaluated_few_times_and_always_at_one_shape():
         return jnp.maximum(x - 0.3337, 0)
 
     resolve("test", activation, slopes=True)
-    # 2 for the checks, 1 for the panels, then log_16 of the precision in rounds of splitting.
-    assert len(shapes) <= 9
-    assert len(set(shapes)) == 1
+    # 3 for the checks, one of them at another shape, 1 for the panels, then log_16 of the precision
+    # in rounds of splitting.
+    assert len(shapes) <= 10
+    assert len([shape for shape in shapes if shape != shapes[0]]) == 1
 
 
 def test_rough_functions_end_too():
