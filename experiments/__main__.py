@@ -72,10 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.jobs < 1:
         print(f"--jobs needs at least 1 process, got {command.jobs}", file=sys.stderr)
         return 2
-    passed = _runner.run_all(
+    return _runner.run_all(
         chosen, data=command.data, quick=command.quick, out=command.out, jobs=command.jobs
     )
-    return 0 if passed else 1
 
 
 if __name__ == "__main__":

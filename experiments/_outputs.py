@@ -5,6 +5,8 @@ import html
 import json
 import math
 import platform
+import shutil
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -66,15 +68,55 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_json(report: dict[str, Any], folder: Path) -> None:
-    """Write `result.json`; the writer itself refuses NaN, so that nothing slips through."""
+LAST_COMPLETE = "last_complete.json"
+"""Where the report of an earlier run stays when a later one fails."""
+
+
+def write_json(report: dict[str, Any], folder: Path, name: str = "result.json") -> None:
+    """Write a report; the writer itself refuses NaN, so that nothing slips through."""
     text = json.dumps(to_json(report), indent=1, allow_nan=False, ensure_ascii=False)
-    (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+    _write(folder / name, text + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it: it is there whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def replace_folder(part: Path, folder: Path) -> None:
+    """Put a folder in the place of another: two renames, between which no file is lost.
+
+    Args:
+      part: The new folder, beside its place.
+      folder: Its place; what is there goes.
+    """
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_failure(report: dict[str, Any], folder: Path) -> None:
+    """Write the report of a run that raised, and keep the figures and numbers of the one before.
+
+    Args:
+      report: What the run reports.
+      folder: The experiment's folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = folder / "result.json"
+    if before.exists() and not json.loads(before.read_text(encoding="utf-8"))["error"]:
+        before.replace(folder / LAST_COMPLETE)
+    write_json(report, folder)
 
 
 def read_reports(out: Path) -> list[dict[str, Any]]:
     """Read every experiment's `result.json` under a folder, in the order of their names."""
-    files = sorted(out.glob("*/result.json"))
+    files = sorted(file for file in out.glob("*/result.json") if file.parent.name[0] != ".")
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
@@ -93,12 +135,13 @@ img { max-width: 100%; height: auto; }
 """
 
 
-def write_index(reports: list[dict[str, Any]], out: Path) -> Path:
+def write_index(reports: list[dict[str, Any]], out: Path, interrupted: Sequence[str] = ()) -> Path:
     """Write `index.html`: the table of all claims, then each experiment with its figures.
 
     Args:
       reports: What `read_reports` returned.
       out: The folder with one subfolder an experiment; links are relative to it.
+      interrupted: The experiments that a run was to make and did not end.
 
     Returns:
       The page's path.
@@ -115,6 +158,7 @@ def write_index(reports: list[dict[str, Any]], out: Path) -> Path:
 <h1>Experiments of jaxopt_tut</h1>
 <p>{len(claims)} claims of {len(reports)} experiments: {failed} failed; {errors} experiments stopped
 with an error. A claim marked * may fail without failing the run.</p>
+{_interruption(interrupted, reports)}
 <table><thead><tr><th>experiment</th><th>claim</th><th>measured</th><th>threshold</th>
 <th>verdict</th></tr></thead><tbody>
 {rows}
@@ -123,8 +167,20 @@ with an error. A claim marked * may fail without failing the run.</p>
 </body></html>
 """
     path = out / "index.html"
-    path.write_text(page, encoding="utf-8")
+    out.mkdir(parents=True, exist_ok=True)
+    _write(path, page)
     return path
+
+
+def _interruption(names: Sequence[str], reports: list[dict[str, Any]]) -> str:
+    """Say which experiments an interrupted run did not end, and what is shown of them."""
+    if not names:
+        return ""
+    old = {report["experiment"] for report in reports}
+    shown = {name: "shown from an earlier run" if name in old else "not shown" for name in names}
+    items = "".join(f"<li>{html.escape(name)}: {how}</li>" for name, how in shown.items())
+    return f"""<p class="fails">The last run was interrupted. Not run to the end:</p>
+<ul>{items}</ul>"""
 
 
 def format_number(number: float | str) -> str:
@@ -151,6 +207,11 @@ def _section(report: dict[str, Any], out: Path) -> str:
     name = html.escape(report["experiment"])
     figures = "\n".join(_figure(out, report["experiment"], figure) for figure in report["figures"])
     error = f"<pre>{html.escape(report['error'])}</pre>" if report["error"] else ""
+    kept = out / report["experiment"] / LAST_COMPLETE
+    if report["error"] and kept.exists():
+        error += f"""
+<p>The figures and <a href="{name}/{LAST_COMPLETE}">numbers of the last complete run</a> are kept in
+its folder.</p>"""
     config = html.escape(json.dumps(report["config"], ensure_ascii=False))
     return f"""<section id="{name}"><h2>{name}</h2>
 <pre>{html.escape(report["description"])}</pre>{error}

@@ -6,6 +6,8 @@ import dataclasses
 import importlib
 import multiprocessing
 import shutil
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -50,6 +52,9 @@ def make_config(module: ModuleType, data: Data, quick: bool) -> Any:
 def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, Any]:
     """Run, check and draw one experiment into `out/name`; an exception becomes its report.
 
+    Everything is written beside that folder and takes its place when it is whole, so that neither
+    Ctrl-C nor an exception costs what an earlier run left there.
+
     By default a GPU multiplies float32 matrices with 10 bits of mantissa. A script whose claims
     need all 23 says `FULL_PRODUCTS = True`; compiling such products takes a GPU far longer.
     """
@@ -57,12 +62,11 @@ def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, 
 
     from jaxopt_tut.plotting import save_figure
 
-    folder = out / name
-    shutil.rmtree(folder, ignore_errors=True)  # figures of an earlier run must not linger
-    folder.mkdir(parents=True)
     claims, figures, numbers, error = [], {}, None, None
     full = getattr(module, "FULL_PRODUCTS", False)
     precision = jax.default_matmul_precision("highest") if full else contextlib.nullcontext()
+    part = _clear_part(name, out)
+    part.mkdir(parents=True)
     start = time.perf_counter()
     try:
         with precision:
@@ -71,41 +75,105 @@ def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, 
             figures = module.plot(numbers)
         for title, figure in figures.items():
             if isinstance(figure, str):  # a drawing is SVG text already
-                (folder / f"{title}.svg").write_text(figure, encoding="utf-8")
+                (part / f"{title}.svg").write_text(figure, encoding="utf-8")
             else:
-                save_figure(figure, folder / title)
+                save_figure(figure, part / title)
     except Exception:  # one broken experiment must not take the others with it
         error = traceback.format_exc()
+    except BaseException:
+        _clear_part(name, out)
+        raise
     report = {
         "experiment": name,
         "description": _docstring(name),
         "passed": error is None and all(c["holds"] or not c["required"] for c in claims),
         "claims": claims,
-        "figures": list(figures),
+        "figures": [] if error else list(figures),
         "seconds": round(time.perf_counter() - start, 2),
         "config": config,
         "versions": _outputs.versions(),
         "error": error,
         "numbers": numbers,
     }
-    _outputs.write_json(report, folder)
+    if error:
+        _clear_part(name, out)
+        _outputs.write_failure(report, out / name)
+    else:
+        _outputs.write_json(report, part)
+        _outputs.replace_folder(part, out / name)
     return report
 
 
-def run_all(chosen: list[str], *, data: Data, quick: bool, out: Path, jobs: int = 1) -> bool:
-    """Run the chosen experiments, print their table, write the page; True if all passed."""
+def _clear_part(name: str, out: Path) -> Path:
+    """Remove what an unfinished run has written, and return where it writes."""
+    part = out / f".{name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    return part
+
+
+def run_all(chosen: list[str], *, data: Data, quick: bool, out: Path, jobs: int = 1) -> int:
+    """Run the chosen experiments, print their table, write the page; return the exit code.
+
+    Ctrl-C and SIGTERM end the running ones; the page then says which did not run to their end.
+
+    Returns:
+      0 if all passed, 1 if not, 130 if interrupted.
+    """
     console = make_console()
     reports = {}
-    for report in _run_each(chosen, jobs, (data, quick, out)):
-        name = report["experiment"]
-        console.print(f"{name}: {summary(name)}\n  {report['seconds']} s", markup=False)
-        if report["error"]:
-            console.print(Text(report["error"]), style="red")
-        reports[name] = report
-    print_table([reports[name] for name in chosen], console)
-    page = _outputs.write_index(_outputs.read_reports(out), out)
+    before = {name: _stamp(name, out) for name in chosen}
+    with _interruptible() as interrupts:
+        try:
+            for report in _run_each(chosen, jobs, (data, quick, out)):
+                name = report["experiment"]
+                console.print(f"{name}: {summary(name)}\n  {report['seconds']} s", markup=False)
+                if report["error"]:
+                    console.print(Text(report["error"]), style="red")
+                reports[name] = report
+                if interrupts:  # something took the exception for its own
+                    break
+        except KeyboardInterrupt:
+            interrupts.append(signal.SIGINT)
+    # one may have ended in its process, and its report been lost on the way
+    unheard = [name for name in chosen if name not in reports] if interrupts else []
+    missing = [name for name in unheard if _stamp(name, out) == before[name]]
+    for name in missing:
+        _clear_part(name, out)
+    print_table([reports[name] for name in chosen if name in reports], console)
+    page = _outputs.write_index(_outputs.read_reports(out), out, missing)
     console.print(f"Figures, numbers and the page with all of it: {page}")
-    return all(report["passed"] for report in reports.values())
+    if interrupts:
+        console.print(f"Interrupted; not run to the end: {', '.join(missing) or 'none'}.")
+        return 130
+    return 0 if all(report["passed"] for report in reports.values()) else 1
+
+
+def _stamp(name: str, out: Path) -> tuple[int, int] | None:
+    """Return what tells one report on the disk from another."""
+    file = out / name / "result.json"
+    return (file.stat().st_ino, file.stat().st_mtime_ns) if file.exists() else None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Make SIGTERM end a run as Ctrl-C does, and keep a list of both."""
+    seen: list[int] = []
+
+    def interrupt(number, _):
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield seen
+        return
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run_each(
@@ -118,15 +186,29 @@ def _run_each(
         return
     # a forked process would inherit JAX's threads, which don't survive it
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_keep_programs, initargs=options[-1:]
-    ) as pool:
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_start_worker, initargs=options[-1:]
+    )
+    try:
         futures = {pool.submit(_run_named, name, *options): name for name in chosen}
         for future in as_completed(futures):
             try:
                 yield future.result()
             except BrokenProcessPool:  # a process was killed, and its pool with it
                 yield _broken_script(futures[future], options[-1])
+    except BaseException:
+        # shutdown waits for what runs, which may take hours
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(out: Path) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that waits for them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _keep_programs(out)
 
 
 def _keep_programs(out: Path) -> None:
@@ -159,8 +241,8 @@ def _broken_script(name: str, out: Path) -> dict[str, Any]:
         "error": traceback.format_exc(),
         "numbers": None,
     }
-    (out / name).mkdir(parents=True, exist_ok=True)
-    _outputs.write_json(report, out / name)
+    _clear_part(name, out)
+    _outputs.write_failure(report, out / name)
     return report
 
 
@@ -203,7 +285,8 @@ def run_script(module: ModuleType) -> None:
       module: The script, which is `__main__` then.
 
     Raises:
-      SystemExit: With code 1 if a claim that must hold fails or the script raises.
+      SystemExit: With code 1 if a claim that must hold fails or the script raises, with 130 if it
+        is interrupted.
     """
     import tyro
 
@@ -219,7 +302,14 @@ def run_script(module: ModuleType) -> None:
     options = tyro.cli(dataclasses.make_dataclass("Options", fields), description=module.__doc__)
     _keep_programs(options.out)
     config = options.config.quick() if options.quick else options.config
-    report = run_one(Path(module.__file__ or "").stem, config, module, options.out)
+    name = Path(module.__file__ or "").stem
+    with _interruptible():
+        try:
+            report = run_one(name, config, module, options.out)
+        except KeyboardInterrupt:
+            page = _outputs.write_index(_outputs.read_reports(options.out), options.out, [name])
+            print(f"Interrupted; {page} is of what there was before.")
+            raise SystemExit(130) from None
     if report["error"]:
         print(report["error"])
     print_table([report], make_console())

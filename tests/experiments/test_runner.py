@@ -141,6 +141,42 @@ def test_a_script_that_raises_is_reported_and_the_others_go_on(make_script, caps
     assert "<water>" not in page
 
 
+def test_a_script_that_raises_keeps_the_figures_of_the_run_before(make_script):
+    out = make_script()
+    assert main(["all", "--out", str(out)]) == 0
+    drawn = (out / "one" / "empty.png").read_bytes()
+
+    def broken(_):
+        raise RuntimeError("dry")
+
+    make_script(run=broken)
+    assert main(["all", "--out", str(out)]) == 1
+    assert (out / "one" / "empty.png").read_bytes() == drawn
+    assert "dry" in report(out)["error"]
+    kept = json.loads((out / "one" / "last_complete.json").read_text(encoding="utf-8"))
+    assert kept["numbers"]["size"] == 3
+    assert 'href="one/last_complete.json"' in (out / "index.html").read_text(encoding="utf-8")
+    make_script()
+    assert main(["all", "--out", str(out)]) == 0
+    assert not (out / "one" / "last_complete.json").exists()
+    assert not list(out.glob(".one*"))
+
+
+def test_a_script_that_is_interrupted_ends_the_run_with_130(make_script, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    make_script("first")
+    make_script("second", run=interrupted)
+    out = make_script("third")
+    assert main(["run", "first", "second", "third", "--out", str(out)]) == 130
+    assert "not run to the end: second, third." in capsys.readouterr().out
+    assert report(out, "first")["passed"]
+    assert not (out / "second").exists()
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "<li>second: not shown</li><li>third: not shown</li>" in page
+
+
 def test_a_script_that_cannot_be_imported_is_reported(make_script):
     make_script("fine")
     out = make_script("torn")
