@@ -10,9 +10,11 @@ from jaxtyping import Array, Int
 
 from jaxopt_tut import programs
 from jaxopt_tut.bilevel.hypergrad import differentiate
-from jaxopt_tut.bilevel.mode import Mode
+from jaxopt_tut.bilevel.mode import Hypergradient, Mode
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.bilevel.trust import warn_of_doubts
+from jaxopt_tut.optimizers.objective import differentiated_by
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.types import Batch, Params, PyTree
 
 
@@ -119,17 +121,29 @@ def _update(
     else:
         inner, outer_value = f, outer
     start = {"y0": state.y, "z": state.z, "hp": state.hp}
-    found, info = differentiate(
-        outer_value, inner, state.y, state.z, solver, steps, diff, state.hp, wrt, tol=tol
-    )
     learned = _pick(start, wrt)
+
+    def look(learned: dict[str, PyTree]) -> tuple[Hypergradient, Info]:
+        y0, z, hp = {**start, **learned}.values()
+        return differentiate(outer_value, inner, y0, z, solver, steps, diff, hp, wrt, tol=tol)
+
+    def value_and_grad(learned: dict[str, PyTree]) -> tuple[Any, Any]:
+        found, _ = look(learned)
+        return found.value, found.grads
+
+    found, info = look(learned)
     ascent = jax.tree.map(jnp.conj, found.grads)  # differs for complex parameters
-    updates, outer_state = outer_optimizer.update(ascent, state.outer_state, learned)
-    ended = {**start, "y0": found.run.y}
-    stepped: Any = optax.apply_updates(learned, updates)
-    moved = {**ended, **stepped}
+    after = take_step(
+        "bilevel_step",
+        outer_optimizer,
+        differentiated_by(value_and_grad),
+        learned,
+        state.outer_state,
+        known=(found.value, ascent),
+    )
+    moved = {**start, "y0": found.run.y, **after.params}
     count = state.count + 1
-    return BilevelState(moved["y0"], moved["z"], moved["hp"], outer_state, count), info
+    return BilevelState(moved["y0"], moved["z"], moved["hp"], after.state, count), info
 
 
 def _pick(arguments: dict[str, PyTree], wrt: Sequence[str]) -> dict[str, PyTree]:

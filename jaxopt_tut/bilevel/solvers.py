@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.optimizers import differentiable, minimize, stationarity
-from jaxopt_tut.optimizers.objective import value_and_ascent, within
+from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.stationarity import constraint, projections_of
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.types import Params, PyTree
 
@@ -110,21 +111,15 @@ class Descent(_Stepwise):
 
     def step(self, objective: Objective, y: Params, state: PyTree, hp: PyTree):
         """Take one optimizer step."""
-        value, grad = value_and_ascent(objective)(y)
-        optimizer = optax.with_extra_args_support(self.optimizer_of(hp))
+        optimizer = self.optimizer_of(hp)
         if self.zero_safe:
             optimizer = differentiable(optimizer)
-        extra_args: dict[str, Any] = {
-            "value": value,
-            "grad": grad,
-            "value_fn": within(objective, y),
-        }
+        functions: dict[str, Any] = {}
         if (residual_fn := self.residual_fn) is not None:
-            residuals = lambda y: residual_fn(y, *objective.args)
-            extra_args["residual_fn"] = within(residuals, y)
-        updates, state = optimizer.update(grad, state, y, **extra_args)
-        left = self._left(y, grad, hp)
-        return optax.apply_updates(y, updates), state, size_of(left)
+            functions["residual_fn"] = lambda y: residual_fn(y, *objective.args)
+        after = take_step("argmin", optimizer, objective, y, state, **functions)
+        left = self._left(y, after.grad, hp)
+        return after.params, after.state, size_of(left)
 
     def residual(self, objective: Objective, y: Params, hp: PyTree) -> PyTree:
         """Return the gradient, or the projected one."""

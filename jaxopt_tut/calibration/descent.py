@@ -15,6 +15,7 @@ from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.initializers.arguments import require_nonnegative
 from jaxopt_tut.jaxprs import function_of
 from jaxopt_tut.optimizers import adam
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.types import Batch, LossFn, Params
 
 
@@ -244,9 +245,11 @@ def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
 
     def step(carry, _):
         scales, state = carry
-        (_, (norm, after)), slopes = jax.value_and_grad(objectives, has_aux=True)(scales)
-        updates, state = descent.update(slopes, state, scales)
-        moved = jax.tree.map(lambda s, u: jnp.maximum(s + u, min_scale), scales, updates)
+        (value, (norm, after)), slopes = jax.value_and_grad(objectives, has_aux=True)(scales)
+        moved, state, *_ = take_step(
+            "gradinit", descent, lambda s: objectives(s)[0], scales, state, (value, slopes)
+        )
+        moved = jax.tree.map(lambda s: jnp.maximum(s, min_scale), moved)
         return (moved, state), (norm, after, scales)
 
     start = [jnp.ones((), jnp.float32) for _ in weights]

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.network import require_concrete
 from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.taps import record
 from jaxopt_tut.taps.tracing import leaf_name, traced_leaves
 from jaxopt_tut.trees import named_leaves, require_same_structure
@@ -264,13 +265,11 @@ def _changes(make, width, key, batch, steps) -> dict[str, float]:
             result = loss_fn(params, batch)
             return result[0] if isinstance(result, tuple) else result
 
-        def step(carry, _):
-            params, state = carry
-            ascent = jax.tree.map(jnp.conj, jax.grad(loss)(params))
-            updates, state = optimizer.update(ascent, state, params)
-            return (optax.apply_updates(params, updates), state), None
+        def follow(carry, _):
+            after = take_step("coordinate_check", optimizer, loss, *carry)
+            return (after.params, after.state), None
 
-        trained, _ = control_flow.scan(step, (params, optimizer.init(params)), length=steps)[0]
+        trained, _ = control_flow.scan(follow, (params, optimizer.init(params)), length=steps)[0]
         look = record(loss, lambda site: site.kind == "pre_activation")
         before, after = look(params)[1], look(trained)[1]
         return jax.tree.map(lambda a, b: jnp.mean(jnp.abs(b - a) ** 2), before, after)

@@ -1,6 +1,5 @@
 """What an optimizer does first: its update, and what the update makes of the loss."""
 
-import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from optax.contrib import SAMState
 
 from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
 from jaxopt_tut.optimizers.objective import value_and_ascent
+from jaxopt_tut.optimizers.step import updated
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 
@@ -94,10 +94,9 @@ def take_first_step(
         updates, growth = _try(step, value_fn, gradient, state, arrays, num_updates)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TypeError(
-            "diagnose needs an optimizer that steps by update(gradients, state, params, value=..., "
-            f"grad=..., value_fn=...), got one that says: {reason}"
-        ) from error
+        if not reason.startswith("diagnose "):
+            reason = f"diagnose needs an optimizer that takes a step, got one that says: {reason}"
+        raise TypeError(reason) from error
     after = value_fn(optax.apply_updates(arrays, updates))
     products = jax.tree.map(lambda g, u: jnp.sum(jnp.real(jnp.conj(g) * u)), gradient, updates)
     change = sum(
@@ -155,29 +154,14 @@ def _does_move(updates, params) -> Array:
 
 
 def _step(optimizer, value_fn, looks, gradient, state, params) -> tuple[PyTree, Any]:
-    """Update with the extra arguments that the optimizer takes; note where it looks at the loss."""
+    """Return an update and the new state; note where the optimizer looks at the loss."""
 
     def watched(params):
         looks.append(params)
         return value_fn(params)
 
-    if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
-        return optimizer.update(gradient, state, params)
-    common = {"value": value_fn(params), "grad": gradient, "value_fn": watched}
-    ascent = lambda params, *_: value_and_ascent(value_fn)(params)[1]
-    rare = {"grad_fn": ascent, "obj_fn": value_fn}
-    parameters = inspect.signature(optimizer.update).parameters.values()
-    names = {one.name for one in parameters}
-    named = {name: value for name, value in (common | rare).items() if name in names}
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
-        # A chain takes all and hands all on, also to members that take less.
-        attempts = [common | named, common | rare, {"grad_fn": ascent}]
-    else:
-        attempts = [named]
-    errors = []
-    for extra_args in attempts:
-        try:
-            return optimizer.update(gradient, state, params, **extra_args)
-        except Exception as error:
-            errors.append(error)
-    raise errors[0]
+    known = value_fn(params), gradient
+    # what climbs or measures curvature does not search
+    ascent = lambda params: value_and_ascent(value_fn)(params)[1]
+    rest = {"grad_fn": ascent, "obj_fn": value_fn}
+    return updated("diagnose", optimizer, watched, params, state, known, **rest)

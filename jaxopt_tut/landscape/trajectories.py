@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.types import Params
 
 
@@ -52,20 +53,15 @@ def descend(
     """
     if num_steps < 0:
         raise ValueError(f"descend needs num_steps >= 0, got num_steps={num_steps}.")
-    extra_args = optax.with_extra_args_support(optimizer)
 
-    def step(carry, _):
+    def follow(carry, _):
         params, state = carry
-        value, grads = jax.value_and_grad(fun)(params)
-        grads = jax.tree.map(jnp.conj, grads)  # of complex parameters the direction of ascent
-        updates, state = extra_args.update(
-            grads, state, params, value=value, grad=grads, value_fn=fun
-        )
-        return (optax.apply_updates(params, updates), state), (params, value)
+        after = take_step("descend", optimizer, fun, params, state)
+        return (after.params, after.state), (params, after.value)
 
     start = jax.tree.map(jnp.asarray, start)
     (last, _), (points, values) = control_flow.scan(
-        step, (start, optimizer.init(start)), length=num_steps
+        follow, (start, optimizer.init(start)), length=num_steps
     )
     return Trajectory(
         points=jax.tree.map(lambda path, end: jnp.concatenate([path, end[None]]), points, last),

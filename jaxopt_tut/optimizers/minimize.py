@@ -1,7 +1,6 @@
 """Descent until converged, in one compiled loop, with any optimizer."""
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from jaxtyping import Array, Bool, Int
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.ending import Limits, Point, first_status, is_finite, next_status
-from jaxopt_tut.optimizers.objective import value_and_ascent, within
+from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.solution import History, Solution, Status
 from jaxopt_tut.optimizers.state_readings import (
@@ -32,6 +31,7 @@ from jaxopt_tut.optimizers.stationarity import (
     constraint,
     projected_gradient,
 )
+from jaxopt_tut.optimizers.step import require_optimizer, take_step
 from jaxopt_tut.optimizers.vectors import has_moved, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
@@ -113,10 +113,7 @@ def minimize(
             f"minimize has no {name}="
             + (f"; write {written}." if written else " among its options.")
         )
-    if not hasattr(optimizer, "update"):
-        name = getattr(optimizer, "__name__", None) if callable(optimizer) else None
-        got = repr(optimizer) if name is None else f"a function: call it, {name}(...)"
-        raise TypeError(f"minimize needs an optax transformation as optimizer, got {got}.")
+    require_optimizer("minimize", optimizer)
     x0 = _as_array(x0) if type(x0) is list else x0
     steps = counts.whole_number(max_steps)
     is_static = steps is not None and steps >= 0
@@ -193,11 +190,10 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution
     )
     value_fn = lambda params: _value_and_aux(problem, params, args)[0]
     x0 = control_flow.spread(x0, value_fn)
-    optimizer = optax.with_extra_args_support(problem.optimizer)
-    ascent = lambda params, *_: value_and_ascent(value_fn)(params)[1]
-    extra_args: dict[str, Any] = {"value_fn": value_fn}
+    optimizer = problem.optimizer
+    functions: dict[str, Any] = {}
     if (residual_fn := problem.residual_fn) is not None:
-        extra_args["residual_fn"] = lambda params: residual_fn(params, *args)
+        functions["residual_fn"] = lambda params: residual_fn(params, *args)
 
     first_state = optimizer.init(x0)
     projection = constraint("minimize", optimizer, first_state, strict=False)
@@ -209,15 +205,9 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution
         return Point(params, jnp.asarray(value, grad_norm.dtype), grad_norm)
 
     def move(params: Params, state: PyTree, value, grad) -> tuple[Params, PyTree]:
-        functions = {name: within(function, params) for name, function in extra_args.items()}
-        known = _accepted(optimizer, {"value": value, "grad": grad, **functions}, grad_fn=ascent)
-        try:
-            updates, state = optimizer.update(grad, state, params, **known)
-        except TypeError as error:  # a chain hands on all to links that do not take them
-            if "unexpected keyword argument" not in str(error):
-                raise
-            updates, state = optimizer.update(grad, state, params, grad_fn=ascent)
-        return optax.apply_updates(params, updates), state
+        known = value, grad
+        after = take_step("minimize", optimizer, value_fn, params, state, known, **functions)
+        return after.params, after.state
 
     def follow(params: Params, state: PyTree) -> tuple[Params, PyTree]:
         value, grad = value_and_ascent(value_fn)(params)
@@ -325,15 +315,6 @@ def _kind(value: Any) -> str:
     if isinstance(value, tuple):
         return f"a tuple ({', '.join(map(_kind, value))})"
     return str(jax.typeof(value)) if isinstance(value, _ARRAYS) else type(value).__name__
-
-
-def _accepted(optimizer, extra_args: dict[str, Any], **rare: Any) -> dict[str, Any]:
-    """Leave out what `update` does not take; only those that name them get the rare ones."""
-    names = inspect.signature(optimizer.update).parameters
-    rare = {name: value for name, value in rare.items() if name in names}
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in names.values()):
-        return {**extra_args, **rare}
-    return {name: value for name, value in {**extra_args, **rare}.items() if name in names}
 
 
 def _is_same(new: PyTree, old: PyTree) -> Bool[Array, ""]:

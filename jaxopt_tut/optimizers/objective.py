@@ -167,6 +167,40 @@ def value_and_ascent(value_fn: Callable[[Params], Any]) -> Callable[[Params], tu
 _MAX_PASSES = 1000
 
 
+def differentiated_by(value_and_grad: Callable[[Params], tuple[Any, PyTree]]) -> Callable:
+    """Return a function whose derivative is what another returns beside its value.
+
+    For values whose gradient does not come from differentiating them, as the outer value of a
+    bilevel problem: line searches take functions and differentiate them. There is no second
+    derivative.
+
+    Args:
+      value_and_grad: From the parameters to the value, or a pair of it and what is dropped, and a
+        gradient as `jax.grad` returns it.
+
+    Returns:
+      A function of the parameters.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> value_fn = differentiated_by(lambda w: (w**2, 7.0))
+      >>> print(jax.grad(value_fn)(jnp.array(3.0)))
+      7.0
+    """
+
+    def forward(params: Params) -> tuple[Any, PyTree]:
+        value, grad = value_and_grad(params)
+        return value[0] if isinstance(value, tuple) else value, grad
+
+    def backward(grad: PyTree, cotangent: Any) -> tuple[PyTree]:
+        times = lambda g: jnp.asarray(cotangent).astype(jnp.asarray(g).dtype) * g
+        return (jax.tree.map(times, grad),)
+
+    value_fn = jax.custom_vjp(lambda params: forward(params)[0])
+    value_fn.defvjp(forward, backward)
+    return value_fn
+
+
 def first_that_works(one: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that does what one does, or the other where the one fails.
 

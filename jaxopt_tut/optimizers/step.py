@@ -101,9 +101,39 @@ def step(
       Loizou, Vaswani, Laradji, Lacoste-Julien (2021), eq. 2. https://arxiv.org/abs/2002.10542
     """
     require_optimizer("step", optimizer)
-    value, grad = value_and_ascent(value_fn)(params) if known is None else known
-    updates, state = updated("step", optimizer, value_fn, params, state, (value, grad), **functions)
-    return Step(optax.apply_updates(params, updates), state, value, grad)
+    return take_step("step", optimizer, value_fn, params, state, known, **functions)
+
+
+def take_step(
+    caller: str,
+    optimizer: optax.GradientTransformation,
+    value_fn: Callable[[Params], Any],
+    params: Params,
+    state: PyTree,
+    known: tuple[Any, PyTree] | None = None,
+    **functions: Callable[..., Any],
+) -> Step:
+    """Do what `step` does for a function that speaks for itself.
+
+    Args:
+      caller: Who takes the step; it opens messages.
+      optimizer: As in `step`.
+      value_fn: As in `step`.
+      params: As in `step`.
+      state: As in `step`.
+      known: As in `step`.
+      **functions: As in `step`.
+
+    Returns:
+      As `step`.
+
+    Raises:
+      TypeError: As `step`.
+      ValueError: As `step`.
+    """
+    known = value_and_ascent(value_fn)(params) if known is None else known
+    updates, state = updated(caller, optimizer, value_fn, params, state, known, **functions)
+    return Step(optax.apply_updates(params, updates), state, *known)
 
 
 def require_optimizer(caller: str, optimizer: Any) -> None:
@@ -161,9 +191,9 @@ def updated(
     theirs: list[Exception] = []  # what the functions raise is not to be laid to the optimizer
 
     def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **_: Any) -> Any:
+        def call(params: Params, *_: Any, **__: Any) -> Any:
             try:
-                return function(*args)
+                return function(params)
             except Exception as error:
                 theirs.append(error)
                 raise
@@ -175,7 +205,7 @@ def updated(
         "value": value,
         "grad": _as_asked_for(grad, state),
         "value_fn": value_fn,
-        "grad_fn": guarded(lambda params, *_: value_and_ascent(value_fn)(params)[1]),
+        "grad_fn": guarded(lambda params: value_and_ascent(value_fn)(params)[1]),
         "obj_fn": value_fn,
         **{name: guarded(within(function, params)) for name, function in functions.items()},
     }

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxopt_tut.optimizers.step import updated
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.training.data import DeviceData, num_examples, take
 from jaxopt_tut.types import LossFn, Params, PyTree
 
@@ -114,15 +114,10 @@ def run_steps(
         alive = carry.alive & jnp.isfinite(loss)
 
         def update():
-            updates, opt_state = updated(
-                "fit",
-                optimizer,
-                lambda params: normal_form(params, batch, carry.model_state)[0],
-                carry.params,
-                carry.opt_state,
-                (loss, grads),
-            )
-            return optax.apply_updates(carry.params, updates), opt_state, aux.model_state
+            value_fn = lambda params: normal_form(params, batch, carry.model_state)[0]
+            at = carry.params, carry.opt_state
+            after = take_step("fit", optimizer, value_fn, *at, known=(loss, grads))
+            return after.params, after.state, aux.model_state
 
         def keep():
             return carry.params, carry.opt_state, carry.model_state

@@ -136,10 +136,17 @@ def test_sharpness_aware_minimisation_is_judged_by_where_it_comes_back():
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        (optimizers.levenberg_marquardt(), "one that says: levenberg_marquardt needs residual_fn"),
+        (
+            optimizers.levenberg_marquardt(),
+            "^diagnose hands over value, .*; the optimizer asks for 'residual_fn'",
+        ),
+        (
+            optax.masked(optax.sgd(0.1), {"no": True}),
+            "^diagnose needs an optimizer that takes a step, got one that says: ",
+        ),
         (optax.adam, r"diagnose needs an optimizer, got a function: call adam\(\.\.\.\)\."),
     ],
-    ids=["residuals", "not called"],
+    ids=["residuals", "of no step", "not called"],
 )
 def test_an_optimizer_that_needs_more_is_refused_in_a_sentence(optimizer, message):
     with pytest.raises(TypeError, match=message):

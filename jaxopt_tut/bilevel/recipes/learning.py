@@ -13,6 +13,8 @@ from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.numbers import is_traced
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.trust import HypergradientWarning
+from jaxopt_tut.optimizers.objective import differentiated_by
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.types import PyTree
 
 
@@ -58,16 +60,17 @@ def learn(
     """
     require_counts("learn", num_steps=num_steps)
 
-    def step(carry, _):
-        tree, state = carry
-        output, grads = value_and_grad(tree)
+    def follow(carry, _):
+        output, grads = value_and_grad(carry[0])
         ascent = jax.tree.map(jax.numpy.conj, grads)  # differs for complex parameters
-        updates, state = optimizer.update(ascent, state, tree)
-        return (optax.apply_updates(tree, updates), state), value_part(output)
+        known = value_part(output), ascent
+        value_fn = differentiated_by(value_and_grad)
+        after = take_step("learn", optimizer, value_fn, *carry, known=known)
+        return (after.params, after.state), after.value
 
     strong = lambda leaf: jax.lax.convert_element_type(leaf, jax.numpy.result_type(leaf))
     start = jax.tree.map(strong, start)
-    (value, _), losses = control_flow.scan(step, (start, optimizer.init(start)), length=num_steps)
+    (value, _), losses = control_flow.scan(follow, (start, optimizer.init(start)), length=num_steps)
     if not is_traced(losses) and not jax.numpy.all(jax.numpy.isfinite(losses)):
         warnings.warn(
             "learn met a loss that is not finite, and learned nothing from there on: lower the "
