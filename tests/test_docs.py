@@ -20,7 +20,11 @@ PRINTS = {
         "5 False error",
         "hypergrad returns a derivative not to be relied on: it has not converged (an inner resid",
     ],
-    "optimizers.md": ["[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged", "['0.79', '0.62'] norm 1.000"],
+    "optimizers.md": [
+        "[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged",
+        "['0.79', '0.62'] norm 1.000",
+        "[0.5 0.5] 2.0",
+    ],
 }
 
 

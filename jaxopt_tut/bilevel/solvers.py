@@ -14,7 +14,7 @@ from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.optimizers import differentiable, minimize, stationarity
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.stationarity import constraint, projections_of
-from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.optimizers.step import is_transformation, take_step
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.types import Params, PyTree
 
@@ -330,7 +330,7 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
       ...
       ValueError: argmin needs hp=... for a solver that is a function hp -> transformation.
     """
-    if isinstance(solver, optax.GradientTransformation):
+    if is_transformation(solver):
         if hp is not None:
             raise ValueError(
                 f"{caller} needs a solver that is a function hp -> transformation when hp is "

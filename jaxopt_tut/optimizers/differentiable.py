@@ -3,6 +3,7 @@
 import optax
 
 from jaxopt_tut.autodiff import zero_safe
+from jaxopt_tut.optimizers.step import is_transformation, takes_any
 
 
 def differentiable(
@@ -43,9 +44,10 @@ def differentiable(
     References:
       Kingma and Ba (2015), algorithm 1. https://arxiv.org/abs/1412.6980
     """
-    if not isinstance(transformation, optax.GradientTransformation):
+    if not is_transformation(transformation):
         raise TypeError(f"differentiable needs an optax transformation, got {transformation!r}.")
-    transformation = optax.with_extra_args_support(transformation)
+    if not takes_any(transformation.update):
+        transformation = optax.with_extra_args_support(transformation)
     return optax.GradientTransformationExtraArgs(
         transformation.init, zero_safe(transformation.update)
     )

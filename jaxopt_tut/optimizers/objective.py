@@ -168,11 +168,13 @@ _MAX_PASSES = 1000
 
 
 def differentiated_by(value_and_grad: Callable[[Params], tuple[Any, PyTree]]) -> Callable:
-    """Return a function whose derivative is what another returns beside its value.
+    r"""Return a function whose derivative is what another returns beside its value.
+
+    $$\mathrm d f = \operatorname{Re} \sum_i g_i\, \mathrm d w_i$$
 
     For values whose gradient does not come from differentiating them, as the outer value of a
-    bilevel problem: line searches take functions and differentiate them. There is no second
-    derivative.
+    bilevel problem: line searches take functions and differentiate them. Second derivatives are
+    those of the gradient, if it has any.
 
     Args:
       value_and_grad: From the parameters to the value, or a pair of it and what is dropped, and a
@@ -188,16 +190,18 @@ def differentiated_by(value_and_grad: Callable[[Params], tuple[Any, PyTree]]) ->
       7.0
     """
 
-    def forward(params: Params) -> tuple[Any, PyTree]:
+    def look(params: Params) -> tuple[Any, PyTree]:
         value, grad = value_and_grad(params)
-        return value[0] if isinstance(value, tuple) else value, grad
+        return jnp.asarray(value[0] if isinstance(value, tuple) else value), grad
 
-    def backward(grad: PyTree, cotangent: Any) -> tuple[PyTree]:
-        times = lambda g: jnp.asarray(cotangent).astype(jnp.asarray(g).dtype) * g
-        return (jax.tree.map(times, grad),)
+    def derivative(primals: tuple[Params], tangents: tuple[PyTree]) -> tuple[Any, Any]:
+        value, grad = look(*primals)
+        inner = lambda g, t: jnp.sum(jnp.real(jnp.asarray(g).astype(t.dtype) * t))
+        products = jax.tree.leaves(jax.tree.map(inner, grad, *tangents))
+        return value, sum((p.astype(value.dtype) for p in products), jnp.zeros_like(value))
 
-    value_fn = jax.custom_vjp(lambda params: forward(params)[0])
-    value_fn.defvjp(forward, backward)
+    value_fn = jax.custom_jvp(lambda params: look(params)[0])
+    value_fn.defjvp(derivative)
     return value_fn
 
 

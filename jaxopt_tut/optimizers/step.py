@@ -136,6 +136,23 @@ def take_step(
     return Step(optax.apply_updates(params, updates), state, *known)
 
 
+def is_transformation(thing: Any) -> bool:
+    """Tell whether something is an optimizer, by what it can do.
+
+    Args:
+      thing: Anything.
+
+    Returns:
+      Whether it has `init` and `update`; `optax.MultiSteps` has no class in common with others.
+
+    Example:
+      >>> import optax
+      >>> is_transformation(optax.sgd(0.1)), is_transformation(optax.sgd)
+      (True, False)
+    """
+    return all(callable(getattr(thing, name, None)) for name in ("init", "update"))
+
+
 def require_optimizer(caller: str, optimizer: Any) -> None:
     """Refuse what is no transformation.
 
@@ -153,7 +170,7 @@ def require_optimizer(caller: str, optimizer: Any) -> None:
       ...
       TypeError: fit needs an optax transformation as optimizer, got a function: call it, adam(...).
     """
-    if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None)):
+    if is_transformation(optimizer):
         return
     name = getattr(optimizer, "__name__", None) if callable(optimizer) else None
     got = repr(optimizer) if name is None else f"a function: call it, {name}(...)"
@@ -215,6 +232,7 @@ def updated(
     vars(value_fn)["__signature__"] = inspect.Signature(parameters)
 
     extra_args = {name: offered[name] for name in _names(optimizer.update, list(offered))}
+    refused: list[str] = []
     while True:
         try:
             return optimizer.update(grad, state, params, **extra_args)
@@ -225,8 +243,14 @@ def updated(
             unwanted = _UNWANTED.search(str(error)) if isinstance(error, TypeError) else None
             if unwanted and unwanted[1] in extra_args:
                 del extra_args[unwanted[1]]
-            elif (missing := _missing(error)) and missing not in extra_args:
+                refused.append(unwanted[1])
+            elif (missing := _missing(error)) and missing not in offered:
                 raise _refusal(caller, missing, list(offered), error) from error
+            elif missing in refused:
+                raise TypeError(
+                    f"{caller} hands the same to all links of a chain; one asks for {missing!r}, "
+                    "and another does not take it."
+                ) from error
             else:
                 raise
 
@@ -235,11 +259,30 @@ _UNWANTED = re.compile(r"(?:unexpected keyword argument|multiple values for argu
 _REQUIRED = re.compile(r"missing \d+ required keyword-only arguments?: '(\w+)'")
 
 
+def takes_any(update: Callable[..., Any]) -> bool:
+    """Tell whether an `update` takes whatever extra arguments there are.
+
+    Args:
+      update: Of an optimizer; `optax.MultiSteps` takes them, though it is no
+        `GradientTransformationExtraArgs`.
+
+    Returns:
+      Whether it has `**extra_args`.
+
+    Example:
+      >>> import optax
+      >>> takes_any(optax.scale(2.0).update), takes_any(optax.sgd(0.1).update)
+      (False, True)
+    """
+    parameters = inspect.signature(update).parameters.values()
+    return any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
 def _names(update: Callable[..., Any], offered: list[str]) -> list[str]:
     """List those of the names by which an `update` takes extra arguments."""
     parameters = list(inspect.signature(update).parameters.values())
     positional = {p.name for p in parameters[:3] if p.kind is not p.KEYWORD_ONLY}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+    if takes_any(update):
         return [name for name in offered if name not in positional]
     return [p.name for p in parameters if p.name in offered and p.name not in positional]
 

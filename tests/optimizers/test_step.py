@@ -276,3 +276,33 @@ def test_searches_see_the_right_slope_in_the_complex_plane(search):
     share = 0.5 if "backtracking" in str(search.update) else 1e-4
     assert slope < 0
     assert decrease <= share * slope
+
+
+def test_links_that_cannot_be_served_at_once_are_told_apart():
+    optimizer = optax.chain(asking("grad_fn", strict=True), optax.polyak_sgd())
+    with pytest.raises(
+        TypeError,
+        match=r"^step hands the same to all links of a chain; one asks for 'value', and another "
+        r"does not take it\.",
+    ):
+        step(optimizer, bowl, PARAMS, optimizer.init(PARAMS))
+
+
+def test_differentiable_keeps_the_extra_arguments_of_multi_steps():
+    optimizer = optimizers.differentiable(optax.MultiSteps(optax.polyak_sgd(), 1))
+    with jax.numpy_dtype_promotion("standard"):  # optax divides numbers by counts
+        after = step(optimizer, lambda w: w**2, jnp.array(4.0), optimizer.init(jnp.array(4.0)))
+    assert after.params == 2
+
+
+def test_steps_are_scanned_mapped_and_differentiated():
+    def end(rate, start):
+        optimizer = optimizers.sgd(rate)
+        follow = lambda carry, _: (step(optimizer, lambda w: w**2, *carry)[:2], None)
+        return jax.lax.scan(follow, (start, optimizer.init(start)), length=3)[0][0]
+
+    # w (1 - 2 r)^3
+    rates, starts = jnp.array([0.125, 0.25]), jnp.array([1.0, 2.0])
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(jax.grad(end)))(rates, starts), -6 * starts * (1 - 2 * rates) ** 2
+    )

@@ -205,3 +205,22 @@ def test_the_callers_and_the_optimizers_copies_survive_donation():
             train(optimizer, params=params)
             train(optimizer, params=lambda key: start())  # noqa: ARG005
         np.testing.assert_array_equal(params["kernel"], start()["kernel"])
+
+
+def test_lookahead_trains_a_pair():
+    with jax.numpy_dtype_promotion("standard"):  # optax multiplies flags and numbers
+        result = train(
+            optax.lookahead(optax.sgd(0.3), 3, 0.5),
+            lambda pair, batch: squared_error(pair.fast, batch),
+            optax.LookaheadParams.init_synced(start()),
+            num_epochs=NUM_EPOCHS,
+        )
+    # it has just come back half-way, after twelve steps
+    for slow, fast in zip(*map(jax.tree.leaves, result.params), strict=True):
+        np.testing.assert_allclose(slow, fast, rtol=4 * FLOAT32_EPS)
+    assert result.history.train["loss"][-1] < 0.8 * result.history.train["loss"][0]
+
+
+def test_lookahead_asks_for_its_pair():
+    with pytest.raises(TypeError, match=r"^fit needs optax.LookaheadParams.init_synced\(params\)"):
+        train(optax.lookahead(optax.sgd(0.3), 3, 0.5))
