@@ -7,13 +7,27 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from jaxopt_tut.calibration.lsuv import calibrate, make_report, require_finite, require_target
-from jaxopt_tut.calibration.network import Network, Variances, read_network, require_concrete
+from jaxopt_tut.calibration.asking import require_key
+from jaxopt_tut.calibration.checking import (
+    KNOWN,
+    THEORY,
+    find_unmet,
+    is_finite,
+    num_rows,
+    num_values,
+    relative_errors,
+)
+from jaxopt_tut.calibration.lsuv import calibrate, require_target
+from jaxopt_tut.calibration.network import Network, read_network, require_concrete
+from jaxopt_tut.calibration.reporting import give_back, make_report
 from jaxopt_tut.calibration.reports import CalibrationReport, How
+from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros
 from jaxopt_tut.initializers import equal_variance
 from jaxopt_tut.types import Batch, Params
 
 _NORMALISED = "a normalisation follows, its scale has no effect"
+_TOLERANCE = 0.01
+"""Of a layer that is measured; it is reached in one pass."""
 
 
 def auto_init(
@@ -23,6 +37,7 @@ def auto_init(
     batch: Batch,
     *,
     target: float = 1.0,
+    keep_zeros: bool | None = None,
 ) -> tuple[Params, CalibrationReport]:
     r"""Draw the weights of any network so that every pre-activation has unit variance.
 
@@ -38,9 +53,12 @@ def auto_init(
     Where more than sums and elementwise functions of one signal lies in the region (gates,
     attention, concatenation, means over pixels, scans), or a weight is used twice, theory has no
     say: those layers are marked `"measured"`, and one pass of `lsuv` sets their scales. So are
-    layers of 32 units or more where the batch refutes theory by more than a factor of two: in a
-    network as deep as it is wide, the deviations of single layers add up. A weight directly in
-    front of a normalisation, biases and norms are left, and the report says so.
+    layers where the batch does not bear theory out within a factor of two: in a network as deep as
+    it is wide the deviations of single layers add up, and long tails (powers, exponentials) are
+    not Gaussian behind the second layer. `report.layers[name].error` tells how well the batch
+    knows a variance; where it does not, `report.converged` is false and `report.unmet` names the
+    layer. A weight directly in front of a normalisation, biases and norms are left, and the report
+    says so. So are weights of zero beside others that are not: they are meant (see `keep_zeros`).
     Costs two compilations for each `fn` and shapes, and a few evaluations.
 
     Args:
@@ -49,13 +67,19 @@ def auto_init(
       params: Parameters of the model; the weights of its layers are replaced.
       batch: At least two examples; the first layer's scale and the verification come from them.
       target: The variance $v > 0$.
+      keep_zeros: Whether weights that are all zero stay: LoRA's second factor, the last layer of
+        a residual branch, a readout of zeros. None: they do, unless every layer's weight is zero,
+        as after `constant(0)`.
 
     Returns:
-      The parameters, and predicted against measured variances.
+      The parameters, and predicted against measured variances. Where NaN or infinities in `batch`
+      or in what is not drawn make a variance so, the parameters as they came, with `converged`
+      false and its name in `unmet`.
 
     Raises:
-      TypeError: If `fn` cannot be traced, a parameter is an integer array, or it is called inside
-        a transformation such as `jit`: it decides by what it measures.
+      TypeError: If `fn` cannot be traced, a parameter is an integer array, `key` is not one typed
+        key, there is no array in `params` or `batch`, or it is called inside a transformation
+        such as `jit`: it decides by what it measures.
       ValueError: If no weight meets data where it can be reached, the batch holds one example, an
         activation has no finite second moment, or `target` is not positive.
 
@@ -77,56 +101,71 @@ def auto_init(
     """
     require_concrete("auto_init", key, params, batch, target)
     require_target("auto_init", target)
+    require_key("auto_init", key)
     network = read_network("auto_init", fn, params, batch)
-    before = network.variances()
+    before = network.spreads()
     weight_key, noise_key = jax.random.split(key)
-    how: dict[str, How] = {}
     normalised = {
         layer.param: all(
             other.is_normalized for other in network.layers if other.param == layer.param
         )
         for layer in network.layers
     }
+    kept = keep_zero_weights(network, keep_zeros)
+    how: dict[str, How] = {}
     for layer in network.layers:
+        if layer.name in kept:
+            continue
         if normalised[layer.param]:
             network.left[layer.name] = _NORMALISED
             continue
         is_covered = layer.is_elementwise and layer.num_uses == 1
         how[layer.name] = "theory" if is_covered else "measured"
         network.draw(weight_key, layer, equal_variance())
-    expected = network.gaussian_variances(noise_key, target)
-    require_finite("auto_init", expected)
+    expected = network.gaussian_variances(noise_key, target, kept)
     scaled = {layer.param: layer for layer in network.layers if layer.name in how}
     for layer in scaled.values():
         size = expected[layer.name]
-        size = np.log(np.where(size > 0, size, target))
+        size = np.log(np.where((size > 0) & np.isfinite(size), size, target))
         over = tuple(range(layer.num_weight_steps, size.ndim))
         network.scale(layer, np.exp((math.log(target) - size.mean(axis=over)) / 2))
     while True:
         measured = {name for name, way in how.items() if way == "measured"}
-        after, converged = network.variances(), True
         if measured:
-            after, converged = calibrate("auto_init", network, measured, target, 0.01, 20)
-        require_finite("auto_init", after)
+            after = calibrate(network, measured, target, _TOLERANCE, 20)
+        else:
+            after = network.spreads()
         refuted = _first_refuted(network, how, after, target)
         if refuted is None:
             break
         how[refuted] = "measured"
+    if not is_finite(after):
+        return give_back("auto_init", network, before, after, params, batch)
     predicted = {
-        name: np.full_like(after[name], target) for name, way in how.items() if way == "theory"
+        name: np.full_like(after[name].variance, target)
+        for name, way in how.items()
+        if way == "theory"
     }
-    return network.merged(), make_report(network, before, predicted, after, how, converged)
+    unmet = find_unmet(network, how, after, target, _TOLERANCE)
+    unmet |= stalled_zeros(weight_key, network, kept)
+    return network.merged(), make_report(network, before, predicted, after, how, unmet)
 
 
-def _first_refuted(network: Network, how: dict[str, How], after: Variances, target) -> str | None:
+def _first_refuted(network: Network, how: dict[str, How], after, target: float) -> str | None:
     """Find the first layer that theory was wrong about; the ones behind may suffer from it alone.
 
-    A variance over n units scatters by a relative root of 2 / n. With 32 units a factor of two is
-    four times that; narrower layers say nothing.
+    A variance over n numbers scatters by a relative root of 2 / n. The one of fewer than eight may
+    be small by chance: a weight is not blown up for that.
     """
+    relative = relative_errors(network, after)
     for layer in network.layers:
-        if how.get(layer.name) == "theory" and layer.fan_out >= 32:
-            ratio = float(after[layer.name]) / target
-            if not 0.5 < ratio < 2:
-                return layer.name
+        if how.get(layer.name) != "theory":
+            continue
+        ratio = float(after[layer.name].variance) / target
+        # two errors away from the bounds, so that the data is within them too
+        margin = 1 + min(2 * float(np.nan_to_num(relative[layer.name], nan=1.0)), KNOWN)
+        is_many = (num_rows(layer) - 1) * num_values(layer) >= 2 / KNOWN**2
+        is_small = 0 < ratio < THEORY[0] * margin
+        if not ratio <= THEORY[1] / margin or (is_small and is_many):
+            return layer.name
     return None

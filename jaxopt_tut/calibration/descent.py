@@ -1,16 +1,17 @@
 """Scales found by descent: MetaInit and GradInit."""
 
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.calibration.lsuv import make_report
-from jaxopt_tut.calibration.network import Frame, read_network, require_concrete
+from jaxopt_tut.calibration.checking import nonfinite_leaves
+from jaxopt_tut.calibration.network import Frame, Network, read_network, require_concrete
+from jaxopt_tut.calibration.reporting import make_report
 from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.initializers.arguments import require_nonnegative
 from jaxopt_tut.jaxprs import function_of
@@ -81,24 +82,25 @@ def metainit(
     del key  # The directions are those of the parameters.
     _require_options("metainit", decay, num_steps, learning_rate=learning_rate, eps=eps)
     network = read_network("metainit", loss_fn, params, batch)
-    before = network.variances()
+    before = network.spreads()
     weights = list(network.weights.values())
-    objective, scales = _tune_norms(
-        network.frame, num_steps, weights, network.data, learning_rate, decay, eps
-    )
-    return _finished(network, before, objective, scales)
+    tried = _tune_norms(network.frame, num_steps, weights, network.data, learning_rate, decay, eps)
+    return _finished(network, before, tried, None, batch)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, eps):
-    """Return the quotient and the scales that it was taken at, one a step."""
+    """Return what was found at each step."""
     loss = _loss(frame, data)
     num_weights = sum(leaf.size for leaf in weights)
 
     def quotient(scales):
         scaled = _scaled(weights, scales)
-        slope, change = jax.jvp(jax.grad(loss), (scaled,), (jax.grad(loss)(scaled),))
-        return sum(map(deviation, slope, change)) / num_weights
+        direction = jax.grad(loss)(scaled)
+        (value, slope), (_, change) = jax.jvp(jax.value_and_grad(loss), (scaled,), (direction,))
+        quotient = sum(map(deviation, slope, change)) / num_weights
+        norms = [_largest(g) for g in slope]
+        return quotient, (value.astype(jnp.float32), norms)
 
     def deviation(g, hg):
         sign = jax.lax.stop_gradient(jnp.where(g >= 0, 1, -1).astype(g.dtype))
@@ -113,14 +115,15 @@ def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, ep
 
     def step(carry, _):
         scales, speeds = carry
-        value, slopes = jax.value_and_grad(quotient)(scales)
+        (value, (before, norms)), slopes = jax.value_and_grad(quotient, has_aux=True)(scales)
         # The derivative by a norm has the sign of the one by its scale.
-        speeds = [
+        pushed = [
             decay * speed - learning_rate * jnp.sign(slope)
             for speed, slope in zip(speeds, slopes, strict=True)
         ]
-        moved = [s + v * share for s, v, share in zip(scales, speeds, shares, strict=True)]
-        return (moved, speeds), (value, scales)
+        moved = [s + v * share for s, v, share in zip(scales, pushed, shares, strict=True)]
+        after = _where_finite((moved, pushed), (scales, speeds))
+        return after, Tried(value, scales, before, norms, _are_finite(slopes))
 
     learning_rate, decay, eps = (jnp.asarray(x, jnp.float32) for x in (learning_rate, decay, eps))
     start = [jnp.ones((), jnp.float32) for _ in weights]
@@ -205,22 +208,18 @@ def gradinit(
         min_scale=min_scale,
     )
     network = read_network("gradinit", loss_fn, params, batch)
-    before = network.variances()
+    before = network.spreads()
     weights = list(network.weights.values())
     numbers = (step_size, gradient_norm, learning_rate, min_scale)
-    (last, _), (norms, after, scales) = _tune_scales(
+    norms, tried = _tune_scales(
         network.frame, num_steps, optimizer == "sgd", weights, network.data, numbers
     )
-    scales = [jnp.append(tried, final) for tried, final in zip(scales, last, strict=True)]
-    is_allowed = np.append(np.asarray(norms) <= gradient_norm, False)
-    ranking = np.where(is_allowed, np.append(np.asarray(after), np.inf), np.inf)
-    ranking[-1] = np.finfo(np.float64).max  # the last ones, if none keeps the constraint
-    return _finished(network, before, after, scales, ranking)
+    return _finished(network, before, tried, np.asarray(norms) / gradient_norm, batch)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
-    """Return the last scales, and at each step the norm, the loss behind it, and the scales."""
+    """Return the norm of the gradient, and what was found, at each step."""
     step_size, gradient_norm, learning_rate, min_scale = (
         jnp.asarray(x, jnp.float32) for x in numbers
     )
@@ -228,10 +227,11 @@ def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
 
     def objectives(scales):
         scaled = _scaled(weights, scales)
-        gradient = jax.grad(loss)(scaled)
+        value, gradient = jax.value_and_grad(loss)(scaled)
         if is_sgd:
             square = sum(jnp.sum(g**2).astype(jnp.float32) for g in gradient)
-            norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+            # written so that NaN stays
+            norm = jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
         else:
             norm = sum(jnp.sum(jnp.abs(g)).astype(jnp.float32) for g in gradient)
         moved = [
@@ -239,21 +239,25 @@ def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
             for w, g in zip(scaled, gradient, strict=True)
         ]
         after = loss(moved).astype(jnp.float32)
-        return jnp.where(norm > gradient_norm, norm, after), (norm, after)
+        parts = [_largest(g) for g in gradient]
+        aim = jnp.where(norm > gradient_norm, norm, after)
+        return aim, (norm, after, value.astype(jnp.float32), parts)
 
     descent = adam(learning_rate)
 
     def step(carry, _):
         scales, state = carry
-        (value, (norm, after)), slopes = jax.value_and_grad(objectives, has_aux=True)(scales)
-        moved, state, *_ = take_step(
+        (value, found), slopes = jax.value_and_grad(objectives, has_aux=True)(scales)
+        norm, after, loss_here, parts = found
+        moved, new_state, *_ = take_step(
             "gradinit", descent, lambda s: objectives(s)[0], scales, state, (value, slopes)
         )
         moved = jax.tree.map(lambda s: jnp.maximum(s, min_scale), moved)
-        return (moved, state), (norm, after, scales)
+        carry = _where_finite((moved, new_state), (scales, state))
+        return carry, (norm, Tried(after, scales, loss_here, parts, _are_finite(slopes)))
 
     start = [jnp.ones((), jnp.float32) for _ in weights]
-    return control_flow.scan(step, (start, descent.init(start)), length=num_steps)
+    return control_flow.scan(step, (start, descent.init(start)), length=num_steps)[1]
 
 
 def _require_options(caller, decay, num_steps, **positive) -> None:
@@ -279,14 +283,92 @@ def _scaled(weights, scales):
     return [w * scale.astype(w.dtype) for w, scale in zip(weights, scales, strict=True)]
 
 
-def _finished(network, before, objective, scales, ranking=None):
-    """Apply the best of the scales that were tried, and report."""
-    ranking = np.asarray(objective if ranking is None else ranking, np.float64)
-    best = int(np.argmin(np.where(np.isfinite(ranking), ranking, np.inf)))
-    for name, tried in zip(network.weights, scales, strict=True):
+class Tried(NamedTuple):
+    """What was found at each step of a descent.
+
+    Attributes:
+      objective: What is minimised.
+      scales: The factor of each leaf that it was taken at.
+      loss: At these factors.
+      gradient_norms: Of each leaf, largest absolute entry.
+      has_slopes: Whether the derivatives of the objective by the factors were finite.
+    """
+
+    objective: Float[Array, " step"]
+    scales: list[Float[Array, " step"]]
+    loss: Float[Array, " step"]
+    gradient_norms: list[Float[Array, " step"]]
+    has_slopes: Bool[Array, " step"]
+
+
+def _largest(gradient: Array) -> Float[Array, ""]:
+    """Return the largest absolute entry; NaN if there is one."""
+    gradient = jax.lax.stop_gradient(gradient)
+    return jnp.max(jnp.abs(gradient), initial=0).astype(jnp.float32)
+
+
+def _are_finite(tree) -> Bool[Array, ""]:
+    return jnp.all(jnp.array([jnp.isfinite(leaf) for leaf in jax.tree.leaves(tree)]))
+
+
+def _where_finite(new, old):
+    """Stay where the next step would lead to NaN or infinity."""
+    return jax.tree.map(partial(jnp.where, _are_finite(new)), new, old)
+
+
+def _finished(network: Network, before, tried: Tried, load, batch: Batch):
+    """Apply the best of the factors that were tried, and report.
+
+    The best have the smallest objective among those that keep the constraint, whose load is up to
+    1; the last finite ones, if none does; the first ones, if none is finite.
+    """
+    tried = jax.device_get(tried)
+    objective = np.asarray(tried.objective, np.float64)
+    is_sound = np.isfinite(objective) & np.isfinite(tried.loss)
+    is_sound &= np.all([np.isfinite(norm) for norm in tried.gradient_norms], axis=0)
+    is_allowed = is_sound if load is None else is_sound & (load <= 1)
+    best = 0
+    if is_allowed.any():
+        best = int(np.argmin(np.where(is_allowed, objective, np.inf)))
+    elif is_sound.any():
+        best = int(np.flatnonzero(is_sound)[-1])
+    unmet = _unmet(network, tried, is_sound, load, best)
+    if not (is_sound.all() and tried.has_slopes.all()):
+        unmet = nonfinite_leaves(network.params, batch) | unmet
+    for name, factors in zip(network.weights, tried.scales, strict=True):
         weight = network.weights[name]
-        network.weights[name] = weight * tried[best].astype(weight.dtype)
-    after = network.variances()
-    how: dict[str, How] = dict.fromkeys(after, "learned")
-    report = make_report(network, before, {}, after, how, True, objective)
-    return network.merged(), report
+        if factors[best] != 1:
+            network.weights[name] = weight * factors[best].astype(weight.dtype)
+    after = network.spreads()
+    how: dict[str, How] = {}
+    for layer in network.layers:
+        if network.is_zero(layer):
+            network.left[layer.name] = "it is zero, which no factor changes"
+        else:
+            how[layer.name] = "learned"
+    return network.merged(), make_report(network, before, {}, after, how, unmet, tried.objective)
+
+
+def _unmet(network: Network, tried: Tried, is_sound, load, best: int) -> dict[str, str]:
+    """Say what was not finite, at the first step where something was not; and what is not kept."""
+    names = list(network.weights)
+    if not is_sound.all():
+        step = int(np.flatnonzero(~is_sound)[0])
+        loss = tried.loss[step]
+        if not np.isfinite(loss):
+            return {"loss": f"it is {loss:g} at step {step}"}
+        for name, norm in zip(names, tried.gradient_norms, strict=True):
+            if not np.isfinite(norm[step]):
+                return {name: f"its gradient holds {norm[step]:g} at step {step}, the loss not"}
+        value = tried.objective[step]
+        return {"objective": f"it is {value:g} at step {step}, the loss and its gradient are not"}
+    if not any(np.any(weight) for weight in network.weights.values()):
+        return {"params": "all are zero, which no factor changes"}
+    if not any(norm.any() for norm in tried.gradient_norms):
+        return {"loss": "its gradient is zero: it does not depend on the parameters here"}
+    if not tried.has_slopes.all():
+        step = int(np.flatnonzero(~tried.has_slopes)[0])
+        return {"objective": f"its derivative by the factors is not finite at step {step}"}
+    if load is not None and load[best] > 1:
+        return {"gradient": f"its norm is {load[best]:.3g} times gradient_norm"}
+    return {}

@@ -1,13 +1,18 @@
 """Layer-sequential unit variance: scales set by looking at the data."""
 
+import math
 from collections.abc import Callable, Collection
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from jaxopt_tut.calibration.asking import require_key
+from jaxopt_tut.calibration.checking import find_unmet, is_finite
 from jaxopt_tut.calibration.network import Network, Variances, read_network, require_concrete
-from jaxopt_tut.calibration.reports import CalibrationReport, How, LayerCalibration
+from jaxopt_tut.calibration.reporting import give_back, make_report
+from jaxopt_tut.calibration.reports import CalibrationReport, How
+from jaxopt_tut.calibration.spread import Spread
+from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros
 from jaxopt_tut.initializers import orthogonal
 from jaxopt_tut.initializers.arguments import require_nonnegative
 from jaxopt_tut.taps.layers import Layer
@@ -23,6 +28,7 @@ def lsuv(
     target: float = 1.0,
     tolerance: float = 0.01,
     max_iterations: int = 20,
+    keep_zeros: bool | None = None,
 ) -> tuple[Params, CalibrationReport]:
     r"""Draw orthogonal weights and scale them, layer by layer, to unit variance on the data.
 
@@ -35,7 +41,7 @@ def lsuv(
     in the geometric mean. Use it where theory has no say; `auto_init` needs no data statistics for
     most layers. Costs a few evaluations of `fn`, and two compilations. Biases are kept; a layer
     that does not follow its scale, beside a large bias or a normalised weight, keeps the weights
-    as drawn, and the report says so.
+    as drawn, and the report says so. Weights of zero beside others are meant, and stay.
 
     Args:
       key: Draws the weights.
@@ -45,13 +51,18 @@ def lsuv(
       target: The variance $v > 0$.
       tolerance: Largest relative deviation from it.
       max_iterations: Most passes.
+      keep_zeros: Whether weights that are all zero stay: LoRA's second factor, the last layer of
+        a residual branch. None: they do, unless every layer's weight is zero.
 
     Returns:
-      The parameters, and what was done.
+      The parameters, and what was done. Where NaN or infinities in `batch` or in what is not drawn
+      make a variance so, the parameters as they came, with `converged` false and its name in
+      `unmet`.
 
     Raises:
-      TypeError: If `fn` cannot be traced, a parameter is an integer array, or it is called inside
-        a transformation such as `jit`: it decides by what it measures.
+      TypeError: If `fn` cannot be traced, a parameter is an integer array, `key` is not one typed
+        key, there is no array in `params` or `batch`, or it is called inside a transformation
+        such as `jit`: it decides by what it measures.
       ValueError: If no weight meets data where it can be reached, the batch holds one example, a
         variance is not finite, or an option is out of its range.
 
@@ -74,15 +85,19 @@ def lsuv(
     if max_iterations < 1:
         raise ValueError(f"lsuv needs max_iterations >= 1, got max_iterations={max_iterations}.")
     require_nonnegative("lsuv", "tolerance", tolerance)
+    require_key("lsuv", key)
     network = read_network("lsuv", fn, params, batch)
-    before = network.variances()
-    for layer in network.layers:
+    before = network.spreads()
+    kept = keep_zero_weights(network, keep_zeros)
+    drawn = [layer for layer in network.layers if layer.name not in kept]
+    for layer in drawn:
         network.draw(key, layer, orthogonal())
-    names = {layer.name for layer in network.layers}
-    after, converged = calibrate("lsuv", network, names, target, tolerance, max_iterations)
-    how: dict[str, How] = dict.fromkeys(after, "measured")
-    report = make_report(network, before, {}, after, how, converged)
-    return network.merged(), report
+    how: dict[str, How] = {layer.name: "measured" for layer in drawn}
+    after = calibrate(network, how, target, tolerance, max_iterations)
+    if not is_finite(after):
+        return give_back("lsuv", network, before, after, params, batch)
+    unmet = find_unmet(network, how, after, target, tolerance) | stalled_zeros(key, network, kept)
+    return network.merged(), make_report(network, before, {}, after, how, unmet)
 
 
 def require_target(caller: str, target: float) -> None:
@@ -100,17 +115,15 @@ def require_target(caller: str, target: float) -> None:
 
 
 def calibrate(
-    caller: str,
     network: Network,
     names: Collection[str],
     target: float,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Variances, bool]:
+) -> dict[str, Spread]:
     """Bring the pre-activations of some layers to their target by scaling their weights.
 
     Args:
-      caller: The name of the function that asks; it opens the messages.
       network: Whose weights are scaled, in place.
       names: The layers.
       target: The variance.
@@ -118,38 +131,31 @@ def calibrate(
       max_iterations: Most passes.
 
     Returns:
-      The variances with the last weights, and whether all are within the tolerance. A weight whose
-      layer does not follow its scale (beside a large bias, or normalised itself) gets back the
-      values that it came with, and the network's `left` says so.
-
-    Raises:
-      ValueError: If a variance is not finite.
+      What is measured with the last weights. A weight whose layer does not follow its scale
+      (beside a large bias, or normalised itself) gets back the values that it came with, and the
+      network's `left` says so.
     """
     chosen = [layer for layer in network.layers if layer.name in names]
     weights = dict(network.weights)
     last: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # deviation and factor, as logarithms
-    gives_up = False
     num_shared = len({layer.param for layer in chosen if layer.num_uses > 1})
-    after = network.variances()
+    after = network.spreads()
     for _ in range(max_iterations):
         on_the_way = {layer.name for layer in chosen if layer.num_uses == 1}
         measured = network.variances(on_the_way, target)
-        require_finite(caller, measured)
         # where no weight has several uses, a layer is moved by its own scale alone
         stuck = [] if num_shared else [one for one in chosen if _is_stuck(one, measured, last)]
         if stuck:
-            gives_up = True
             for layer in stuck:
                 network.weights[layer.param] = weights[layer.param]
                 network.left[layer.name] = "its variance does not follow the scale of its weight"
             chosen = [layer for layer in chosen if layer not in stuck]
             last.clear()  # layers behind them read other data from now on
-            after = network.variances()
+            after = network.spreads()
             continue
         factors: dict[str, list[np.ndarray]] = {}
         for layer in chosen:
-            size = measured[layer.name]
-            factor = np.log(target / np.where(size > 0, size, target)) / 2
+            factor = (math.log(target) - _log(measured[layer.name], target)) / 2
             over = tuple(range(layer.num_weight_steps, factor.ndim))
             factors.setdefault(layer.param, []).append(factor.mean(axis=over))
         for layer in {layer.param: layer for layer in chosen}.values():
@@ -157,16 +163,16 @@ def calibrate(
             step = 0.5 if layer.num_uses > 1 and num_shared > 1 else 1.0
             factor = step * np.mean(factors[layer.param], axis=0)
             network.scale(layer, np.exp(factor))
-            last[layer.name] = _log_deviation(measured[layer.name]), factor
-        after = network.variances()
-        require_finite(caller, after)
+            last[layer.name] = _log(measured[layer.name], 1.0) / 2, factor
+        after = network.spreads()
         if _largest_error(chosen, after, target) <= tolerance:
-            return after, not gives_up
-    return after, not chosen and not gives_up
+            break
+    return after
 
 
-def _log_deviation(variance: np.ndarray) -> np.ndarray:
-    return np.log(np.where(variance > 0, variance, 1)) / 2
+def _log(variance: np.ndarray, otherwise: float) -> np.ndarray:
+    """Take logarithms, of another number where there is nothing to scale."""
+    return np.log(np.where((variance > 0) & np.isfinite(variance), variance, otherwise))
 
 
 def _is_stuck(layer: Layer, measured: Variances, last) -> bool:
@@ -177,63 +183,21 @@ def _is_stuck(layer: Layer, measured: Variances, last) -> bool:
     if layer.name not in last:
         return False
     deviation, factor = last[layer.name]
-    moved = _log_deviation(measured[layer.name]) - deviation
+    moved = _log(measured[layer.name], 1.0) / 2 - deviation
     return np.abs(factor).max() > 0.01 and np.sum(moved * factor) < 0.05 * np.sum(factor**2)
 
 
-def _largest_error(layers, after: Variances, target: float) -> float:
+def _largest_error(layers, after: dict[str, Spread], target: float) -> float:
     """Measure the deviation: of the geometric mean over the uses of a weight.
 
     A recurrent weight reads a state of zeros at first, which no scale can change.
     """
     logs: dict[str, list[np.ndarray]] = {}
     for layer in layers:
-        ratio = after[layer.name] / target
-        log = np.log(np.where(ratio > 0, ratio, 1))
+        log = _log(after[layer.name].variance / target, 1.0)
         logs.setdefault(layer.param, []).append(log.ravel())
     errors = [
         np.concatenate(logs[layer.param]).mean() if layer.num_uses > 1 else logs[layer.param][0]
         for layer in layers
     ]
     return max((float(np.abs(np.expm1(error)).max()) for error in errors), default=0.0)
-
-
-def require_finite(caller: str, variances: Variances) -> None:
-    """Refuse pre-activations that overflow, naming the first layer to do so.
-
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      variances: By layer, in the order of the program.
-
-    Raises:
-      ValueError: If one is NaN or infinite.
-    """
-    for name, variance in variances.items():
-        if not np.isfinite(variance).all():
-            raise ValueError(
-                f"{caller} needs activations with a finite second moment, got pre-activations of "
-                f"variance {float(np.max(variance))} at {name!r}."
-            )
-
-
-def make_report(
-    network: Network,
-    before: Variances,
-    predicted: Variances,
-    after: Variances,
-    how: dict[str, How],
-    converged: bool,
-    objective=(),
-) -> CalibrationReport:
-    """Put what was measured in the order of the program."""
-    layers = {
-        name: LayerCalibration(
-            jnp.asarray(before[name]),
-            jnp.asarray(predicted.get(name, np.full(np.shape(after[name]), np.nan))),
-            jnp.asarray(after[name]),
-        )
-        for name in (layer.name for layer in network.layers)
-    }
-    return CalibrationReport(
-        layers, jnp.asarray(objective), converged, tuple(how.items()), tuple(network.left.items())
-    )

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from jaxopt_tut.calibration.asking import is_iterator, require_arrays
+from jaxopt_tut.calibration.spread import Spread, moments, spread_of
 from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.layers import Layer, find_layers
@@ -41,6 +43,7 @@ class Network:
       left: For each layer that cannot the reason.
       weights: The arrays of the parameters, by path.
       frame: All that is no array; a static argument of what is compiled.
+      loss: What the function returned when `spreads` measured last; None if that is no number.
     """
 
     params: Params
@@ -49,6 +52,7 @@ class Network:
     left: dict[str, str]
     weights: dict[str, Array]
     frame: Frame
+    loss: float | None = None
 
     @property
     def data(self) -> list[Array]:
@@ -87,34 +91,55 @@ class Network:
         drawn = jax.vmap(one)(jax.random.split(own, count)) if steps else one(own)
         self.weights[layer.param] = drawn.reshape(weight.shape)
 
-    def variances(self, given: Collection[str] = (), target: float = 1.0) -> Variances:
-        r"""Measure the variance of all pre-activations.
+    def is_zero(self, layer: Layer) -> bool:
+        """Tell whether all entries of a layer's weight are zero."""
+        return not np.any(self.weights[layer.param])
+
+    def spreads(
+        self, given: Collection[str] = (), target: float = 1.0, silenced: Collection[str] = ()
+    ) -> dict[str, Spread]:
+        r"""Measure the variance of all pre-activations, and how well each is known.
 
         Args:
           given: Layers whose pre-activations are divided by their deviation, and multiplied by
             that of the target, before the network goes on with them. What comes after is measured
             as if they had been calibrated: one pass does the work of one pass a layer.
           target: The variance they are given.
+          silenced: Layers that the network goes on without.
 
         Returns:
-          The variances in front of the division.
+          What was found in front of the division.
         """
+        marks = {name: target for name in given} | dict.fromkeys(silenced, -1.0)
         bumps = {
             k: np.full(
                 layer.pre_activation.shape[: layer.num_step_axes],
-                target if layer.name in given else 0.0,
+                marks.get(layer.name, 0.0),
                 np.float32,
             )
             for k, layer in enumerate(self.layers)
         }
-        return self._measure(_normalise, bumps)
+        arrays = [*self.weights.values(), *self.data]
+        found, taken, output = jax.device_get(_moments(self.frame, arrays, bumps))
+        self.loss = None if output is None else float(output)
+        return {
+            layer.name: spread_of(one, bool(_rows(layer)), taken.get(k))
+            for k, (layer, one) in enumerate(zip(self.layers, found, strict=True))
+        }
 
-    def gaussian_variances(self, key: Key[Array, ""], target: float) -> Variances:
+    def variances(self, given: Collection[str] = (), target: float = 1.0) -> Variances:
+        """Measure the variance of all pre-activations, as `spreads` does."""
+        return {name: one.variance for name, one in self.spreads(given, target).items()}
+
+    def gaussian_variances(
+        self, key: Key[Array, ""], target: float, silenced: Collection[str] = ()
+    ) -> Variances:
         """Measure the variance of each pre-activation when all others upstream are Gaussian.
 
         Args:
           key: Draws the noise that takes the place of each pre-activation behind it.
           target: The variance of the noise.
+          silenced: Layers with zeros in place of noise.
 
         Returns:
           The variances.
@@ -128,12 +153,12 @@ class Network:
             k: jax.lax.dynamic_slice_in_dim(noise, starts[k], sizes[k]).reshape(shape)
             for k, shape in enumerate(shapes)
         }
-        return self._measure(_replace, bumps)
-
-    def _measure(self, meet: Callable, bumps) -> Variances:
-        variances = _variances(self.frame, meet, [*self.weights.values(), *self.data], bumps)
-        names = [layer.name for layer in self.layers]
-        return dict(zip(names, map(np.asarray, variances), strict=True))
+        for k, layer in enumerate(self.layers):
+            if layer.name in silenced:
+                bumps[k] = jnp.zeros_like(bumps[k])
+        arrays = [*self.weights.values(), *self.data]
+        found = jax.device_get(_gaussian_variances(self.frame, arrays, bumps))
+        return {layer.name: one for layer, one in zip(self.layers, found, strict=True)}
 
 
 def require_concrete(caller: str, *trees: Any) -> None:
@@ -147,7 +172,8 @@ def require_concrete(caller: str, *trees: Any) -> None:
       TypeError: If an argument holds a tracer, or a program is being traced.
     """
     # within `jit` whatever is computed is a tracer, also from arrays that are none
-    if any(map(is_tracer, [jnp.zeros(()), *jax.tree.leaves(trees)])):
+    leaves = jax.tree.leaves(trees, is_leaf=is_iterator)
+    if any(map(is_tracer, [jnp.zeros(()), *leaves])):
         raise TypeError(
             f"{caller} decides by what it measures, and there is nothing to measure inside jit, "
             f"vmap, grad or scan: call it outside (what it evaluates is compiled) and pass the "
@@ -168,9 +194,11 @@ def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Net
       The network.
 
     Raises:
-      TypeError: If `fn` cannot be traced, or a parameter is an integer array.
+      TypeError: If `fn` cannot be traced, a parameter is an integer array, or there is no array in
+        `params` or `batch`.
       ValueError: If no weight meets data where it can be reached, or the batch holds one example.
     """
+    require_arrays(caller, params, batch)
     leaves, treedef = jax.tree.flatten(params)
     flags = traced_leaves(params)
     kept = treedef.unflatten([x if t else None for x, t in zip(leaves, flags, strict=True)])
@@ -215,11 +243,21 @@ def _origin(fn, params, batch, program: Program):
     return origin
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _variances(frame: Frame, meet: Callable, arrays, bumps) -> list[Float[Array, "*step"]]:
-    # The bumps come in one by one: as slices of one array they take four times as long to compile.
-    places = {layer.place: k for k, layer in enumerate(frame.layers)}
-    _, values, taken = evaluate(frame.jaxpr, arrays, places, bumps, meet)
+@partial(jax.jit, static_argnums=0)
+def _moments(frame: Frame, arrays, bumps):
+    """Return the moments of each layer, and the function's value if that is a real number."""
+    outputs, values, taken = _evaluate(frame, arrays, bumps, _normalise)
+    found = [
+        moments(values[k], layer.num_step_axes, _rows(layer))
+        for k, layer in enumerate(frame.layers)
+    ]
+    is_loss = outputs and jnp.shape(outputs[0]) == () and jnp.isrealobj(outputs[0])
+    return found, taken, outputs[0] if is_loss else None
+
+
+@partial(jax.jit, static_argnums=0)
+def _gaussian_variances(frame: Frame, arrays, bumps) -> list[Float[Array, "*step"]]:
+    _, values, taken = _evaluate(frame, arrays, bumps, _replace)
     found = []
     for k, layer in enumerate(frame.layers):
         value = values[k]
@@ -233,10 +271,22 @@ def _variances(frame: Frame, meet: Callable, arrays, bumps) -> list[Float[Array,
     return found
 
 
+def _evaluate(frame: Frame, arrays, bumps, meet: Callable):
+    # The bumps come in one by one: as slices of one array they take four times as long to compile.
+    places = {layer.place: k for k, layer in enumerate(frame.layers)}
+    return evaluate(frame.jaxpr, arrays, places, bumps, meet)
+
+
+def _rows(layer: Layer) -> tuple[int, ...]:
+    return tuple(axis for axis in layer.pre_activation.batch_axes if axis >= layer.num_step_axes)
+
+
 def _normalise(value, target):
+    """Bring a value to its target; it stays for a target of 0, and is silenced below."""
     variance = jnp.var(value)
-    factor = jnp.sqrt(target.astype(value.dtype) / jnp.where(variance > 0, variance, 1))
-    return jnp.where((target > 0) & (variance > 0), value * factor, value)
+    factor = jnp.sqrt(target.astype(variance.dtype) / jnp.where(variance > 0, variance, 1))
+    given = jnp.where((target > 0) & (variance > 0), value * factor.astype(value.dtype), value)
+    return jnp.where(target < 0, jnp.zeros_like(value), given)
 
 
 def _replace(value, noise):

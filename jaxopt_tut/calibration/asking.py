@@ -1,0 +1,84 @@
+"""What the calibrations ask of their arguments, and how they refuse the rest."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_tut.types import Batch, Params
+
+
+def require_key(caller: str, key: Any) -> None:
+    """Refuse what is no typed key, such as a seed or a key of `jax.random.PRNGKey`.
+
+    Args:
+      caller: The name of the function that asks; it opens the message.
+      key: The argument.
+
+    Raises:
+      TypeError: If it is not one typed key.
+
+    Example:
+      >>> require_key("lsuv", 0)
+      Traceback (most recent call last):
+      ...
+      TypeError: lsuv needs one typed key, such as jax.random.key(0), got int.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
+        raise TypeError(
+            f"{caller} needs one typed key, such as jax.random.key(0), got {_described(key)}."
+        )
+
+
+def require_arrays(caller: str, params: Params, batch: Batch) -> None:
+    """Refuse parameters and batches without arrays, and functions in place of either.
+
+    Args:
+      caller: The name of the function that asks; it opens the message.
+      params: The parameters.
+      batch: The data.
+
+    Raises:
+      TypeError: If one of them holds no array.
+    """
+    for what, tree in (("parameters", params), ("a batch", batch)):
+        leaves = jax.tree.leaves(tree, is_leaf=is_iterator)
+        iterator = next(filter(is_iterator, leaves), None)
+        if iterator is None and any(isinstance(leaf, _ARRAYS) for leaf in leaves):
+            continue
+        hint, got = "", tree
+        if iterator is not None:
+            hint, got = ": hand in one batch, next(...)", iterator
+        elif callable(tree):
+            name = getattr(tree, "__name__", "it")
+            hint = f": call it, {name}(...), and hand in what it returns"
+        elif leaves and hasattr(tree, "__iter__"):
+            hint = ": make arrays of it with jax.numpy.asarray"
+        raise TypeError(f"{caller} needs {what} with arrays, got {_described(got)}{hint}.")
+
+
+_ARRAYS = (jax.Array, np.ndarray, np.generic)
+
+
+def is_iterator(tree: Any) -> bool:
+    """Tell what gives batches one by one, which JAX takes for a leaf with a warning.
+
+    Args:
+      tree: Anything.
+
+    Returns:
+      Whether it is an iterator.
+    """
+    return hasattr(tree, "__next__")
+
+
+def _described(value: Any) -> str:
+    """Name a value by its type, an array by dtype and shape too."""
+    if value is None:
+        return "None"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    kind = type(value).__name__
+    return "a function" if kind in ("function", "method", "builtin_function_or_method") else kind

@@ -1,0 +1,59 @@
+"""Weights of zero: those that are meant, and those that are to be drawn.
+
+A matrix of zeros beside others that are none is set so on purpose: the second factor of LoRA, the
+last layer of a residual branch or of an adapter, a convolution of ControlNet, the readout of a muP
+model. Each starts as if it were not there, and learns at once, as what it reads is not zero.
+Where all are zero nothing was meant: no layer but the first can learn.
+"""
+
+from dataclasses import replace
+
+from jaxtyping import Array, Key
+
+from jaxopt_tut.calibration.network import Network
+from jaxopt_tut.initializers import equal_variance
+
+
+def keep_zero_weights(network: Network, keep_zeros: bool | None) -> set[str]:
+    """Choose the layers whose weights of zero stay, and say so in what the network leaves.
+
+    Args:
+      network: As it came in.
+      keep_zeros: True: all, False: none, None: all unless every layer's weight is zero.
+
+    Returns:
+      Their names.
+    """
+    zero = {layer.name for layer in network.layers if network.is_zero(layer)}
+    if keep_zeros is False or (keep_zeros is None and len(zero) == len(network.layers)):
+        return set()
+    network.left |= dict.fromkeys(
+        (layer.name for layer in network.layers if layer.name in zero),
+        "it is zero, taken as meant; keep_zeros=False draws it",
+    )
+    return zero
+
+
+def stalled_zeros(key: Key[Array, ""], network: Network, kept: set[str]) -> dict[str, str]:
+    """List the weights of zero that cannot learn, as what they read is the same for all examples.
+
+    Args:
+      key: Draws the weights in their place, on trial.
+      network: Calibrated.
+      kept: The layers.
+
+    Returns:
+      The reason for each.
+    """
+    if not kept:
+        return {}
+    trial = replace(network, weights=dict(network.weights))
+    for layer in network.layers:
+        if layer.name in kept:
+            trial.draw(key, layer, equal_variance())
+    spreads = trial.spreads(silenced=kept)
+    return {
+        name: "it is zero, and what it reads is the same for all examples: it cannot learn"
+        for name in spreads
+        if name in kept and not spreads[name].varies.any()
+    }
