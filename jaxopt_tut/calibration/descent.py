@@ -17,6 +17,7 @@ from jaxopt_tut.initializers.arguments import require_nonnegative
 from jaxopt_tut.jaxprs import function_of
 from jaxopt_tut.optimizers import adam
 from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params
 
 
@@ -103,11 +104,12 @@ def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, ep
         return quotient, (value.astype(jnp.float32), norms)
 
     def deviation(g, hg):
+        g, hg = at_least_single(g), at_least_single(hg)
         sign = jax.lax.stop_gradient(jnp.where(g >= 0, 1, -1).astype(g.dtype))
         away = eps.astype(g.dtype) * sign
         return jnp.sum(jnp.abs((g - hg) / (g + away) - 1)).astype(jnp.float32)
 
-    norms = [jnp.linalg.norm(leaf.ravel()).astype(jnp.float32) for leaf in weights]
+    norms = [jnp.linalg.norm(at_least_single(leaf.ravel())).astype(jnp.float32) for leaf in weights]
     shares = [
         jnp.where((norm > 0) & (leaf.ndim >= 2), 1 / jnp.where(norm > 0, norm, 1), 0)
         for leaf, norm in zip(weights, norms, strict=True)
@@ -229,11 +231,11 @@ def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
         scaled = _scaled(weights, scales)
         value, gradient = jax.value_and_grad(loss)(scaled)
         if is_sgd:
-            square = sum(jnp.sum(g**2).astype(jnp.float32) for g in gradient)
+            square = sum(jnp.sum(at_least_single(g) ** 2).astype(jnp.float32) for g in gradient)
             # written so that NaN stays
             norm = jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
         else:
-            norm = sum(jnp.sum(jnp.abs(g)).astype(jnp.float32) for g in gradient)
+            norm = sum(jnp.sum(jnp.abs(at_least_single(g))).astype(jnp.float32) for g in gradient)
         moved = [
             w - step_size.astype(w.dtype) * (g if is_sgd else jnp.sign(g))
             for w, g in zip(scaled, gradient, strict=True)

@@ -18,7 +18,7 @@ from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.layers import Layer, find_layers
 from jaxopt_tut.taps.tracing import Program, is_tracer, trace_program, traced_leaves
-from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.trees import at_least_single, require_inexact
 from jaxopt_tut.types import Batch, Initializer, Params
 
 Variances = dict[str, Float[np.ndarray, "*step"]]
@@ -261,9 +261,9 @@ def _gaussian_variances(frame: Frame, arrays, bumps) -> list[Float[Array, "*step
     found = []
     for k, layer in enumerate(frame.layers):
         value = values[k]
-        if jnp.finfo(value.dtype).bits < 32:
-            value = value.astype(jnp.float32)
-        variance = jnp.var(value, axis=tuple(range(layer.num_step_axes, value.ndim)))
+        variance = jnp.var(
+            at_least_single(value), axis=tuple(range(layer.num_step_axes, value.ndim))
+        )
         if k in taken:  # in a branch: the values are NaN where it is not taken
             mask = taken[k].reshape(taken[k].shape + (1,) * (variance.ndim - taken[k].ndim))
             variance = jnp.where(mask, variance, 0)
@@ -283,9 +283,11 @@ def _rows(layer: Layer) -> tuple[int, ...]:
 
 def _normalise(value, target):
     """Bring a value to its target; it stays for a target of 0, and is silenced below."""
-    variance = jnp.var(value)
-    factor = jnp.sqrt(target.astype(variance.dtype) / jnp.where(variance > 0, variance, 1))
-    given = jnp.where((target > 0) & (variance > 0), value * factor.astype(value.dtype), value)
+    wide = at_least_single(value)
+    variance = jnp.var(wide)
+    factor = jnp.sqrt(target.astype(wide.dtype) / jnp.where(variance > 0, variance, 1))
+    is_scaled = (target > 0) & (variance > 0)
+    given = jnp.where(is_scaled, (wide * factor).astype(value.dtype), value)
     return jnp.where(target < 0, jnp.zeros_like(value), given)
 
 

@@ -17,7 +17,7 @@ from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.taps import record
 from jaxopt_tut.taps.tracing import leaf_name, traced_leaves
-from jaxopt_tut.trees import named_leaves, require_same_structure
+from jaxopt_tut.trees import at_least_single, named_leaves, require_same_structure
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 
@@ -272,9 +272,13 @@ def _changes(make, width, key, batch, steps) -> dict[str, float]:
         trained, _ = control_flow.scan(follow, (params, optimizer.init(params)), length=steps)[0]
         look = record(loss, lambda site: site.kind == "pre_activation")
         before, after = look(params)[1], look(trained)[1]
-        return jax.tree.map(lambda a, b: jnp.mean(jnp.abs(b - a) ** 2), before, after)
+        return jax.tree.map(_mean_square_change, before, after)
 
     return {name: float(value) for name, value in run(params).items()}
+
+
+def _mean_square_change(before, after):
+    return jnp.mean(jnp.abs(at_least_single(after) - at_least_single(before)) ** 2)
 
 
 def _two_shapes(caller, make_params, widths):

@@ -11,9 +11,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 from optax.contrib import SAMState
 
+from jaxopt_tut.diagnostics.summaries import real
 from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.step import updated
+from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 
@@ -98,11 +100,12 @@ def take_first_step(
             reason = f"diagnose needs an optimizer that takes a step, got one that says: {reason}"
         raise TypeError(reason) from error
     after = value_fn(optax.apply_updates(arrays, updates))
-    products = jax.tree.map(lambda g, u: jnp.sum(jnp.real(jnp.conj(g) * u)), gradient, updates)
+    # the products and squares of half precision leave its range, or vanish in it
+    wide = at_least_single(after).dtype
+    products = jax.tree.map(_inner, gradient, updates)
     change = sum(
-        (leaf.astype(after.dtype) for leaf in jax.tree.leaves(products)),
-        jnp.zeros((), after.dtype),
-    )
+        (leaf.astype(wide) for leaf in jax.tree.leaves(products)), jnp.zeros((), wide)
+    ).astype(after.dtype)
     return FirstStep(jax.tree.leaves(updates), after, change, growth, jnp.asarray(bool(looks)))
 
 
@@ -124,7 +127,7 @@ def _try(step, value_fn, gradient, state, params, num_updates) -> tuple[PyTree, 
         k, place, updates, state, halfway = carry
         place = optax.apply_updates(place, updates)
         updates, state = step(value_and_ascent(value_fn)(place)[1], state, place)
-        norm = optax.tree.norm(updates).astype(halfway.dtype)
+        norm = _norm(updates).astype(halfway.dtype)
         return k + 1, place, updates, state, jnp.where(k < num_updates // 2, norm, halfway)
 
     carry = jnp.ones((), jnp.int32), params, updates, state, one
@@ -132,7 +135,7 @@ def _try(step, value_fn, gradient, state, params, num_updates) -> tuple[PyTree, 
     if climbers:  # what it has come to, not the way down alone
         place = optax.apply_updates(place, updates)
         return jax.tree.map(jnp.subtract, place, params), one
-    norm = optax.tree.norm(updates).astype(halfway.dtype)
+    norm = _norm(updates).astype(halfway.dtype)
     return updates, norm / jnp.where(halfway > 0, halfway, 1)
 
 
@@ -146,11 +149,20 @@ def _does_move(updates, params) -> Array:
     """Tell whether any update is more than tiny beside its weight."""
 
     def of_leaf(update, leaf):
-        moved, size = (jnp.sum(jnp.abs(x) ** 2) for x in (update, leaf))
+        moved, size = (jnp.sum(real(x) ** 2) for x in (update, leaf))
         return (size > 0) & (moved >= THRESHOLDS.low_update**2 * size)
 
     leaves = jax.tree.leaves(jax.tree.map(of_leaf, updates, params))
     return jnp.any(jnp.stack(leaves))
+
+
+def _inner(a, b):
+    product = at_least_single(jnp.conj(a)) * at_least_single(b)
+    return jnp.sum(jnp.real(product))
+
+
+def _norm(tree):
+    return optax.tree.norm(jax.tree.map(at_least_single, tree))
 
 
 def _step(optimizer, value_fn, looks, gradient, state, params) -> tuple[PyTree, Any]:

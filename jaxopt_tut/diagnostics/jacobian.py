@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers.vectors import dot
+from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import PyTree
 
 
@@ -58,6 +59,8 @@ def jacobian_singular_values(
 
     outputs, product = jax.linearize(flat_fun, flat)
     transposed = jax.linear_transpose(product, flat)
+    # of half precision only the products with J: bases of it would not be orthogonal
+    wide = at_least_single(flat).dtype
     smaller, larger = sorted([flat.size, outputs.size])
     if not 1 <= num_steps <= smaller:
         raise ValueError(
@@ -66,12 +69,18 @@ def jacobian_singular_values(
         )
     # The first basis lives on the smaller side: it is complete after as many steps, J or its
     # transpose then equal to U B V^T.
-    forward, backward = product, lambda u: transposed(u)[0]
+
+    def forward(v):
+        return product(v.astype(flat.dtype)).astype(wide)
+
+    def backward(v):
+        return transposed(v.astype(outputs.dtype))[0].astype(wide)
+
     if flat.size > smaller:
         forward, backward = backward, forward
     right_key, left_key = jax.random.split(key)
-    fresh_right = jax.random.normal(right_key, (num_steps + 1, smaller), flat.dtype)
-    fresh_left = jax.random.normal(left_key, (num_steps, larger), flat.dtype)
+    fresh_right = jax.random.normal(right_key, (num_steps + 1, smaller), wide)
+    fresh_left = jax.random.normal(left_key, (num_steps, larger), wide)
     first = fresh_right[-1] / jnp.linalg.norm(fresh_right[-1])
 
     def step(state, k):
@@ -83,7 +92,7 @@ def jacobian_singular_values(
         right, next_beta = _next(backward(left), rights, fresh_right[k], scale)
         return (lefts, rights, right, next_beta, scale), (alpha, beta)
 
-    zero = jnp.zeros((), flat.dtype)
+    zero = jnp.zeros((), wide)
     bases = jnp.zeros_like(fresh_left), jnp.zeros_like(fresh_right[:-1])
     _, (alphas, betas) = control_flow.scan(step, (*bases, first, zero, zero), jnp.arange(num_steps))
     bidiagonal = jnp.diag(alphas) + jnp.diag(betas[1:], 1)

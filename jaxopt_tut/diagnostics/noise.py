@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 
@@ -94,7 +95,7 @@ def gradient_noise(
             result = loss_fn(params, part)
             return result[0] if isinstance(result, tuple) else result
 
-        return jax.tree.map(_at_least_single, jax.grad(loss)(params))
+        return jax.tree.map(at_least_single, jax.grad(loss)(params))
 
     def step(moments, part):
         # Welford's update: a difference of large sums would lose a small variance.
@@ -108,7 +109,7 @@ def gradient_noise(
         )
         return (count, mean, spread), None
 
-    zeros = jax.tree.map(lambda leaf: _at_least_single(jnp.zeros_like(leaf)), params)
+    zeros = jax.tree.map(lambda leaf: at_least_single(jnp.zeros_like(leaf)), params)
     spreads = jax.tree.map(lambda leaf: jnp.zeros((), jnp.real(leaf).dtype), zeros)
     start = (jnp.zeros((), jnp.int32), zeros, spreads)
     (_, mean, spread), _ = control_flow.scan(step, start, parts)
@@ -118,10 +119,6 @@ def gradient_noise(
     leaves = jax.tree.map(lambda t, n: LeafNoise(_ratio(t, n), t, n), traces, norms)
     trace, norm = _total(traces), _total(norms)
     return GradientNoise(_ratio(trace, norm), trace, norm, leaves)
-
-
-def _at_least_single(leaf):
-    return leaf.astype(jnp.float32) if jnp.finfo(leaf.dtype).bits < 32 else leaf
 
 
 def _total(tree):

@@ -11,6 +11,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxopt_tut.trees import at_least_single
+
 SAMPLE_SIZE = 4096
 NUM_BINS = 64
 MAX_GROUPED = 2**16
@@ -236,8 +238,7 @@ def real(values: Array) -> Float[Array, "..."]:
     values = jnp.abs(values) if jnp.iscomplexobj(values) else values
     if not jnp.issubdtype(values.dtype, jnp.floating):
         return values.astype(jnp.result_type(float))
-    is_half = jnp.finfo(values.dtype).bits < 32
-    return values.astype(jnp.float32) if is_half else values
+    return at_least_single(values)
 
 
 def sample_indices(size: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from jaxopt_tut.linalg import newton_schulz, polar_factor
+from jaxopt_tut.trees import at_least_single
 
 __all__ = ["L1", "L2", "LInf", "Norm", "Spectral"]
 
@@ -92,8 +93,8 @@ class L1:
     """
 
     def norm(self, x: Inexact[Array, "..."]) -> Float[Array, ""]:
-        """Return the sum of moduli."""
-        return jnp.sum(modulus(x))
+        """Return the sum of moduli, of half precision in single: it may be beyond the half."""
+        return jnp.sum(at_least_single(modulus(x)))
 
     def dual_norm(self, g: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the largest modulus."""
@@ -123,7 +124,7 @@ class L2:
 
     def norm(self, x: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the root of the sum of squares, scaled so that no square overflows."""
-        sizes = modulus(x)
+        sizes = at_least_single(modulus(x))
         largest = jax.lax.stop_gradient(jnp.max(sizes, initial=0.0))
         scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
         squared = jnp.sum((sizes / scale) ** 2)
@@ -135,8 +136,9 @@ class L2:
 
     def steepest(self, g: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return the array, made of length 1."""
-        norm = self.norm(g)
-        return g / _or_one(norm).astype(g.dtype)
+        norm = _or_one(self.norm(g))
+        wide = g if jnp.iscomplexobj(g) else g.astype(norm.dtype)
+        return (wide / norm.astype(wide.dtype)).astype(g.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +163,8 @@ class LInf:
         return jnp.max(modulus(x), initial=0.0)
 
     def dual_norm(self, g: Inexact[Array, "..."]) -> Float[Array, ""]:
-        """Return the sum of moduli."""
-        return jnp.sum(modulus(g))
+        """Return the sum of moduli, of half precision in single."""
+        return jnp.sum(at_least_single(modulus(g)))
 
     def steepest(self, g: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return the signs (phases, where complex)."""
