@@ -1,5 +1,7 @@
 """What the calibrations ask of their arguments, and how they refuse the rest."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -60,6 +62,40 @@ def require_arrays(caller: str, params: Params, batch: Batch) -> None:
 
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
+
+
+def require_function(caller: str, fn: Callable) -> None:
+    """Refuse a function that cannot be called with parameters and a batch alone.
+
+    Args:
+      caller: The name of the function that asks; it opens the message.
+      fn: The function.
+
+    Raises:
+      TypeError: If it is none, or takes another number of arguments.
+
+    Example:
+      >>> require_function("lsuv", lambda params, batch: 0.0)
+      >>> require_function("lsuv", lambda params, batch, key: 0.0)  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      ...
+      TypeError: lsuv calls fn(params, batch), and it takes (params, batch, key): wrap it, ...
+    """
+    if not callable(fn):
+        raise TypeError(f"{caller} needs a function, got {_described(fn)}.")
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        names = list(signature.parameters)
+        name = getattr(fn, "__name__", "fn").replace("<lambda>", "fn")
+        raise TypeError(
+            f"{caller} calls {name}(params, batch), and it takes ({', '.join(names)}): wrap it, as "
+            f"in lambda params, batch: {name}({', '.join(['params', 'batch', *names[2:]])})."
+        ) from error
 
 
 def is_iterator(tree: Any) -> bool:

@@ -21,7 +21,7 @@ from jaxopt_tut.calibration.lsuv import calibrate, require_target
 from jaxopt_tut.calibration.network import Network, read_network, require_concrete
 from jaxopt_tut.calibration.reporting import give_back, make_report
 from jaxopt_tut.calibration.reports import CalibrationReport, How
-from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros
+from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_advice
 from jaxopt_tut.initializers import equal_variance
 from jaxopt_tut.types import Batch, Params
 
@@ -146,7 +146,7 @@ def auto_init(
         for name, way in how.items()
         if way == "theory"
     }
-    unmet = find_unmet(network, how, after, target, _TOLERANCE)
+    unmet = with_advice(find_unmet(network, how, after, target, _TOLERANCE), kept)
     unmet |= stalled_zeros(weight_key, network, kept)
     return network.merged(), make_report(network, before, predicted, after, how, unmet)
 

@@ -18,6 +18,8 @@ from jaxopt_tut.types import Batch, Params
 KNOWN = 0.5
 """A variance is known if its relative error is below this: eight degrees of freedom."""
 
+SAME = "its pre-activations are the same for all examples"
+
 THEORY = (0.5, 2.0)
 """What theory may be wrong by: in a network as deep as it is wide, single layers' errors add up."""
 
@@ -98,13 +100,15 @@ def _reason(ratio, error, varies, bounds, target: float, is_shared: bool) -> str
     if not np.isfinite(ratio).all():
         return f"its variance is {ratio[~np.isfinite(ratio)][0]:g}"
     if not (varies.any() if is_shared else varies.all()):
-        return "its pre-activations are the same for all examples"
+        return SAME
     if is_shared:
         log = np.log(np.where(ratio > 0, ratio, 1))
         ratio, error = np.exp(log.mean(keepdims=True)), error[varies].mean(keepdims=True)
     if not ((bounds[0] <= ratio) & (ratio <= bounds[1])).all():
         worst = ratio[np.argmax(np.abs(np.log(np.maximum(ratio, np.finfo(float).tiny))))]
         return f"its variance is {worst * target:.3g}, wanted is {target:.3g}"
+    if np.isinf(error).any():
+        return "three examples or fewer do not tell how well its variance is known"
     if not (error < KNOWN).all():
         return (
             f"the standard error of its variance is {np.max(error):.0%} of it: there are few "

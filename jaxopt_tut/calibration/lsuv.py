@@ -12,7 +12,7 @@ from jaxopt_tut.calibration.network import Network, Variances, read_network, req
 from jaxopt_tut.calibration.reporting import give_back, make_report
 from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.calibration.spread import Spread
-from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros
+from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_advice
 from jaxopt_tut.initializers import orthogonal
 from jaxopt_tut.initializers.arguments import require_nonnegative
 from jaxopt_tut.taps.layers import Layer
@@ -96,7 +96,8 @@ def lsuv(
     after = calibrate(network, how, target, tolerance, max_iterations)
     if not is_finite(after):
         return give_back("lsuv", network, before, after, params, batch)
-    unmet = find_unmet(network, how, after, target, tolerance) | stalled_zeros(key, network, kept)
+    unmet = with_advice(find_unmet(network, how, after, target, tolerance), kept)
+    unmet |= stalled_zeros(key, network, kept)
     return network.merged(), make_report(network, before, {}, after, how, unmet)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxopt_tut.calibration.asking import is_iterator, require_arrays
+from jaxopt_tut.calibration.asking import is_iterator, require_arrays, require_function
 from jaxopt_tut.calibration.spread import Spread, moments, spread_of
 from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.interpreter import evaluate
@@ -198,6 +198,7 @@ def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Net
         `params` or `batch`.
       ValueError: If no weight meets data where it can be reached, or the batch holds one example.
     """
+    require_function(caller, fn)
     require_arrays(caller, params, batch)
     leaves, treedef = jax.tree.flatten(params)
     flags = traced_leaves(params)

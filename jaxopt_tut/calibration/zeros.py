@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from jaxtyping import Array, Key
 
+from jaxopt_tut.calibration.checking import SAME
 from jaxopt_tut.calibration.network import Network
 from jaxopt_tut.initializers import equal_variance
 
@@ -32,6 +33,22 @@ def keep_zero_weights(network: Network, keep_zeros: bool | None) -> set[str]:
         "it is zero, taken as meant; keep_zeros=False draws it",
     )
     return zero
+
+
+def with_advice(unmet: dict[str, str], kept: set[str]) -> dict[str, str]:
+    """Add to what is the same for all examples that weights of zero were kept, if they were.
+
+    Args:
+      unmet: The reasons.
+      kept: The layers of zeros.
+
+    Returns:
+      The reasons, longer.
+    """
+    if not kept:
+        return unmet
+    advice = f"{SAME}; weights of zero were kept, keep_zeros=False draws them"
+    return {name: advice if why == SAME else why for name, why in unmet.items()}
 
 
 def stalled_zeros(key: Key[Array, ""], network: Network, kept: set[str]) -> dict[str, str]:

@@ -58,3 +58,28 @@ def test_a_key_of_another_kind_is_refused(name, key, kind):
     message = f"{name} needs one typed key, such as jax.random.key(0), got {kind}."
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         METHODS[name](key, loss, PARAMS, X)
+
+
+def with_key(params, batch, key):
+    return loss(params, batch) + jax.random.normal(key)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_loss_of_other_arguments_is_refused_with_the_recipe(name):
+    message = re.escape(
+        f"{name} calls with_key(params, batch), and it takes (params, batch, key): wrap it, as in "
+        "lambda params, batch: with_key(params, batch, key)."
+    )
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        METHODS[name](jax.random.key(0), with_key, PARAMS, X)
+    with pytest.raises(TypeError, match=rf"^{name} needs a function, got float32\[8, 3\]\.$"):
+        METHODS[name](jax.random.key(0), X, PARAMS, X)
+
+
+def test_options_with_defaults_and_auxiliary_values_are_fine():
+    def with_aux(params, x, *, scale=1.0, **options):
+        del options
+        return scale * loss(params, x), {"size": jnp.sum(x)}
+
+    x = jax.random.normal(jax.random.key(1), (64, 3))
+    assert lsuv(jax.random.key(0), with_aux, PARAMS, x)[1].converged

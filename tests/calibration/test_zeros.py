@@ -146,7 +146,10 @@ def test_zeros_that_cut_a_network_are_no_success(method):
     params = {"0": normal(16, 8), "1": zeros(8, 8), "2": normal(8, 3)}
     fitted, report = method(jax.random.key(0), chain, params, X)
     np.testing.assert_array_equal(fitted["1"], 0)
-    assert dict(report.unmet) == {"2": "its pre-activations are the same for all examples"}
+    assert dict(report.unmet) == {
+        "2": "its pre-activations are the same for all examples; weights of zero were kept, "
+        "keep_zeros=False draws them"
+    }
     # two in a row: the second reads nothing, so that neither learns
     params["2"] = zeros(8, 3)
     report = method(jax.random.key(0), chain, params, X)[1]
