@@ -12,9 +12,10 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.optimizers import differentiable, minimize, stationarity
+from jaxopt_tut.optimizers.extra_arguments import is_transformation
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.stationarity import constraint, projections_of
-from jaxopt_tut.optimizers.step import is_transformation, take_step
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.types import Params, PyTree
 

@@ -3,7 +3,7 @@
 import optax
 
 from jaxopt_tut.autodiff import zero_safe
-from jaxopt_tut.optimizers.step import is_transformation, takes_any
+from jaxopt_tut.optimizers.extra_arguments import is_transformation, takes_any
 
 
 def differentiable(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Int
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.ending import Limits, Point, first_status, is_finite, next_status
+from jaxopt_tut.optimizers.extra_arguments import require_optimizer
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.solution import History, Solution, Status
@@ -31,7 +32,7 @@ from jaxopt_tut.optimizers.stationarity import (
     constraint,
     projected_gradient,
 )
-from jaxopt_tut.optimizers.step import require_optimizer, take_step
+from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.optimizers.vectors import has_moved, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree

@@ -1,14 +1,19 @@
-"""One step of any optimizer: the only place that knows what optimizers ask for."""
+"""One step of any optimizer: the only place that hands over what optimizers ask for."""
 
 import inspect
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
 
+from jaxopt_tut.optimizers.extra_arguments import (
+    adapted,
+    names_taken,
+    refusal,
+    require_optimizer,
+    written_as_asked,
+)
 from jaxopt_tut.optimizers.objective import value_and_ascent, within
 from jaxopt_tut.types import Params, PyTree
 
@@ -136,47 +141,6 @@ def take_step(
     return Step(optax.apply_updates(params, updates), state, *known)
 
 
-def is_transformation(thing: Any) -> bool:
-    """Tell whether something is an optimizer, by what it can do.
-
-    Args:
-      thing: Anything.
-
-    Returns:
-      Whether it has `init` and `update`; `optax.MultiSteps` has no class in common with others.
-
-    Example:
-      >>> import optax
-      >>> is_transformation(optax.sgd(0.1)), is_transformation(optax.sgd)
-      (True, False)
-    """
-    return all(callable(getattr(thing, name, None)) for name in ("init", "update"))
-
-
-def require_optimizer(caller: str, optimizer: Any) -> None:
-    """Refuse what is no transformation.
-
-    Args:
-      caller: Who asks; it opens the message.
-      optimizer: What was given as one.
-
-    Raises:
-      TypeError: If it has no `init` and `update`.
-
-    Example:
-      >>> import optax
-      >>> require_optimizer("fit", optax.adam)
-      Traceback (most recent call last):
-      ...
-      TypeError: fit needs an optax transformation as optimizer, got a function: call it, adam(...).
-    """
-    if is_transformation(optimizer):
-        return
-    name = getattr(optimizer, "__name__", None) if callable(optimizer) else None
-    got = repr(optimizer) if name is None else f"a function: call it, {name}(...)"
-    raise TypeError(f"{caller} needs an optax transformation as optimizer, got {got}.")
-
-
 def updated(
     caller: str,
     optimizer: optax.GradientTransformation,
@@ -204,7 +168,7 @@ def updated(
       TypeError: As `step`.
       ValueError: As `step`.
     """
-    value, grad = known[0], _estimate(caller, params, known[1], state)
+    value, grad = known[0], adapted(caller, params, known[1], state)
     theirs: list[Exception] = []  # what the functions raise is not to be laid to the optimizer
 
     def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -220,7 +184,7 @@ def updated(
     value_fn = guarded(within(value_fn, params))
     offered: dict[str, Any] = {
         "value": value,
-        "grad": _as_asked_for(grad, state),
+        "grad": written_as_asked(grad, state),
         "value_fn": value_fn,
         "grad_fn": guarded(lambda params: value_and_ascent(value_fn)(params)[1]),
         "obj_fn": value_fn,
@@ -231,7 +195,7 @@ def updated(
     parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in offered]
     vars(value_fn)["__signature__"] = inspect.Signature(parameters)
 
-    extra_args = {name: offered[name] for name in _names(optimizer.update, list(offered))}
+    extra_args = {name: offered[name] for name in names_taken(optimizer.update, list(offered))}
     refused: list[str] = []
     while True:
         try:
@@ -241,97 +205,19 @@ def updated(
                 raise
             # a chain hands all on, also to links that take less
             unwanted = _UNWANTED.search(str(error)) if isinstance(error, TypeError) else None
-            if unwanted and unwanted[1] in extra_args:
-                del extra_args[unwanted[1]]
-                refused.append(unwanted[1])
-            elif (missing := _missing(error)) and missing not in offered:
-                raise _refusal(caller, missing, list(offered), error) from error
-            elif missing in refused:
-                raise TypeError(
-                    f"{caller} hands the same to all links of a chain; one asks for {missing!r}, "
-                    "and another does not take it."
-                ) from error
+            name = (unwanted[1] or unwanted[2]) if unwanted else ""
+            if name in extra_args:
+                del extra_args[name]
+                refused.append(name)
+            elif sentence := refusal(caller, error, list(offered), refused, state):
+                kind = ValueError if isinstance(error, ValueError) else TypeError
+                raise kind(sentence) from error
             else:
                 raise
 
 
-_UNWANTED = re.compile(r"(?:unexpected keyword argument|multiple values for argument) '(\w+)'")
-_REQUIRED = re.compile(r"missing \d+ required keyword-only arguments?: '(\w+)'")
-
-
-def takes_any(update: Callable[..., Any]) -> bool:
-    """Tell whether an `update` takes whatever extra arguments there are.
-
-    Args:
-      update: Of an optimizer; `optax.MultiSteps` takes them, though it is no
-        `GradientTransformationExtraArgs`.
-
-    Returns:
-      Whether it has `**extra_args`.
-
-    Example:
-      >>> import optax
-      >>> takes_any(optax.scale(2.0).update), takes_any(optax.sgd(0.1).update)
-      (False, True)
-    """
-    parameters = inspect.signature(update).parameters.values()
-    return any(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _names(update: Callable[..., Any], offered: list[str]) -> list[str]:
-    """List those of the names by which an `update` takes extra arguments."""
-    parameters = list(inspect.signature(update).parameters.values())
-    positional = {p.name for p in parameters[:3] if p.kind is not p.KEYWORD_ONLY}
-    if takes_any(update):
-        return [name for name in offered if name not in positional]
-    return [p.name for p in parameters if p.name in offered and p.name not in positional]
-
-
-def _as_asked_for(grad: PyTree, state: PyTree) -> PyTree:
-    """Conjugate a gradient for the one line search that wants it as `jax.grad` returns it."""
-    if not _has(state, optax.ScaleByBacktrackingLinesearchState):
-        return grad
-    return jax.tree.map(jnp.conj, grad)
-
-
-def _estimate(caller: str, params: Params, grad: PyTree, state: PyTree) -> PyTree:
-    """Return the gradient as the optimizer wants it, or refuse one that has another in mind."""
-    if _has(state, optax.LookaheadState):
-        if not isinstance(params, optax.LookaheadParams):
-            raise TypeError(
-                f"{caller} needs optax.LookaheadParams.init_synced(params) as parameters for "
-                "optax.lookahead, and a loss of their `fast`."
-            )
-        return grad.fast if isinstance(grad, optax.LookaheadParams) else grad
-    if _has(state, optax.contrib.DifferentiallyPrivateAggregateState):
-        shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (grad, params)]
-        if shapes[0] == shapes[1]:
-            raise ValueError(
-                f"{caller} hands over the gradient of the whole batch; "
-                "optax.contrib.differentially_private_aggregate asks for one of each example."
-            )
-    return grad
-
-
-def _has(state: PyTree, kind: type) -> bool:
-    is_one = lambda part: isinstance(part, kind)
-    return any(map(is_one, jax.tree.leaves(state, is_leaf=is_one)))
-
-
-def _missing(error: Exception) -> str | None:
-    if "missing" in vars(error):  # a solver here, see `require_objective`
-        return vars(error)["missing"]
-    found = _REQUIRED.search(str(error)) if isinstance(error, TypeError) else None
-    return found and found[1]
-
-
-def _refusal(caller: str, missing: str, offered: list[str], error: Exception) -> Exception:
-    kind = ValueError if isinstance(error, ValueError) else TypeError
-    *most, last = offered
-    hint = ""
-    if missing == "residual_fn":
-        hint = ": sums of squares belong in minimize(..., residual_fn=...)"
-    return kind(
-        f"{caller} hands over {', '.join(most)} and {last}; the optimizer asks for "
-        f"{missing!r}{hint}."
-    )
+_UNWANTED = re.compile(
+    r"(?:unexpected keyword argument|multiple values for argument) '(\w+)'"
+    r"|abstract array.* at path \w+\['(\w+)'\]",  # a compiled `update` takes no functions
+    re.DOTALL,
+)

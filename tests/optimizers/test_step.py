@@ -1,6 +1,7 @@
 """`step` hands every optimizer what it asks for, and no more than it takes."""
 
 import inspect
+import re
 import warnings
 
 import jax
@@ -201,17 +202,61 @@ def test_an_optimizer_whose_first_argument_is_called_grad_gets_it_once():
         assert after.params == 3 - 6 * 9
 
 
-def test_a_link_that_lacks_what_nobody_has_says_so():
-    def update(updates, state, _=None, *, value, labels):
-        return jax.tree.map(lambda u: u * value * labels, updates), state
+def wanting(*names):
+    """Build an optimizer that needs some arguments by name, as a function says it."""
+    update = lambda updates, state, _=None, *, labels: (updates, state)  # noqa: ARG005
+    if len(names) == 2:
+        update = lambda updates, state, _=None, *, labels, weights: (updates, state)  # noqa: ARG005
+    return optax.GradientTransformationExtraArgs(lambda _: (), update)
 
-    optimizer = optax.chain(optax.GradientTransformationExtraArgs(lambda _: (), update))
-    with pytest.raises(
-        TypeError,
-        match=r"^step hands over value, grad, value_fn, grad_fn and obj_fn; the optimizer asks for "
-        r"'labels'\.$",
+
+BEHIND_A_MASK = optax.masked(optax.lbfgs(), {"kernel": True, "bias": False})
+REFUSALS = {
+    "unknown": (
+        optax.chain(wanting("labels")),
+        "step hands over value, grad, value_fn, grad_fn and obj_fn; the optimizer asks for "
+        "'labels'.",
+    ),
+    "two unknown": (wanting("labels", "weights"), "the optimizer asks for 'labels' and 'weights'."),
+    "links at odds": (
+        optax.chain(asking("grad_fn", strict=True), optax.polyak_sgd()),
+        "step hands the same to all links of a chain; one asks for 'value', and another does not "
+        "take it.",
+    ),
+    "kept back": (
+        optax.chain(optax.clip(1.0), optax.MultiSteps(optax.polyak_sgd(), 2)),
+        "step hands over 'value'; the optimizer has a part that asks for it, and around it one "
+        "that does not hand it on",
+    ),
+    "kept back from a solver": (
+        optax.contrib.sam(optimizers.bfgs(), SGD),
+        "step hands over 'value_fn'; the optimizer has a part that asks for it",
+    ),
+    "behind a mask": (
+        BEHIND_A_MASK,
+        "step hands over the whole gradient; a line search of optax behind a mask takes its part "
+        "of it where mask_compatible_extra_args=True.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_cannot_be_handed_over_has_a_sentence(name):
+    optimizer, sentence = REFUSALS[name]
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        pytest.raises((TypeError, ValueError), match="^.*" + re.escape(sentence)),
     ):
         step(optimizer, bowl, PARAMS, optimizer.init(PARAMS))
+
+
+@pytest.mark.parametrize("chained", [False, True], ids=["alone", "chained"])
+def test_a_compiled_update_gets_no_functions(chained):
+    polyak = optax.polyak_sgd()
+    optimizer = optax.GradientTransformationExtraArgs(polyak.init, jax.jit(polyak.update))
+    optimizer = optax.chain(optax.identity(), optimizer) if chained else optimizer
+    after = step(optimizer, lambda w: w**2, jnp.array(4.0), optimizer.init(jnp.array(4.0)))
+    assert after.params == 2
 
 
 @pytest.mark.parametrize(
@@ -276,16 +321,6 @@ def test_searches_see_the_right_slope_in_the_complex_plane(search):
     share = 0.5 if "backtracking" in str(search.update) else 1e-4
     assert slope < 0
     assert decrease <= share * slope
-
-
-def test_links_that_cannot_be_served_at_once_are_told_apart():
-    optimizer = optax.chain(asking("grad_fn", strict=True), optax.polyak_sgd())
-    with pytest.raises(
-        TypeError,
-        match=r"^step hands the same to all links of a chain; one asks for 'value', and another "
-        r"does not take it\.",
-    ):
-        step(optimizer, bowl, PARAMS, optimizer.init(PARAMS))
 
 
 def test_differentiable_keeps_the_extra_arguments_of_multi_steps():
