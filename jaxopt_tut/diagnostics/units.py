@@ -22,7 +22,10 @@ def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
     for one in steps:
         # A layer of zeros learns if it hears of the error and reads something. One that does
         # neither stays as it is, and so do all that are like it.
-        if one.numbers.weights.fraction_zero == 1 and not mean_square(one.numbers.weight_gradients):
+        is_zero = one.numbers.weights.fraction_zero == 1
+        if is_zero and not mean_square(one.numbers.weight_gradients):
+            if _waits(one, steps):
+                continue
             yield Verdict(
                 "symmetric",
                 one.name,
@@ -55,6 +58,27 @@ def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
                 "units that start equal get equal gradients and stay equal",
                 f"draw the weights at random, with {initializer(one)} for instance",
             )
+
+
+def _waits(one: Step, steps: Sequence[Step]) -> bool:
+    """Tell whether a layer of zeros hears nothing yet, as one behind it is zero too, but learns.
+
+    So does a modulation in front of a readout of zeros. It learns from the second step on if what
+    the readout reads tells units apart.
+    """
+    inputs = one.numbers.inputs
+    return (
+        inputs is not None
+        and mean_square(inputs) > 0
+        and any(
+            other.depth > one.depth
+            and other.numbers.weights.fraction_zero == 1
+            and mean_square(other.numbers.weight_gradients) > 0
+            and other.numbers.inputs is not None
+            and other.numbers.inputs.variance > 0
+            for other in steps
+        )
+    )
 
 
 def judge_dead(steps: Sequence[Step]) -> Iterator[Verdict]:

@@ -92,6 +92,28 @@ def test_a_branch_that_starts_at_zero_is_meant():
     assert verdicts(loss_of(residual), params) == []
 
 
+def test_a_modulation_of_zeros_before_a_readout_of_zeros_is_meant():
+    def modulated(params, x):
+        stem, modulation, inner, readout = params
+        h = x @ stem
+        return (h + (x @ modulation) * jnp.tanh(h @ inner)) @ readout
+
+    params = [SQUARE[0] / 4, 0 * SQUARE[1], SQUARE[2] / 4, 0 * SQUARE[3]]
+    assert verdicts(loss_of(modulated), params) == []
+
+
+@pytest.mark.parametrize("bend", [jnp.tanh, jax.nn.sigmoid])
+def test_zeros_in_a_row_are_not_meant(bend):
+    # behind a sigmoid the readout learns, all of whose inputs are 1/2: the units stay equal
+    def net(params, x):
+        for weight in params[:-1]:
+            x = bend(x @ weight)
+        return x @ params[-1]
+
+    params = [SQUARE[0] / 4, 0 * SQUARE[1], 0 * SQUARE[2]]
+    assert ("symmetric", "1") in verdicts(loss_of(net), params)
+
+
 @pytest.mark.parametrize("bend", [jax.nn.relu, jnp.tanh, jax.nn.sigmoid])
 def test_a_stopped_gradient_is_no_saturation(bend):
     def apply(params, x):
