@@ -12,7 +12,9 @@ from jaxopt_tut.diagnostics.judging import judge
 from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.learning_rate import hardly_moves
 from jaxopt_tut.diagnostics.measuring import Measured, measure
+from jaxopt_tut.diagnostics.nonfinite import first_nonfinite
 from jaxopt_tut.diagnostics.verdicts import Verdict
+from jaxopt_tut.taps import Site
 from jaxopt_tut.taps.tracing import traced_leaves
 from jaxopt_tut.types import Batch, LossFn, Params
 
@@ -56,7 +58,8 @@ def diagnose(
     meant for the start of training and for its course; whether units are dead is a matter of the
     data seen, so hand in four training batches at once. Compiled once for each `loss_fn`,
     `optimizer` and shapes: define these outside of loops. After that it costs one to three
-    gradients, the fewer the larger the batch.
+    gradients, the fewer the larger the batch; where the loss or a gradient is not finite, also
+    what `first_nonfinite` costs.
 
     Args:
       loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; with a `key`
@@ -106,7 +109,35 @@ def diagnose(
     if hardly_moves(measured):  # at first, or for good?
         frame = frame._replace(num_updates=MANY_UPDATES)
         measured = jax.device_get(_measure(frame, arrays, batch, key)).unpack()
-    return Diagnosis(dict(measured.layers), measured, judge(measured))
+    verdicts = judge(measured)
+    if not measured.is_finite:
+        extra = () if key is None else (key,)
+        site = first_nonfinite(loss_fn, params, batch, *extra, gradient=True)
+        verdicts = tuple(_located(verdict, site, measured) for verdict in verdicts)
+    return Diagnosis(dict(measured.layers), measured, verdicts)
+
+
+def _located(verdict: Verdict, site: Site | None, measured: Statistics) -> Verdict:
+    """Say where it begins, by the layer if it belongs to one."""
+    if site is None:  # a compiled program keeps more digits inside, or fewer
+        return verdict
+    layers = [one.name for one in measured.wiring if site.param in (one.param, one.name)]
+    if site.op == "input":
+        cause = f"{site.name!r}, which the loss is given, holds NaN or infinities"
+        fix = "take them out of the data, or go back to parameters that are finite"
+    else:
+        cause = (
+            f"the operation {site.op} at {site.name!r}, or its derivative, is the first that is "
+            "not finite and does harm: an overflow, a division by zero, the logarithm of zero, a "
+            "root or a norm at zero"
+        )
+        fix = (
+            "keep what it reads away from there, with a jnp.where before the operation as well as "
+            "behind it; or look at it with diagnostics.first_nonfinite"
+        )
+    if verdict.layer.split("[")[0] not in layers:  # else the step of a scan is known
+        verdict = verdict._replace(layer=next(iter(layers), verdict.layer))
+    return verdict._replace(cause=cause, fix=fix)
 
 
 class _Frame(NamedTuple):

@@ -41,9 +41,10 @@ def judge(statistics: Statistics) -> tuple[Verdict, ...]:
       'input_not_normalized'
     """
     steps = list(steps_of(statistics))
-    broken = _non_finite(steps, statistics)
-    if broken is not None:
-        return (broken,)  # NaN makes all other numbers meaningless
+    if not statistics.is_finite:
+        return (_non_finite(steps, statistics),)  # NaN makes all other numbers meaningless
+    # What is masked or padded and does no harm has no size to judge.
+    steps = [one for one in steps if not any(_shares_nonfinite(one))]
     verdicts = [
         *judge_inputs(steps),
         *judge_forward(steps),
@@ -76,28 +77,29 @@ def _one_a_cause(verdicts: Sequence[Verdict], statistics: Statistics) -> list[Ve
     return kept
 
 
-def _non_finite(steps: Sequence[Step], statistics: Statistics) -> Verdict | None:
-    places = [
-        (one.name, what, getattr(one.numbers, field))
-        for field, what, order in (
-            ("weights", "weights", steps),
-            ("inputs", "inputs", steps),
-            ("pre_activations", "pre-activations", steps),
-            ("activations", "activations", steps),
-            ("cotangents", "cotangents", steps[::-1]),
-            ("weight_gradients", "weight gradients", steps[::-1]),
-        )
-        for one in order
-    ]
-    evidence = "" if np.isfinite(statistics.loss) else "all layers are finite, the loss is not"
-    layer = steps[-1].name
-    for name, what, summary in places:
-        if summary is not None and summary.fraction_nonfinite > 0:
-            evidence = f"{summary.fraction_nonfinite:.1%} of the {what} are NaN or infinite"
-            layer = name
+_PLACES = (
+    ("weights", "weights"), ("inputs", "inputs"), ("pre_activations", "pre-activations"),
+    ("activations", "activations"), ("cotangents", "cotangents"),
+    ("weight_gradients", "weight gradients"),
+)  # fmt: skip
+
+
+def _shares_nonfinite(one: Step) -> list[float]:
+    """List the shares of a layer's arrays that are NaN or infinite."""
+    summaries = [getattr(one.numbers, field) for field, _ in _PLACES]
+    return [0.0 if one is None else float(one.fraction_nonfinite) for one in summaries]
+
+
+def _non_finite(steps: Sequence[Step], statistics: Statistics) -> Verdict:
+    what = "the loss" if not np.isfinite(statistics.loss) else "the gradient of the loss"
+    layer, evidence = steps[-1].name, f"all layers are finite, {what} is not"
+    forwards = [(one, k) for k in range(4) for one in steps]
+    backwards = [(one, k) for k in (4, 5) for one in steps[::-1]]
+    for one, k in forwards + backwards:
+        share = _shares_nonfinite(one)[k]
+        if share:
+            layer, evidence = one.name, f"{share:.1%} of the {_PLACES[k][1]} are NaN or infinite"
             break
-    if not evidence:
-        return None
     return Verdict(
         "non_finite",
         layer,

@@ -61,6 +61,7 @@ class Statistics:
       update_growth: How many times as long the update is as the one half-way to it, where an
         optimizer that hardly moves was followed; 1 for a first update, NaN without an optimizer.
       searches: Whether the optimizer looks at the loss before it steps, as line searches do.
+      is_finite: Whether the loss is, and its gradient by all parameters.
       num_updates: How many steps it was followed at most.
       wiring: For each layer how it is joined to the others; part of the tree's structure.
     """
@@ -71,5 +72,6 @@ class Statistics:
     expected_change: Float[Array, ""]
     update_growth: Float[Array, ""]
     searches: Bool[Array, ""]
+    is_finite: Bool[Array, ""]
     num_updates: int = field(metadata={"static": True})
     wiring: tuple[Layer, ...] = field(metadata={"static": True})

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.diagnostics.first_step import FirstStep, take_first_step
 from jaxopt_tut.diagnostics.layer_numbers import Activity, Axes, mean_square
@@ -53,11 +53,13 @@ class Readings(NamedTuple):
     Attributes:
       layers: One for each layer.
       loss: See `Statistics`.
+      is_finite: See `Statistics`.
       step: The optimizer's.
     """
 
     layers: list[Reading]
     loss: Float[Array, ""]
+    is_finite: Bool[Array, ""]
     step: FirstStep
 
 
@@ -88,7 +90,7 @@ def read_layers(
     require_inexact(jax.tree.unflatten(treedef, kept), caller)
     _require_examples(caller, batch)
     program = trace_program(caller, loss_fn, (params, batch), may_close_over=False)
-    _require_loss(caller, program.result)
+    require_loss(caller, program.result)
     layers = readable_layers(caller, find_layers(program))
     num_params = sum(is_traced)
     arrays, data = program.arrays[:num_params], program.arrays[num_params:]
@@ -127,7 +129,8 @@ def read_layers(
         update = None if step.updates is None else step.updates[i]
         seen = _Seen(values, cotangents, numbers)
         read.append(_read(layer, arrays[i], gradients[i], update, inputs, seen))
-    return Readings(read, loss, step)
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in (loss, *gradients)]
+    return Readings(read, loss, jnp.all(jnp.stack(finite)), step)
 
 
 def _handed_over(program: Program, layers, num_params) -> dict[str, int]:
@@ -157,8 +160,16 @@ def _require_examples(caller, batch) -> None:
         raise ValueError(f"{caller} needs a batch of at least two examples, got none.")
 
 
-def _require_loss(caller, result) -> None:
-    """Refuse what is no loss, with or without more beside it."""
+def require_loss(caller: str, result: Any) -> None:
+    """Refuse what is no loss, with or without more beside it.
+
+    Args:
+      caller: The name of the function that asks; it opens the message.
+      result: What the function returns, or its shapes.
+
+    Raises:
+      ValueError: If it is no real scalar, alone or first of a pair.
+    """
     has_aux = isinstance(result, tuple) and len(result) == 2
     loss = result[0] if has_aux else result
     shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", bool)

@@ -1,42 +1,68 @@
-"""Find the first place inside a function where a NaN or an infinity appears."""
+"""Find the place inside a function where what is wrong with its result, or gradient, begins."""
 
-import math
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+import jax
 
-from jaxopt_tut.taps import Site, record_gradients
-from jaxopt_tut.taps.graph import read_graph
-from jaxopt_tut.taps.interpreter import evaluate
+from jaxopt_tut import jaxprs
+from jaxopt_tut.diagnostics.measuring import require_loss
+from jaxopt_tut.diagnostics.suspects import find_in_gradient, find_in_result
+from jaxopt_tut.taps import Site
+from jaxopt_tut.taps.graph import Place
 from jaxopt_tut.taps.site import find_sites
-from jaxopt_tut.taps.tracing import trace_program
+from jaxopt_tut.taps.tracing import (
+    Program,
+    first_by_position,
+    is_tracer,
+    leaf_name,
+    trace_program,
+    traced_leaves,
+)
+from jaxopt_tut.trees import require_inexact
+
+_CALLER = "first_nonfinite"
 
 
-def first_nonfinite(fun: Callable, *args: Any, gradient: bool = False) -> Site | None:
-    r"""Find the first value inside a function that is NaN or infinite.
+def first_nonfinite(
+    fun: Callable, /, *args: Any, gradient: bool = False, **kwargs: Any
+) -> Site | None:
+    r"""Find the first value inside a function that makes its result NaN or infinite.
 
-    $$\min\,\{i : v_i \text{ not finite}\}, \qquad \text{then, going back,} \qquad
-      \max\,\{i : \bar v_i \text{ not finite}\}$$
+    $$\min\,\{i : v_i \text{ is born not finite, and } f \text{ is not finite with all other such }
+      v_j \text{ mended}\}$$
 
-    Every value of the program is looked at, not only the layers, so the site names the operation:
-    its `op`, its `scope` and the parameter next to it. Values that are infinite on purpose, such
-    as the `-inf` of a mask, count. Costs an evaluation (with `gradient` a gradient) and the memory
-    of all values inside; `jax.debug_nans` costs less, and names a line of a program that ran
+    A value is born not finite if what it is made of is finite: the overflow of an `exp`, a `log`
+    of zero. It counts if it reaches the result, which is tried: the function is run with finite
+    numbers in the place of all others. So the `-inf` of a mask that a softmax turns to zeros, or a
+    NaN that is selected away, is passed over. Where infinities that were put in on purpose meet
+    and become NaN, as in a row of a softmax that is masked throughout, the site is the operation
+    in which they do (`sub`); where they go right through (a label that is masked), it is the mask.
+    What is given to `fun` may be at fault, too: the site then has the operation `"input"` and the
+    key path of the leaf for a name.
+
+    With `gradient` the backward pass is treated in the same way if the result is finite: the site
+    is the operation whose derivative is not, such as a root at zero, if that reaches the gradient.
+
+    If all is finite this costs an evaluation (with `gradient` a gradient). If not, a program is
+    compiled that does each operation up to three times, and run once for each suspect. Values are
+    looked at operation by operation, which may overflow where a compiled function, that keeps more
+    digits inside, does not. `jax.debug_nans` costs less, and names a line of a program that ran
     operation by operation.
 
     Args:
-      fun: Any function of pytrees; with `gradient` a loss of its first argument.
+      fun: Any function of pytrees; with `gradient` a loss of its first argument, that returns a
+        scalar or a pair `(scalar, aux)`. All floating values that it returns are its result.
       *args: Its arguments.
-      gradient: Look at the backward pass too, if the forward pass is finite. The site named is
-        then the one whose cotangent was the first to go wrong: the operation that reads it has a
-        derivative that is not finite.
+      gradient: Look at the backward pass too, if the forward pass is finite.
+      **kwargs: Its keyword arguments.
 
     Returns:
       The site, or None if all is finite.
 
     Raises:
-      TypeError: If `fun` cannot be traced.
+      TypeError: If `fun` cannot be traced, or with `gradient` a parameter is an integer array.
       ValueError: With `gradient`, if `fun` returns no real scalar.
 
     Example:
@@ -48,58 +74,98 @@ def first_nonfinite(fun: Callable, *args: Any, gradient: bool = False) -> Site |
       'log'
       >>> first_nonfinite(loss, w, x[:1]) is None
       True
+      >>> def attend(w, x, mask):
+      ...     return jax.nn.softmax(jnp.where(mask, x @ w, -jnp.inf))
+      >>> first_nonfinite(attend, w, x, jnp.array([True, False])) is None
+      True
+      >>> first_nonfinite(attend, w, x, jnp.array([False, False])).op  # -inf - -inf
+      'sub'
       >>> def norm(w, x):
       ...     return jnp.sqrt(jnp.sum((x @ w) ** 2))
       >>> first_nonfinite(norm, w, jnp.ones((1, 2))) is None
       True
       >>> first_nonfinite(norm, w, jnp.ones((1, 2)), gradient=True).op  # d sqrt(s) / ds at s = 0
-      'reduce_sum'
+      'sqrt'
     """
-    program = trace_program("first_nonfinite", fun, args)
-    lengths = {node.place: node.frame.lengths for node in read_graph(program.jaxpr)}
-    found = [(site, lengths[place]) for site, place in find_sites(program)]
-    if not found:
-        return None
-    places = {place: k for k, (_, place) in enumerate(find_sites(program))}
-    _, recorded, taken = evaluate(program.jaxpr, program.arrays, places, {})
-    is_run = {site.name: taken.get(k) for k, (site, _) in enumerate(found)}
-    values = {
-        site.name: _where_run(recorded[k], is_run[site.name]) for k, (site, _) in enumerate(found)
-    }
-    site = _first(found, values)
-    if site is not None or not gradient:
-        return site
-    _, _, _, cotangents = record_gradients(fun, "*")(*args)
-    # Backwards: in the program, and in the steps of its scans.
-    backward = {
-        site.name: np.flip(
-            _where_run(cotangents[site.name], is_run[site.name]), tuple(range(len(steps)))
-        )
-        for site, steps in found
-        if site.name in cotangents
-    }
-    return _first([one for one in found[::-1] if one[0].name in backward], backward)
+    args, kwargs = first_by_position(fun, args, kwargs)
+    # These would stop at what is looked for.
+    with jax.debug_nans(False), jax.debug_infs(False):
+        program = trace_program(_CALLER, fun, args, kwargs, may_close_over=not gradient)
+        if any(map(is_tracer, program.arrays)):
+            raise TypeError(f"{_CALLER} needs values, got tracers: call it outside of jax.jit.")
+        if gradient:
+            require_loss(_CALLER, program.result)
+        place = find_in_result(program)
+        if place is None and gradient and args:
+            place = find_in_gradient(program, _count_parameters(args[0]))
+        return None if place is None else _site(program, place, fun, args, kwargs)
 
 
-def _where_run(value, is_run):
-    """Return a value, with zeros for the NaN of the parts of a program that did not run."""
-    value = np.asarray(value)
-    if is_run is None:
-        return value
-    is_run = np.asarray(is_run)
-    return np.where(is_run.reshape(is_run.shape + (1,) * (value.ndim - is_run.ndim)), value, 0)
+def _count_parameters(params) -> int:
+    leaves, treedef = jax.tree.flatten(params)
+    is_traced = traced_leaves(params)
+    kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
+    require_inexact(jax.tree.unflatten(treedef, kept), _CALLER)
+    return sum(is_traced)
 
 
-def _first(found, values) -> Site | None:
-    """Return the first site with such a value; of those in the same scan that of the first step."""
-    bad = [
-        (site, steps, is_bad)
-        for site, steps in found
-        if (is_bad := ~np.isfinite(np.asarray(values[site.name], np.complex128))).any()
+def _site(program: Program, place: Place, fun, args, kwargs) -> Site:
+    path, index = place
+    if path == (-1,):
+        array = jaxprs.constants(program.jaxpr)[index]
+        name = program.constant_names.get(id(array))
+        return _given(name or f"constant{index}", name, array)
+    if not path:
+        param = program.names[index]
+        return _given(_input_names(fun, args, kwargs)[index], param, program.arrays[index])
+    at = {_inmost(program.jaxpr, where): site for site, where in find_sites(program)}
+    return at[place]
+
+
+def _given(name, param, array) -> Site:
+    shape, dtype = jax.numpy.shape(array), jax.numpy.result_type(array)
+    return Site(name, "input", shape, dtype, param, "other", (), ())
+
+
+def _input_names(fun, args, kwargs) -> list[str]:
+    """Name the arrays that are handed in by argument and key path, parameters by their path."""
+    try:
+        known = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # a builtin that does not tell
+        known = []
+    positional = [
+        one.name for one in known if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
     ]
-    if not bad:
-        return None
-    beside = [(site, is_bad) for site, steps, is_bad in bad if steps == bad[0][1]]
-    count = math.prod(bad[0][1])
-    first = [int(np.argmax(is_bad.reshape(count, -1).any(axis=1))) for _, is_bad in beside]
-    return beside[int(np.argmin(first))][0]
+    call = args, dict(kwargs)
+    names = []
+    for path, _ in jax.tree_util.tree_leaves_with_path(call):
+        where, rest = path[1].idx if path[0].idx == 0 else path[1].key, leaf_name(path[2:])
+        if path[0].idx == 0:
+            is_param = where == 0 and rest
+            where = positional[where] if where < len(positional) else f"argument {where}"
+            where = "" if is_param else where
+        names.append("/".join(part for part in (where, rest) if part))
+    return [name for name, traced in zip(names, traced_leaves(call), strict=True) if traced]
+
+
+def _inmost(jaxpr: Any, place: Place) -> Place:
+    """Go from what a call returns to the equation inside that makes it."""
+    (path, index), body = place, jaxpr
+    for i, k in zip(path[:-1:2], path[1::2], strict=True):
+        body = _body(jaxprs.open_jaxpr(body).eqns[i], k)
+    eqn = jaxprs.open_jaxpr(body).eqns[path[-1]]
+    while jaxprs.kind_of_call(eqn) in ("jit", "remat"):
+        body = jaxprs.open_jaxpr(jaxprs.called_jaxpr(eqn))
+        var: Any = body.outvars[index]
+        makers = [(i, one) for i, one in enumerate(body.eqns) if var in one.outvars]
+        if jaxprs.is_literal(var) or not makers:
+            break
+        i, eqn = makers[0]
+        path, index = (*path, 0, i), eqn.outvars.index(var)
+    return path, index
+
+
+def _body(eqn, number: int) -> Any:
+    kind = jaxprs.kind_of_call(eqn)
+    subs = jaxprs.sub_jaxprs(eqn)
+    return subs[number if kind in ("cond", "while") else 0].jaxpr

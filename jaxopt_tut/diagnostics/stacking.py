@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.diagnostics.first_step import FirstStep
 from jaxopt_tut.diagnostics.layer_numbers import (
@@ -85,6 +85,7 @@ class Measured:
       summaries: Of all arrays of all layers.
       numbers: Of all layers.
       loss: On the batch.
+      is_finite: See `Statistics`.
       step: The optimizer's, without the updates.
       num_updates: How many updates were tried.
       wiring: The layers.
@@ -94,6 +95,7 @@ class Measured:
     summaries: SummaryStack
     numbers: Numbers
     loss: Float[Array, ""]
+    is_finite: Bool[Array, ""]
     step: FirstStep
     num_updates: int = field(metadata={"static": True})
     wiring: tuple[Layer, ...] = field(metadata={"static": True})
@@ -143,6 +145,7 @@ class Measured:
             self.step.expected_change,
             self.step.growth,
             self.step.searches,
+            self.is_finite,
             self.num_updates,
             self.wiring,
         )
@@ -151,6 +154,7 @@ class Measured:
 def stack(
     readings: Sequence[Reading],
     loss: Float[Array, ""],
+    is_finite: Bool[Array, ""],
     step: FirstStep,
     num_updates: int = 1,
 ) -> Measured:
@@ -159,6 +163,7 @@ def stack(
     Args:
       readings: One for each layer.
       loss: See `Statistics`.
+      is_finite: See `Statistics`.
       step: The optimizer's.
       num_updates: How many updates were tried.
 
@@ -229,4 +234,4 @@ def stack(
     )
     wiring = tuple(one.layer for one in readings)
     step = step._replace(updates=None)
-    return Measured(summaries, numbers, loss, step, num_updates, wiring, tuple(entries))
+    return Measured(summaries, numbers, loss, is_finite, step, num_updates, wiring, tuple(entries))

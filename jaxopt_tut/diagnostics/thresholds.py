@@ -29,7 +29,7 @@ healthy network shows; a verdict is due an order of magnitude beyond it.
 * `"lr_too_high"`: the first step raises the loss of its own batch by 2 %, or an update is as
   large as a fifth of its weight and no line search has tried it. `"lr_too_low"`: all updates are
   below 1e-4 of their weights for 64 steps, and have not grown 1.5-fold since the 32nd.
-* `"non_finite"`: any NaN or infinity.
+* `"non_finite"`: a NaN or infinity in the loss or its gradient; inside, as in a mask, it may be.
 """
 
 from typing import NamedTuple

@@ -1,5 +1,7 @@
 """Planted faults, and the verdicts that must name them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,6 +117,45 @@ def test_a_nan_is_found_where_it_begins():
     params[1]["kernel"] = params[1]["kernel"].at[3, 4].set(jnp.nan)
     (verdict,) = diagnose(relu_loss, params, batch(), optimizer=ADAM).verdicts
     assert (verdict.kind, verdict.layer) == ("non_finite", "1/kernel")
+    assert verdict.cause == "'1/kernel', which the loss is given, holds NaN or infinities"
+
+
+TOKENS = jax.random.normal(jax.random.key(5), (16, 8, 12))
+HEADS = {
+    name: jax.random.normal(key, (12, 12)) / math.sqrt(12)
+    for name, key in zip("kovq", jax.random.split(jax.random.key(6), 4), strict=True)
+}
+
+
+def attention_loss(params, x, has_root=False):
+    """Attention with a mask of -inf; with a root, something that goes wrong beside it."""
+    q, k, v = (x @ params[name] for name in "qkv")
+    scores = jnp.where(jnp.tril(jnp.ones((8, 8), bool)), q @ k.mT / math.sqrt(12), -jnp.inf)
+    out = jax.nn.softmax(scores) @ v @ params["o"]
+    loss = jnp.mean((out - jnp.sin(x)) ** 2)
+    return loss + jnp.sum(jnp.sqrt(0 * params["o"])) if has_root else loss
+
+
+def test_a_mask_of_minus_infinity_is_meant():
+    assert diagnose(attention_loss, HEADS, TOKENS, optimizer=ADAM).verdicts == ()
+
+
+def test_beside_a_mask_the_operation_at_fault_is_named():
+    loss = lambda params, x: attention_loss(params, x, has_root=True)
+    (verdict,) = diagnose(loss, HEADS, TOKENS).verdicts
+    assert (verdict.kind, verdict.layer) == ("non_finite", "o")
+    assert "the operation sqrt at" in verdict.cause
+
+
+def test_a_gradient_that_is_not_finite_counts_outside_of_layers():
+    def loss(params, x):
+        return attention_loss(params["net"], x) + jnp.linalg.norm(params["bias"])
+
+    params = {"bias": jnp.zeros(3), "net": HEADS}
+    (verdict,) = diagnose(loss, params, TOKENS).verdicts
+    assert verdict.kind == "non_finite"
+    assert verdict.evidence == "all layers are finite, the gradient of the loss is not"
+    assert "the operation sqrt at" in verdict.cause
 
 
 def deep_loss(params, x):
