@@ -41,6 +41,26 @@ def variance_scaling(
     The family all recipes below belong to. For a convolution the receptive field counts into both
     fans. In a complex dtype $E|w|^2$ takes the place of the variance.
 
+    A shape does not say what a layer does with a kernel, and the default axes are those of a dense
+    layer and of a plain convolution. Other kernels need theirs, in every recipe of this module:
+
+    * Depthwise, (*window, 1, c): `out_axis=(), batch_axis=-1`. With the default axes fan_out is c
+      times too large, and the variance in mode `"fan_out"` c times too small.
+    * In g groups, (*window, in / g, out): draw (*window, in / g, g, out / g) with
+      `in_axis=-3, out_axis=-1, batch_axis=-2` and reshape. By default fan_out is g times too large.
+      A depthwise kernel with several outputs a channel is drawn so as well.
+    * Stacked for `scan` or `vmap`, or experts, (n, in, out): `batch_axis=0`. By default both fans
+      are n times too large.
+    * Query, key and value in one, (in, 3, out): `in_axis=0, out_axis=(1, 2)`, or each by itself
+      with `in_axis=0, out_axis=2, batch_axis=1`. By default fan_in is 3 times too large.
+    * Into heads, (in, heads, size): `in_axis=0, out_axis=(1, 2)`. By default fan_in is heads times
+      too large. flax's `DenseGeneral` and attention hand over a flat shape, and need no axes.
+    * Out of heads, (heads, size, out): `in_axis=(0, 1), out_axis=2`. By default fan_out is heads
+      times too large.
+    * Of equinox and torch, (out, in, *window): `in_axis=1, out_axis=0`.
+    * With stride s in d directions: the scale times $s^d$ in mode `"fan_out"`, because an input
+      reaches $s^d$ times fewer outputs. Transposed: in mode `"fan_in"`, the other way round.
+
     Args:
       scale: The factor $s \ge 0$; may be traced.
       mode: Which fan $n$ to divide by.
@@ -49,7 +69,8 @@ def variance_scaling(
       in_axis: Axis or axes of the kernel that are summed over. Kernels are (in, out) or HWIO by
         default; for equinox and torch, where weights are (out, in, ...), pass `in_axis=1`.
       out_axis: Axis or axes of the output; `out_axis=0` for equinox and torch.
-      batch_axis: Axes along which independent kernels are stacked.
+      batch_axis: Axes along which independent kernels are stacked: layers of a scan, experts, the
+        channels of a depthwise convolution.
 
     Returns:
       An initializer for kernels of rank >= 2.
@@ -64,6 +85,13 @@ def variance_scaling(
       >>> w = variance_scaling(3.0, "fan_out", "uniform")(jax.random.key(0), (5, 5, 8, 60))
       >>> round(float(w.var()) * 5 * 5 * 60, 1), round(float(w.max()) * (5 * 5 * 60) ** 0.5, 1)
       (3.0, 3.0)
+      >>> depthwise = variance_scaling(2.0, "fan_out", out_axis=(), batch_axis=-1)
+      >>> round(float(depthwise(jax.random.key(0), (3, 3, 1, 4096)).var()) * 3 * 3, 1)
+      2.0
+      >>> grouped = variance_scaling(2.0, "fan_out", in_axis=-3, out_axis=-1, batch_axis=-2)
+      >>> w = grouped(jax.random.key(0), (3, 3, 64, 4, 64)).reshape(3, 3, 64, 4 * 64)  # 4 groups
+      >>> round(float(w.var()) * 3 * 3 * 64, 1)
+      2.0
 
     References:
       He, Zhang, Ren, Sun (2015), eq. 7 and eq. 14, for the two fans.
@@ -84,7 +112,8 @@ def equal_variance(
     $$w \sim \mathcal N(0,\; 1/n_\text{in}).$$
 
     Right in front of no activation: for linear networks, and for the first layer of any network on
-    normalised data (its input went through no ReLU).
+    normalised data (its input went through no ReLU). Stacked and multi-head kernels need their
+    axes: see the list of `variance_scaling`.
 
     Args:
       in_axis: As in `variance_scaling`.
@@ -120,7 +149,8 @@ def xavier_normal(
 
     The harmonic mean of what the forward pass wants, $1/n_\text{in}$, and the backward pass,
     $1/n_\text{out}$; exact for both only in square linear layers. Under tanh at $g = 1$ the signal
-    still decays with depth, like $1/(2 \cdot \text{depth})$.
+    still decays with depth, like $1/(2 \cdot \text{depth})$. Depthwise, grouped, stacked and
+    multi-head kernels need their axes: see the list of `variance_scaling`.
 
     Args:
       gain: The factor $g \ge 0$ on the standard deviation, for instance
@@ -156,7 +186,7 @@ def xavier_uniform(
 
     $$w \sim \mathcal U(-b, b), \qquad b = g \sqrt{\frac{6}{n_\text{in} + n_\text{out}}}.$$
 
-    The same variance as `xavier_normal`, with bounded weights.
+    The same variance as `xavier_normal`, with bounded weights, and the same axes.
 
     Args:
       gain: The factor $g \ge 0$ on the bound, for instance `initializers.gain(activation)`; may be
@@ -202,7 +232,8 @@ def kaiming_normal(
 
     For ReLU both expectations are 1/2: the well-known $2/n$. `"fan_in"` keeps the variance of the
     pre-activations at 1 going forward, `"fan_out"` that of the gradients going backward. The first
-    layer sees data, not activations: give it `equal_variance()`.
+    layer sees data, not activations: give it `equal_variance()`. Depthwise, grouped, stacked and
+    multi-head kernels need their axes: see the list of `variance_scaling`.
 
     Args:
       activation: The function $\phi$ in front of the layer, any elementwise JAX function. A
@@ -229,6 +260,10 @@ def kaiming_normal(
       >>> w = kaiming_normal(jnp.tanh)(jax.random.key(0), (512, 256))
       >>> round(float(w.var()) * 512, 1)  # 1 / E[tanh(z)^2]
       2.5
+      >>> depthwise = kaiming_normal(mode="fan_out", out_axis=(), batch_axis=-1)
+      >>> w = depthwise(jax.random.key(0), (3, 3, 1, 4096))  # one 3 x 3 window behind each input
+      >>> round(float(w.var()) * 3 * 3, 1)
+      2.0
 
     References:
       He, Zhang, Ren, Sun (2015), eq. 10 and eq. 14. https://arxiv.org/abs/1502.01852
@@ -249,7 +284,8 @@ def kaiming_uniform(
     $$w \sim \mathcal U(-b, b), \qquad b^2 = \frac{3}{n_\text{in}\, E[\phi(z)^2]}
       \quad\text{or}\quad \frac{3}{n_\text{out}\, E[\phi'(z)^2]}.$$
 
-    The same variance as `kaiming_normal`, with bounded weights.
+    The same variance as `kaiming_normal`, with bounded weights; depthwise, grouped, stacked and
+    multi-head kernels need their axes: see the list of `variance_scaling`.
 
     Args:
       activation: As in `kaiming_normal`.
