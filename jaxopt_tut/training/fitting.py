@@ -5,36 +5,23 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from jaxopt_tut.datasets import Dataset
-from jaxopt_tut.diagnostics import Diagnosis, diagnose
+from jaxopt_tut.diagnostics import diagnose
 from jaxopt_tut.training import steps
-from jaxopt_tut.training.data import DeviceData, averaging_dtype, device_data, num_examples, take
+from jaxopt_tut.training.arguments import check_numbers, empty_record
+from jaxopt_tut.training.data import device_data, num_examples, take
+from jaxopt_tut.training.history import History, Recorder
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import LossFn, Params, PyTree
-
-
-class History(NamedTuple):
-    """What happened, as NumPy arrays."""
-
-    steps: dict[str, Float[np.ndarray, "steps"]]
-    """Loss and metrics of every training step."""
-    train: dict[str, Float[np.ndarray, "epochs"]]
-    """Their mean over each epoch (while the parameters move)."""
-    validation: dict[str, Float[np.ndarray, "epochs"]]
-    """What `evaluate` returned after each epoch; empty without it."""
-    diagnoses: dict[int, Diagnosis]
-    """Of the batch of every k-th step, before that step, by the number of steps taken until then;
-    empty without `diagnose_every`."""
 
 
 @jax.tree_util.register_dataclass
@@ -138,7 +125,7 @@ def fit(
       3.0
     """
     data = device_data(dataset, "fit")
-    _check(batch_size, num_epochs, steps_per_call, diagnose_every, num_examples(data), mesh)
+    check_numbers(batch_size, num_epochs, steps_per_call, diagnose_every, num_examples(data), mesh)
     init_key, shuffle_key = jax.random.split(key)
     # a module of equinox is callable and a tree of parameters
     if callable(params) and jax.tree_util.treedef_is_leaf(jax.tree.structure(params)):
@@ -158,7 +145,7 @@ def fit(
         model_state=model_state,
         step=jnp.int32(0),
         alive=jnp.bool_(True),
-        record=_empty_record(loss_fn, params, data, batch_size, num_steps, model_state),
+        record=empty_record(loss_fn, params, data, batch_size, num_steps, model_state),
     )
     sharding = None
     if mesh is not None:
@@ -203,7 +190,7 @@ def fit(
 
 def _run_epochs(run_epoch, carry, num_epochs, evaluate, score, progress) -> FitResult:
     """Run and record the epochs, keep the best parameters, stop at a non-finite loss."""
-    recorder = _Recorder()
+    recorder = Recorder()
     best, best_model_state, best_epoch, best_score = None, None, 0, -math.inf
     message = f"Finished {num_epochs} epochs."
     line = ProgressLine(num_epochs, enabled=progress)
@@ -255,76 +242,3 @@ def _default_score(metrics: Mapping[str, float]) -> float:
 
 _copy = jax.jit(partial(jax.tree.map, jnp.copy))
 """The best parameters outlive the steps, which donate their buffers."""
-
-
-def _empty_record(loss_fn, params, data: DeviceData, batch_size, num_steps, model_state):
-    """Look at the loss's shapes: check that it is a scalar and learn its metrics' names."""
-    loss, aux = steps.loss_of_first_batch.eval_shape(
-        params, data, model_state, loss_fn=loss_fn, batch_size=batch_size
-    )
-    if "loss" in aux.metrics:
-        raise ValueError("fit needs metrics by other names than 'loss', which is the loss itself.")
-    record = {"loss": loss, **aux.metrics}
-    for name, value in record.items():
-        if value.shape != ():
-            raise ValueError(f"fit needs a scalar {name}, got shape {value.shape}.")
-    return {
-        name: jnp.zeros(num_steps, averaging_dtype(value.dtype)) for name, value in record.items()
-    }
-
-
-class _Recorder:
-    """Collects the numbers of each epoch on the host."""
-
-    def __init__(self):
-        self.steps: dict[str, list] = {}
-        self.train: dict[str, list[float]] = {}
-        self.validation: dict[str, list[float]] = {}
-
-    def add_epoch(self, record: dict[str, np.ndarray]) -> None:
-        """Append one epoch, cut after the first non-finite loss: later steps changed nothing."""
-        bad = np.flatnonzero(~np.isfinite(record["loss"]))
-        stop = bad[0] + 1 if bad.size else record["loss"].size
-        for name, values in record.items():
-            self.steps.setdefault(name, []).append(np.asarray(values[:stop]))
-            self.train.setdefault(name, []).append(float(np.mean(values[:stop])))
-
-    def add_validation(self, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self.validation.setdefault(name, []).append(value)
-
-    def non_finite_message(self, epoch: int) -> str:
-        losses = np.concatenate(self.steps["loss"])
-        last = (
-            f"the last finite loss was {losses[-2]:.6g}" if losses.size > 1 else "it was the first"
-        )
-        step = self.steps["loss"][-1].size
-        return f"Stopped at a non-finite loss in epoch {epoch + 1}, step {step}; {last}."
-
-    def history(self, record: dict[str, Array]) -> History:
-        """Join the epochs; a run of no epochs has empty columns."""
-        return History(
-            steps={n: np.concatenate(self.steps.get(n, [np.zeros(0)])) for n in record},
-            train={n: np.asarray(self.train.get(n, [])) for n in record},
-            validation={n: np.asarray(v) for n, v in self.validation.items()},
-            diagnoses={},
-        )
-
-
-def _check(batch_size, num_epochs, steps_per_call, diagnose_every, size, mesh) -> None:
-    if not 1 <= batch_size <= size:
-        raise ValueError(
-            f"fit needs 1 <= batch_size <= number of examples ({size}), "
-            f"got batch_size={batch_size}."
-        )
-    if num_epochs < 0:
-        raise ValueError(f"fit needs num_epochs >= 0, got num_epochs={num_epochs}.")
-    if steps_per_call is not None and steps_per_call < 1:
-        raise ValueError(f"fit needs steps_per_call >= 1, got steps_per_call={steps_per_call}.")
-    if diagnose_every is not None and diagnose_every < 1:
-        raise ValueError(f"fit needs diagnose_every >= 1, got diagnose_every={diagnose_every}.")
-    if mesh is not None and batch_size % mesh.shape[mesh.axis_names[0]]:
-        raise ValueError(
-            f"fit needs a batch_size divisible by the mesh's first axis "
-            f"({mesh.shape[mesh.axis_names[0]]}), got batch_size={batch_size}."
-        )
