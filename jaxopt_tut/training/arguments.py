@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from jaxopt_tut.training import steps
 from jaxopt_tut.training.data import DeviceData, averaging_dtype
+from jaxopt_tut.training.losses import loss_of_first_batch
 
 
 def check_numbers(batch_size, num_epochs, steps_per_call, diagnose_every, size, mesh) -> None:
@@ -28,7 +28,7 @@ def check_numbers(batch_size, num_epochs, steps_per_call, diagnose_every, size, 
 
 def empty_record(loss_fn, params, data: DeviceData, batch_size, num_steps, model_state):
     """Look at the loss's shapes: check that it is a scalar and learn its metrics' names."""
-    loss, aux = steps.loss_of_first_batch.eval_shape(
+    loss, aux = loss_of_first_batch.eval_shape(
         params, data, model_state, loss_fn=loss_fn, batch_size=batch_size
     )
     if "loss" in aux.metrics:

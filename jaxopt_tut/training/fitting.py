@@ -19,6 +19,7 @@ from jaxopt_tut.training import steps
 from jaxopt_tut.training.arguments import check_numbers, empty_record
 from jaxopt_tut.training.data import device_data, num_examples, take
 from jaxopt_tut.training.history import History, Recorder
+from jaxopt_tut.training.losses import loss_with_state
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import LossFn, Params, PyTree
@@ -168,7 +169,7 @@ def fit(
         for start, stop in itertools.pairwise(stops):
             if diagnose_every is not None and start in due:
                 batch = take(data, order[start]), carry.model_state
-                loss = steps.loss_with_state(loss_fn, has_model_state)
+                loss = loss_with_state(loss_fn, has_model_state)
                 diagnoses[epoch * num_steps + start] = diagnose(loss, carry.params, batch)
             carry = steps.run_steps(
                 carry,

@@ -1,7 +1,7 @@
 """The compiled part of `fit`: one update, and as many of them in one dispatch as asked for."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,16 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.training.data import DeviceData, num_examples, take
+from jaxopt_tut.training.losses import loss_and_aux
 from jaxopt_tut.types import LossFn, Params, PyTree
-
-
-class Aux(NamedTuple):
-    """What a loss returns beside its value: `return loss, Aux(metrics, model_state)`."""
-
-    metrics: dict[str, Array] | None = None
-    """Scalars to be averaged over each epoch."""
-    model_state: PyTree = None
-    """The new state of the model (running averages of BatchNorm, say)."""
 
 
 class Carry(NamedTuple):
@@ -35,26 +27,6 @@ class Carry(NamedTuple):
     """False from the first non-finite loss on: nothing is updated any more."""
     record: dict[str, Float[Array, "steps"]]
     """Loss and metrics of every step of this epoch."""
-
-
-def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[Array, Aux]]:
-    """Give every accepted form of a loss one form: `(params, batch, model_state) -> loss, Aux`."""
-
-    def normal_form(params, batch, model_state):
-        out = loss_fn(params, batch, model_state) if has_model_state else loss_fn(params, batch)
-        loss, aux = out if isinstance(out, tuple) else (out, Aux())
-        if not isinstance(aux, Aux):
-            aux = Aux(metrics=aux)
-        return loss, Aux(aux.metrics or {}, aux.model_state if has_model_state else None)
-
-    return normal_form
-
-
-@lru_cache(maxsize=64)
-def loss_with_state(loss_fn: LossFn, has_model_state: bool) -> LossFn:
-    """Put the model's state beside the batch; the same function again for the same loss."""
-    normal_form = loss_and_aux(loss_fn, has_model_state)
-    return lambda params, batch: normal_form(params, *batch)
 
 
 @partial(jax.jit, static_argnames=("init", "optimizer"))
@@ -73,15 +45,6 @@ def epoch_order(
     order = jax.random.permutation(jax.random.fold_in(key, epoch), size)
     num_steps = size // batch_size
     return order[: num_steps * batch_size].reshape(num_steps, batch_size)
-
-
-@partial(jax.jit, static_argnames=("loss_fn", "batch_size"))
-def loss_of_first_batch(
-    params: Params, data: DeviceData, model_state: PyTree, *, loss_fn: LossFn, batch_size: int
-) -> tuple[Array, Aux]:
-    """Evaluate the loss once; `fit` asks for its shapes only, which are cached with the trace."""
-    batch = take(data, jnp.arange(batch_size))
-    return loss_and_aux(loss_fn, model_state is not None)(params, batch, model_state)
 
 
 @partial(
