@@ -8,8 +8,9 @@
 
 from jaxopt_tut.training.compilation import compilation_cache
 from jaxopt_tut.training.evaluation import evaluator
-from jaxopt_tut.training.fitting import FitResult, fit
+from jaxopt_tut.training.fitting import fit
 from jaxopt_tut.training.history import History
 from jaxopt_tut.training.losses import Aux
+from jaxopt_tut.training.result import FitResult
 
 __all__ = ["Aux", "FitResult", "History", "compilation_cache", "evaluator", "fit"]

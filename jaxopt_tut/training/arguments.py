@@ -1,42 +1,176 @@
-"""What `fit` refuses before the first step."""
+"""What `fit` refuses before the first step, in a sentence each."""
 
+from itertools import zip_longest
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array
 
 from jaxopt_tut.training.data import DeviceData, averaging_dtype
 from jaxopt_tut.training.losses import loss_of_first_batch
+from jaxopt_tut.training.scalars import as_count
+from jaxopt_tut.trees import named_leaves, require_inexact
+from jaxopt_tut.types import LossFn, Params, PyTree
 
 
-def check_numbers(batch_size, num_epochs, steps_per_call, diagnose_every, size, mesh) -> None:
-    """Refuse numbers out of range."""
+def check_functions(loss_fn: Any, evaluate: Any, score: Any) -> None:
+    """Refuse what cannot be called."""
+    hints = {"loss_fn": "", "evaluate": ": evaluator(metrics_fn, dataset) makes one", "score": ""}
+    for (name, hint), function in zip(hints.items(), (loss_fn, evaluate, score), strict=True):
+        if not callable(function) and (function is not None or name == "loss_fn"):
+            found = "None" if function is None else type(function).__name__
+            raise TypeError(f"fit needs a function as {name}, got {found}{hint}.")
+
+
+def check_key(key: Any) -> None:
+    """Refuse what is no key; one of `jax.random.PRNGKey` will do."""
+    is_typed = jnp.issubdtype(getattr(key, "dtype", np.float32), jax.dtypes.prng_key)
+    is_raw = getattr(key, "dtype", None) == np.uint32
+    if not (is_typed or is_raw) or key.ndim != is_raw:
+        found = f"{key.dtype}{list(key.shape)}" if hasattr(key, "shape") else repr(key)
+        raise TypeError(f"fit needs one key of jax.random.key, got {found}.")
+
+
+def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:
+    """Make integers of the counts and refuse those out of range; None stays."""
+    counts = {
+        name: value if value is None and name.endswith(("_call", "_every"))
+        else as_count("fit", name, value)
+        for name, value in counts.items()
+    }  # fmt: skip
+    batch_size = counts["batch_size"]
     if not 1 <= batch_size <= size:
         raise ValueError(
             f"fit needs 1 <= batch_size <= number of examples ({size}), "
             f"got batch_size={batch_size}."
         )
-    if num_epochs < 0:
-        raise ValueError(f"fit needs num_epochs >= 0, got num_epochs={num_epochs}.")
-    if steps_per_call is not None and steps_per_call < 1:
-        raise ValueError(f"fit needs steps_per_call >= 1, got steps_per_call={steps_per_call}.")
-    if diagnose_every is not None and diagnose_every < 1:
-        raise ValueError(f"fit needs diagnose_every >= 1, got diagnose_every={diagnose_every}.")
-    if mesh is not None and batch_size % mesh.shape[mesh.axis_names[0]]:
-        raise ValueError(
-            f"fit needs a batch_size divisible by the mesh's first axis "
-            f"({mesh.shape[mesh.axis_names[0]]}), got batch_size={batch_size}."
-        )
+    for name, least in (("num_epochs", 0), ("steps_per_call", 1), ("diagnose_every", 1)):
+        if counts[name] is not None and counts[name] < least:
+            raise ValueError(f"fit needs {name} >= {least}, got {name}={counts[name]}.")
+    if mesh is not None:
+        if not isinstance(mesh, Mesh):
+            raise TypeError(f"fit needs a mesh of jax.make_mesh, got {type(mesh).__name__}.")
+        if batch_size % mesh.shape[mesh.axis_names[0]]:
+            raise ValueError(
+                f"fit needs a batch_size divisible by the mesh's first axis "
+                f"({mesh.shape[mesh.axis_names[0]]}), got batch_size={batch_size}."
+            )
+    return counts
 
 
-def empty_record(loss_fn, params, data: DeviceData, batch_size, num_steps, model_state):
-    """Look at the loss's shapes: check that it is a scalar and learn its metrics' names."""
+def is_initializer(params: Any) -> bool:
+    """Tell `init(key) -> params` from a module that is callable and a tree of parameters."""
+    is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(params))
+    return callable(params) and is_leaf and _library(params) is None
+
+
+_RECIPES = {
+    "nnx": "split it, graph, params, rest = nnx.split(model, nnx.Param, ...), and merge it in the "
+    "loss, nnx.merge(graph, params, rest, copy=True)",
+    "linen": 'hand over params = model.init(key, x)["params"], and call '
+    'model.apply({"params": params}, x) in the loss',
+    "equinox": "split it, params, static = eqx.partition(model, eqx.is_inexact_array), and "
+    "combine it in the loss, eqx.combine(params, static)",
+}
+
+
+def _library(model: Any) -> str | None:
+    """Tell a module of flax or equinox, without importing either, by the classes it has."""
+    for kind in type(model).__mro__:
+        for library in _RECIPES:
+            if kind.__module__.split(".")[:2] in ([library, "_module"], ["flax", library]):
+                return library
+    return None
+
+
+def check_params(params: Params) -> None:
+    """Refuse parameters that cannot be trained; of a module say how to get at them.
+
+    Args:
+      params: A tree, whose leaves may be traced.
+
+    Raises:
+      TypeError: If a leaf is no floating or complex array.
+      ValueError: If there is no leaf.
+    """
+    library = _library(params)
+    recipe = "" if library is None else f" of a module of {library}: {_RECIPES[library]}"
+    if not jax.tree.leaves(params):
+        raise ValueError(f"fit needs at least one parameter, got none{recipe}.")
+    for name, leaf in named_leaves(params):
+        try:
+            require_inexact(leaf, "fit")
+        except TypeError:
+            found = getattr(leaf, "dtype", None)
+            found = type(leaf).__name__ if found is None else found
+            raise TypeError(
+                f"fit needs floating or complex parameters, got {found} at {name!r}{recipe}."
+            ) from None
+
+
+def copy_of_state(model_state: PyTree) -> PyTree:
+    """Copy the model's state to the device.
+
+    Args:
+      model_state: A tree of arrays, or None.
+
+    Returns:
+      A copy.
+
+    Raises:
+      TypeError: If a leaf is no array.
+    """
+    for name, leaf in named_leaves(model_state):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
+            raise TypeError(
+                f"fit needs a model_state of arrays, got {type(leaf).__name__} at {name!r}."
+            )
+    return jax.tree.map(jnp.array, model_state)
+
+
+def like_state(opt_state: PyTree, fresh: optax.OptState) -> optax.OptState:
+    """Copy a state of an optimizer into the form in which it makes a fresh one.
+
+    Args:
+      opt_state: What was handed in: of `fit`, or as read from a file.
+      fresh: What the optimizer makes of the parameters.
+
+    Returns:
+      The numbers of the one in the structure of the other.
+
+    Raises:
+      ValueError: If the leaves' paths, shapes or dtypes differ.
+    """
+    advice = "it belongs to another optimizer or to other parameters"
+    none = ("(no leaf)", None)
+    for ours, theirs in zip_longest(named_leaves(fresh), named_leaves(opt_state), fillvalue=none):
+        if ours[0] != theirs[0]:
+            raise ValueError(
+                f"fit needs the opt_state of its optimizer, got {theirs[0]!r} for {ours[0]!r}: "
+                f"{advice}."
+            )
+        expected, found = (jax.typeof(jnp.asarray(leaf)) for leaf in (ours[1], theirs[1]))
+        if (expected.shape, expected.dtype) != (found.shape, found.dtype):
+            raise ValueError(
+                f"fit needs the opt_state of its optimizer, got {found.str_short()} for "
+                f"{expected.str_short()} at {ours[0]!r}: {advice}."
+            )
+    copies = [jnp.array(leaf) for leaf in jax.tree.leaves(opt_state)]
+    return jax.tree.unflatten(jax.tree.structure(fresh), copies)
+
+
+def empty_record(
+    loss_fn: LossFn, carry: Any, data: DeviceData, batch_size: int, num_steps: int
+) -> dict[str, Array]:
+    """Look at the loss's shapes: learn its metrics' names, and check the model's state."""
     loss, aux = loss_of_first_batch.eval_shape(
-        params, data, model_state, loss_fn=loss_fn, batch_size=batch_size
+        carry.params, data, carry.model_state, loss_fn=loss_fn, batch_size=batch_size
     )
-    if "loss" in aux.metrics:
-        raise ValueError("fit needs metrics by other names than 'loss', which is the loss itself.")
     record = {"loss": loss, **aux.metrics}
-    for name, value in record.items():
-        if value.shape != ():
-            raise ValueError(f"fit needs a scalar {name}, got shape {value.shape}.")
     return {
         name: jnp.zeros(num_steps, averaging_dtype(value.dtype)) for name, value in record.items()
     }

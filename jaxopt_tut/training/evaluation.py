@@ -1,6 +1,5 @@
 """Metrics over a whole data set, in compiled chunks."""
 
-import operator
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from jaxtyping import Array
 from jaxopt_tut.datasets import Dataset, Split
 from jaxopt_tut.taps.tracing import is_tracer
 from jaxopt_tut.training.data import DeviceData, averaging_dtype, device_data, num_examples, take
+from jaxopt_tut.training.scalars import as_count, as_metrics
 from jaxopt_tut.types import Batch, Params, PyTree
 
 
@@ -57,12 +57,7 @@ def evaluator(
       >>> evaluate(jnp.array(10.0))
       {'mean': 20.0}
     """
-    try:
-        batch_size = operator.index(batch_size)
-    except TypeError as error:
-        raise TypeError(
-            f"evaluator needs an integer batch_size, got batch_size={batch_size!r}."
-        ) from error
+    batch_size = as_count("evaluator", "batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"evaluator needs batch_size >= 1, got batch_size={batch_size}.")
     if isinstance(split, str) and split not in ("test", "train"):
@@ -114,30 +109,4 @@ def _batch_means(
     """Return the metrics of one batch."""
     batch: Batch = take(data, start + jnp.arange(count))
     args = (params, batch) if model_state is None else (params, batch, model_state)
-    metrics = metrics_fn(*args)
-    if not isinstance(metrics, Mapping):
-        raise TypeError(
-            "evaluator needs metrics_fn to return a dictionary of scalars, "
-            f"got {'an array' if isinstance(metrics, jax.Array) else type(metrics).__name__}."
-        )
-    return {name: _scalar(name, value) for name, value in metrics.items()}
-
-
-def _scalar(name: str, value: ArrayLike) -> Array:
-    """Refuse whatever is no mean over the batch."""
-    try:
-        array = jnp.asarray(float(value) if isinstance(value, int) else value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            "evaluator needs scalar metrics in one flat dictionary, "
-            f"got {type(value).__name__} for {name!r}."
-        ) from error
-    is_real = any(
-        jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)
-    )
-    if array.shape != () or not is_real:
-        raise TypeError(
-            "evaluator needs real scalar metrics, each a mean over the batch, "
-            f"got {array.dtype}{list(array.shape)} for {name!r}."
-        )
-    return array
+    return as_metrics("evaluator", "metrics_fn", metrics_fn(*args))

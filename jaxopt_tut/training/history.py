@@ -32,27 +32,21 @@ class Recorder:
         self.train: dict[str, list[float]] = {}
         self.validation: dict[str, list[float]] = {}
 
-    def add_epoch(self, record: dict[str, np.ndarray]) -> None:
-        """Append one epoch, cut after the first non-finite loss: later steps changed nothing."""
-        bad = np.flatnonzero(~np.isfinite(record["loss"]))
-        stop = bad[0] + 1 if bad.size else record["loss"].size
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that have been added."""
+        return len(self.train.get("loss", ()))
+
+    def add_epoch(self, record: dict[str, np.ndarray], num_steps: int) -> None:
+        """Append the first steps of an epoch."""
         for name, values in record.items():
-            self.steps.setdefault(name, []).append(np.asarray(values[:stop]))
-            self.train.setdefault(name, []).append(float(np.mean(values[:stop])))
+            self.steps.setdefault(name, []).append(np.asarray(values[:num_steps]))
+            self.train.setdefault(name, []).append(float(np.mean(values[:num_steps])))
 
     def add_validation(self, metrics: Mapping[str, float]) -> None:
         """Append what `evaluate` returned."""
         for name, value in metrics.items():
             self.validation.setdefault(name, []).append(value)
-
-    def non_finite_message(self, epoch: int) -> str:
-        """Say where training stopped."""
-        losses = np.concatenate(self.steps["loss"])
-        last = (
-            f"the last finite loss was {losses[-2]:.6g}" if losses.size > 1 else "it was the first"
-        )
-        step = self.steps["loss"][-1].size
-        return f"Stopped at a non-finite loss in epoch {epoch + 1}, step {step}; {last}."
 
     def history(self, record: dict[str, Array]) -> History:
         """Join the epochs; a run of no epochs has empty columns."""

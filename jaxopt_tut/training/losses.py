@@ -1,14 +1,19 @@
 """The forms of a loss that `fit` takes, and the one form in which it works with them."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import NamedTuple
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxopt_tut.training.data import DeviceData, take
+from jaxopt_tut.training.scalars import as_metrics
+from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import LossFn, Params, PyTree
 
 
@@ -25,13 +30,98 @@ def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[
     """Give every accepted form of a loss one form: `(params, batch, model_state) -> loss, Aux`."""
 
     def normal_form(params, batch, model_state):
-        out = loss_fn(params, batch, model_state) if has_model_state else loss_fn(params, batch)
-        loss, aux = out if isinstance(out, tuple) else (out, Aux())
-        if not isinstance(aux, Aux):
-            aux = Aux(metrics=aux)
-        return loss, Aux(aux.metrics or {}, aux.model_state if has_model_state else None)
+        args = (params, batch, model_state) if has_model_state else (params, batch)
+        _check_call(loss_fn, args)
+        loss, aux = _pair(loss_fn(*args))
+        _check_state(aux.model_state, model_state)
+        return _real_loss(loss), Aux(_metrics(aux.metrics), aux.model_state)
 
     return normal_form
+
+
+_RULE = "fit needs loss_fn to return loss, (loss, metrics) or (loss, Aux(metrics, model_state))"
+
+
+def _check_call(loss_fn: LossFn, args: tuple) -> None:
+    """Refuse a loss that takes other arguments."""
+    try:
+        signature = inspect.signature(loss_fn)
+    except (TypeError, ValueError):  # some callables have none
+        return
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        call = f"loss_fn({', '.join(('params', 'batch', 'model_state')[: len(args)])})"
+        third = "" if len(args) > 2 else "; a third argument is the state in fit(..., model_state=)"
+        raise TypeError(f"fit calls {call}, got a loss of {signature}: {error}{third}.") from None
+
+
+def _pair(out: Any) -> tuple[Any, Aux]:
+    """Take apart what a loss returns."""
+    if not isinstance(out, tuple):
+        return out, Aux()
+    if isinstance(out, Aux) or len(out) != 2:
+        found = "Aux alone" if isinstance(out, Aux) else f"a tuple of {len(out)}"
+        raise TypeError(f"{_RULE}, got {found}.")
+    loss, aux = out
+    if not (aux is None or isinstance(aux, Aux | Mapping)):
+        raise TypeError(
+            f"{_RULE}, with a dictionary of scalars as metrics, got {_described(aux)} beside the "
+            "loss: return the loss alone, or name what is to be recorded."
+        )
+    return loss, aux if isinstance(aux, Aux) else Aux(metrics=aux)
+
+
+def _real_loss(loss: Any) -> Array:
+    """Refuse a loss without a derivative."""
+    if not isinstance(loss, jax.Array | np.ndarray | np.generic | float | int | complex):
+        raise TypeError(f"{_RULE}, got {_described(loss)} as loss.")
+    loss = jnp.asarray(loss)
+    if loss.shape != ():
+        raise ValueError(f"fit needs a scalar loss, got shape {loss.shape}.")
+    if not jnp.issubdtype(loss.dtype, jnp.floating):
+        raise TypeError(f"fit needs a real floating loss, got {loss.dtype}.")
+    return loss
+
+
+def _metrics(metrics: Any) -> dict[str, Array]:
+    if metrics is None:
+        return {}
+    for name, value in metrics.items() if isinstance(metrics, Mapping) else ():
+        if name == "loss":
+            raise ValueError(
+                "fit needs metrics by other names than 'loss', which is the loss itself."
+            )
+        if getattr(value, "shape", ()) != ():
+            raise ValueError(f"fit needs a scalar {name}, got shape {value.shape}.")
+    return as_metrics("fit", "loss_fn", metrics)
+
+
+def _check_state(new: PyTree, old: PyTree) -> None:
+    """Refuse a new state that is not of the form of the old one."""
+    if (new is None) != (old is None):
+        found = "none was given to fit(..., model_state=)"
+        if new is None:
+            found = "got none: return (loss, Aux(metrics, new_model_state))"
+        raise ValueError(f"fit needs a model_state for a loss that returns one, and back: {found}.")
+    for one, other in zip_longest(named_leaves(new), named_leaves(old), fillvalue=(None, None)):
+        names, values = zip(one, other, strict=True)
+        found, expected = map(_described, values)
+        if names[0] != names[1] or found != expected:
+            place = "" if names[0] is None else f" at {names[0]!r}"
+            instead = "none" if names[1] is None else f"{expected} at {names[1]!r}"
+            raise ValueError(
+                "fit needs the new model_state in the form of the one before, "
+                f"got {found}{place} for {instead}."
+            )
+
+
+def _described(value: Any) -> str:
+    if value is None:
+        return "None"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    return type(value).__name__
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,199 @@
+"""The run of `fit` on the host: dispatches, epochs, the best parameters, interruptions."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Int, Key
+
+from jaxopt_tut.diagnostics import Diagnosis, diagnose
+from jaxopt_tut.training.data import DeviceData, num_examples, take
+from jaxopt_tut.training.history import Recorder
+from jaxopt_tut.training.interrupts import Interrupts
+from jaxopt_tut.training.losses import loss_with_state
+from jaxopt_tut.training.progress import ProgressLine
+from jaxopt_tut.training.result import FitResult
+from jaxopt_tut.training.scalars import as_floats, as_score
+from jaxopt_tut.training.steps import Carry, epoch_order, run_steps
+from jaxopt_tut.training.stops import why_stopped
+from jaxopt_tut.types import LossFn
+
+
+@dataclasses.dataclass
+class Loop:
+    """Takes the steps of one epoch after the other; between any two of them `carry` is whole."""
+
+    carry: Carry
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformation
+    data: DeviceData
+    shuffle_key: Key[Array, ""]
+    batch_size: int
+    steps_per_call: int
+    diagnose_every: int | None
+    sharding: NamedSharding | None
+    optimizer_may_skip: bool = False
+    epoch: int = -1
+    diagnoses: dict[int, Diagnosis] = dataclasses.field(default_factory=dict)
+    interrupts: Interrupts = dataclasses.field(default_factory=Interrupts)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in an epoch."""
+        return num_examples(self.data) // self.batch_size
+
+    def run_epoch(self, epoch: int) -> None:
+        """Take all steps of an epoch, or those before one that cannot be taken."""
+        order = epoch_order(self.shuffle_key, np.uint32(epoch), self.data, self.batch_size)
+        with self.interrupts.held():
+            self.epoch = epoch
+            self.carry = self.carry._replace(step=jnp.zeros_like(self.carry.step))
+        self._take_steps(order, 0)
+        if not self.carry.alive and self._stopped_at_gradient():
+            # Only now, because it is slower: let the optimizer decide. Most cannot skip it.
+            self.optimizer_may_skip = True
+            self.carry = self.carry._replace(alive=jnp.ones_like(self.carry.alive))
+            self._take_steps(order, int(self.carry.step))
+
+    def _stopped_at_gradient(self) -> bool:
+        carry = self.carry
+        loss = carry.record["loss"][carry.step]
+        others_finite = jnp.isfinite(loss) & jnp.all(carry.finite.params)
+        is_at_gradient = others_finite & ~jnp.all(carry.finite.gradient)
+        return not self.optimizer_may_skip and bool(is_at_gradient)
+
+    def _take_steps(self, order: Int[Array, "steps batch"], first: int) -> None:
+        num_steps, has_model_state = self.num_steps, self.carry.model_state is not None
+        due = range(0)
+        if self.diagnose_every is not None:
+            due = range(
+                -self.epoch * num_steps % self.diagnose_every, num_steps, self.diagnose_every
+            )
+        every = range(0, num_steps, self.steps_per_call)
+        stops = sorted({first, num_steps, *(step for step in (*every, *due) if step > first)})
+        for start, stop in itertools.pairwise(stops):
+            if start in due:
+                batch = take(self.data, order[start]), self.carry.model_state
+                loss = loss_with_state(self.loss_fn, has_model_state)
+                diagnosis = diagnose(loss, self.carry.params, batch)
+                self.diagnoses[self.epoch * num_steps + start] = diagnosis
+            with self.interrupts.held():
+                self.carry = run_steps(
+                    self.carry,
+                    self.data,
+                    order,
+                    np.int32(stop),
+                    loss_fn=self.loss_fn,
+                    optimizer=self.optimizer,
+                    has_model_state=has_model_state,
+                    one_step_per_call=self.steps_per_call == 1,
+                    sharding=self.sharding,
+                    optimizer_may_skip=self.optimizer_may_skip,
+                )
+
+
+class _Best:
+    """The parameters with the best score so far."""
+
+    def __init__(self, score: Callable[[Mapping[str, float]], float] | None):
+        self.score_fn = score or _default_score
+        self.epoch, self.score, self.copy = 0, math.nan, None
+
+    def offer(self, epoch: int, metrics: Mapping[str, float], carry: Carry) -> None:
+        """Keep them if they are better; what is not a number is worse than any."""
+        score = as_score(self.score_fn(metrics))
+        if self.copy is None or score > self.score or math.isnan(self.score):
+            copy = _copy((carry.params, carry.model_state))
+            self.epoch, self.score, self.copy = epoch, score, copy
+
+
+def run_epochs(
+    loop: Loop,
+    num_epochs: int,
+    evaluate: Callable[..., Mapping[str, float]] | None,
+    score: Callable[[Mapping[str, float]], float] | None,
+    *,
+    progress: bool,
+) -> FitResult:
+    """Run and record the epochs until they are done, a step fails or someone interrupts."""
+    recorder, best = Recorder(), _Best(score)
+    line = ProgressLine(num_epochs, enabled=progress)
+    message = f"Finished {num_epochs} epochs."
+    try:
+        with loop.interrupts.handled():
+            for epoch in range(num_epochs):
+                loop.run_epoch(epoch)
+                _record(loop, recorder)
+                if not loop.carry.alive:
+                    break
+                metrics = _validate(loop.carry, evaluate)
+                if evaluate is not None:
+                    recorder.add_validation(metrics)
+                    best.offer(epoch + 1, metrics, loop.carry)
+                line.show(epoch + 1, {"loss": recorder.train["loss"][-1], **metrics})
+    except KeyboardInterrupt:
+        if loop.interrupts.is_pending or _is_lost(loop.carry):  # the second one, or a foreign one
+            raise
+        message = f"Interrupted in epoch {max(loop.epoch, 0) + 1}, step {int(loop.carry.step)}."
+        _record(loop, recorder)
+    finally:
+        line.close()
+    carry = loop.carry
+    if not carry.alive:
+        message = why_stopped(carry, recorder.steps.get("loss", []), loop.epoch)
+    if best.copy is None:
+        best.copy, best.epoch = _copy((carry.params, carry.model_state)), recorder.num_epochs
+    return FitResult(
+        params=carry.params,
+        opt_state=carry.opt_state,
+        history=recorder.history(carry.record)._replace(diagnoses=loop.diagnoses),
+        best=best.copy[0],
+        model_state=carry.model_state,
+        best_model_state=best.copy[1],
+        best_epoch=best.epoch,
+        best_score=best.score,
+        finite=bool(carry.alive),
+        message=message,
+    )
+
+
+def _record(loop: Loop, recorder: Recorder) -> None:
+    """Take over the record of the current epoch, the step that failed included, but once."""
+    record, step, alive = jax.device_get((loop.carry.record, loop.carry.step, loop.carry.alive))
+    num_steps = int(step) + (not alive)
+    if recorder.num_epochs <= loop.epoch and num_steps:
+        with loop.interrupts.held():
+            recorder.add_epoch(record, num_steps)
+
+
+def _validate(carry: Carry, evaluate: Callable | None) -> dict[str, float]:
+    if evaluate is None:
+        return {}
+    state = () if carry.model_state is None else (carry.model_state,)
+    return as_floats("fit", "evaluate", evaluate(carry.params, *state))
+
+
+def _is_lost(carry: Carry) -> bool:
+    return any(leaf.is_deleted() for leaf in jax.tree.leaves(carry))
+
+
+def _default_score(metrics: Mapping[str, float]) -> float:
+    if "accuracy" in metrics:
+        return metrics["accuracy"]
+    if "loss" in metrics:
+        return -metrics["loss"]
+    raise ValueError(
+        "fit needs score= unless evaluate returns 'accuracy' or 'loss', "
+        f"got the metrics {sorted(metrics)}."
+    )
+
+
+_copy = jax.jit(partial(jax.tree.map, jnp.copy))
+"""The best parameters outlive the steps, which donate their buffers."""

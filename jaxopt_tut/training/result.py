@@ -1,0 +1,41 @@
+"""What `fit` returns."""
+
+import dataclasses
+
+import jax
+import optax
+
+from jaxopt_tut.training.history import History
+from jaxopt_tut.types import Params, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """A trained model and how it came about.
+
+    Attributes:
+      params: The last parameters; if training stopped, those before the step that failed.
+      opt_state: The optimizer's last state, to go on with in `fit(..., opt_state=)`; that of the
+        failed update if the gradient was finite and the update was not.
+      history: Losses and metrics.
+      best: The parameters of the epoch with the best score; the last ones without `evaluate`.
+      model_state: The model's last state; None for a loss without state.
+      best_model_state: The state that belongs to `best`.
+      best_epoch: The epoch of `best`, counted from 1; 0 are the initial parameters.
+      best_score: Its score; NaN without `evaluate`.
+      finite: False if training stopped because a loss, a gradient, the parameters after an update
+        or a model state was not finite.
+      message: One sentence on how training ended.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    history: History
+    best: Params
+    model_state: PyTree
+    best_model_state: PyTree
+    best_epoch: int
+    best_score: float
+    finite: bool
+    message: str = dataclasses.field(metadata={"static": True})
