@@ -37,7 +37,8 @@ def why_stopped(carry: Carry, losses: list[np.ndarray], epoch: int) -> str:
         found.append(f"model state at {_names(carry.model_state, model_state)}")
     if params.any() and not gradient.any():
         found.append(f"update of {_names(carry.params, params)}")
-    spoilt = opt_state | [_has_nan(leaf) for leaf in jax.tree.leaves(carry.opt_state)]
+    has_nan = [_has_nan(leaf) for leaf in jax.tree.leaves(carry.opt_state)]
+    spoilt = opt_state | np.asarray(has_nan, bool)
     if spoilt.any() and not gradient.any():
         found.append(f"optimizer state at {_names(carry.opt_state, spoilt)}")
     return f"Stopped at a non-finite {' and '.join(found)} {place}, where the loss is {loss:.6g}."
