@@ -13,7 +13,7 @@ from jaxtyping import Array
 from jaxopt_tut.training.data import DeviceData, averaging_dtype
 from jaxopt_tut.training.losses import loss_of_first_batch
 from jaxopt_tut.training.scalars import as_count
-from jaxopt_tut.trees import named_leaves, require_inexact
+from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import LossFn, Params, PyTree
 
 
@@ -68,6 +68,8 @@ def is_initializer(params: Any) -> bool:
     return callable(params) and is_leaf and _library(params) is None
 
 
+_ARRAYS = (jax.Array, np.ndarray, np.generic)
+
 _RECIPES = {
     "nnx": "split it, graph, params, rest = nnx.split(model, nnx.Param, ...), and merge it in the "
     "loss, nnx.merge(graph, params, rest, copy=True)",
@@ -87,6 +89,10 @@ def _library(model: Any) -> str | None:
     return None
 
 
+def _is_inexact(leaf: Any) -> bool:
+    return isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
 def check_params(params: Params) -> None:
     """Refuse parameters that cannot be trained; of a module say how to get at them.
 
@@ -97,19 +103,19 @@ def check_params(params: Params) -> None:
       TypeError: If a leaf is no floating or complex array.
       ValueError: If there is no leaf.
     """
-    library = _library(params)
-    recipe = "" if library is None else f" of a module of {library}: {_RECIPES[library]}"
+    recipe = ""
+    for part in jax.tree.leaves(params, is_leaf=lambda part: _library(part) is not None):
+        library = _library(part)
+        if library is not None:
+            recipe = f" of a module of {library}: {_RECIPES[library]}"
     if not jax.tree.leaves(params):
         raise ValueError(f"fit needs at least one parameter, got none{recipe}.")
     for name, leaf in named_leaves(params):
-        try:
-            require_inexact(leaf, "fit")
-        except TypeError:
-            found = getattr(leaf, "dtype", None)
-            found = type(leaf).__name__ if found is None else found
+        found = leaf.dtype if isinstance(leaf, _ARRAYS) else type(leaf).__name__
+        if not (isinstance(leaf, float | complex) or _is_inexact(leaf)):
             raise TypeError(
                 f"fit needs floating or complex parameters, got {found} at {name!r}{recipe}."
-            ) from None
+            )
 
 
 def copy_of_state(model_state: PyTree) -> PyTree:
@@ -125,7 +131,7 @@ def copy_of_state(model_state: PyTree) -> PyTree:
       TypeError: If a leaf is no array.
     """
     for name, leaf in named_leaves(model_state):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
+        if not isinstance(leaf, (*_ARRAYS, int, float, complex)):
             raise TypeError(
                 f"fit needs a model_state of arrays, got {type(leaf).__name__} at {name!r}."
             )

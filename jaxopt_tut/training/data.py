@@ -1,6 +1,7 @@
 """Training data as the compiled programs see it: arrays on the device, normalised on the fly."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxopt_tut.datasets import Dataset, Split, normalize
-from jaxopt_tut.trees import named_leaves
+from jaxopt_tut.trees import named_leaves, path_name
 from jaxopt_tut.types import Batch, PyTree
 
 
@@ -39,8 +40,8 @@ def device_data(
       The arrays; images stay uint8.
 
     Raises:
-      TypeError: If `dataset` is a `Split` of bytes, which does not say how to normalise them, or
-        the part of a `Dataset` is none.
+      TypeError: If `dataset` is a `Split` of bytes, which does not say how to normalise them, the
+        part of a `Dataset` is none, or a leaf is no array of numbers.
       ValueError: If there is no array, a leaf has no axis, or the first axes differ.
     """
     normalization = None
@@ -55,6 +56,9 @@ def device_data(
             f"{caller} needs a Dataset, which says how to normalise bytes, got a Split of bytes; "
             "evaluator takes the part of a Dataset as split=, fit as dataset._replace(train=...)."
         )
+    is_iterator = lambda part: isinstance(part, Iterator | range | set)  # no leaves to JAX
+    for path, leaf in jax.tree_util.tree_leaves_with_path(dataset, is_leaf=is_iterator):
+        _check_array(path_name(path), leaf, caller)
     sizes = {name: np.shape(leaf)[:1] for name, leaf in named_leaves(dataset)}
     if not sizes:
         raise ValueError(f"{caller} needs a dataset with at least one array, got none.")
@@ -65,7 +69,29 @@ def device_data(
                 f"{caller} needs arrays with a common first axis, "
                 f"got {first_size} at {first_name!r} and {size} at {name!r}."
             )
-    return DeviceData(jax.tree.map(jnp.asarray, dataset), normalization)
+    return DeviceData(jax.tree.map(_on_device, dataset), normalization)
+
+
+def _check_array(name: str, leaf: Any, caller: str) -> None:
+    """Refuse what is no array of numbers, and say how it becomes one."""
+    found, advice = type(leaf).__name__, ""
+    if isinstance(leaf, int | float | complex | range):
+        found, advice = f"{leaf!r}", ": of lists make arrays, np.asarray(...)"
+    elif not hasattr(leaf, "shape"):
+        if isinstance(leaf, Iterable) and not isinstance(leaf, str | bytes):
+            advice = ": gather its batches first, jax.tree.map(lambda *b: np.concatenate(b), *it)"
+    else:
+        dtype = leaf.dtype if isinstance(leaf, jax.Array) else np.asarray(leaf).dtype
+        if dtype.kind not in "OSUMm":
+            return
+        found, advice = f"{dtype}", ": encode it as numbers"
+    raise TypeError(
+        f"{caller} needs arrays of numbers as dataset, got {found} at {name!r}{advice}."
+    )
+
+
+def _on_device(leaf: Any) -> Array:
+    return jnp.asarray(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))
 
 
 def _has_bytes(split: Split) -> bool:

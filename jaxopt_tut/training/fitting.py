@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -133,14 +134,16 @@ def fit(
     num_steps = num_examples(data) // counts["batch_size"]
     record = arguments.empty_record(loss_fn, carry, data, counts["batch_size"], num_steps)
     carry = carry._replace(record=record)
-    sharding = None
+    sharding, auto, in_context = None, mesh, not jax.sharding.get_abstract_mesh().empty
     if mesh is not None:
         # In the program of a step the compiler distributes, whatever the mesh has for types.
-        mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
-        sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
+        auto = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+        sharding = NamedSharding(auto, PartitionSpec(mesh.axis_names[0]))
         carry, data, shuffle_key = jax.device_put(
-            (carry, data, shuffle_key), NamedSharding(mesh, PartitionSpec())
+            (carry, data, shuffle_key), NamedSharding(auto, PartitionSpec())
         )
+        if in_context and evaluate is not None:
+            evaluate = partial(_on_mesh, mesh, evaluate)
     loop = Loop(
         carry,
         loss_fn,
@@ -152,5 +155,11 @@ def fit(
         diagnose_every=counts["diagnose_every"],
         sharding=sharding,
     )
-    with nullcontext() if mesh is None else jax.set_mesh(mesh):
+    with jax.set_mesh(auto) if in_context and auto is not None else nullcontext():
         return run_epochs(loop, counts["num_epochs"], evaluate, score, progress=progress)
+
+
+def _on_mesh(mesh: Mesh, evaluate: Callable, *args: PyTree) -> Mapping[str, float]:
+    """Evaluate in the context of the user's, where arrays have to be of its kind of axes."""
+    with jax.set_mesh(mesh):
+        return evaluate(*jax.device_put(args, NamedSharding(mesh, PartitionSpec())))

@@ -69,7 +69,7 @@ def _pair(out: Any) -> tuple[Any, Aux]:
             f"{_RULE}, with a dictionary of scalars as metrics, got {_described(aux)} beside the "
             "loss: return the loss alone, or name what is to be recorded."
         )
-    return loss, aux if isinstance(aux, Aux) else Aux(metrics=aux)
+    return loss, aux if isinstance(aux, Aux) else Aux(metrics=dict(aux or {}))
 
 
 def _real_loss(loss: Any) -> Array:
@@ -99,11 +99,13 @@ def _metrics(metrics: Any) -> dict[str, Array]:
 
 def _check_state(new: PyTree, old: PyTree) -> None:
     """Refuse a new state that is not of the form of the old one."""
-    if (new is None) != (old is None):
-        found = "none was given to fit(..., model_state=)"
-        if new is None:
-            found = "got none: return (loss, Aux(metrics, new_model_state))"
-        raise ValueError(f"fit needs a model_state for a loss that returns one, and back: {found}.")
+    if new is None and old is not None:
+        raise ValueError(
+            "fit needs loss_fn to return (loss, Aux(metrics, model_state)) where model_state is "
+            "given, got no new one."
+        )
+    if new is not None and old is None:
+        raise ValueError("fit needs model_state= for a loss that returns a new one, got None.")
     for one, other in zip_longest(named_leaves(new), named_leaves(old), fillvalue=(None, None)):
         names, values = zip(one, other, strict=True)
         found, expected = map(_described, values)

@@ -2,8 +2,6 @@
 
 import math
 import re
-import subprocess
-import sys
 
 import equinox as eqx
 import jax
@@ -358,40 +356,6 @@ def test_quiet_when_not_a_terminal(capfd):
 def test_bad_input(options, error, message):
     with pytest.raises(error, match=re.escape(message)):
         run(**options)
-
-
-SHARDED = """
-import jax, jax.numpy as jnp, numpy as np
-jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_num_cpu_devices", 4)
-from jax.sharding import AxisType
-from jaxopt_tut import optimizers
-from jaxopt_tut.training import fit
-
-mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
-x = jnp.linspace(-1.0, 1.0, 64)[:, None] * jnp.ones((1, 3))
-loss_fn = lambda w, batch: jnp.mean((batch[0] @ w - batch[1]) ** 2)
-def run(**options):
-    return fit(loss_fn, jnp.zeros(3), optimizers.adam(0.1), (x, x @ jnp.array([1.0, 2.0, 3.0])),
-               batch_size=16, num_epochs=3, key=jax.random.key(0), progress=False, **options)
-alone, together = run(), run(mesh=mesh)
-# Means over four devices round differently from a mean over one.
-np.testing.assert_allclose(together.params, alone.params, rtol=1e-5)
-assert together.params.sharding.is_fully_replicated
-assert len(together.params.sharding.device_set) == 4
-try:
-    fit(loss_fn, jnp.zeros(3), optimizers.adam(0.1), (x, x[:, 0]), batch_size=6, num_epochs=1,
-        key=jax.random.key(0), mesh=mesh)
-except ValueError as error:
-    assert "divisible by the mesh's first axis (4), got batch_size=6" in str(error)
-else:
-    raise AssertionError("an indivisible batch was accepted")
-"""
-
-
-@pytest.mark.slow
-def test_a_mesh_of_four_devices_gives_the_same_parameters():
-    subprocess.run([sys.executable, "-c", SHARDED], check=True)
 
 
 def test_evaluator_agrees_with_fit_on_the_last_partial_batch():

@@ -1,0 +1,278 @@
+"""What `fit` cannot use is refused in one sentence, and what it can use is taken."""
+
+import re
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+from jaxopt_tut.training import Aux, fit
+
+X = jnp.linspace(-1.0, 1.0, 8)
+STATE = {"mean": jnp.zeros(2)}
+FORMS = "fit needs loss_fn to return loss, (loss, metrics) or (loss, Aux(metrics, model_state)), "
+
+
+def squared_error(w, batch):
+    return jnp.mean((w * batch[0] - batch[1]) ** 2)
+
+
+def run(loss_fn=squared_error, **options):
+    options = {
+        "params": jnp.zeros(()), "optimizer": optax.sgd(0.1), "dataset": (X, 3 * X),
+        "batch_size": 4, "num_epochs": 1, "key": jax.random.key(0), "progress": False, **options,
+    }  # fmt: skip
+    return fit(loss_fn, **options)
+
+
+def beside(aux):
+    return lambda w, batch: (squared_error(w, batch), aux(w * batch[0]))
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "error", "sentence"),
+    [
+        (beside(lambda out: out), TypeError, "got float32[4] beside the loss: return the loss"),
+        (beside(lambda out: (out, out)), TypeError, "got tuple beside the loss"),
+        (lambda w, b: (squared_error(w, b), {}, {}), TypeError, FORMS + "got a tuple of 3."),
+        (lambda w, b: [squared_error(w, b), {}], TypeError, FORMS + "got list as loss."),
+        (lambda w, b: {"loss": squared_error(w, b)}, TypeError, FORMS + "got dict as loss."),
+        (lambda w, _: Aux({"w": w}), TypeError, FORMS + "got Aux alone."),
+        (lambda w, b: print(end=""), TypeError, FORMS + "got None as loss."),  # noqa: ARG005
+        (lambda w, _: jnp.int32(3) + 0 * w.astype(int), TypeError, "real floating loss, got int32"),
+        (lambda w, _: w > 0, TypeError, "fit needs a real floating loss, got bool."),
+        (lambda w, _: w.astype(complex), TypeError, "needs a real floating loss, got complex64."),
+        (lambda w, b: w * b[0][:1], ValueError, "fit needs a scalar loss, got shape (1,)."),
+        (beside(lambda out: {"a": {"b": out}}), TypeError, "flat dictionary, got dict for 'a'."),
+        (beside(lambda out: {"a": [out, out]}), TypeError, "got float32[2, 4] for 'a'."),
+        (beside(lambda _: {"a": None}), TypeError, "got NoneType for 'a'."),
+        (beside(lambda _: {"a": "text"}), TypeError, "got str for 'a'."),
+        (beside(lambda _: {"a": 1j}), TypeError, "got complex64[] for 'a'."),
+        (beside(lambda out: {"a": out}), ValueError, "fit needs a scalar a, got shape (4,)."),
+        (beside(lambda out: Aux(out)), TypeError, "loss_fn to return a dictionary of scalars"),
+        (
+            beside(lambda _: Aux(model_state=STATE)),
+            ValueError,
+            "fit needs model_state= for a loss that returns a new one, got None.",
+        ),
+        (
+            lambda w, batch, state: (w, Aux(model_state=state)),  # noqa: ARG005
+            TypeError,
+            "fit calls loss_fn(params, batch), got a loss of (w, batch, state): missing a required "
+            "argument: 'state'; a third argument is the state in fit(..., model_state=).",
+        ),
+        (lambda w: w, TypeError, "got a loss of (w): too many positional arguments"),
+        (None, TypeError, "fit needs a function as loss_fn, got None."),
+    ],
+)  # fmt: skip
+def test_losses_that_are_refused(loss_fn, error, sentence):
+    with pytest.raises(error, match=re.escape(sentence)):
+        run(loss_fn)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "error", "sentence"),
+    [
+        (lambda w, _b, _s: w, ValueError, "where model_state is given, got no new one."),
+        (lambda w, _b, _s: (w, {"w": w}), ValueError, "(loss, Aux(metrics, model_state)) where"),
+        (lambda w, _: w, TypeError, "fit calls loss_fn(params, batch, model_state), got a loss of"),
+        (
+            lambda w, _b, _s: (w, Aux(model_state={"mean": jnp.zeros(3)})),
+            ValueError,
+            "form of the one before, got float32[3] at 'mean' for float32[2] at 'mean'.",
+        ),
+        (
+            lambda w, _b, _s: (w, Aux(model_state={"mean": jnp.zeros(2, int)})),
+            ValueError,
+            "got int32[2] at 'mean' for float32[2] at 'mean'.",
+        ),
+        (
+            lambda w, _b, s: (w, Aux(model_state={**s, "var": w})),
+            ValueError,
+            "got float32[] at 'var' for none.",
+        ),
+    ],
+)
+def test_new_states_that_are_refused(loss_fn, error, sentence):
+    with pytest.raises(error, match=re.escape(sentence)):
+        run(loss_fn, model_state=STATE)
+
+
+class Loader:
+    """As PyTorch's."""
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        return iter([(X, X)])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "sentence"),
+    [
+        ((batch for batch in [(X, X)]), TypeError, "got generator at '(root)': gather its batches"),
+        (iter([X]), TypeError, "got list_iterator at '(root)': gather its batches first"),
+        (Loader(), TypeError, "got Loader at '(root)': gather its batches first"),
+        ([[1.0, 2.0], [3.0, 4.0]], TypeError, "got 1.0 at '0/0': of lists make arrays"),
+        ({"x": [1, 2]}, TypeError, "got 1 at 'x/0': of lists make arrays, np.asarray(...)."),
+        ((X, np.array(["a"] * 8)), TypeError, "got <U1 at '1': encode it as numbers."),
+        (np.array([{}] * 8), TypeError, "got object at '(root)': encode it as numbers."),
+        ("data.npz", TypeError, "fit needs arrays of numbers as dataset, got str at '(root)'."),
+        (None, ValueError, "fit needs a dataset with at least one array, got none."),
+        ((X, X[:3]), ValueError, "common first axis, got (8,) at '0' and (3,) at '1'."),
+        ((X, jnp.ones(())), ValueError, "got (8,) at '0' and () at '1'."),
+    ],
+)
+def test_data_that_are_refused(dataset, error, sentence):
+    with pytest.raises(error, match=re.escape(sentence)):
+        run(dataset=dataset)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "num_epochs", "steps_per_call", "diagnose_every"])
+@pytest.mark.parametrize("value", [4.0, 2.5, True, "4", np.float32(4), jnp.ones(()), np.arange(2)])
+def test_counts_are_integers(name, value):
+    sentence = f"fit needs an integer {name}, got {name}={value!r}."
+    with pytest.raises(TypeError, match=re.escape(sentence)):
+        run(**{name: value})
+
+
+MODULES = {
+    "nnx": lambda key: nnx.Dropout(0.1, rngs=nnx.Rngs(key)),
+    "equinox": lambda key: eqx.nn.MLP(1, 1, 4, 1, key=key),
+    "linen": lambda _: linen.Dense(1),
+}
+RECIPES = {
+    "nnx": "got uint32 at 'rngs/count/value' of a module of nnx: split it, graph, params, rest = "
+    "nnx.split(model, nnx.Param, ...), and merge it in the loss",
+    "equinox": "got custom_jvp at 'activation' of a module of equinox: split it, params, static = "
+    "eqx.partition(model, eqx.is_inexact_array), and combine it in the loss",
+    "linen": "got Dense at '(root)' of a module of linen: hand over params = model.init(key, x)",
+}
+
+
+@pytest.mark.parametrize("form", ["module", "initializer", "nested"])
+@pytest.mark.parametrize("library", MODULES)
+def test_modules_that_cannot_be_trained_as_they_are_come_with_the_recipe(library, form):
+    params = MODULES[library]
+    if form != "initializer":
+        params = params(jax.random.key(0))
+    recipe = RECIPES[library]
+    if form == "nested":
+        params = {"net": params}
+        recipe = (
+            recipe.replace("(root)", "net").replace("at '", "at 'net/").replace("net/net", "net")
+        )
+    with pytest.raises(TypeError, match=re.escape(recipe)):
+        run(params=params)
+
+
+def test_a_module_of_parameters_alone_is_trained_as_it_is():
+    module = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    loss_fn = lambda model, batch: jnp.mean((model(batch[0][:, None])[:, 0] - batch[1]) ** 2)
+    losses = run(loss_fn, params=module, num_epochs=5).history.train["loss"]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"optimizer": optax.adam}, TypeError, "got a function: call it, adam(...)."),
+        (
+            {"optimizer": None},
+            TypeError,
+            "an optax transformation as optimizer, got None",
+        ),
+        ({"key": 0}, TypeError, "fit needs one key of jax.random.key, got 0."),
+        ({"key": None}, TypeError, "fit needs one key of jax.random.key, got None."),
+        ({"key": jnp.ones(2)}, TypeError, "of jax.random.key, got float32[2]."),
+        ({"key": jax.random.split(jax.random.key(0))}, TypeError, "got key<fry>[2]."),
+        ({"key": jax.random.split(jax.random.PRNGKey(0))}, TypeError, "got uint32[2, 2]."),
+        ({"params": None}, ValueError, "fit needs at least one parameter, got none."),
+        ({"params": 3}, TypeError, "needs floating or complex parameters, got int at '(root)'."),
+        ({"params": {"w": "a"}}, TypeError, "floating or complex parameters, got str at 'w'."),
+        ({"mesh": "cpu"}, TypeError, "fit needs a mesh of jax.make_mesh, got str."),
+        ({"model_state": {"m": "a"}}, TypeError, "model_state of arrays, got str at 'm'."),
+        ({"evaluate": (X, X)}, TypeError, "got tuple: evaluator(metrics_fn, dataset) makes one."),
+        ({"score": "loss"}, TypeError, "fit needs a function as score, got str."),
+    ],
+)
+def test_other_arguments_that_are_refused(options, error, sentence):
+    with pytest.raises(error, match=re.escape(sentence)):
+        run(**options)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sentence"),
+    [
+        (0.5, "fit needs evaluate to return a dictionary of scalars, got float."),
+        (None, "fit needs evaluate to return a dictionary of scalars, got NoneType."),
+        (jnp.ones(()), "fit needs evaluate to return a dictionary of scalars, got an array."),
+        ((0.5, {}), "fit needs evaluate to return a dictionary of scalars, got tuple."),
+        ({"loss": jnp.ones(2)}, "got float32[2] for 'loss'."),
+        ({"loss": {"a": 1.0}}, "in one flat dictionary, got dict for 'loss'."),
+        ({"loss": None}, "in one flat dictionary, got NoneType for 'loss'."),
+        ({"loss": "low"}, "in one flat dictionary, got str for 'loss'."),
+        ({"loss": 1j}, "got complex128[] for 'loss'."),
+    ],
+)
+def test_what_evaluate_must_not_return(metrics, sentence):
+    with pytest.raises(TypeError, match=re.escape(sentence)):
+        run(evaluate=lambda _: metrics)
+
+
+@pytest.mark.parametrize("value", [None, "high", 1j, np.ones(2), {}])
+def test_what_score_must_not_return(value):
+    sentence = f"fit needs score to return a number, got {value!r}."
+    with pytest.raises(TypeError, match=re.escape(sentence)):
+        run(evaluate=lambda _: {"loss": 1.0}, score=lambda _: value)
+
+
+def test_numbers_of_any_kind_are_taken():
+    metrics = {"int": 3, "float": 0.5, "bool": True, "numpy": np.float64(0.25), "nothing": 0.0}
+    result = run(
+        beside(lambda _: metrics),
+        batch_size=np.int64(4),
+        num_epochs=jnp.int32(2),
+        key=jax.random.PRNGKey(0),
+        evaluate=lambda w: {"accuracy": jnp.bfloat16(0.5), "right": 3, "loss": np.float32(w)},
+    )
+    for name, value in metrics.items():
+        assert result.history.train[name].tolist() == [value, value]
+    assert result.history.validation["accuracy"].tolist() == [0.5, 0.5]
+    assert type(result.best_score) is float
+    assert run(lambda *_: 2.0).history.train["loss"].tolist() == [2.0]
+    assert run(beside(lambda _: None)).finite
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("scores", "best_epoch"),
+    [
+        ([NAN, 1.0, 2.0], 3),
+        ([1.0, NAN, 0.5], 1),
+        ([NAN, -INF, NAN], 2),
+        ([-INF, 1.0, NAN], 2),
+        ([1.0, INF, NAN], 2),
+        ([NAN, NAN, NAN], 3),  # then the last ones, as without scores
+        ([2.0, 2.0, 1.0], 1),
+    ],
+)
+def test_no_score_that_is_not_a_number_wins(scores, best_epoch):
+    seen, values = [], iter(scores)
+
+    def evaluate(w):
+        seen.append(float(w))
+        return {"score": next(values)}
+
+    result = run(evaluate=evaluate, score=lambda metrics: metrics["score"], num_epochs=3)
+    assert result.best_epoch == best_epoch
+    assert float(result.best) == seen[best_epoch - 1]
+    np.testing.assert_equal(result.best_score, scores[best_epoch - 1])
+    np.testing.assert_array_equal(result.history.validation["score"], scores)
