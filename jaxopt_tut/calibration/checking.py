@@ -106,7 +106,10 @@ def _reason(ratio, error, varies, bounds, target: float, is_shared: bool) -> str
         ratio, error = np.exp(log.mean(keepdims=True)), error[varies].mean(keepdims=True)
     if not ((bounds[0] <= ratio) & (ratio <= bounds[1])).all():
         worst = ratio[np.argmax(np.abs(np.log(np.maximum(ratio, np.finfo(float).tiny))))]
-        return f"its variance is {worst * target:.3g}, wanted is {target:.3g}"
+        return (
+            f"its variance is {worst * target:.3g}, the target {target:.3g}, a relative deviation "
+            f"of {abs(worst - 1):.2g}"
+        )
     if np.isinf(error).any():
         return "three examples or fewer do not tell how well its variance is known"
     if not (error < KNOWN).all():

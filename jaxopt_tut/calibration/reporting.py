@@ -41,11 +41,13 @@ def make_report(
     layers = {}
     for name in (layer.name for layer in network.layers):
         variance = after[name].variance
+        with np.errstate(invalid="ignore"):  # an infinite error of a variance of zero
+            error = np.where(variance == 0, 0, relative[name] * variance)
         layers[name] = LayerCalibration(
             jnp.asarray(before[name].variance),
             jnp.asarray(predicted.get(name, np.full(np.shape(variance), np.nan))),
             jnp.asarray(variance),
-            jnp.asarray(np.where(variance > 0, relative[name] * variance, 0), variance.dtype),
+            jnp.asarray(error, variance.dtype),
         )
     return CalibrationReport(
         layers,

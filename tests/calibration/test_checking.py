@@ -77,3 +77,36 @@ def test_a_chain_said_to_converge_has_its_variances_on_fresh_rows(name):
                 assert 1 / (1 + tolerance) - 1e-4 <= layer.after <= 1 + tolerance
                 assert layer.error < 0.5 * layer.after
                 assert abs(fresh - layer.after) <= 4 * layer.error
+
+
+@pytest.mark.parametrize("num_rows", [2, 3])
+@pytest.mark.parametrize("method", [auto_init, lsuv])
+def test_few_examples_are_no_ground_to_say_converged(method, num_rows):
+    params = [np.ones((8, 4), np.float32), np.zeros((4, 1), np.float32)]
+    fn = lambda p, x: jnp.tanh(x @ p[0]) @ p[1]
+    report = method(jax.random.key(0), fn, params, BATCH[:num_rows])[1]
+    assert not report.converged
+    assert "three examples or fewer" in dict(report.unmet)["0"]
+    assert report.layers["0"].error == np.inf
+    assert report.layers["1"].error == 0
+
+
+def test_a_weight_is_not_blown_up_for_two_rows_that_agree_by_chance():
+    # one unit's variance over two rows is chi-squared of one degree: below half in two of five
+    params = [np.ones((8, 4), np.float32), np.ones((4, 1), np.float32)]
+    fn = lambda p, x: jnp.tanh(x @ p[0]) @ p[1]
+    reports = [auto_init(jax.random.key(k), fn, params, BATCH[:2])[1] for k in range(10)]
+    small = [one for one in reports if one.layers["1"].after < 0.5]
+    assert small
+    assert all(dict(one.how)["1"] == "theory" for one in small)
+    assert not any(one.converged for one in reports)
+
+
+def test_what_is_not_within_the_tolerance_is_said_with_the_deviation():
+    report = lsuv(
+        jax.random.key(0), lambda p, x: jnp.tanh(x @ p["w"]) @ p["v"],
+        {"w": jnp.ones((8, 4)), "v": jnp.ones((4, 1))}, BATCH, tolerance=0.0,
+    )[1]  # fmt: skip
+    off = {name: abs(float(layer.after) - 1) for name, layer in report.layers.items()}
+    assert dict(report.unmet).keys() == {name for name, far in off.items() if far}
+    assert all("a relative deviation of" in why for _, why in report.unmet)

@@ -78,6 +78,9 @@ def test_a_leaf_that_is_no_number_is_named(method, name):
     assert not report.converged
     assert dict(report.unmet)[at] == why
     assert_equal(fitted, params)
+    for layer in report.layers.values():
+        assert np.isnan(layer.after)
+        assert np.isnan(layer.error)
 
 
 @pytest.mark.parametrize("name", LOSSES)
