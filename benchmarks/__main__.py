@@ -24,8 +24,13 @@ def main() -> None:
     if unknown := set(arguments.names) - set(names()):
         parser.error(f"unknown benchmark {sorted(unknown)}; there are {', '.join(names())}")
     print(measure.machine())
-    for name in arguments.names or names():
-        importlib.import_module(f"benchmarks.{name}").main(quick=arguments.quick)
+    chosen = arguments.names or names()
+    for k, name in enumerate(chosen):
+        try:
+            importlib.import_module(f"benchmarks.{name}").main(quick=arguments.quick)
+        except KeyboardInterrupt:
+            print(f"Interrupted; not run to the end: {', '.join(chosen[k:])}.", file=sys.stderr)
+            sys.exit(130)
         sys.stdout.flush()
 
 

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
       arguments: Those of the command line; None takes them from there.
 
     Returns:
-      The exit code: 0 if the full set can be loaded now, else 1.
+      The exit code: 0 if the full set can be loaded now, 130 after Ctrl-C, else 1.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxopt_tut.datasets", description=__doc__)
     parser.add_argument("--directory", type=Path, help="look there, and download to there")
@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"{error}\n{REMEDIES}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # files take their names only when they are whole and verified
+        print("Interrupted; the files that are whole are kept.", file=sys.stderr)
+        return 130
     print(
         f"{directory} has {len(dataset.train.labels)} training and {len(dataset.test.labels)} test "
         f"images of Fashion-MNIST, mean {dataset.mean:.6f}, std {dataset.std:.6f}."

@@ -196,3 +196,18 @@ def test_refuses_an_address_that_is_not_https(web, tmp_path, base_url):
         fetch_fashion_mnist(tmp_path / "new", base_url=base_url)
     assert web["requested"] == []
     assert not (tmp_path / "new").exists()
+
+
+def test_an_interrupted_download_leaves_whole_files_alone(web, tmp_path):
+    class Stream(io.BytesIO):
+        def read(self, _=-1):
+            if self.tell():
+                raise KeyboardInterrupt
+            return super().read(3)
+
+    second = FILE_NAMES[1]
+    web[MIRROR + second] = 200, {}, Stream(BODIES[second])
+    with pytest.raises(KeyboardInterrupt):
+        fetch_fashion_mnist(tmp_path, base_url=MIRROR)
+    assert [file.name for file in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).read_bytes() == BODIES[NAME]

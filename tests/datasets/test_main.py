@@ -41,3 +41,12 @@ def test_a_failed_download_names_the_package_and_fails(monkeypatch, capsys, erro
         "no route\nInstall it with `apt-get install dataset-fashion-mnist`"
         in capsys.readouterr().err
     )
+
+
+def test_ctrl_c_ends_a_download_with_130_and_one_line(monkeypatch, capsys):
+    def fetch(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "fetch_fashion_mnist", fetch)
+    assert command.main([]) == 130
+    assert capsys.readouterr().err == "Interrupted; the files that are whole are kept.\n"
