@@ -1,18 +1,23 @@
 """Scales found by descent: MetaInit and GradInit."""
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.calibration.checking import nonfinite_leaves
-from jaxopt_tut.calibration.network import Frame, Network, read_network, require_concrete
-from jaxopt_tut.calibration.reporting import make_report
-from jaxopt_tut.calibration.reports import CalibrationReport, How
+from jaxopt_tut.calibration.network import Frame, read_network, require_concrete
+from jaxopt_tut.calibration.reports import CalibrationReport
+from jaxopt_tut.calibration.search import (
+    Tried,
+    are_finite,
+    finished,
+    largest_entry,
+    where_finite,
+)
 from jaxopt_tut.initializers.arguments import require_nonnegative
 from jaxopt_tut.jaxprs import function_of
 from jaxopt_tut.optimizers import adam
@@ -58,7 +63,9 @@ def metainit(
       eps: $\epsilon > 0$, against gradients of zero.
 
     Returns:
-      The parameters, and what was done; `report.objective` is the quotient at each step.
+      The parameters, and what was done; `report.objective` is the quotient at each step. Where
+      loss, gradient or quotient is NaN or infinite, `report.converged` is false, `report.unmet`
+      names the first that is, and the parameters are the best finite ones, or those that came.
 
     Raises:
       TypeError: If `loss_fn` cannot be traced, a parameter is an integer array, or it is called
@@ -86,7 +93,7 @@ def metainit(
     before = network.spreads()
     weights = list(network.weights.values())
     tried = _tune_norms(network.frame, num_steps, weights, network.data, learning_rate, decay, eps)
-    return _finished(network, before, tried, None, batch)
+    return finished(network, before, tried, None, batch)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -100,7 +107,7 @@ def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, ep
         direction = jax.grad(loss)(scaled)
         (value, slope), (_, change) = jax.jvp(jax.value_and_grad(loss), (scaled,), (direction,))
         quotient = sum(map(deviation, slope, change)) / num_weights
-        norms = [_largest(g) for g in slope]
+        norms = [largest_entry(g) for g in slope]
         return quotient, (value.astype(jnp.float32), norms)
 
     def deviation(g, hg):
@@ -124,8 +131,8 @@ def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, ep
             for speed, slope in zip(speeds, slopes, strict=True)
         ]
         moved = [s + v * share for s, v, share in zip(scales, pushed, shares, strict=True)]
-        after = _where_finite((moved, pushed), (scales, speeds))
-        return after, Tried(value, scales, before, norms, _are_finite(slopes))
+        after = where_finite((moved, pushed), (scales, speeds))
+        return after, Tried(value, scales, before, norms, are_finite(slopes))
 
     learning_rate, decay, eps = (jnp.asarray(x, jnp.float32) for x in (learning_rate, decay, eps))
     start = [jnp.ones((), jnp.float32) for _ in weights]
@@ -173,7 +180,9 @@ def gradinit(
 
     Returns:
       The parameters, and what was done; `report.objective` is the loss after the step of training,
-      at each step.
+      at each step. Where a loss or gradient is NaN or infinite, or the constraint is not kept,
+      `report.converged` is false, `report.unmet` names what is, and the parameters are the best
+      finite ones, or those that came.
 
     Raises:
       TypeError: If `loss_fn` cannot be traced, a parameter is an integer array, or it is called
@@ -216,7 +225,7 @@ def gradinit(
     norms, tried = _tune_scales(
         network.frame, num_steps, optimizer == "sgd", weights, network.data, numbers
     )
-    return _finished(network, before, tried, np.asarray(norms) / gradient_norm, batch)
+    return finished(network, before, tried, np.asarray(norms) / gradient_norm, batch)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -241,7 +250,7 @@ def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
             for w, g in zip(scaled, gradient, strict=True)
         ]
         after = loss(moved).astype(jnp.float32)
-        parts = [_largest(g) for g in gradient]
+        parts = [largest_entry(g) for g in gradient]
         aim = jnp.where(norm > gradient_norm, norm, after)
         return aim, (norm, after, value.astype(jnp.float32), parts)
 
@@ -255,8 +264,8 @@ def _tune_scales(frame: Frame, num_steps, is_sgd, weights, data, numbers):
             "gradinit", descent, lambda s: objectives(s)[0], scales, state, (value, slopes)
         )
         moved = jax.tree.map(lambda s: jnp.maximum(s, min_scale), moved)
-        carry = _where_finite((moved, new_state), (scales, state))
-        return carry, (norm, Tried(after, scales, loss_here, parts, _are_finite(slopes)))
+        carry = where_finite((moved, new_state), (scales, state))
+        return carry, (norm, Tried(after, scales, loss_here, parts, are_finite(slopes)))
 
     start = [jnp.ones((), jnp.float32) for _ in weights]
     return control_flow.scan(step, (start, descent.init(start)), length=num_steps)[1]
@@ -283,94 +292,3 @@ def _loss(frame: Frame, data):
 
 def _scaled(weights, scales):
     return [w * scale.astype(w.dtype) for w, scale in zip(weights, scales, strict=True)]
-
-
-class Tried(NamedTuple):
-    """What was found at each step of a descent.
-
-    Attributes:
-      objective: What is minimised.
-      scales: The factor of each leaf that it was taken at.
-      loss: At these factors.
-      gradient_norms: Of each leaf, largest absolute entry.
-      has_slopes: Whether the derivatives of the objective by the factors were finite.
-    """
-
-    objective: Float[Array, " step"]
-    scales: list[Float[Array, " step"]]
-    loss: Float[Array, " step"]
-    gradient_norms: list[Float[Array, " step"]]
-    has_slopes: Bool[Array, " step"]
-
-
-def _largest(gradient: Array) -> Float[Array, ""]:
-    """Return the largest absolute entry; NaN if there is one."""
-    gradient = jax.lax.stop_gradient(gradient)
-    return jnp.max(jnp.abs(gradient), initial=0).astype(jnp.float32)
-
-
-def _are_finite(tree) -> Bool[Array, ""]:
-    return jnp.all(jnp.array([jnp.isfinite(leaf) for leaf in jax.tree.leaves(tree)]))
-
-
-def _where_finite(new, old):
-    """Stay where the next step would lead to NaN or infinity."""
-    return jax.tree.map(partial(jnp.where, _are_finite(new)), new, old)
-
-
-def _finished(network: Network, before, tried: Tried, load, batch: Batch):
-    """Apply the best of the factors that were tried, and report.
-
-    The best have the smallest objective among those that keep the constraint, whose load is up to
-    1; the last finite ones, if none does; the first ones, if none is finite.
-    """
-    tried = jax.device_get(tried)
-    objective = np.asarray(tried.objective, np.float64)
-    is_sound = np.isfinite(objective) & np.isfinite(tried.loss)
-    is_sound &= np.all([np.isfinite(norm) for norm in tried.gradient_norms], axis=0)
-    is_allowed = is_sound if load is None else is_sound & (load <= 1)
-    best = 0
-    if is_allowed.any():
-        best = int(np.argmin(np.where(is_allowed, objective, np.inf)))
-    elif is_sound.any():
-        best = int(np.flatnonzero(is_sound)[-1])
-    unmet = _unmet(network, tried, is_sound, load, best)
-    if not (is_sound.all() and tried.has_slopes.all()):
-        unmet = nonfinite_leaves(network.params, batch) | unmet
-    for name, factors in zip(network.weights, tried.scales, strict=True):
-        weight = network.weights[name]
-        if factors[best] != 1:
-            network.weights[name] = weight * factors[best].astype(weight.dtype)
-    after = network.spreads()
-    how: dict[str, How] = {}
-    for layer in network.layers:
-        if network.is_zero(layer):
-            network.left[layer.name] = "it is zero, which no factor changes"
-        else:
-            how[layer.name] = "learned"
-    return network.merged(), make_report(network, before, {}, after, how, unmet, tried.objective)
-
-
-def _unmet(network: Network, tried: Tried, is_sound, load, best: int) -> dict[str, str]:
-    """Say what was not finite, at the first step where something was not; and what is not kept."""
-    names = list(network.weights)
-    if not is_sound.all():
-        step = int(np.flatnonzero(~is_sound)[0])
-        loss = tried.loss[step]
-        if not np.isfinite(loss):
-            return {"loss": f"it is {loss:g} at step {step}"}
-        for name, norm in zip(names, tried.gradient_norms, strict=True):
-            if not np.isfinite(norm[step]):
-                return {name: f"its gradient holds {norm[step]:g} at step {step}, the loss not"}
-        value = tried.objective[step]
-        return {"objective": f"it is {value:g} at step {step}, the loss and its gradient are not"}
-    if not any(np.any(weight) for weight in network.weights.values()):
-        return {"params": "all are zero, which no factor changes"}
-    if not any(norm.any() for norm in tried.gradient_norms):
-        return {"loss": "its gradient is zero: it does not depend on the parameters here"}
-    if not tried.has_slopes.all():
-        step = int(np.flatnonzero(~tried.has_slopes)[0])
-        return {"objective": f"its derivative by the factors is not finite at step {step}"}
-    if load is not None and load[best] > 1:
-        return {"gradient": f"its norm is {load[best]:.3g} times gradient_norm"}
-    return {}
