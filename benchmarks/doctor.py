@@ -300,6 +300,7 @@ def default_rates(data, seeds, fault_seeds):
     """
     adam = adam_at_a_rate_among_the_parameters()
     healthy, hits = [], {}
+    all_alarms = all_layers = 0
     for name, model in default_models(data).items():
         batch = data[model.data]
 
@@ -323,6 +324,7 @@ def default_rates(data, seeds, fault_seeds):
                 hits.setdefault(fault.name, Counter())[is_found(fault, seen)] += 1
         counts = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         healthy.append([name, wilson(alarms, total), counts])
+        all_alarms, all_layers = all_alarms + alarms, all_layers + total
     print_table(
         "False alarms on default and published models (bar: 2 %)", ["net", "rate", "kinds"], healthy
     )
@@ -331,6 +333,9 @@ def default_rates(data, seeds, fault_seeds):
         ["fault", "rate"],
         [[name, wilson(count[True], count.total())] for name, count in hits.items()],
     )
+    found = sum(hits.values(), Counter())
+    print(f"\nFalse alarms: {wilson(all_alarms, all_layers)} of layers (target: at most 2 %)")
+    print(f"Found: {wilson(found[True], found.total())} of planted faults (target: at least 95 %)")
 
 
 @cache
