@@ -106,6 +106,9 @@ def _is_small(one: Step, found: Arrival, steps: Sequence[Step]) -> bool:
         return found.factor < bound
     # what is read may be unknown, as inside a scan over layers: the gain is to be judged alone
     is_weak = found.gain < bound and (one.wiring.use.is_recurrent or not found.varying >= bound)
+    # Glorot's scheme halves the way between both directions: small forward where a layer widens.
+    balance = found.gain * (1 + one.wiring.fan_out / one.wiring.fan_in) / 2
+    is_weak &= balance < THRESHOLDS.balanced
     return is_weak and not any(_lends_its_size(other, one) for other in steps)
 
 

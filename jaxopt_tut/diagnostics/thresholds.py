@@ -7,7 +7,9 @@ healthy network shows; a verdict is due an order of magnitude beyond it.
   times the mean square of its input, one of equinox's or PyTorch's a third. `"vanishing"` below
   `0.002 m / l`, `"exploding"` above `30 m` (m: mean square of the data, 1 where the data are looked
   up or not normalised either). Of one layer alone: the gain $g = n E[V^2]$, for a fan-in n and the
-  matrix V that meets the input, with all constants that follow: below 0.03, or above 20. With few
+  matrix V that meets the input, with all constants that follow: below 0.03, or above 20. A layer
+  from n inputs to m units that Glorot draws has $g = 2n / (n + m)$ on purpose, so a small gain
+  counts only where $g (n + m) / 2n$ is below 0.3, too. With few
   outputs the measured factor scatters, and a bias adds to it; an aligned input adds to it too:
   hence both must be small, or one large where what arrives is not small.
 * Backward: the total $\sum_i \delta_i^2$ of a layer against that of the last, beyond a factor
@@ -42,6 +44,7 @@ class Thresholds(NamedTuple):
     exploding: float = 30.0
     small_factor: float = 0.03
     large_gain: float = 20.0
+    balanced: float = 0.3
     small_arrival: float = 0.05
     backward: float = 1e4
     memory: float = 0.03

@@ -259,3 +259,102 @@ def test_constant_weights_in_front_of_a_normalisation_are_symmetric():
 
     found = verdicts(loss_of(apply), [jnp.full((16, 16), 0.125), SQUARE[0] / 4])
     assert ("symmetric", "0") in found
+
+
+def lora(params, x):
+    """Hu et al. (2021): the second factor starts at zero."""
+    for one in params:
+        x = jax.nn.relu(x @ one["weight"] + 2 * (x @ one["a"]) @ one["b"])
+    return x
+
+
+def rezero(params, x):
+    """Bachlechner et al. (2020): every branch starts with the factor zero."""
+    for one in params:
+        x = x + one["scale"] * (jax.nn.relu(x @ one["up"]) @ one["down"])
+    return x
+
+
+def fixup(params, x):
+    """Zhang, Dauphin, Ma (2019): the last layer of every branch starts at zero."""
+    for one in params:
+        h = jax.nn.relu((x + one["bias"]) @ one["up"] + one["bias"])
+        x = jax.nn.relu(x + one["scale"] * (h @ one["down"]) + one["bias"])
+    return x
+
+
+def zero_gamma(params, x):
+    """Goyal et al. (2017): the last normalisation of every branch starts with the scale zero."""
+
+    def norm(h, scale):
+        return scale * (h - h.mean(0)) * jax.lax.rsqrt(h.var(0) + 1e-5)
+
+    for one in params:
+        h = jax.nn.relu(norm(x @ one["up"], one["first"]))
+        x = jax.nn.relu(x + norm(h @ one["down"], one["last"]))
+    return x
+
+
+def layer_scale(params, x):
+    """Touvron et al. (2021): the branches start small, behind a layer that embeds the data."""
+    first, *blocks, head = params
+    x = x @ first
+    for one in blocks:
+        x = x + one["scale"] * (jax.nn.relu(x @ one["up"]) @ one["down"])
+    return x @ head
+
+
+HE = [math.sqrt(2 / 16) * weight for weight in SQUARE]
+UP_DOWN = [{"up": HE[k], "down": HE[k + 1]} for k in (0, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("apply", "params"),
+    [
+        (
+            lora,
+            [
+                {"weight": HE[k], "a": SQUARE[k + 3][:, :4] / 4, "b": jnp.zeros((4, 16))}
+                for k in range(3)
+            ],
+        ),
+        (rezero, [one | {"scale": jnp.zeros(())} for one in UP_DOWN]),
+        (
+            fixup,
+            [
+                {"up": one["up"] / math.sqrt(3), "down": jnp.zeros((16, 16))}
+                | {"scale": jnp.ones(()), "bias": jnp.zeros(())}
+                for one in UP_DOWN
+            ],
+        ),
+        (zero_gamma, [one | {"first": jnp.ones(16), "last": jnp.zeros(16)} for one in UP_DOWN]),
+        (
+            layer_scale,
+            [
+                SQUARE[6] / 4,
+                *(one | {"scale": jnp.full(16, 1e-4)} for one in UP_DOWN),
+                SQUARE[7] / 4,
+            ],
+        ),
+    ],
+    ids=["LoRA", "ReZero", "Fixup", "zero gamma", "LayerScale"],
+)
+def test_branches_that_start_at_zero_or_small_are_healthy(apply, params):
+    assert verdicts(loss_of(apply), params) == []
+
+
+@pytest.mark.parametrize(("inputs", "width"), [(1, 64), (2, 128), (1, 256)])
+def test_a_first_layer_that_glorot_draws_is_small_on_purpose_and_a_tenth_of_it_is_not(
+    inputs, width
+):
+    draw = jax.nn.initializers.glorot_normal()
+    shapes = ((inputs, width), (width, 16), (16, 1))
+    params = [draw(key, shape) for key, shape in zip(KEYS, shapes, strict=False)]
+    x = jax.random.uniform(jax.random.key(10), (64, inputs), minval=-1.0)
+
+    def loss(params, x):
+        h = jnp.tanh(jnp.tanh(x @ params[0]) @ params[1])
+        return jnp.mean((h @ params[2] - jnp.sin(3 * x[:, :1])) ** 2)
+
+    assert verdicts(loss, params, x) == []
+    assert ("vanishing", "0") in verdicts(loss, [params[0] / 10, *params[1:]], x)
