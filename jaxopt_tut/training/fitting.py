@@ -51,7 +51,9 @@ def fit(
     finite, with the parameters before it; the result's `finite` and `message` tell, and name the
     leaf. A gradient that is not finite is the optimizer's to skip: as long as parameters and
     optimizer state stay finite (`optax.apply_if_finite`, `optax.zero_nans`, `optax.MultiSteps` with
-    `skip_not_finite`), training goes on. Ctrl-C returns what there is; a second one interrupts.
+    `skip_not_finite`), training goes on. All this is looked at
+    once an epoch, which is then taken again from a copy of its start, in steps that look at it
+    each. Ctrl-C returns what there is; a second one interrupts.
 
     To go on from a result, hand its parameters and `opt_state` back, with another key: every call
     counts its epochs from 0, and the same key would draw the same orders once more.

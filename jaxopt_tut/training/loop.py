@@ -21,7 +21,7 @@ from jaxopt_tut.training.losses import loss_with_state
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.scalars import as_floats, as_score
-from jaxopt_tut.training.steps import Carry, epoch_order, run_steps
+from jaxopt_tut.training.steps import Carry, epoch_order, look_back, run_steps
 from jaxopt_tut.training.stops import why_stopped
 from jaxopt_tut.types import LossFn
 
@@ -39,7 +39,8 @@ class Loop:
     steps_per_call: int
     diagnose_every: int | None
     sharding: NamedSharding | None
-    optimizer_may_skip: bool = False
+    exact: bool = False
+    before: Carry | None = None
     epoch: int = -1
     diagnoses: dict[int, Diagnosis] = dataclasses.field(default_factory=dict)
     interrupts: Interrupts = dataclasses.field(default_factory=Interrupts)
@@ -50,26 +51,36 @@ class Loop:
         return num_examples(self.data) // self.batch_size
 
     def run_epoch(self, epoch: int) -> None:
-        """Take all steps of an epoch, or those before one that cannot be taken."""
+        """Take all steps of an epoch, or those before one that cannot be taken.
+
+        What is not finite is looked for once an epoch, because that is slower than many a step is;
+        then the epoch is taken again in exact steps.
+        """
         order = epoch_order(self.shuffle_key, np.uint32(epoch), self.data, self.batch_size)
         with self.interrupts.held():
             self.epoch = epoch
             self.carry = self.carry._replace(step=jnp.zeros_like(self.carry.step))
-        self._take_steps(order, 0)
-        if not self.carry.alive and self._stopped_at_gradient():
-            # Only now, because it is slower: let the optimizer decide. Most cannot skip it.
-            self.optimizer_may_skip = True
-            self.carry = self.carry._replace(alive=jnp.ones_like(self.carry.alive))
-            self._take_steps(order, int(self.carry.step))
+            self.before = None if self.exact else _copy(self.carry)
+        self._take_steps(order)
+        if not self.is_sound():
+            self.go_back()
+            self._take_steps(order)
 
-    def _stopped_at_gradient(self) -> bool:
-        carry = self.carry
-        loss = carry.record["loss"][carry.step]
-        others_finite = jnp.isfinite(loss) & jnp.all(carry.finite.params)
-        is_at_gradient = others_finite & ~jnp.all(carry.finite.gradient)
-        return not self.optimizer_may_skip and bool(is_at_gradient)
+    def is_sound(self) -> bool:
+        """Whether nothing happened in this epoch that exact steps would have refused."""
+        if self.before is None:
+            return True
+        finite = jax.device_get(look_back(self.carry, self.before))
+        return bool(self.carry.alive) and all(map(np.all, finite))
 
-    def _take_steps(self, order: Int[Array, "steps batch"], first: int) -> None:
+    def go_back(self) -> None:
+        """Return to the start of the epoch, in exact steps from now on."""
+        assert self.before is not None
+        with self.interrupts.held():
+            self.exact, self.before, start = True, None, self.before
+            self.carry = start._replace(finite=look_back(start, start))
+
+    def _take_steps(self, order: Int[Array, "steps batch"]) -> None:
         num_steps, has_model_state = self.num_steps, self.carry.model_state is not None
         due = range(0)
         if self.diagnose_every is not None:
@@ -77,7 +88,7 @@ class Loop:
                 -self.epoch * num_steps % self.diagnose_every, num_steps, self.diagnose_every
             )
         every = range(0, num_steps, self.steps_per_call)
-        stops = sorted({first, num_steps, *(step for step in (*every, *due) if step > first)})
+        stops = sorted({num_steps, *every, *due})
         for start, stop in itertools.pairwise(stops):
             if start in due:
                 batch = take(self.data, order[start]), self.carry.model_state
@@ -95,7 +106,7 @@ class Loop:
                     has_model_state=has_model_state,
                     one_step_per_call=self.steps_per_call == 1,
                     sharding=self.sharding,
-                    optimizer_may_skip=self.optimizer_may_skip,
+                    exact=self.exact,
                 )
 
 
@@ -141,6 +152,8 @@ def run_epochs(
     except KeyboardInterrupt:
         if loop.interrupts.is_pending or _is_lost(loop.carry):  # the second one, or a foreign one
             raise
+        if not loop.is_sound():
+            loop.go_back()
         message = f"Interrupted in epoch {max(loop.epoch, 0) + 1}, step {int(loop.carry.step)}."
         _record(loop, recorder)
     finally:

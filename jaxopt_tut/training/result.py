@@ -16,8 +16,7 @@ class FitResult:
 
     Attributes:
       params: The last parameters; if training stopped, those before the step that failed.
-      opt_state: The optimizer's last state, to go on with in `fit(..., opt_state=)`; that of the
-        failed update if the gradient was finite and the update was not.
+      opt_state: The optimizer's last state, to go on with in `fit(..., opt_state=)`.
       history: Losses and metrics.
       best: The parameters of the epoch with the best score; the last ones without `evaluate`.
       model_state: The model's last state; None for a loss without state.
