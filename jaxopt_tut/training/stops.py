@@ -29,6 +29,7 @@ def why_stopped(carry: Carry, losses: list[np.ndarray], epoch: int) -> str:
     if not np.isfinite(loss):
         last = f"the last finite loss was {before[-1]:.6g}" if before else "it was the first"
         return f"Stopped at a non-finite loss {place}; {last}."
+    assert carry.finite is not None  # the step was exact
     gradient, params, model_state, opt_state = (~np.asarray(flags) for flags in carry.finite)
     found = []
     if gradient.any():

@@ -75,6 +75,29 @@ def test_ctrl_c_while_a_step_is_dispatched_waits_for_it(monkeypatch):
     assert np.isfinite(result.best)
 
 
+def test_ctrl_c_after_a_gradient_that_was_not_finite_returns_the_start_of_the_epoch(monkeypatch):
+    from jaxopt_tut.training import loop
+
+    norm_at_zero = lambda w, batch: jnp.sqrt(jnp.sum((w * batch * 0) ** 2))
+    dispatches = []
+    real = loop.run_steps
+
+    def interrupted(*args, **kwargs):
+        dispatches.append(1)
+        if len(dispatches) == 1:
+            press_ctrl_c()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "run_steps", interrupted)
+    result = fit(
+        norm_at_zero, jnp.array(2.0), optax.sgd(0.1), jnp.ones(4),
+        batch_size=2, num_epochs=1, key=jax.random.key(0), progress=False,
+    )  # fmt: skip
+    assert result.message == "Interrupted in epoch 1, step 0."
+    assert float(result.params) == float(result.best) == 2
+    assert result.history.steps["loss"].shape == (0,)
+
+
 def test_ctrl_c_before_the_first_step_returns_the_initial_parameters(monkeypatch):
     from jaxopt_tut.training import loop
 
