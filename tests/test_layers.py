@@ -14,6 +14,7 @@ import jaxopt_tut
 PACKAGE = Path(jaxopt_tut.__file__).parent
 FLOORS = {
     "types": 1,
+    "vectors": 1,
     "trees": 1,
     "jaxprs": 1,
     "control_flow": 1,

@@ -11,9 +11,9 @@ from jaxopt_tut.bilevel.hypergrad import hypergrad
 from jaxopt_tut.bilevel.mode import Mode
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.bilevel.unroll import Unroll
-from jaxopt_tut.optimizers.vectors import dot, ravel
 from jaxopt_tut.trees import require_same_structure
 from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.vectors import dot, ravel
 
 _ROUNDS = 3
 

@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.linalg import largest_eigenvalue
-from jaxopt_tut.optimizers.vectors import norm, ravel
 from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.vectors import norm, ravel
 
 
 class Adjoint(NamedTuple):

@@ -14,7 +14,7 @@ from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.refusal import forward_only, require_differentiable, undefined
 from jaxopt_tut.bilevel.reverse import value_of
 from jaxopt_tut.bilevel.sizes import bytes_of_run
-from jaxopt_tut.optimizers.vectors import ravel
+from jaxopt_tut.vectors import ravel
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from jaxopt_tut.bilevel.solves import (
     Solved,
     as_linear_solve,
 )
-from jaxopt_tut.optimizers.vectors import norm, ravel
 from jaxopt_tut.types import Params
+from jaxopt_tut.vectors import norm, ravel
 
 _AUTO = AutoSolve()
 

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Inexact
 
 from jaxopt_tut.bilevel.arguments import at_least_float32, promote, weight
-from jaxopt_tut.linalg import magnitude
+from jaxopt_tut.vectors import magnitude
 
 _EXACT = jax.lax.Precision.HIGHEST
 

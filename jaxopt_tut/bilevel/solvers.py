@@ -16,8 +16,8 @@ from jaxopt_tut.optimizers.extra_arguments import is_transformation
 from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.stationarity import constraint, projections_of
 from jaxopt_tut.optimizers.step import take_step
-from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.vectors import ravel
 
 
 class Objective(NamedTuple):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.arguments import at_least_float32, promote, weight
-from jaxopt_tut.linalg import magnitude
+from jaxopt_tut.vectors import magnitude
 
 
 def prox_tv1d(x: Float[Array, "length"], lam: ArrayLike) -> Float[Array, "length"]:

@@ -8,9 +8,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.optimizers.vectors import dot
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import PyTree
+from jaxopt_tut.vectors import dot
 
 
 def jacobian_singular_values(

@@ -7,7 +7,6 @@
   inverse, with `largest_eigenvalue` for its step.
 * `solve_symmetric`, `solve_square`: dense systems, singular or not.
 * `modified_cholesky_solve`, `saddle_free_solve`: Newton systems that need not be definite.
-* `magnitude`: a scale that rounds nothing, against over- and underflow.
 """
 
 from jaxopt_tut.linalg.ball_quadratic import BallMinimum, ball_minimum
@@ -17,7 +16,6 @@ from jaxopt_tut.linalg.neumann import largest_eigenvalue, neumann
 from jaxopt_tut.linalg.newton_systems import modified_cholesky_solve, saddle_free_solve
 from jaxopt_tut.linalg.normal_cg import normal_cg
 from jaxopt_tut.linalg.polar import newton_schulz, polar_factor
-from jaxopt_tut.linalg.scaling import magnitude
 from jaxopt_tut.linalg.solution import LinearSolution
 from jaxopt_tut.linalg.truncated_cg import TruncatedCG, truncated_cg
 
@@ -29,7 +27,6 @@ __all__ = [
     "ball_minimum",
     "cg",
     "largest_eigenvalue",
-    "magnitude",
     "modified_cholesky_solve",
     "neumann",
     "newton_schulz",

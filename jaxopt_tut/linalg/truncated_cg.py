@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.linalg.scaling import magnitude
+from jaxopt_tut.vectors import magnitude
 
 
 class TruncatedCG(NamedTuple):

@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.vectors import dot, has_moved, norm, ravel
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.vectors import dot, has_moved, magnitude, norm, ravel
 
 
 class ScaleByBFGSState(NamedTuple):

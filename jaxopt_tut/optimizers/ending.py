@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.optimizers import solution as ended
-from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.types import Params
+from jaxopt_tut.vectors import ravel
 
 
 class Limits(NamedTuple):

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import bind, first_that_works, require_objective
-from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.vectors import ravel
 
 
 class ScaleByGaussNewtonState(NamedTuple):

@@ -8,13 +8,12 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.optimizers.bfgs import shorten
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
-from jaxopt_tut.optimizers.vectors import dot, has_moved, ravel
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.vectors import dot, has_moved, magnitude, ravel
 
 
 class ScaleByLBFGSState(NamedTuple):

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float
 from jaxopt_tut.optimizers.gauss_newton import linearize_residual
 from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.objective import bind, require_objective
-from jaxopt_tut.optimizers.vectors import dot, ravel
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.vectors import dot, ravel
 
 
 class LevenbergMarquardtState(NamedTuple):

@@ -33,9 +33,9 @@ from jaxopt_tut.optimizers.stationarity import (
     projected_gradient,
 )
 from jaxopt_tut.optimizers.step import take_step
-from jaxopt_tut.optimizers.vectors import has_moved, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.vectors import has_moved, ravel
 
 
 def minimize(

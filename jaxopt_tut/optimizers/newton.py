@@ -14,8 +14,8 @@ from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import bind, require_objective
-from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.vectors import ravel
 
 
 class ScaleByNewtonState(NamedTuple):

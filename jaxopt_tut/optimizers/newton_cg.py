@@ -13,8 +13,8 @@ from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
-from jaxopt_tut.optimizers.vectors import norm, ravel
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.vectors import norm, ravel
 
 
 class ScaleByNewtonCGState(NamedTuple):

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import require_inexact, require_same_structure
 from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.vectors import ravel
 
 
 def require_objective(

@@ -8,7 +8,6 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.optimizers.hyperparameters import cast, require_finite
 from jaxopt_tut.optimizers.projecting import (
     Projection,
@@ -17,9 +16,9 @@ from jaxopt_tut.optimizers.projecting import (
     require_finite_array,
     valid,
 )
-from jaxopt_tut.optimizers.vectors import dot, norm, ravel
 from jaxopt_tut.trees import require_inexact, require_same_structure
 from jaxopt_tut.types import PyTree
+from jaxopt_tut.vectors import dot, magnitude, norm, ravel
 
 
 def affine(matrix: Float[Array, "rows dim"], offset: Float[Array, "rows"]) -> Projection:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import named_leaves, require_inexact
 from jaxopt_tut.types import PyTree
+from jaxopt_tut.vectors import ravel
 
 Projection = Callable[[PyTree], PyTree]
 

@@ -18,7 +18,6 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.optimizers.hyperparameters import (
     cast,
     require_finite,
@@ -28,10 +27,10 @@ from jaxopt_tut.optimizers.hyperparameters import (
 from jaxopt_tut.optimizers.norms import L1, L2, LInf, Norm, modulus
 from jaxopt_tut.optimizers.planes import affine, half_space, hyperplane
 from jaxopt_tut.optimizers.projecting import Projection, coupled, on_vectors, require_real, valid
-from jaxopt_tut.optimizers.vectors import norm as euclidean
-from jaxopt_tut.optimizers.vectors import ravel
 from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure
 from jaxopt_tut.types import PyTree
+from jaxopt_tut.vectors import magnitude, ravel
+from jaxopt_tut.vectors import norm as euclidean
 
 __all__ = ["affine", "ball", "box", "half_space", "hyperplane", "simplex"]
 

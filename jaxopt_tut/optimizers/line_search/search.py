@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.optimizers.objective import bind, part_of, require_objective, value_and_ascent
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
-from jaxopt_tut.optimizers.vectors import dot, ravel
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import PyTree
+from jaxopt_tut.vectors import dot, ravel
 
 
 class LineSearchState(NamedTuple):

@@ -1,5 +1,6 @@
 """Parameter trees as real vectors: what solvers with matrices and inner products work on."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -7,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_tut.linalg import magnitude
 from jaxopt_tut.types import PyTree
 
 
@@ -86,6 +86,32 @@ def dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
       11.0
     """
     return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def magnitude(*arrays: Float[Array, "..."]) -> Float[Array, ""]:
+    r"""Return the power of two below the largest entry: dividing by it rounds nothing.
+
+    $$2^{\lfloor \log_2 \max_i |x_i| \rfloor}$$
+
+    Args:
+      *arrays: One or more arrays of one floating dtype.
+
+    Returns:
+      The power, within three quarters of the exponents of the dtype; a constant for derivatives.
+      1 if the largest entry is 0 or not finite, or if there is none.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(magnitude(jnp.array([3.0, -5.0])), magnitude(jnp.array([0.3])))
+      4.0 0.25
+    """
+    sizes = [jnp.max(jnp.abs(x), initial=0) for x in arrays]
+    size = jax.lax.stop_gradient(functools.reduce(jnp.maximum, sizes))
+    size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+    power = size / (2 * jnp.frexp(size)[0])
+    # its reciprocal, and products of a few of it with what it scales, must not be subnormal
+    limit = 2.0 ** (-jnp.finfo(size.dtype).minexp * 3 // 4)
+    return jnp.clip(power, 1 / limit, limit)
 
 
 def norm(a: Float[Array, "dim"]) -> Float[Array, ""]:

@@ -1,11 +1,12 @@
-import jax
+"""The power of two that scales a vector: exact, and within range."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_tut.linalg import magnitude
+from jaxopt_tut.vectors import magnitude
 
 _magnitude = jax.jit(magnitude)
 
