@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Inexact
 
 from jaxopt_tut.types import PyTree
 
@@ -86,6 +86,23 @@ def dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
       11.0
     """
     return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def matmul(a: Inexact[Array, "..."], b: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+    """Return the product of matrices, or of matrices and vectors, in full precision.
+
+    Args:
+      a: A vector, a matrix, or a stack of them.
+      b: Another.
+
+    Returns:
+      Their product, as `jnp.matmul` has it.
+
+    Example:
+      >>> print(matmul(jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([3.0, 4.0])))
+      [11.  4.]
+    """
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def magnitude(*arrays: Float[Array, "..."]) -> Float[Array, ""]:

@@ -11,11 +11,11 @@ from jaxopt_tut.bilevel.qp_program import (
     Point,
     Program,
     activity,
-    dot,
     residuals_at,
     sizes_at,
 )
 from jaxopt_tut.bilevel.symmetric_solve import factorized
+from jaxopt_tut.vectors import matmul
 
 _MAX_CHANGES = 12
 _ROUNDING = 2  # of the terms of a condition: a violation by more is one
@@ -43,8 +43,8 @@ def solve_active(program: Program, active: Bool[Array, "inequalities"]) -> Point
 
     def conditions(z):
         x, nu, mu = jnp.split(z, [dim, dim + equal])
-        dual = dot(P, x) + dot(A.T, nu) + dot(G.T, a * mu)
-        return jnp.concatenate([dual, dot(A, x), a * dot(G, x) - (1 - a) * mu])
+        dual = matmul(P, x) + matmul(A.T, nu) + matmul(G.T, a * mu)
+        return jnp.concatenate([dual, matmul(A, x), a * matmul(G, x) - (1 - a) * mu])
 
     zeros = lambda rows, columns: jnp.zeros((rows, columns), q.dtype)
     matrix = jnp.block(

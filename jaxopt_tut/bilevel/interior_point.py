@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.bilevel.qp_program import Point, Program, dot, residuals_at
+from jaxopt_tut.bilevel.qp_program import Point, Program, residuals_at
 from jaxopt_tut.bilevel.symmetric_solve import factorized
+from jaxopt_tut.vectors import matmul
 
 _MAX_STEPS = 80
 _PATIENCE = 12
@@ -59,18 +60,18 @@ def follow_path(program: Program, tol: float) -> tuple[Point, Int[Array, ""]]:
 
     def newton(p: PathPoint) -> Callable[[Array], PathPoint]:
         """Factorize once, for steps to no residuals and `mu * slack - complement = 0`."""
-        dual = dot(P, p.x) + q + dot(A.T, p.nu) + dot(G.T, p.mu)
-        equal, unequal = dot(A, p.x) - b, dot(G, p.x) + p.slack - h
+        dual = matmul(P, p.x) + q + matmul(A.T, p.nu) + matmul(G.T, p.mu)
+        equal, unequal = matmul(A, p.x) - b, matmul(G, p.x) + p.slack - h
         weight = p.mu / p.slack
         zeros = jnp.zeros((b.size, b.size), q.dtype)
-        matrix = jnp.block([[P + dot(G.T * weight, G), A.T], [A, zeros]])
+        matrix = jnp.block([[P + matmul(G.T * weight, G), A.T], [A, zeros]])
         solve = factorized(matrix, jnp.concatenate([jnp.ones_like(q), -jnp.ones_like(b)]))
 
         def towards(complement: Array) -> PathPoint:
-            pulled = dot(G.T, weight * unequal - complement / p.slack)
+            pulled = matmul(G.T, weight * unequal - complement / p.slack)
             step = solve(jnp.concatenate([-dual - pulled, -equal]))
             dx = step[: q.size]
-            dslack = -unequal - dot(G, dx)
+            dslack = -unequal - matmul(G, dx)
             return PathPoint(dx, step[q.size :], -(complement + p.mu * dslack) / p.slack, dslack)
 
         return towards

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.vectors import matmul
 
-_EXACT = jax.lax.Precision.HIGHEST
 _NUM_ROUNDS = 12
 
 
@@ -58,19 +58,6 @@ class Residuals(NamedTuple):
     def largest(self) -> Float[Array, ""]:
         """Return the largest of the three; not a number if one is not."""
         return jnp.maximum(jnp.maximum(self.primal, self.dual), self.gap)
-
-
-def dot(a: Array, b: Array) -> Array:
-    """Return the product in full precision.
-
-    Args:
-      a: A matrix or vector.
-      b: Another.
-
-    Returns:
-      Their product.
-    """
-    return jnp.matmul(a, b, precision=_EXACT)
 
 
 def equilibrate(program: Program) -> Units:
@@ -168,9 +155,9 @@ def sizes_at(program: Program, point: Point) -> Sizes:
     x, nu, mu = (jnp.abs(leaf) for leaf in point)
     eps = jnp.finfo(x.dtype).eps
     x = jnp.maximum(x, eps ** (1 / 3) * _shortest(program))
-    slope = dot(P, x) + q
-    pull = jnp.minimum(dot(A.T, nu) + dot(G.T, mu), eps**-0.25 * jnp.max(slope, initial=0.0))
-    return Sizes(equalities=dot(A, x) + b, inequalities=dot(G, x) + h, duals=slope + pull)
+    slope = matmul(P, x) + q
+    pull = jnp.minimum(matmul(A.T, nu) + matmul(G.T, mu), eps**-0.25 * jnp.max(slope, initial=0.0))
+    return Sizes(equalities=matmul(A, x) + b, inequalities=matmul(G, x) + h, duals=slope + pull)
 
 
 def _shortest(program: Program) -> Float[Array, ""]:
@@ -214,7 +201,7 @@ def activity(
     Returns:
       Slacks, negative where a constraint is violated, and multipliers.
     """
-    slack = relative(program.h - dot(program.G, point.x), sizes.inequalities)
+    slack = relative(program.h - matmul(program.G, point.x), sizes.inequalities)
     pulls = relative(jnp.abs(program.G) * jnp.abs(point.mu)[:, None], sizes.duals)
     return slack, jnp.sign(point.mu) * jnp.max(pulls, axis=1, initial=0.0)
 
@@ -233,8 +220,8 @@ def residuals_at(program: Program, point: Point) -> Residuals:
     point = point._replace(mu=jnp.maximum(point.mu, 0))
     sizes = sizes_at(program, point)
     slack, multiplier = activity(program, point, sizes)
-    equal = relative(jnp.abs(dot(A, point.x) - b), sizes.equalities)
-    gradient = dot(P, point.x) + q + dot(A.T, point.nu) + dot(G.T, point.mu)
+    equal = relative(jnp.abs(matmul(A, point.x) - b), sizes.equalities)
+    gradient = matmul(P, point.x) + q + matmul(A.T, point.nu) + matmul(G.T, point.mu)
     largest = lambda values: jnp.max(values, initial=0.0)
     return Residuals(
         primal=jnp.maximum(largest(equal), largest(-slack)),
@@ -256,8 +243,8 @@ def is_convex(program: Program) -> Bool[Array, ""]:
     if not P.size:
         return jnp.ones((), bool)
     if A.size:
-        onto = jnp.eye(len(P), dtype=P.dtype) - dot(jnp.linalg.pinv(A), A)
-        P = dot(onto.T, dot(P, onto))
+        onto = jnp.eye(len(P), dtype=P.dtype) - matmul(jnp.linalg.pinv(A), A)
+        P = matmul(onto.T, matmul(P, onto))
     values = jnp.linalg.eigvalsh((P + P.T) / 2)
     rounding = 10 * len(P) * jnp.finfo(P.dtype).eps
     return values[0] >= -rounding * jnp.max(jnp.abs(values))

@@ -6,9 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Inexact
 
 from jaxopt_tut.bilevel.arguments import at_least_float32, promote, weight
-from jaxopt_tut.vectors import magnitude
-
-_EXACT = jax.lax.Precision.HIGHEST
+from jaxopt_tut.vectors import magnitude, matmul
 
 
 def ridge(
@@ -99,21 +97,21 @@ def _solve(
 
     def tall(unknown):
         residual, w = split(unknown)
-        return join(residual + _dot(X, w), _dot(X.conj().T, residual) - shift * w)
+        return join(residual + matmul(X, w), matmul(X.conj().T, residual) - shift * w)
 
     def solve_tall(right):
         top, low = split(right)
-        w = _dot(V, inverse * (s * _dot(Uh, top) - _dot(Vh, low)))
-        return join(top - _dot(constant, w), w)
+        w = matmul(V, inverse * (s * matmul(Uh, top) - matmul(Vh, low)))
+        return join(top - matmul(constant, w), w)
 
     def wide(unknown):
         dual, w = split(unknown)
-        return join(shift * dual + _dot(X, w), _dot(X.conj().T, dual) - w)
+        return join(shift * dual + matmul(X, w), matmul(X.conj().T, dual) - w)
 
     def solve_wide(right):
         top, low = split(right)
-        part = inverse * (_dot(Uh, top) + s * _dot(Vh, low))
-        return join(_dot(U, part), _dot(V, s * part) - low)
+        part = inverse * (matmul(Uh, top) + s * matmul(Vh, low))
+        return join(matmul(U, part), matmul(V, s * part) - low)
 
     # in one array: of a pair of which one part is constant, JAX finds no transpose
     split, join = lambda a: (a[:rows], a[rows:]), lambda *parts: jnp.concatenate(parts)
@@ -139,7 +137,3 @@ def _guarded(X: Inexact[Array, "rows dim"], jumps: Bool[Array, ""]) -> Inexact[A
 def _guarded_jvp(primals, tangents):
     (X, jumps), (dX, _) = primals, tangents
     return X, dX * jnp.where(jumps, jnp.nan, 1).astype(dX.dtype)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=_EXACT)

@@ -20,6 +20,7 @@ from jaxopt_tut.linalg import (
     solve_square,
     solve_symmetric,
 )
+from jaxopt_tut.vectors import matmul
 
 Vector = Float[Array, "dim"]
 MatVec = Callable[[Vector], Vector]
@@ -256,7 +257,7 @@ class LeastSquares:
         del tol
         rtol = max(b.size, 8) * float(np.finfo(b.dtype).eps) if self.rcond is None else self.rcond
         inverse = jnp.linalg.pinv(_matrix(matvec, b), rtol=rtol, hermitian=is_symmetric)
-        x = jnp.matmul(inverse, b, precision=jax.lax.Precision.HIGHEST)
+        x = matmul(inverse, b)
         return Solved(x, jnp.asarray(b.size, jnp.int32))
 
 

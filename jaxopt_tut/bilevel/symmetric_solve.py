@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.vectors import matmul
 
 _NUM_REFINEMENTS = 8
 
@@ -37,12 +38,14 @@ def factorized(
     scaled = scale[:, None] * matrix * scale
     shift = jnp.finfo(matrix.dtype).eps ** 0.75
     factor = jax.scipy.linalg.lu_factor(scaled + shift * jnp.diag(signs))
-    product = lambda x: jnp.matmul(scaled, x, precision=jax.lax.Precision.HIGHEST)
 
     def solve(right: Float[Array, "dim"]) -> Float[Array, "dim"]:
         right = scale * right
         x = jax.scipy.linalg.lu_solve(factor, right)
-        refine = lambda x, _: (x + jax.scipy.linalg.lu_solve(factor, right - product(x)), None)
+
+        def refine(x, _):
+            return x + jax.scipy.linalg.lu_solve(factor, right - matmul(scaled, x)), None
+
         return scale * control_flow.scan(refine, x, length=_NUM_REFINEMENTS)[0]
 
     return solve

@@ -12,6 +12,7 @@ from jaxopt_tut.diagnostics.measuring import read_layers
 from jaxopt_tut.diagnostics.summaries import real
 from jaxopt_tut.taps.tape import Tape
 from jaxopt_tut.types import Batch, LossFn, Params
+from jaxopt_tut.vectors import matmul
 
 
 class ExactStatistics(NamedTuple):
@@ -135,7 +136,7 @@ def effective_rank(values: Float[Array, "example unit"]) -> Float[Array, ""]:
     # Fourth powers of small or large values would leave single precision.
     scaled = values / jnp.where(largest > 0, largest, 1)
     rows = scaled if values.shape[0] <= values.shape[1] else scaled.T
-    gram = jnp.matmul(rows, rows.conj().T, precision=jax.lax.Precision.HIGHEST)
+    gram = matmul(rows, rows.conj().T)
     square = jnp.sum(jnp.abs(gram) ** 2)
     trace = jnp.real(jnp.trace(gram))
     return jnp.where(square > 0, trace**2 / jnp.where(square > 0, square, 1), 0)

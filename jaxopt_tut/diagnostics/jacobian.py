@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 from jaxopt_tut import control_flow
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import PyTree
-from jaxopt_tut.vectors import dot
+from jaxopt_tut.vectors import matmul
 
 
 def jacobian_singular_values(
@@ -114,5 +114,5 @@ def _next(vector, basis, fresh, scale):
 def _orthogonal(vector, basis):
     # Twice is enough: what the first round leaves is rounding of what it took away.
     for _ in range(2):
-        vector = vector - dot(dot(basis, vector), basis)
+        vector = vector - matmul(matmul(basis, vector), basis)
     return vector

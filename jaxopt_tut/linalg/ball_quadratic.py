@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.vectors import matmul
 
 _MAX_TRIALS = 50
 
@@ -68,13 +69,13 @@ def _ball_minimum_jvp(primals, tangents):
     found, p, vectors, shifted = _search(hessian, gradient, radius)
     inverse = _inverse(shifted)
     # (H + lambda I) dp + dlambda p = -(dg + dH p), and p^T dp = r dr on the boundary
-    right = _matmul(d_gradient + _matmul(d_hessian, found.step), vectors)
+    right = matmul(d_gradient + matmul(d_hessian, found.step), vectors)
     outwards = radius * jnp.asarray(d_radius).astype(radius.dtype)
     d_lambda = -(jnp.sum(p * right * inverse) + outwards) * _inverse(jnp.sum(p**2 * inverse))
     d_p = -(right + jnp.where(found.on_boundary, d_lambda, 0) * p) * inverse
-    d_step = _matmul(vectors, d_p)
-    slope = gradient + _matmul(hessian, found.step)
-    curved = 0.5 * jnp.sum(found.step * _matmul(d_hessian, found.step))
+    d_step = matmul(vectors, d_p)
+    slope = gradient + matmul(hessian, found.step)
+    curved = 0.5 * jnp.sum(found.step * matmul(d_hessian, found.step))
     d_decrease = -jnp.sum(d_gradient * found.step) - curved - jnp.sum(slope * d_step)
     no_tangent: Any = np.zeros(found.on_boundary.shape, jax.dtypes.float0)
     return found, BallMinimum(d_step, d_decrease, no_tangent)
@@ -86,7 +87,7 @@ def _search(hessian, gradient, radius):
     curvatures, vectors = jnp.linalg.eigh(
         jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0), symmetrize_input=False
     )
-    along = _matmul(gradient, vectors)
+    along = matmul(gradient, vectors)
     length = _norm(along)
     is_lost = (jnp.abs(along) <= eps * length) & jnp.isfinite(length)  # what is no number is kept
     along = jnp.where(is_lost, 0, along)
@@ -125,7 +126,7 @@ def _search(hessian, gradient, radius):
     if len(gradient):
         p = p.at[0].add(jnp.where(hard, missing, 0))
     found = BallMinimum(
-        step=_matmul(vectors, p),
+        step=matmul(vectors, p),
         decrease=-jnp.sum(p * (along + 0.5 * curvatures * p)),
         on_boundary=hard | ~inside,
     )
@@ -150,7 +151,3 @@ def _ratio(a: Array, b: Array) -> Array:
 
 def _norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(a**2))
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

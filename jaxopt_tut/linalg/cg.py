@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.solution import LinearSolution
+from jaxopt_tut.vectors import dot
 
 PATIENCE = 64
 """Products without a new smallest residual after which a solve counts as stalled."""
@@ -59,7 +59,7 @@ def cg(
     References:
       Hestenes and Stiefel (1952), eqs. (3:1) and (10:2). https://doi.org/10.6028/jres.049.044
     """
-    first_squared = _dot(b, b)
+    first_squared = dot(b, b)
     goal = jnp.asarray(tol, b.dtype) * jnp.sqrt(first_squared)
     # where a stall is merely the end of what rounding allows, turning would gain nothing
     rounding = 8 * jnp.asarray(jnp.finfo(b.dtype).eps, b.dtype)
@@ -69,20 +69,20 @@ def cg(
         plain, transposed = s.phase == _PLAIN, s.phase == _TRANSPOSED
         product = matvec(jnp.where(transposed, s.residual, s.direction))
         # q^T q stands where p^T A p does once the equations are A A x = A b with q = A p
-        curvature = _dot(jnp.where(plain, s.direction, product), product)
+        curvature = dot(jnp.where(plain, s.direction, product), product)
         # a curvature within the rounding of the largest one met is none
-        length_squared = _dot(s.direction, s.direction)
-        ratio = jnp.sqrt(_dot(product, product) / jnp.where(length_squared > 0, length_squared, 1))
+        length_squared = dot(s.direction, s.direction)
+        ratio = jnp.sqrt(dot(product, product) / jnp.where(length_squared > 0, length_squared, 1))
         largest = jnp.where(plain, jnp.maximum(s.largest, ratio), s.largest)
         is_convex = curvature > jnp.where(plain, rounding * largest * length_squared, 0)
         moves = is_convex & ~transposed
         length = jnp.where(moves, s.squared / jnp.where(moves, curvature, 1), 0)
         residual = s.residual - length * product
         gradient = jnp.where(transposed, product, residual)
-        squared = jnp.where(s.phase == _FORWARD, s.squared, _dot(gradient, gradient))
+        squared = jnp.where(s.phase == _FORWARD, s.squared, dot(gradient, gradient))
         ratio = jnp.where(s.squared > 0, squared / jnp.where(s.squared > 0, s.squared, 1), 0)
         direction = jnp.where(s.phase == _FORWARD, s.direction, gradient + ratio * s.direction)
-        norm = jnp.sqrt(_dot(residual, residual))
+        norm = jnp.sqrt(dot(residual, residual))
         is_better = norm < 0.999 * s.best
         best_at = jnp.where(is_better, s.count, s.best_at)
         stalled = s.count - best_at >= PATIENCE
@@ -129,7 +129,7 @@ def cg(
     )
     limit = counts.as_limit(max_steps)
     last = control_flow.while_loop(lambda s: ~s.done & (s.count < limit), advance, first)
-    norm = jnp.sqrt(_dot(last.residual, last.residual))
+    norm = jnp.sqrt(dot(last.residual, last.residual))
     # what is not finite must not look like the solution 0
     x = jnp.where(jnp.isfinite(first_squared) & jnp.isfinite(norm), last.x, jnp.nan)
     return LinearSolution(x, norm, last.count, last.is_definite)
@@ -150,7 +150,3 @@ class _State(NamedTuple):
     largest: Float[Array, ""]  # ratio of the norms of A p and p
     is_definite: Bool[Array, ""]
     done: Bool[Array, ""]
-
-
-def _dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
-    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.vectors import matmul
 
 
 class DenseSolution(NamedTuple):
@@ -156,12 +157,11 @@ _INVERSE_STEPS = 2
 
 def _least_squares(rows, left, values, right, columns, is_zero, b):
     r"""Return the shortest solution of least squares of $D_r^{-1} U S V^T D_c^{-1} x = b$."""
-    product = lambda a, v: jnp.matmul(a, v, precision=jax.lax.Precision.HIGHEST)
     off_range = _projector(rows[:, None] * left, is_zero)
     null = _projector(columns[:, None] * right, is_zero)
     b = b - off_range(b)
     inverse = jnp.where(is_zero, 0, 1 / jnp.where(is_zero, 1, values))
-    x = columns * product(right, inverse * product(left.T, rows * b))
+    x = columns * matmul(right, inverse * matmul(left.T, rows * b))
     return x - null(x)
 
 
@@ -169,12 +169,11 @@ def _projector(basis: Float[Array, "dim dim"], chosen: Bool[Array, "dim"]):
     """Return the orthogonal projection onto the span of the chosen columns."""
     norms = jnp.sqrt(jnp.sum(basis**2, axis=0))
     basis = jnp.where(chosen, basis / jnp.where(norms > 0, norms, 1), 0)
-    product = lambda a, v: jnp.matmul(a, v, precision=jax.lax.Precision.HIGHEST)
     # columns that are not chosen are 0, and 1 on their diagonal
-    gram = product(basis.T, basis) + jnp.diag(jnp.where(chosen, 0, 1).astype(basis.dtype))
+    gram = matmul(basis.T, basis) + jnp.diag(jnp.where(chosen, 0, 1).astype(basis.dtype))
     factor = jnp.linalg.cholesky(gram)
 
     def project(v):
-        return product(basis, jax.scipy.linalg.cho_solve((factor, True), product(basis.T, v)))
+        return matmul(basis, jax.scipy.linalg.cho_solve((factor, True), matmul(basis.T, v)))
 
     return project

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.vectors import matmul
 
 _MAX_TRIALS = 60
 
@@ -110,7 +111,7 @@ def saddle_free_solve(
       Dauphin et al. (2014), algorithm 1. https://arxiv.org/abs/1406.2572
     """
     _, sizes, vectors, along = _spectrum(hessian, gradient)
-    return _matmul(vectors, along / sizes)
+    return matmul(vectors, along / sizes)
 
 
 @saddle_free_solve.defjvp
@@ -121,9 +122,9 @@ def _saddle_free_jvp(primals, tangents):
     # the divided differences of 1 / |x| without a difference; Higham (2008), theorem 3.11
     signs = (eigenvalues[:, None] + eigenvalues) / (sizes[:, None] + sizes)
     differences = -signs / (sizes[:, None] * sizes)
-    turned = _matmul(vectors.T, _matmul(0.5 * (d_hessian + d_hessian.T), vectors))
-    d_along = _matmul(d_gradient, vectors) / sizes + _matmul(differences * turned, along)
-    return _matmul(vectors, along / sizes), _matmul(vectors, d_along)
+    turned = matmul(vectors.T, matmul(0.5 * (d_hessian + d_hessian.T), vectors))
+    d_along = matmul(d_gradient, vectors) / sizes + matmul(differences * turned, along)
+    return matmul(vectors, along / sizes), matmul(vectors, d_along)
 
 
 def _spectrum(hessian, gradient):
@@ -132,12 +133,8 @@ def _spectrum(hessian, gradient):
     sizes = jnp.abs(eigenvalues)
     largest = jnp.max(sizes, initial=0.0)
     rounding = len(gradient) * jnp.finfo(sizes.dtype).eps
-    along = _matmul(gradient, vectors)
+    along = matmul(gradient, vectors)
     longest = jnp.max(jnp.abs(along), initial=0.0)
     lost = (jnp.abs(along) <= rounding * longest) & jnp.isfinite(longest)
     floor = rounding * jnp.where(largest > 0, largest, 1)
     return eigenvalues, jnp.maximum(sizes, floor), vectors, jnp.where(lost, 0, along)
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

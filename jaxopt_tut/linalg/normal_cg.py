@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.cg import PATIENCE
 from jaxopt_tut.linalg.solution import LinearSolution
+from jaxopt_tut.vectors import dot
 
 
 def normal_cg(
@@ -55,18 +56,18 @@ def normal_cg(
         transpose = jax.linear_transpose(matvec, b)
         vecmat = lambda v: transpose(v)[0]
     gradient = vecmat(b)
-    squared, size = _dot(gradient, gradient), jnp.sqrt(_dot(b, b))
+    squared, size = dot(gradient, gradient), jnp.sqrt(dot(b, b))
     tol = jnp.asarray(tol, b.dtype)
     goal, flat = tol * size, tol**2 * squared
 
     def advance(s: _State) -> _State:
         product = matvec(s.direction)
-        curvature = _dot(product, product)
+        curvature = dot(product, product)
         length = s.squared / jnp.where(curvature > 0, curvature, 1)
         residual = s.residual - length * product
         gradient = vecmat(residual)
-        squared = _dot(gradient, gradient)
-        norm = jnp.sqrt(_dot(residual, residual))
+        squared = dot(gradient, gradient)
+        norm = jnp.sqrt(dot(residual, residual))
         is_better = norm < 0.999 * s.best
         best_at = jnp.where(is_better, s.count, s.best_at)
         return _State(
@@ -93,7 +94,7 @@ def normal_cg(
     )
     limit = counts.as_limit(max_steps)
     last = control_flow.while_loop(lambda s: ~s.done & (s.count < limit), advance, first)
-    norm = jnp.sqrt(_dot(last.residual, last.residual))
+    norm = jnp.sqrt(dot(last.residual, last.residual))
     x = jnp.where(jnp.isfinite(squared) & jnp.isfinite(norm), last.x, jnp.nan)
     return LinearSolution(x, norm, last.count, jnp.ones((), bool))
 
@@ -107,7 +108,3 @@ class _State(NamedTuple):
     best: Float[Array, ""]
     best_at: Int[Array, ""]
     done: Bool[Array, ""]
-
-
-def _dot(a: Array, b: Array) -> Float[Array, ""]:
-    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)

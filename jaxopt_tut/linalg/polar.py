@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-_EXACT = jax.lax.Precision.HIGHEST
+from jaxopt_tut.vectors import matmul
 
 
 @jax.custom_jvp
@@ -39,7 +39,7 @@ def polar_factor(matrix: Inexact[Array, "rows columns"]) -> Inexact[Array, "rows
         return matrix
     u, s, vh = _decompose(matrix)
     kept = _is_kept(s, matrix.shape)
-    return jnp.matmul(u * kept.astype(u.dtype), vh, precision=_EXACT).astype(matrix.dtype)
+    return matmul(u * kept.astype(u.dtype), vh).astype(matrix.dtype)
 
 
 def _decompose(matrix):
@@ -58,7 +58,7 @@ def _polar_factor_jvp(primals, tangents):
     (matrix,), (change,) = primals, tangents
     if not matrix.size:
         return matrix, change
-    product = lambda *factors: jnp.linalg.multi_dot(factors, precision=_EXACT)
+    product = lambda *factors: jnp.linalg.multi_dot(factors, precision=jax.lax.Precision.HIGHEST)
     u, s, vh = _decompose(matrix)
     kept = _is_kept(s, matrix.shape)
     u = u * kept.astype(u.dtype)
@@ -79,7 +79,7 @@ def _polar_factor_jvp(primals, tangents):
         + product(beyond_left * inverse, vh)
         + product(u * inverse, beyond_right)
     )
-    factor = jnp.matmul(u, vh, precision=_EXACT)
+    factor = matmul(u, vh)
     return factor.astype(matrix.dtype), tangent.astype(matrix.dtype)
 
 
@@ -136,9 +136,9 @@ def newton_schulz(
     x = _to_unit_norm((matrix.conj().T if is_tall else matrix).astype(wide))
     for k in range(num_steps):
         a, b, c = _FAST if k < num_steps - _NUM_LAST else _LAST
-        gram = jnp.matmul(x, x.conj().T, precision=_EXACT)
-        weights = b * gram + c * jnp.matmul(gram, gram, precision=_EXACT)
-        x = a * x + jnp.matmul(weights, x, precision=_EXACT)
+        gram = matmul(x, x.conj().T)
+        weights = b * gram + c * matmul(gram, gram)
+        x = a * x + matmul(weights, x)
     return (x.conj().T if is_tall else x).astype(matrix.dtype)
 
 

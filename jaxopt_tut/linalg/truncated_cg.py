@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.vectors import magnitude
+from jaxopt_tut.vectors import dot, magnitude
 
 
 class TruncatedCG(NamedTuple):
@@ -87,16 +86,16 @@ def truncated_cg(
 
 def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> TruncatedCG:
     dtype = gradient.dtype
-    squared = _dot(gradient, gradient)
+    squared = dot(gradient, gradient)
     never = jnp.zeros([], bool)
 
     def advance(s: _State) -> _State:
         product = matvec(s.direction)
-        curvature = _dot(s.direction, product)
+        curvature = dot(s.direction, product)
         convex = curvature > 0
         length = s.squared / jnp.where(convex, curvature, 1)
         inside = s.step + length * s.direction
-        leaves = ~convex | (_dot(inside, inside) >= radius**2)
+        leaves = ~convex | (dot(inside, inside) >= radius**2)
         # without a boundary: stay, or take the gradient if there is nowhere to stay
         to_boundary = jnp.where(
             jnp.isfinite(radius),
@@ -105,7 +104,7 @@ def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> Truncate
         )
         length = jnp.where(leaves, to_boundary, length)
         residual = s.residual + length * product
-        new_squared = _dot(residual, residual)
+        new_squared = dot(residual, residual)
         ratio = new_squared / jnp.where(s.squared > 0, s.squared, 1)
         gain = 0.5 * length * s.squared  # of this product, in the decrease of the model
         decrease = s.decrease + gain
@@ -137,12 +136,12 @@ def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> Truncate
     )
     limit = counts.as_limit(max_steps)
     last = control_flow.while_loop(lambda s: ~s.done & (s.count < limit), advance, first)
-    norm = jnp.sqrt(_dot(last.step, last.step))
+    norm = jnp.sqrt(dot(last.step, last.step))
     return TruncatedCG(
         # what is not finite must not look like the step 0 of a minimum
         step=jnp.where(jnp.isfinite(squared), last.step, jnp.nan),
         # the residual is g + H p, so that p^T H p needs no further product
-        decrease=-0.5 * _dot(last.step, gradient + last.residual),
+        decrease=-0.5 * dot(last.step, gradient + last.residual),
         residual_norm=jnp.sqrt(last.squared),
         num_products=last.count,
         is_indefinite=last.is_indefinite,
@@ -161,15 +160,11 @@ class _State(NamedTuple):
     done: Bool[Array, ""]
 
 
-def _dot(a: Float[Array, "dim"], b: Float[Array, "dim"]) -> Float[Array, ""]:
-    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
-
-
 def _length_to_boundary(p, d, radius) -> Float[Array, ""]:
     """Return t >= 0 with |p + t d| = radius, without cancellation."""
-    norm = jnp.sqrt(_dot(d, d))
+    norm = jnp.sqrt(dot(d, d))
     d = d / jnp.where(norm > 0, norm, 1)
-    pd, gap = _dot(p, d), jnp.maximum(radius**2 - _dot(p, p), 0)
+    pd, gap = dot(p, d), jnp.maximum(radius**2 - dot(p, p), 0)
     root = jnp.sqrt(pd**2 + gap)
     t = jnp.where(pd > 0, gap / jnp.where(pd > 0, root + pd, 1), root - pd)
     return t / jnp.where(norm > 0, norm, 1)

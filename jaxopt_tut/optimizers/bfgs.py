@@ -10,7 +10,7 @@ from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.objective import require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.vectors import dot, has_moved, magnitude, norm, ravel
+from jaxopt_tut.vectors import dot, has_moved, magnitude, matmul, norm, ravel
 
 
 class ScaleByBFGSState(NamedTuple):
@@ -76,7 +76,7 @@ def scale_by_bfgs() -> optax.GradientTransformation:
         g, unravel = ravel(updates)
         w = ravel(params)[0]
         inverse_hessian, has_curvature = _absorb(state, w, g)
-        direction = jnp.where(has_curvature, dot(inverse_hessian, g), shorten(g))
+        direction = jnp.where(has_curvature, matmul(inverse_hessian, g), shorten(g))
         ascends = dot(direction, g) > 0
         direction = jnp.where(ascends, direction, shorten(g))
         return unravel(direction), ScaleByBFGSState(
@@ -97,7 +97,7 @@ def _absorb(state: ScaleByBFGSState, w: Float[Array, "dim"], g: Float[Array, "di
     rho = 1 / jnp.where(curved, dot(s, y), 1)
     first = _first_scale(ratio * dot(s, s) * rho) * jnp.eye(s.size, dtype=s.dtype)
     h = jnp.where(state.has_curvature, state.inverse_hessian, first)
-    hy = dot(h, y) / ratio
+    hy = matmul(h, y) / ratio
     # the rank-two form of the update: a product of a matrix and a vector, no matrix product
     half = jnp.outer(0.5 * (1 + rho * dot(y, hy)) * s - hy, ratio * rho * s)
     new = h + (half + half.T)  # symmetric to the last bit: else rounding errors grow

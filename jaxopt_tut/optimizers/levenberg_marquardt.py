@@ -12,7 +12,7 @@ from jaxopt_tut.optimizers.gauss_newton import linearize_residual
 from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.vectors import dot, ravel
+from jaxopt_tut.vectors import dot, matmul, ravel
 
 
 class LevenbergMarquardtState(NamedTuple):
@@ -94,7 +94,7 @@ def levenberg_marquardt(
         d = jnp.where(scale > 0, scale, 1)
         step = _damped_step(jacobian, r, jnp.sqrt(state.damping) * d)
         new_r = ravel(residuals(optax.apply_updates(params, unravel(step))))[0].astype(r.dtype)
-        model = r + dot(jacobian, step)
+        model = r + matmul(jacobian, step)
         old, new, expected = dot(r, r), dot(new_r, new_r), dot(model, model)
         # both decreases are rounding errors at the solution: their ratio must tend to 1
         noise = 10 * jnp.finfo(r.dtype).eps * old + jnp.finfo(r.dtype).tiny
@@ -119,4 +119,4 @@ def _damped_step(jacobian, r, damping: Float[Array, "dim"]) -> Float[Array, "dim
     stacked = jnp.concatenate([jacobian, jnp.diag(damping)])
     q, upper = jnp.linalg.qr(stacked)
     target = jnp.concatenate([r, jnp.zeros_like(damping)])
-    return -jax.scipy.linalg.solve_triangular(upper, dot(target, q))
+    return -jax.scipy.linalg.solve_triangular(upper, matmul(target, q))

@@ -18,7 +18,7 @@ from jaxopt_tut.optimizers.projecting import (
 )
 from jaxopt_tut.trees import require_inexact, require_same_structure
 from jaxopt_tut.types import PyTree
-from jaxopt_tut.vectors import dot, magnitude, norm, ravel
+from jaxopt_tut.vectors import dot, magnitude, matmul, norm, ravel
 
 
 def affine(matrix: Float[Array, "rows dim"], offset: Float[Array, "rows"]) -> Projection:
@@ -86,7 +86,7 @@ def affine(matrix: Float[Array, "rows dim"], offset: Float[Array, "rows"]) -> Pr
         scale = magnitude(x, b)
         inverse, y, b = jnp.linalg.pinv(a), x / scale, b / scale
         for _ in range(2):  # the second takes away the rounding of the first
-            y = y - dot(inverse, dot(a, y) - b)
+            y = y - matmul(inverse, matmul(a, y) - b)
         return valid(scale * y, isvalid)
 
     return on_vectors("affine", onto)
