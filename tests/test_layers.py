@@ -15,6 +15,7 @@ PACKAGE = Path(jaxopt_tut.__file__).parent
 FLOORS = {
     "types": 1,
     "vectors": 1,
+    "hyperparameters": 1,
     "trees": 1,
     "jaxprs": 1,
     "control_flow": 1,

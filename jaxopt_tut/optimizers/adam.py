@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxopt_tut.optimizers.hyperparameters import cast, require_decay, require_nonnegative
+from jaxopt_tut.hyperparameters import cast, require_decay, require_nonnegative
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.moments import (
     average,

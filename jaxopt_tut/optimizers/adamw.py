@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.adam import scale_by_adam
-from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.objective import require_objective
 from jaxopt_tut.trees import require_inexact

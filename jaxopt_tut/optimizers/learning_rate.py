@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxopt_tut.optimizers.hyperparameters import cast, require_finite
+from jaxopt_tut.hyperparameters import cast, require_finite
 from jaxopt_tut.trees import require_inexact
 
 

@@ -8,8 +8,8 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.gauss_newton import linearize_residual
-from jaxopt_tut.optimizers.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.vectors import dot, matmul, ravel

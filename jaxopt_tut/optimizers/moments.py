@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxopt_tut.optimizers.hyperparameters import cast
+from jaxopt_tut.hyperparameters import cast
 from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure
 from jaxopt_tut.types import PyTree
 

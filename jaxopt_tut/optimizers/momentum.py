@@ -5,7 +5,7 @@ from typing import NamedTuple
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxopt_tut.optimizers.hyperparameters import require_decay
+from jaxopt_tut.hyperparameters import require_decay
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.moments import average, require_dtype, require_matching, zeros
 from jaxopt_tut.trees import require_inexact

@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxopt_tut.optimizers.hyperparameters import cast, require_finite
+from jaxopt_tut.hyperparameters import cast, require_finite
 from jaxopt_tut.optimizers.projecting import (
     Projection,
     coupled,

@@ -18,7 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxopt_tut.optimizers.hyperparameters import (
+from jaxopt_tut.hyperparameters import (
     cast,
     require_finite,
     require_nonnegative,

@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
+from jaxopt_tut.hyperparameters import cast, require_finite, require_positive
 from jaxopt_tut.linalg import BallMinimum, ball_minimum, truncated_cg
-from jaxopt_tut.optimizers.hyperparameters import cast, require_finite, require_positive
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
 from jaxopt_tut.trees import require_inexact

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.optimizers.hyperparameters import cast, require_increasing
+from jaxopt_tut.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
 
 

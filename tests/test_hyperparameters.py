@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_tut.optimizers.hyperparameters import (
+from jaxopt_tut.hyperparameters import (
     cast,
     require_decay,
     require_finite,
