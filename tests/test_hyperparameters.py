@@ -10,6 +10,8 @@ from jaxopt_tut.hyperparameters import (
     require_decay,
     require_finite,
     require_nonnegative,
+    require_positive,
+    require_real,
 )
 
 REQUIREMENTS = [require_finite, require_decay, require_nonnegative]
@@ -25,6 +27,8 @@ REQUIREMENTS = [require_finite, require_decay, require_nonnegative]
         (require_decay, float("nan"), "0 <= x < 1, got x=nan"),
         (require_nonnegative, -1e-9, "a finite x >= 0, got x=-1e-09"),
         (require_nonnegative, float("inf"), "a finite x >= 0, got x=inf"),
+        (require_positive, 0.0, "x > 0, got x=0.0"),
+        (require_positive, float("nan"), "x > 0, got x=nan"),
         (require_nonnegative, float("nan"), "a finite x >= 0, got x=nan"),
     ],
 )
@@ -42,7 +46,7 @@ def test_accepts_numbers_of_python_and_numpy(require, value):
 @pytest.mark.parametrize("require", REQUIREMENTS)
 @pytest.mark.parametrize("value", ["0.5", None, [0.5]], ids=repr)
 def test_refuses_what_is_no_number(require, value):
-    with pytest.raises(TypeError, match=r"^somebody needs a number or an array as x, got x="):
+    with pytest.raises(TypeError, match=r"^somebody needs a real number as x, got x="):
         require("somebody", x=value)
 
 
@@ -57,6 +61,19 @@ def test_refuses_what_is_no_scalar(require, value):
 def test_does_not_read_jax_arrays(require):
     require("somebody", x=jnp.array(jnp.nan))
     jax.jit(lambda x: require("somebody", x=x))(-7.0)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, jnp.array(True), 1j, np.complex64(1j)])
+def test_refuses_truth_values_and_imaginary_numbers(value):
+    with pytest.raises(TypeError, match=r"^somebody needs a real number as x, got x="):
+        require_real("somebody", x=value)
+    require_real("somebody", x=jnp.complex64(1j))
+
+
+def test_arrays_pass_where_they_are_meant():
+    require_nonnegative("somebody", scalar=False, x=[0.0, 1.0], y=np.ones(2), z=jnp.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"^somebody needs a finite x >= 0, got x=\[1, -1\]\.$"):
+        require_nonnegative("somebody", scalar=False, x=[1, -1])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])

@@ -16,6 +16,7 @@ FLOORS = {
     "types": 1,
     "vectors": 1,
     "hyperparameters": 1,
+    "tracing": 1,
     "trees": 1,
     "jaxprs": 1,
     "control_flow": 1,

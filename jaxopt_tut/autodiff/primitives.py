@@ -65,11 +65,6 @@ def define_primitive(
     return made
 
 
-def is_tracer(value: Any) -> bool:
-    """Tell whether a value stands for one that a transformation of JAX follows."""
-    return isinstance(value, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
-
-
 def type_of(primitive: core.Primitive, *types: Any, **params: Any) -> Any:
     """Return the type (shape, dtype, sharding) of what a primitive gives."""
     return primitive.abstract_eval(*types, **params)[0]

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.autodiff.primitives import is_tracer
 from jaxopt_tut.autodiff.twins import guarded
+from jaxopt_tut.tracing import is_traced
 
 
 def zero_safe(fun: Callable) -> Callable:
@@ -69,7 +69,7 @@ def zero_safe(fun: Callable) -> Callable:
     @functools.wraps(fun)
     def safe(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = jax.tree.flatten((args, kwargs))
-        places = [k for k, leaf in enumerate(leaves) if is_tracer(leaf)]
+        places = [k for k, leaf in enumerate(leaves) if is_traced(leaf)]
         result: list[Any] = []
 
         def of_tracers(*tracers: Any) -> list[Any]:

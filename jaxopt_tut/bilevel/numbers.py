@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.types import PyTree
 
 Class = TypeVar("Class", bound=type)
@@ -90,22 +91,6 @@ def as_code(mode: Any) -> str:
         return leaf.tolist() if isinstance(leaf, jax.Array) else leaf
 
     return repr(jax.tree.map(shown, mode))
-
-
-def is_traced(value: Any) -> bool:
-    """Tell whether a value stands for one that a transformation of JAX follows.
-
-    Args:
-      value: Anything.
-
-    Returns:
-      Whether it has no value yet.
-
-    Example:
-      >>> is_traced(1.0), jax.eval_shape(lambda x: is_traced(x) and x, 1.0).shape
-      (False, ())
-    """
-    return isinstance(value, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Text(str):

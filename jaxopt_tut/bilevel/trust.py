@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from jaxopt_tut.bilevel.certificate import is_solved
-from jaxopt_tut.bilevel.numbers import is_traced
 from jaxopt_tut.bilevel.problem import default_tolerance
 from jaxopt_tut.bilevel.result import Info
+from jaxopt_tut.tracing import is_traced
 
 _NAMES = ("inner_residual", "converged", "steps", "linear_residual", "iterations")
 _NAMES += ("is_definite", "is_finite")

@@ -18,7 +18,7 @@ from jaxopt_tut.calibration.search import (
     largest_entry,
     where_finite,
 )
-from jaxopt_tut.initializers.arguments import require_nonnegative
+from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.jaxprs import function_of
 from jaxopt_tut.optimizers import adam
 from jaxopt_tut.optimizers.step import take_step
@@ -276,8 +276,7 @@ def _require_options(caller, decay, num_steps, **positive) -> None:
         raise ValueError(f"{caller} needs 0 <= decay < 1, got decay={decay}.")
     if num_steps < 1:
         raise ValueError(f"{caller} needs num_steps >= 1, got num_steps={num_steps}.")
-    for name, value in positive.items():
-        require_nonnegative(caller, name, value)
+    require_nonnegative(caller, **positive)
 
 
 def _loss(frame: Frame, data):

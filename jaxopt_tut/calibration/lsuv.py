@@ -13,8 +13,8 @@ from jaxopt_tut.calibration.reporting import give_back, make_report
 from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.calibration.spread import Spread
 from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_advice
+from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.initializers import orthogonal
-from jaxopt_tut.initializers.arguments import require_nonnegative
 from jaxopt_tut.taps.layers import Layer
 from jaxopt_tut.types import Batch, Params
 
@@ -84,7 +84,7 @@ def lsuv(
     require_target("lsuv", target)
     if max_iterations < 1:
         raise ValueError(f"lsuv needs max_iterations >= 1, got max_iterations={max_iterations}.")
-    require_nonnegative("lsuv", "tolerance", tolerance)
+    require_nonnegative("lsuv", tolerance=tolerance)
     require_key("lsuv", key)
     network = read_network("lsuv", fn, params, batch)
     before = network.spreads()

@@ -17,7 +17,8 @@ from jaxopt_tut.calibration.spread import Spread, moments, spread_of
 from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.layers import Layer, find_layers
-from jaxopt_tut.taps.tracing import Program, is_tracer, trace_program, traced_leaves
+from jaxopt_tut.taps.tracing import Program, trace_program, traced_leaves
+from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import at_least_single, require_inexact
 from jaxopt_tut.types import Batch, Initializer, Params
 
@@ -173,7 +174,7 @@ def require_concrete(caller: str, *trees: Any) -> None:
     """
     # within `jit` whatever is computed is a tracer, also from arrays that are none
     leaves = jax.tree.leaves(trees, is_leaf=is_iterator)
-    if any(map(is_tracer, [jnp.zeros(()), *leaves])):
+    if any(map(is_traced, [jnp.zeros(()), *leaves])):
         raise TypeError(
             f"{caller} decides by what it measures, and there is nothing to measure inside jit, "
             f"vmap, grad or scan: call it outside (what it evaluates is compiled) and pass the "

@@ -15,11 +15,11 @@ from jaxopt_tut.taps.site import find_sites
 from jaxopt_tut.taps.tracing import (
     Program,
     first_by_position,
-    is_tracer,
     leaf_name,
     trace_program,
     traced_leaves,
 )
+from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import require_inexact
 
 _CALLER = "first_nonfinite"
@@ -91,7 +91,7 @@ def first_nonfinite(
     # These would stop at what is looked for.
     with jax.debug_nans(False), jax.debug_infs(False):
         program = trace_program(_CALLER, fun, args, kwargs, may_close_over=not gradient)
-        if any(map(is_tracer, program.arrays)):
+        if any(map(is_traced, program.arrays)):
             raise TypeError(f"{_CALLER} needs values, got tracers: call it outside of jax.jit.")
         if gradient:
             require_loss(_CALLER, program.result)

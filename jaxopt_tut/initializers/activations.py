@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_tut.initializers.arguments import concrete
+from jaxopt_tut.tracing import known
 from jaxopt_tut.types import Activation
 
 NUM_POINTS = 8192
@@ -56,7 +56,7 @@ def require_activation(caller: str, activation: Activation) -> float:
     moved[targets] = line[kept]
     among = _call(caller, activation, moved)
     eps = float(jnp.finfo(y.dtype).eps)
-    if concrete(y) is None or concrete(among) is None:
+    if known(y) is None or known(among) is None:
         return eps
     y, among = np.asarray(y, float), np.asarray(among, float)
     why = None

@@ -3,91 +3,14 @@
 import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array
+from jax.typing import DTypeLike
 
 from jaxopt_tut.types import Shape
 
 Axes = int | Sequence[int]
 """One axis of a kernel, or several that count as one."""
-
-
-def concrete(value: ArrayLike) -> np.ndarray | None:
-    """Return the value as a numpy array, or None if it is traced and so can't be looked at.
-
-    Args:
-      value: A number, an array or a tracer.
-
-    Returns:
-      The numbers, when there are any yet.
-
-    Example:
-      >>> import jax
-      >>> concrete(2.0).item()
-      2.0
-      >>> seen = []
-      >>> _ = jax.jit(lambda x: seen.append(concrete(x)) or x)(1.0)
-      >>> seen
-      [None]
-    """
-    try:
-        return np.asarray(value)
-    except jax.errors.TracerArrayConversionError:
-        return None
-
-
-def require_nonnegative(caller: str, name: str, value: ArrayLike, *, scalar: bool = True) -> None:
-    """Refuse a hyper-parameter that is negative, not finite, or not one real number.
-
-    Args:
-      caller: The function that asks; it opens the message.
-      name: The argument's name.
-      value: The argument; only the shape of a traced one is checked.
-      scalar: Whether an array is refused.
-
-    Raises:
-      ValueError: If the value breaks the rule.
-      TypeError: If the value is no real number at all.
-
-    Example:
-      >>> require_nonnegative("normal", "stddev", -1.0)
-      Traceback (most recent call last):
-      ...
-      ValueError: normal needs a finite stddev >= 0, got stddev=-1.0.
-    """
-    require_real(caller, name, value, scalar=scalar)
-    known = concrete(value)
-    if known is not None and not (np.isfinite(known) & (known >= 0)).all():
-        raise ValueError(f"{caller} needs a finite {name} >= 0, got {name}={value}.")
-
-
-def require_real(caller: str, name: str, value: ArrayLike, *, scalar: bool = True) -> None:
-    """Refuse a hyper-parameter that is no real number, or an array where one number is due.
-
-    Args:
-      caller: The function that asks; it opens the message.
-      name: The argument's name.
-      value: The argument.
-      scalar: Whether an array is refused.
-
-    Raises:
-      TypeError: If the value is no real number.
-      ValueError: If `scalar` and the value is an array.
-
-    Example:
-      >>> require_real("orthogonal", "scale", "2")
-      Traceback (most recent call last):
-      ...
-      TypeError: orthogonal needs a real number as scale, got scale='2'.
-    """
-    dtype = getattr(value, "dtype", None) or np.asarray(value).dtype
-    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
-        raise TypeError(f"{caller} needs a real number as {name}, got {name}={value!r}.")
-    if scalar and jnp.shape(value) != ():
-        raise ValueError(f"{caller} needs a scalar {name}, got shape {jnp.shape(value)}.")
 
 
 def require_inexact_dtype(caller: str, dtype: DTypeLike) -> np.dtype:
@@ -200,20 +123,3 @@ def fans(
     fan_in, fan_out = (math.prod(shape[axis] for axis in role) for role in roles[:2])
     window = math.prod(shape[axis] for axis in range(rank) if axis not in places)
     return window * fan_in, window * fan_out
-
-
-def as_dtype(value: ArrayLike, dtype: np.dtype) -> Array:
-    """Turn a hyper-parameter, traced or not, into an array of the given dtype.
-
-    Args:
-      value: A number, an array or a tracer.
-      dtype: The target; a conversion from real to complex is allowed.
-
-    Returns:
-      The converted array.
-
-    Example:
-      >>> as_dtype(2, jnp.dtype("bfloat16")).dtype.name
-      'bfloat16'
-    """
-    return jnp.asarray(value).astype(dtype)

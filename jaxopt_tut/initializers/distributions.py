@@ -9,11 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Key
 
+from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.initializers.arguments import (
-    as_dtype,
     drawing_dtype,
     require_inexact_dtype,
-    require_nonnegative,
 )
 from jaxopt_tut.types import Initializer, Shape
 
@@ -55,7 +54,7 @@ def constant(value: ArrayLike) -> Initializer:
         if jnp.iscomplexobj(value) and not jnp.issubdtype(dtype, jnp.complexfloating):
             raise TypeError(f"constant needs a complex dtype for value={value}, got {dtype}.")
         try:
-            return jnp.broadcast_to(as_dtype(value, dtype), tuple(shape))
+            return jnp.broadcast_to(jnp.asarray(value).astype(dtype), tuple(shape))
         except ValueError:
             raise ValueError(
                 f"constant needs a value that broadcasts to shape {tuple(shape)}, "
@@ -94,12 +93,12 @@ def normal(stddev: ArrayLike) -> Initializer:
     References:
       Lippe (2022), UvA Deep Learning tutorial 4, "Constant variance".
     """
-    require_nonnegative("normal", "stddev", stddev)
+    require_nonnegative("normal", stddev=stddev)
 
     def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("normal", dtype)
         unit, _ = standard_draw(key, tuple(shape), drawing_dtype(dtype), "normal")
-        return (unit * as_dtype(stddev, unit.dtype)).astype(dtype)
+        return (unit * cast(stddev, unit.dtype)).astype(dtype)
 
     return init
 
@@ -132,12 +131,12 @@ def uniform(bound: ArrayLike) -> Initializer:
       Glorot and Bengio (2010), eq. 1, with $b = 1/\sqrt n$.
       https://proceedings.mlr.press/v9/glorot10a.html
     """
-    require_nonnegative("uniform", "bound", bound)
+    require_nonnegative("uniform", bound=bound)
 
     def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("uniform", dtype)
         unit, _ = standard_draw(key, tuple(shape), drawing_dtype(dtype), "uniform")
-        return (unit * as_dtype(bound, unit.dtype)).astype(dtype)
+        return (unit * cast(bound, unit.dtype)).astype(dtype)
 
     return init
 

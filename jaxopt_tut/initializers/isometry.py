@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Key
 
+from jaxopt_tut.hyperparameters import cast, require_real
 from jaxopt_tut.initializers.arguments import (
-    as_dtype,
     drawing_dtype,
     require_inexact_dtype,
     require_kernel,
-    require_real,
 )
 from jaxopt_tut.types import Initializer, Shape
 
@@ -50,7 +49,7 @@ def orthogonal(scale: ArrayLike = 1.0) -> Initializer:
       Mezzadri (2007), eq. 5.13, for the phases that make QR uniform.
       https://arxiv.org/abs/math-ph/0609050
     """
-    require_real("orthogonal", "scale", scale)
+    require_real("orthogonal", scale=scale)
 
     def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("orthogonal", dtype)
@@ -58,7 +57,7 @@ def orthogonal(scale: ArrayLike = 1.0) -> Initializer:
         if math.prod(shape) == 0:
             raise ValueError(f"orthogonal needs a shape without empty axes, got shape {shape}.")
         matrix = _haar(key, math.prod(shape[:-1]), shape[-1], drawing_dtype(dtype))
-        return (matrix * as_dtype(scale, matrix.dtype)).reshape(shape).astype(dtype)
+        return (matrix * cast(scale, matrix.dtype)).reshape(shape).astype(dtype)
 
     return init
 
@@ -97,7 +96,7 @@ def delta_orthogonal(scale: ArrayLike = 1.0) -> Initializer:
       Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington (2018), algorithm 1.
       https://arxiv.org/abs/1806.05393
     """
-    require_real("delta_orthogonal", "scale", scale)
+    require_real("delta_orthogonal", scale=scale)
 
     def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("delta_orthogonal", dtype)
@@ -113,7 +112,7 @@ def delta_orthogonal(scale: ArrayLike = 1.0) -> Initializer:
                 f"got {num_in} -> {num_out} for shape {shape}."
             )
         matrix = _haar(key, num_in, num_out, drawing_dtype(dtype))
-        matrix = (matrix * as_dtype(scale, matrix.dtype)).astype(dtype)
+        matrix = (matrix * cast(scale, matrix.dtype)).astype(dtype)
         # "SAME" pads an even window by one less on the left, which puts its centre there.
         centre = tuple((size - 1) // 2 for size in window)
         return jnp.zeros(shape, dtype).at[centre].set(matrix)

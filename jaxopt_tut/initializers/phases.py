@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxopt_tut.initializers.activations import activation_name
-from jaxopt_tut.initializers.arguments import concrete
 from jaxopt_tut.initializers.propagation import (
     covariance_series,
     next_distance,
@@ -18,6 +17,7 @@ from jaxopt_tut.initializers.propagation import (
     slope_moment,
 )
 from jaxopt_tut.initializers.quadrature import resolve, settle
+from jaxopt_tut.tracing import known
 from jaxopt_tut.types import Activation
 
 SMALLEST, LARGEST = 2.0**-40, 2.0**40
@@ -179,8 +179,8 @@ def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
         return Critical(jnp.where(exists, 1 / slope, jnp.nan), _with_limits(q))
 
     result = Critical(*jax.jit(jnp.vectorize(point))(sb2))
-    known = concrete(result.weight_variance)
-    if known is not None and not (known < jnp.inf).all():
+    variances = known(result.weight_variance)
+    if variances is not None and not (variances < jnp.inf).all():
         raise ValueError(
             "critical needs an activation with a weight variance where chi = 1, "
             f"got {activation_name(activation)}, which has none at bias_variance={bias_variance}."

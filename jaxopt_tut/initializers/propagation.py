@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxopt_tut.initializers.arguments import concrete, require_nonnegative, require_real
+from jaxopt_tut.hyperparameters import require_nonnegative, require_real
 from jaxopt_tut.initializers.quadrature import (
     RADIUS,
     SMALLEST_VARIANCE,
@@ -18,6 +18,7 @@ from jaxopt_tut.initializers.quadrature import (
     settle,
     value_and_slope,
 )
+from jaxopt_tut.tracing import known
 from jaxopt_tut.types import Activation
 
 _NUM_COEFFICIENTS = 256
@@ -128,9 +129,9 @@ def correlation_map(
       Poole, Lahiri, Raghu, Sohl-Dickstein, Ganguli (2016), eq. 5.
       https://arxiv.org/abs/1606.05340
     """
-    require_real("correlation_map", "correlation", correlation, scalar=False)
-    known = concrete(correlation)
-    if known is not None and not (np.abs(known) <= 1).all():
+    require_real("correlation_map", scalar=False, correlation=correlation)
+    numbers = known(correlation)
+    if numbers is not None and not (np.abs(numbers) <= 1).all():
         raise ValueError(
             f"correlation_map needs -1 <= correlation <= 1, got correlation={correlation}."
         )
@@ -169,8 +170,7 @@ def require_variances(caller: str, **numbers: ArrayLike) -> list[Float[Array, "*
       >>> [x.dtype.name for x in require_variances("mean_field", a=1, b=jnp.bfloat16(2.0))]
       ['float32', 'float32']
     """
-    for name, value in numbers.items():
-        require_nonnegative(caller, name, value, scalar=False)
+    require_nonnegative(caller, scalar=False, **numbers)
     arrays = [jnp.asarray(value) for value in numbers.values()]
     typed = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating) and not a.weak_type]
     wide = [dtype for dtype in typed if jnp.finfo(dtype).bits >= 32]

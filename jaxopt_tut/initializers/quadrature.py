@@ -19,8 +19,8 @@ from jaxopt_tut.initializers.activations import (
     activation_name,
     require_activation,
 )
-from jaxopt_tut.initializers.arguments import concrete
 from jaxopt_tut.initializers.singularities import Core, find_singularities
+from jaxopt_tut.tracing import known
 from jaxopt_tut.types import Activation
 
 RADIUS = 16.0
@@ -271,10 +271,10 @@ def _evaluate_points(activation, points, slopes) -> np.ndarray | None:
         part = points[start : start + NUM_POINTS]
         x = jnp.asarray(np.resize(part, NUM_POINTS), jnp.result_type(float))  # keeps the shape
         channels = value_and_slope(activation, x) if slopes else (activation(x),)
-        known = [values for values in map(concrete, channels) if values is not None]
-        if len(known) < len(channels):
+        found = [values for values in map(known, channels) if values is not None]
+        if len(found) < len(channels):
             return None
-        parts.append(np.stack(known).astype(float)[:, : part.size])
+        parts.append(np.stack(found).astype(float)[:, : part.size])
     return np.concatenate(parts, axis=1) if parts else np.zeros((1 + slopes, 0))
 
 

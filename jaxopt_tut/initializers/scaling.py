@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Key
 
+from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.initializers.arguments import (
     Axes,
-    as_dtype,
     drawing_dtype,
     fans,
     require_inexact_dtype,
     require_kernel,
-    require_nonnegative,
 )
 from jaxopt_tut.initializers.distributions import DISTRIBUTIONS, Distribution, standard_draw
 from jaxopt_tut.initializers.gains import gain as activation_gain
@@ -97,7 +96,7 @@ def variance_scaling(
       He, Zhang, Ren, Sun (2015), eq. 7 and eq. 14, for the two fans.
       https://arxiv.org/abs/1502.01852
     """
-    require_nonnegative("variance_scaling", "scale", scale)
+    require_nonnegative("variance_scaling", scale=scale)
     scale = jnp.asarray(scale)
     root = jnp.sqrt(jnp.where(scale > 0, scale, 1))  # the root has no derivative at 0
     root = jnp.where(scale > 0, root, 0)
@@ -175,7 +174,7 @@ def xavier_normal(
     References:
       Glorot and Bengio (2010), eq. 12. https://proceedings.mlr.press/v9/glorot10a.html
     """
-    require_nonnegative("xavier_normal", "gain", gain)
+    require_nonnegative("xavier_normal", gain=gain)
     return _scaled("xavier_normal", gain, "fan_avg", "normal", (in_axis, out_axis, batch_axis))
 
 
@@ -211,7 +210,7 @@ def xavier_uniform(
     References:
       Glorot and Bengio (2010), eq. 16. https://proceedings.mlr.press/v9/glorot10a.html
     """
-    require_nonnegative("xavier_uniform", "gain", gain)
+    require_nonnegative("xavier_uniform", gain=gain)
     return _scaled("xavier_uniform", gain, "fan_avg", "uniform", (in_axis, out_axis, batch_axis))
 
 
@@ -338,7 +337,7 @@ def _scaled(caller, factor, mode, distribution, axes) -> Initializer:
         if fan == 0:
             raise ValueError(f"{caller} needs {mode} > 0, got {mode}=0 for shape {shape}.")
         standard, variance = standard_draw(key, shape, drawing_dtype(dtype), distribution)
-        spread = as_dtype(factor, standard.dtype) * math.sqrt(1 / (variance * fan))
+        spread = cast(factor, standard.dtype) * math.sqrt(1 / (variance * fan))
         return (standard * spread).astype(dtype)
 
     return init

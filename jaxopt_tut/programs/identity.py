@@ -8,7 +8,6 @@ import sys
 import weakref
 from typing import Any
 
-import jax
 import numpy as np
 
 _LIBRARIES = {"jax", "jaxlib", "jaxopt_tut", "ml_dtypes", "numpy", "optax"}
@@ -75,26 +74,6 @@ def content(array: np.ndarray) -> Any:
     """
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return array.dtype.str, array.shape, hashlib.blake2b(flat.data, digest_size=16).digest()
-
-
-def is_concrete(array: jax.Array) -> bool:
-    """Tell whether an array has its values already.
-
-    Args:
-      array: An array or a tracer.
-
-    Returns:
-      False for tracers.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> is_concrete(jnp.ones(2))
-      True
-    """
-    try:
-        return array.is_fully_addressable in (True, False)
-    except jax.errors.ConcretizationTypeError:
-        return False
 
 
 def is_library(module: str | None) -> bool:

@@ -16,11 +16,11 @@ import numpy as np
 from jaxopt_tut.programs.identity import (
     Identity,
     content,
-    is_concrete,
     is_library,
     is_library_function,
     plain,
 )
+from jaxopt_tut.tracing import is_traced
 
 
 class Ingredients:
@@ -193,7 +193,7 @@ def _contents(cell: types.CellType) -> Any:
 def _is_operand(array: jax.Array) -> bool:
     """Tell whether an array may become a tracer: counts and masks may have to be known."""
     is_number = jnp.issubdtype(array.dtype, jnp.inexact)
-    return is_number or jnp.issubdtype(array.dtype, jax.dtypes.extended) or not is_concrete(array)
+    return is_number or jnp.issubdtype(array.dtype, jax.dtypes.extended) or is_traced(array)
 
 
 def _weak(function: Any) -> Any | None:

@@ -16,7 +16,6 @@ import numpy as np
 from jaxopt_tut.programs.identity import (
     Identity,
     content,
-    is_concrete,
     is_installed,
     is_installed_class,
     is_library,
@@ -24,6 +23,7 @@ from jaxopt_tut.programs.identity import (
     is_library_global,
     plain,
 )
+from jaxopt_tut.tracing import is_traced
 
 _MAX_OBJECTS = 20000
 """Objects to look at before a function counts as one of which not everything is known."""
@@ -56,7 +56,7 @@ class Readings:
         if (described := plain(thing)) is not None:
             return described
         if isinstance(thing, jax.Array):
-            self.has_tracer |= not is_concrete(thing)
+            self.has_tracer |= is_traced(thing)
             return Identity(thing)
         if isinstance(thing, np.ndarray) and thing.dtype != object:
             return content(thing)

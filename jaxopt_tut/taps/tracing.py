@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxopt_tut import jaxprs
+from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import path_name
 from jaxopt_tut.types import PyTree
 
@@ -165,30 +166,7 @@ def is_repeatable(program: Program) -> bool:
     Returns:
       False under a transformation, and for a function that prints or calls back.
     """
-    return not program.jaxpr.effects and not any(map(is_tracer, program.arrays))
-
-
-def is_tracer(array: Any) -> bool:
-    """Tell a tracer from an array: only an array lies on a device.
-
-    Args:
-      array: Anything.
-
-    Returns:
-      Whether it is a traced array.
-
-    Example:
-      >>> is_tracer(jax.numpy.ones(2)), is_tracer(1.0)
-      (False, False)
-      >>> jax.eval_shape(lambda x: x if is_tracer(x) else None, 1.0).shape
-      ()
-    """
-    if not isinstance(array, jax.Array):
-        return False
-    try:
-        return not array.addressable_shards
-    except (AttributeError, jax.errors.ConcretizationTypeError):
-        return True
+    return not program.jaxpr.effects and not any(map(is_traced, program.arrays))
 
 
 def _closed_over(jaxpr) -> list[Any]:

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxopt_tut.datasets import Dataset, Split
-from jaxopt_tut.taps.tracing import is_tracer
+from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.training.data import DeviceData, averaging_dtype, device_data, num_examples, take
 from jaxopt_tut.training.scalars import as_count, as_metrics
 from jaxopt_tut.types import Batch, Params, PyTree
@@ -78,7 +78,7 @@ def evaluator(
             _batch_means(params, model_state, data, start, metrics_fn, count)
             for start, count in zip(starts, counts, strict=True)
         ]
-        if any(map(is_tracer, jax.tree.leaves(means))):
+        if any(map(is_traced, jax.tree.leaves(means))):
             return {name: _mean([one[name] for one in means], counts) for name in means[0]}
         # fetched after the last dispatch: nothing waits for one batch before the next is sent off
         means = jax.device_get(means)

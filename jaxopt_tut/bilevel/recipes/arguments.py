@@ -5,9 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxopt_tut.bilevel.numbers import is_traced
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import PyTree
 
@@ -38,38 +36,6 @@ def require_counts(caller: str, *, num_steps: Any, inner_steps: Any = 1) -> None
             raise ValueError(
                 f"{caller} needs a whole number {name} >= {least}, got {name}={value!r}."
             )
-
-
-def require_above(caller: str, bound: float, *, or_equal: bool = False, **values: Any) -> None:
-    """Refuse numbers and arrays that are not above a bound; traced ones pass.
-
-    Args:
-      caller: The recipe; it opens the message.
-      bound: The bound.
-      or_equal: Whether the bound itself will do.
-      **values: Numbers or arrays by name.
-
-    Raises:
-      TypeError: If a value is no real number or array of them.
-      ValueError: If one is not above the bound, or not finite.
-
-    Example:
-      >>> require_above("tune_regularizer", 0, start=-1.0)
-      Traceback (most recent call last):
-      ...
-      ValueError: tune_regularizer needs a finite start > 0, got start=-1.0.
-    """
-    for name, value in values.items():
-        if is_traced(value):
-            continue
-        array = np.asarray(value)
-        if array.dtype.kind not in "iuf" and array.dtype != jnp.bfloat16:
-            raise TypeError(f"{caller} needs a real number as {name}, got {name}={value!r}.")
-        array = array.astype(np.float64)
-        is_above = array >= bound if or_equal else array > bound
-        if not np.all(is_above & np.isfinite(array)):
-            sign = ">=" if or_equal else ">"
-            raise ValueError(f"{caller} needs a finite {name} {sign} {bound}, got {name}={value}.")
 
 
 def require_rows(caller: str, what: str, **trees: PyTree) -> int:

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from jaxopt_tut.bilevel.hypergrad import hypergrad
 from jaxopt_tut.bilevel.implicit import Implicit
 from jaxopt_tut.bilevel.losses import WithoutAux
-from jaxopt_tut.bilevel.recipes.arguments import require_above, require_counts
+from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
+from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.types import Batch, Params
 
 
@@ -69,7 +70,7 @@ def hyperclean(
       Franceschi et al. (2017), section 5.1. https://arxiv.org/abs/1703.01785
     """
     require_counts("hyperclean", num_steps=num_steps, inner_steps=inner_steps)
-    require_above("hyperclean", 0, or_equal=True, penalty=penalty)
+    require_nonnegative("hyperclean", scalar=False, penalty=penalty)
     losses_of = WithoutAux(losses_fn)
     count = jax.eval_shape(losses_of, params, train)
     for batch, losses in (

@@ -9,9 +9,10 @@ import optax
 from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.implicit import Implicit
 from jaxopt_tut.bilevel.losses import value_part
-from jaxopt_tut.bilevel.recipes.arguments import require_above, require_counts, require_rows
+from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.bilevel.solves import CG
+from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.types import Batch, LossFn, Params
 
 
@@ -135,7 +136,7 @@ def imaml(
     """
     require_counts("imaml", num_steps=num_steps, inner_steps=inner_steps)
     require_rows("imaml", "tasks", support=support, query=query)
-    require_above("imaml", 0, strength=strength)
+    require_positive("imaml", scalar=False, finite=True, strength=strength)
 
     def inner(y: Params, z: tuple) -> Any:
         centre, support = z

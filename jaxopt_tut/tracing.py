@@ -1,0 +1,47 @@
+"""What is known of a value while JAX traces: nothing of a tracer, all of the rest."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def is_traced(value: Any) -> bool:
+    """Tell a tracer, which a transformation of JAX follows, from what has its numbers already.
+
+    Args:
+      value: Anything.
+
+    Returns:
+      Whether it is an array without numbers yet.
+
+    Example:
+      >>> is_traced(jax.numpy.ones(2)), is_traced(1.0), is_traced("relu")
+      (False, False, False)
+      >>> jax.eval_shape(lambda x: x if is_traced(x) else None, 1.0).shape
+      ()
+    """
+    if not isinstance(value, jax.Array):
+        return False
+    try:  # only an array lies on devices
+        return value.is_fully_addressable not in (True, False)
+    except (AttributeError, jax.errors.ConcretizationTypeError):
+        return True
+
+
+def known(value: Any) -> np.ndarray | None:
+    """Return the numbers of a value, if they can be looked at.
+
+    Args:
+      value: A number, an array or a tracer.
+
+    Returns:
+      A NumPy array; `None` of a tracer, and of an array that lies in part on other machines.
+
+    Example:
+      >>> known(2.0).item(), jax.eval_shape(lambda x: x if known(x) is None else None, 1.0).shape
+      (2.0, ())
+    """
+    if is_traced(value) or not getattr(value, "is_fully_addressable", True):
+        return None
+    return np.asarray(value)
