@@ -94,6 +94,32 @@ def at_least_single(values: Array) -> Array:
     return values.astype(jnp.float32) if jnp.finfo(values.dtype).bits < 32 else values
 
 
+def strong(tree: PyTree) -> PyTree:
+    """Fix the types of the numbers in a tree, as the start of a loop needs them.
+
+    The type of `jnp.asarray(1.0)` is weak: it turns strong after a step, and a loop refuses to
+    carry what changes its type.
+
+    Args:
+      tree: Any tree.
+
+    Returns:
+      The tree with strong types; what is no number (keys, say) stays as it is.
+
+    Example:
+      >>> weak = jnp.asarray(1.0)
+      >>> weak.weak_type, strong({"w": weak})["w"].weak_type
+      (True, False)
+    """
+
+    def fix(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        is_number = jnp.issubdtype(leaf.dtype, jnp.number)
+        return jax.lax.convert_element_type(leaf, leaf.dtype) if is_number else leaf
+
+    return jax.tree.map(fix, tree)
+
+
 def require_inexact(params: PyTree, caller: str) -> None:
     """Refuse a tree that has a leaf without a derivative (integers, booleans, keys).
 

@@ -19,7 +19,7 @@ from jaxopt_tut.bilevel.result import Info, Result
 from jaxopt_tut.bilevel.solvers import Descent, Solver, as_solver, size_of, with_residuals
 from jaxopt_tut.bilevel.trust import require_sound
 from jaxopt_tut.bilevel.unroll import Unroll
-from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.trees import require_inexact, strong
 from jaxopt_tut.types import Params, PyTree
 
 _UNROLL = Unroll()
@@ -148,9 +148,7 @@ def prepare(
         raise ValueError(f"{caller} needs a whole number steps >= 0, got steps={steps!r}.")
     require_inexact(y0, caller)
     require_batches(batches, num_steps, caller)
-    # a weakly typed start would turn strong after a step, and change the loop's types
-    strong = lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
-    inputs = Inputs(jax.tree.map(strong, y0), z, hp, batches)
+    inputs = Inputs(strong(y0), z, hp, batches)
     bounded = as_solver(solver, hp, caller).bounded(num_steps, tol)
     if isinstance(bounded, Descent):
         bounded = dataclasses.replace(bounded, zero_safe=getattr(diff, "zero_safe", False))

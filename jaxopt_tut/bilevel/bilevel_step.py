@@ -15,6 +15,7 @@ from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.bilevel.trust import warn_of_doubts
 from jaxopt_tut.optimizers.objective import differentiated_by
 from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.trees import strong
 from jaxopt_tut.types import Batch, Params, PyTree
 
 
@@ -96,7 +97,7 @@ def bilevel_step(
     """
 
     def init(y0: Params, z: PyTree, hp: PyTree = None) -> BilevelState:
-        y0, z, hp = jax.tree.map(_strong, (y0, z, hp))
+        y0, z, hp = strong((y0, z, hp))
         learned = _pick({"y0": y0, "z": z, "hp": hp}, wrt)
         return BilevelState(y0, z, hp, outer_optimizer.init(learned), jnp.zeros((), jnp.int32))
 
@@ -148,10 +149,3 @@ def _update(
 
 def _pick(arguments: dict[str, PyTree], wrt: Sequence[str]) -> dict[str, PyTree]:
     return {name: arguments[name] for name in wrt}
-
-
-def _strong(leaf: Any) -> Any:
-    """Return a leaf whose type a step does not change; what is no number stays."""
-    leaf = jnp.asarray(leaf)
-    is_number = jnp.issubdtype(leaf.dtype, jnp.number)
-    return jax.lax.convert_element_type(leaf, leaf.dtype) if is_number else leaf

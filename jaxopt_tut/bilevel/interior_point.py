@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
 
 from jaxopt_tut import control_flow
@@ -104,7 +105,7 @@ def follow_path(program: Program, tol: float) -> tuple[Point, Int[Array, ""]]:
         is_better = error < state.error
         return _State(
             p,
-            jax.tree.map(lambda a, b: jnp.where(is_better, a, b), point, state.best),
+            optax.tree.where(is_better, point, state.best),
             jnp.where(is_better, error, state.error),
             count,
             jnp.where(error < 0.9 * state.error, count, state.best_at),

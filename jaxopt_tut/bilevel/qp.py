@@ -5,6 +5,7 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.bilevel.active_set import is_active, settle, solve_active
@@ -265,6 +266,6 @@ def _optimum(program: Program):
         point,
         central,
     )
-    residuals = jax.tree.map(lambda e, p: jnp.where(is_worse, p, e), ends, paths)
+    residuals = optax.tree.where(is_worse, paths, ends)
     clipped = moved._replace(mu=jnp.where(moved.mu > 0, moved.mu, 0))
     return Point(*clipped), residuals, steps

@@ -33,7 +33,7 @@ from jaxopt_tut.optimizers.stationarity import (
     projected_gradient,
 )
 from jaxopt_tut.optimizers.step import take_step
-from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.trees import require_inexact, strong
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import has_moved, ravel
 
@@ -182,8 +182,7 @@ class _Search(NamedTuple):
 
 
 def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution:
-    # weakly typed parameters would turn strong after a step, and change the loop's types
-    x0 = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), x0)
+    x0 = strong(x0)
     dtype = ravel(x0)[0].dtype
     limits = Limits(
         jnp.asarray(limits.max_steps, jnp.int32),
@@ -246,7 +245,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution
             point=new,
             grad=grad,
             state=state,
-            best=jax.tree.map(lambda a, b: jnp.where(is_better, a, b), new, search.best),
+            best=optax.tree.where(is_better, new, search.best),
             steps=steps,
             evaluations=evaluations,
             failures=failures,
@@ -271,7 +270,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution
     )
     last = control_flow.while_loop(lambda search: search.status == ended.RUNNING, step, first)
     # the last point is the one that was asked for, unless it cannot be used
-    end = jax.tree.map(lambda a, b: jnp.where(is_finite(last.point), b, a), last.best, last.point)
+    end = optax.tree.where(is_finite(last.point), last.point, last.best)
     return Solution(
         params=end.params,
         value=end.value,

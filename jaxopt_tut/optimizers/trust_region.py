@@ -159,7 +159,7 @@ def trust_region(
         radius = jnp.where(grows, 2 * state.radius, state.radius)
         radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(length, state.radius), radius)
         smallest = jnp.finfo(g.dtype).eps * norm(ravel(params)[0]) + jnp.finfo(g.dtype).tiny
-        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
+        keep = lambda new, old: optax.tree.where(accepted, new, old)
         return keep(step, jax.tree.map(jnp.zeros_like, step)), TrustRegionState(
             radius=radius,
             value=keep(new_value, value),

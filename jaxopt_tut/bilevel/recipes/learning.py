@@ -15,6 +15,7 @@ from jaxopt_tut.bilevel.trust import HypergradientWarning
 from jaxopt_tut.optimizers.objective import differentiated_by
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.tracing import is_traced
+from jaxopt_tut.trees import strong
 from jaxopt_tut.types import PyTree
 
 
@@ -68,8 +69,7 @@ def learn(
         after = take_step("learn", optimizer, value_fn, *carry, known=known)
         return (after.params, after.state), after.value
 
-    strong = lambda leaf: jax.lax.convert_element_type(leaf, jax.numpy.result_type(leaf))
-    start = jax.tree.map(strong, start)
+    start = strong(start)
     (value, _), losses = control_flow.scan(follow, (start, optimizer.init(start)), length=num_steps)
     if not is_traced(losses) and not jax.numpy.all(jax.numpy.isfinite(losses)):
         warnings.warn(

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
@@ -80,7 +79,7 @@ def armijo(
             lambda b: ~b.done & (b.count < counts.as_limit(max_evaluations)), halve, first
         )
         failed = ~last.done | ~can_descend(start)
-        point = jax.tree.map(lambda a, b: jnp.where(failed, a, b), start, last.trial)
+        point = optax.tree.where(failed, start, last.trial)
         return Found(point, failed, last.count)
 
     return line_search("armijo", search)

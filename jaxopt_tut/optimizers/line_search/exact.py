@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
@@ -88,7 +87,7 @@ def exact(
             _first_brackets(start),
         )
         # the lower end otherwise: the value has not risen there; it is `start` if none is better
-        point = jax.tree.map(lambda a, b: jnp.where(is_flat(last), a, b), last.trial, last.below)
+        point = optax.tree.where(is_flat(last), last.trial, last.below)
         return Found(point, ~is_flat(last) & ~is_narrow(last), last.count)
 
     return line_search("exact", search)
@@ -125,9 +124,8 @@ def _advance(b: _Brackets, evaluate, start: Point) -> _Brackets:
     finite = jnp.isfinite(trial.value) & jnp.isfinite(trial.slope)
     noise = 10 * jnp.finfo(trial.value.dtype).eps * jnp.abs(start.value)
     is_below = finite & (trial.slope < 0) & (trial.value <= b.below.value + noise)
-    select = lambda condition, x, y: jax.tree.map(lambda u, v: jnp.where(condition, u, v), x, y)
-    below = select(is_below, trial, b.below)
-    above = select(is_below, b.above, trial)
+    below = optax.tree.where(is_below, trial, b.below)
+    above = optax.tree.where(is_below, b.above, trial)
     is_bracketed = b.is_bracketed | ~is_below
     width = jnp.abs(above.step - below.step)
     # where the value rose before the slope turned there is no root to interpolate yet

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
@@ -84,7 +83,7 @@ def wolfe(
         )
         stuck = ~final.accepted & (final.low.step == 0)
         return Found(
-            point=jax.tree.map(lambda a, b: jnp.where(stuck, a, b), start, final.trial),
+            point=optax.tree.where(stuck, start, final.trial),
             failed=~final.accepted,
             num_evaluations=final.count,
         )
@@ -165,8 +164,8 @@ def _move_ends(b: _Bracket, trial: _Sample, decreases, noise, *, max_evaluations
     # of the two halves, the one into which the trial slopes down
     ahead = jnp.where(b.is_bracketed, b.high.step - b.low.step, 1)
     turns = trial.slope * ahead >= 0
-    high = _select(too_far, trial, _select(turns, b.low, b.high))
-    low = _select(too_far, b.low, trial)
+    high = optax.tree.where(too_far, trial, optax.tree.where(turns, b.low, b.high))
+    low = optax.tree.where(too_far, b.low, trial)
     is_bracketed = b.is_bracketed | too_far | turns
 
     width = jnp.abs(high.step - low.step)
@@ -189,10 +188,6 @@ def _move_ends(b: _Bracket, trial: _Sample, decreases, noise, *, max_evaluations
         is_return=back,
         done=exhausted & ~back,
     )
-
-
-def _select(condition, a: _Sample, b: _Sample) -> _Sample:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
 def _inside(low: _Sample, high: _Sample, noise, is_slow) -> Float[Array, ""]:
