@@ -161,7 +161,7 @@ def _require(
     require_real(caller, scalar=scalar, **values)
     for name, value in values.items():
         is_static = not isinstance(value, jax.Array)
-        if is_static and not np.all(holds(np.asarray(value).real.astype(float))):
+        if is_static and not np.all(holds(np.real(np.asarray(value)).astype(float))):
             raise ValueError(f"{caller} needs {rule.format(name)}, got {name}={value}.")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Inexact
 
 from jaxopt_tut.types import PyTree
@@ -131,6 +132,55 @@ def magnitude(*arrays: Float[Array, "..."]) -> Float[Array, ""]:
     return jnp.clip(power, 1 / limit, limit)
 
 
+def safe_root(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""Return the square root, with derivative 0 where it is 0.
+
+    $$\sqrt x, \qquad \frac{d}{dx} \sqrt x := 0 \text{ at } 0$$
+
+    Args:
+      x: Numbers; of negative ones the root is NaN, as that of NaN.
+
+    Returns:
+      Their roots.
+
+    Example:
+      >>> print(safe_root(jnp.array(4.0)), jax.grad(safe_root)(0.0))
+      2.0 0.0
+    """
+    is_zero = x == 0  # its root, and what the root there is multiplied by, never meets infinity
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, x)))
+
+
+def safe_ratio(
+    a: ArrayLike,
+    b: Inexact[Array, "..."],
+    *,
+    where: Bool[Array, "..."] | None = None,
+    otherwise: ArrayLike = 0.0,
+) -> Inexact[Array, "..."]:
+    r"""Return the ratio where there is one, and its derivative there.
+
+    $$a / b \text{ where } b \ne 0, \text{ else a constant}$$
+
+    Args:
+      a: Numerators.
+      b: Denominators.
+      where: Where to divide, if not wherever $b \ne 0$.
+      otherwise: What stands for the ratio elsewhere.
+
+    Returns:
+      The ratios.
+
+    Example:
+      >>> print(safe_ratio(jnp.array([6.0, 1.0]), jnp.array([3.0, 0.0])))
+      [2. 0.]
+      >>> print(jax.grad(lambda b: safe_ratio(b, b))(0.0))
+      0.0
+    """
+    where = b != 0 if where is None else where
+    return jnp.where(where, a / jnp.where(where, b, 1), otherwise)
+
+
 def norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
     """Return the length of a vector, with derivative 0 where it is 0; squares don't overflow.
 
@@ -149,7 +199,7 @@ def norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
     """
     unit = magnitude(a)
     squared = dot(a / unit, a / unit)
-    return unit * jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), squared)
+    return unit * safe_root(squared)
 
 
 def has_moved(new: Float[Array, "dim"], old: Float[Array, "dim"]) -> Bool[Array, ""]:

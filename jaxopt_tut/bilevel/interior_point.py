@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.qp_program import Point, Program, residuals_at
 from jaxopt_tut.bilevel.symmetric_solve import factorized
-from jaxopt_tut.vectors import matmul
+from jaxopt_tut.vectors import matmul, safe_ratio
 
 _MAX_STEPS = 80
 _PATIENCE = 12
@@ -81,7 +81,7 @@ def follow_path(program: Program, tol: float) -> tuple[Point, Int[Array, ""]]:
         """Return the share of the step that keeps slacks and multipliers positive."""
         values = jnp.concatenate([p.mu, p.slack])
         changes = jnp.concatenate([d.mu, d.slack])
-        ratios = jnp.where(changes < 0, -values / jnp.where(changes < 0, changes, -1), jnp.inf)
+        ratios = safe_ratio(-values, changes, where=changes < 0, otherwise=jnp.inf)
         return jnp.minimum(1.0, jnp.min(ratios, initial=jnp.inf))
 
     def move(p: PathPoint, d: PathPoint, share: Array) -> PathPoint:
@@ -130,7 +130,7 @@ def _scales(program: Program) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Guess how long the solution is, and how large its gradient."""
     P, q, _, b, _, h = (jnp.max(jnp.abs(leaf), initial=0.0) for leaf in program)
     or_infinite = lambda size: jnp.where(size > 0, size, jnp.inf)
-    free = or_infinite(jnp.where(P > 0, q / jnp.where(P > 0, P, 1), 0))
+    free = or_infinite(safe_ratio(q, P, where=P > 0))
     length = jnp.maximum(b, jnp.minimum(free, or_infinite(h)))
     length = jnp.where((length > 0) & (length < jnp.inf), length, 1)
     pull = jnp.maximum(q, P * length)

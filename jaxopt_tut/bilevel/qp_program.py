@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.vectors import matmul
+from jaxopt_tut.vectors import matmul, safe_ratio
 
 _NUM_ROUNDS = 12
 
@@ -165,7 +165,7 @@ def _shortest(program: Program) -> Float[Array, ""]:
     least = lambda sizes: jnp.min(jnp.where(sizes > 0, sizes, jnp.inf), initial=jnp.inf)
     P, q, _, b, _, h = (jnp.abs(leaf) for leaf in program)
     curvature, slope = jnp.max(P, initial=0.0), jnp.max(q, initial=0.0)
-    free = jnp.where(curvature > 0, slope / jnp.where(curvature > 0, curvature, 1), 0)
+    free = safe_ratio(slope, curvature, where=curvature > 0)
     length = jnp.minimum(least(free), jnp.minimum(least(b), least(h)))
     return jnp.where(length < jnp.inf, length, 0)
 

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Inexact
 
 from jaxopt_tut.bilevel.arguments import at_least_float32, promote, weight
-from jaxopt_tut.vectors import magnitude, matmul
+from jaxopt_tut.vectors import magnitude, matmul, safe_ratio
 
 
 def ridge(
@@ -91,7 +91,7 @@ def _solve(
     s = jnp.where(is_kept, s, 0)
     X = _guarded(X, ~jnp.all(is_kept) & (fixed == 0))
     squares = s**2 + fixed
-    inverse = jnp.where(squares > 0, 1 / jnp.where(squares > 0, squares, 1), 0)
+    inverse = safe_ratio(1, squares, where=squares > 0)
     s, inverse = s.astype(X.dtype)[:, None], inverse.astype(X.dtype)[:, None]
     Uh, V = U.conj().T, Vh.conj().T
 

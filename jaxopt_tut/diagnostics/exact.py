@@ -12,7 +12,7 @@ from jaxopt_tut.diagnostics.measuring import read_layers
 from jaxopt_tut.diagnostics.summaries import real
 from jaxopt_tut.taps.tape import Tape
 from jaxopt_tut.types import Batch, LossFn, Params
-from jaxopt_tut.vectors import matmul
+from jaxopt_tut.vectors import matmul, safe_ratio
 
 
 class ExactStatistics(NamedTuple):
@@ -139,4 +139,4 @@ def effective_rank(values: Float[Array, "example unit"]) -> Float[Array, ""]:
     gram = matmul(rows, rows.conj().T)
     square = jnp.sum(jnp.abs(gram) ** 2)
     trace = jnp.real(jnp.trace(gram))
-    return jnp.where(square > 0, trace**2 / jnp.where(square > 0, square, 1), 0)
+    return safe_ratio(trace**2, square, where=square > 0)

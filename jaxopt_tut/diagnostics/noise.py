@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jaxopt_tut import control_flow
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+from jaxopt_tut.vectors import safe_ratio
 
 
 class GradientNoise(NamedTuple):
@@ -129,4 +130,4 @@ def _total(tree):
 
 def _ratio(trace, squared_norm):
     is_seen = squared_norm > 0
-    return jnp.where(is_seen, trace / jnp.where(is_seen, squared_norm, 1), jnp.inf)
+    return safe_ratio(trace, squared_norm, where=is_seen, otherwise=jnp.inf)

@@ -81,7 +81,7 @@ def normal(stddev: ArrayLike) -> Initializer:
       An initializer.
 
     Raises:
-      ValueError: If a known `stddev` is negative, not finite, or not a scalar.
+      ValueError: If a static `stddev` is negative, not finite, or not a scalar.
       TypeError: If `stddev` is no real number; when drawing, for an integer dtype.
 
     Example:
@@ -118,7 +118,7 @@ def uniform(bound: ArrayLike) -> Initializer:
       An initializer.
 
     Raises:
-      ValueError: If a known `bound` is negative, not finite, or not a scalar.
+      ValueError: If a static `bound` is negative, not finite, or not a scalar.
       TypeError: If `bound` is no real number; when drawing, for an integer dtype.
 
     Example:

@@ -86,7 +86,7 @@ def mean_field(
 
     Raises:
       TypeError: If the activation is not callable or not real, or a number is not real.
-      ValueError: If a known number is negative, or the activation is not elementwise, or its mean
+      ValueError: If a static number is negative, or the activation is not elementwise, or its mean
         square or that of its derivative does not converge around a singularity.
 
     Example:
@@ -121,7 +121,8 @@ def mean_field(
         slope = jnp.where(is_chaotic, jax.grad(distance)(d_star), slope_at_one)
         decays = slope < 1 - tolerance
         depth_scale = jnp.where(decays, -1 / jnp.log(jnp.where(decays, slope, 0.5)), jnp.inf)
-        return MeanField(_with_limits(q), chi, 1 - d_star, depth_scale)
+        found = MeanField(_with_limits(q), chi, 1 - d_star, depth_scale)
+        return jax.tree.map(lambda x: jnp.where(jnp.isnan(sw2 + sb2), jnp.nan, x), found)
 
     # op by op it is hundreds of programs; over axes of length 1 `vectorize` makes a bare tuple
     return MeanField(*jax.jit(jnp.vectorize(point))(*numbers))
@@ -148,7 +149,7 @@ def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
 
     Raises:
       TypeError: If the activation is not callable or not real, or the number is not real.
-      ValueError: If the bias variance is known and negative or has no critical point, or the
+      ValueError: If the bias variance is static and negative or has no critical point, or the
         activation is not elementwise, or its mean square or that of its derivative does not
         converge around a singularity.
 
@@ -176,7 +177,8 @@ def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
         inwards = jnp.clip(q, 16 * SMALLEST, LARGEST / 16)
         change = slope / slope_moment(activation, inwards, edges) - 1
         exists = (slope > 0) & (jnp.abs(change) < 0.1)
-        return Critical(jnp.where(exists, 1 / slope, jnp.nan), _with_limits(q))
+        found = Critical(jnp.where(exists, 1 / slope, jnp.nan), _with_limits(q))
+        return jax.tree.map(lambda x: jnp.where(jnp.isnan(sb2), jnp.nan, x), found)
 
     result = Critical(*jax.jit(jnp.vectorize(point))(sb2))
     variances = known(result.weight_variance)

@@ -18,8 +18,8 @@ from jaxopt_tut.initializers.quadrature import (
     settle,
     value_and_slope,
 )
-from jaxopt_tut.tracing import known
 from jaxopt_tut.types import Activation
+from jaxopt_tut.vectors import safe_ratio
 
 _NUM_COEFFICIENTS = 256
 
@@ -64,7 +64,7 @@ def variance_map(
 
     Raises:
       TypeError: If the activation is not callable or not real, or a number is not real.
-      ValueError: If a known number is negative, or the activation is not elementwise, or its mean
+      ValueError: If a static number is negative, or the activation is not elementwise, or its mean
         square does not converge around a singularity.
 
     Example:
@@ -117,7 +117,7 @@ def correlation_map(
 
     Raises:
       TypeError: If the activation is not callable or not real, or a number is not real.
-      ValueError: If a known number is out of range, or the activation is not elementwise, or its
+      ValueError: If a static number is out of range, or the activation is not elementwise, or its
         mean square does not converge around a singularity.
 
     Example:
@@ -130,8 +130,7 @@ def correlation_map(
       https://arxiv.org/abs/1606.05340
     """
     require_real("correlation_map", scalar=False, correlation=correlation)
-    numbers = known(correlation)
-    if numbers is not None and not (np.abs(numbers) <= 1).all():
+    if not isinstance(correlation, jax.Array) and not (np.abs(correlation) <= 1).all():
         raise ValueError(
             f"correlation_map needs -1 <= correlation <= 1, got correlation={correlation}."
         )
@@ -149,6 +148,7 @@ def correlation_map(
         return 1 - next_distance(series, 1 - c, sw2, sb2)
 
     c = jnp.asarray(correlation).astype(numbers[0].dtype)
+    c = jnp.where(jnp.abs(c) <= 1, c, jnp.nan)
     return jax.jit(jnp.vectorize(point))(c, *numbers)  # op by op it is dozens of programs
 
 
@@ -160,11 +160,11 @@ def require_variances(caller: str, **numbers: ArrayLike) -> list[Float[Array, "*
       **numbers: The variances by their names.
 
     Returns:
-      The variances as arrays.
+      The variances as arrays; NaN for those that break the rule and could not be looked at.
 
     Raises:
       TypeError: If one is no real number.
-      ValueError: If a known one is negative or not finite.
+      ValueError: If a static one is negative or not finite.
 
     Example:
       >>> [x.dtype.name for x in require_variances("mean_field", a=1, b=jnp.bfloat16(2.0))]
@@ -179,7 +179,8 @@ def require_variances(caller: str, **numbers: ArrayLike) -> list[Float[Array, "*
         if wide
         else (jnp.dtype(jnp.float32) if typed else jnp.result_type(float))
     )
-    return [a.astype(dtype) for a in arrays]
+    arrays = [a.astype(dtype) for a in arrays]
+    return [jnp.where((a >= 0) & (a < jnp.inf), a, jnp.nan) for a in arrays]
 
 
 def second_moment(
@@ -290,7 +291,7 @@ def covariance_series(
     moment = even_and_odd(jnp.sqrt(q) * slope, k * squares, -1)
     # Every power in the rest is at least 256: rounding must not break that, or the slope is lost.
     rest = jnp.minimum(even_and_odd(value, squares, 1), moment / _NUM_COEFFICIENTS)
-    power = jnp.where(rest > 0, moment / jnp.where(rest > 0, rest, 1), _NUM_COEFFICIENTS)
+    power = safe_ratio(moment, rest, where=rest > 0, otherwise=_NUM_COEFFICIENTS)
     return Series(squares, rest, power)
 
 

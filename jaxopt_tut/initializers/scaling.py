@@ -19,6 +19,7 @@ from jaxopt_tut.initializers.arguments import (
 from jaxopt_tut.initializers.distributions import DISTRIBUTIONS, Distribution, standard_draw
 from jaxopt_tut.initializers.gains import gain as activation_gain
 from jaxopt_tut.types import Activation, Initializer, Shape
+from jaxopt_tut.vectors import safe_root
 
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
 
@@ -97,9 +98,7 @@ def variance_scaling(
       https://arxiv.org/abs/1502.01852
     """
     require_nonnegative("variance_scaling", scale=scale)
-    scale = jnp.asarray(scale)
-    root = jnp.sqrt(jnp.where(scale > 0, scale, 1))  # the root has no derivative at 0
-    root = jnp.where(scale > 0, root, 0)
+    root = safe_root(jnp.asarray(scale, jnp.result_type(scale, float)))
     return _scaled("variance_scaling", root, mode, distribution, (in_axis, out_axis, batch_axis))
 
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.vectors import matmul
+from jaxopt_tut.vectors import matmul, safe_ratio
 
 _MAX_TRIALS = 50
 
@@ -141,7 +141,7 @@ class _Trial(NamedTuple):
 
 def _inverse(a: Array) -> Array:
     """Invert what is positive; the rest becomes 0."""
-    return jnp.where(a > 0, 1 / jnp.where(a > 0, a, 1), 0)
+    return safe_ratio(1, a, where=a > 0)
 
 
 def _ratio(a: Array, b: Array) -> Array:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.solution import LinearSolution
-from jaxopt_tut.vectors import dot
+from jaxopt_tut.vectors import dot, safe_ratio
 
 PATIENCE = 64
 """Products without a new smallest residual after which a solve counts as stalled."""
@@ -76,11 +76,11 @@ def cg(
         largest = jnp.where(plain, jnp.maximum(s.largest, ratio), s.largest)
         is_convex = curvature > jnp.where(plain, rounding * largest * length_squared, 0)
         moves = is_convex & ~transposed
-        length = jnp.where(moves, s.squared / jnp.where(moves, curvature, 1), 0)
+        length = safe_ratio(s.squared, curvature, where=moves)
         residual = s.residual - length * product
         gradient = jnp.where(transposed, product, residual)
         squared = jnp.where(s.phase == _FORWARD, s.squared, dot(gradient, gradient))
-        ratio = jnp.where(s.squared > 0, squared / jnp.where(s.squared > 0, s.squared, 1), 0)
+        ratio = safe_ratio(squared, s.squared, where=s.squared > 0)
         direction = jnp.where(s.phase == _FORWARD, s.direction, gradient + ratio * s.direction)
         norm = jnp.sqrt(dot(residual, residual))
         is_better = norm < 0.999 * s.best

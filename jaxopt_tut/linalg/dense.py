@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.vectors import matmul
+from jaxopt_tut.vectors import matmul, safe_ratio
 
 
 class DenseSolution(NamedTuple):
@@ -160,7 +160,7 @@ def _least_squares(rows, left, values, right, columns, is_zero, b):
     off_range = _projector(rows[:, None] * left, is_zero)
     null = _projector(columns[:, None] * right, is_zero)
     b = b - off_range(b)
-    inverse = jnp.where(is_zero, 0, 1 / jnp.where(is_zero, 1, values))
+    inverse = safe_ratio(1, values, where=~is_zero)
     x = columns * matmul(right, inverse * matmul(left.T, rows * b))
     return x - null(x)
 

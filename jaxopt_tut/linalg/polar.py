@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from jaxopt_tut.vectors import matmul
+from jaxopt_tut.vectors import matmul, safe_ratio
 
 
 @jax.custom_jvp
@@ -71,7 +71,7 @@ def _polar_factor_jvp(primals, tangents):
     rotation = jnp.where(
         both, (inner - inner.conj().T) / jnp.where(both, sums, 1).astype(u.dtype), 0
     )
-    inverse = jnp.where(kept, 1 / jnp.where(kept, s, 1), 0).astype(u.dtype)
+    inverse = safe_ratio(1, s, where=kept).astype(u.dtype)
     beyond_left = product(da, v) - product(u, inner)
     beyond_right = product(uh, da) - product(inner, vh)
     tangent = (

@@ -19,6 +19,7 @@ from jaxopt_tut.optimizers.moments import (
 )
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import PyTree
+from jaxopt_tut.vectors import safe_root
 
 
 class ScaleByAdamState(NamedTuple):
@@ -132,7 +133,7 @@ def _ratio(m: jax.Array, v: jax.Array, eps: ArrayLike, eps_root: ArrayLike) -> j
     The tests are for equality, not for `> 0`: a NaN in either average must come out.
     """
     v = v + cast(eps_root, v.dtype)
-    root = jnp.where(v == 0, 0, jnp.sqrt(jnp.where(v == 0, 1, v)))
+    root = safe_root(v)
     denominator = root + cast(eps, v.dtype)
     m, denominator = widen(m, jnp.where(denominator == 0, 1, denominator))
     return m / denominator

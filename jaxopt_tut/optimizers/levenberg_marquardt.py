@@ -12,7 +12,7 @@ from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.gauss_newton import linearize_residual
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.vectors import dot, matmul, ravel
+from jaxopt_tut.vectors import dot, matmul, ravel, safe_root
 
 
 class LevenbergMarquardtState(NamedTuple):
@@ -89,7 +89,7 @@ def levenberg_marquardt(
         r, jacobian = linearize_residual(residuals, params)
         _, unravel = ravel(params)
         squared = jnp.sum(jacobian**2, axis=0)
-        norms = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+        norms = safe_root(squared)
         scale = jnp.maximum(state.scale, norms)
         d = jnp.where(scale > 0, scale, 1)
         step = _damped_step(jacobian, r, jnp.sqrt(state.damping) * d)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Inexact
 
 from jaxopt_tut.linalg import newton_schulz, polar_factor
 from jaxopt_tut.trees import at_least_single
+from jaxopt_tut.vectors import safe_root
 
 __all__ = ["L1", "L2", "LInf", "Norm", "Spectral"]
 
@@ -58,12 +59,7 @@ def modulus(x: Inexact[Array, "..."]) -> Float[Array, "..."]:
     largest = jax.lax.stop_gradient(jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)))
     scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)  # no square overflows
     squared = (x.real / scale) ** 2 + (x.imag / scale) ** 2
-    return scale * _root(squared)
-
-
-def _root(squared: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Return the root with derivative 0 at 0; what is not a number stays so."""
-    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), squared)
+    return scale * safe_root(squared)
 
 
 def _or_one(size: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -128,7 +124,7 @@ class L2:
         largest = jax.lax.stop_gradient(jnp.max(sizes, initial=0.0))
         scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
         squared = jnp.sum((sizes / scale) ** 2)
-        return scale * _root(squared)
+        return scale * safe_root(squared)
 
     def dual_norm(self, g: Inexact[Array, "..."]) -> Float[Array, ""]:
         """Return the same norm."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from jaxopt_tut.initializers import correlation_map, critical, mean_field
+from jaxopt_tut.initializers import correlation_map, critical, mean_field, variance_map
 
 # Composite Gauss-Legendre in double precision: smooth activations to 1e-12.
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
@@ -193,6 +193,23 @@ def test_the_critical_line_of_erf_is_differentiable():
     np.testing.assert_allclose(value, line(q), rtol=1e-9)
     derivative = numerical_derivative(line)(q) / numerical_derivative(bias)(q)
     np.testing.assert_allclose(slope, derivative, rtol=1e-7)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, jnp.nan, jnp.inf])
+def test_a_traced_variance_that_is_none_gives_nan(wrong):
+    wrong = jnp.array(wrong)
+    found = [
+        *_mean_field_of_tanh(wrong, 0.1),
+        *_mean_field_of_tanh(1.5, wrong),
+        *jax.jit(lambda sb2: critical(jnp.tanh, sb2))(wrong),
+        variance_map(jnp.tanh, wrong, 1.5, 0.1),
+        correlation_map(jnp.tanh, 0.5, wrong, 1.5, 0.1),
+        correlation_map(jnp.tanh, wrong - 1, 1.0, 1.5, 0.1),
+    ]
+    np.testing.assert_array_equal(found, jnp.nan)
+
+
+_mean_field_of_tanh = jax.jit(lambda sw2, sb2: mean_field(jnp.tanh, sw2, sb2))
 
 
 def test_a_traced_bias_without_critical_point_gives_nan():

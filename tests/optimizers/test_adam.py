@@ -315,7 +315,7 @@ def test_trains_an_nnx_module():
         ({"b2": -0.5}, ValueError, r"^adam needs 0 <= b2 < 1, got b2=-0\.5\.$"),
         ({"eps": -1e-8}, ValueError, r"^adam needs a finite eps >= 0, got eps=-1e-08\.$"),
         ({"eps_root": np.nan}, ValueError, r"^adam needs a finite eps_root >= 0, got eps_root=nan"),
-        ({"b1": None}, TypeError, r"^adam needs a number or an array as b1, got b1=None\.$"),
+        ({"b1": None}, TypeError, r"^adam needs a real number as b1, got b1=None\.$"),
         (
             {"mu_dtype": "int8"},
             ValueError,

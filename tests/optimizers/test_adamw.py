@@ -90,7 +90,7 @@ def test_low_precision_weights_stay_what_they_are():
     ("call", "error", "message"),
     [
         (lambda: adamw(0.1, weight_decay=-1.0), ValueError, "a finite weight_decay >= 0, got"),
-        (lambda: adamw(0.1, weight_decay="x"), TypeError, "a number or an array as weight_decay"),
+        (lambda: adamw(0.1, weight_decay="x"), TypeError, "a real number as weight_decay"),
         (lambda: adamw(np.nan), ValueError, "a finite learning_rate, got learning_rate=nan"),
         (lambda: end_of(adamw(0.1), int), TypeError, "floating or complex"),
     ],

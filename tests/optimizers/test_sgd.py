@@ -86,8 +86,8 @@ def test_updates_are_those_of_optax_to_the_bit(dtype):
             r"^sgd needs a finite learning_rate, got learning_rate=inf",
         ),
         (jnp.ones(3), ValueError, r"^sgd needs a scalar learning_rate, got shape \(3,\)\.$"),
-        ("0.1", TypeError, r"^sgd needs a number or an array as learning_rate, got .*='0\.1'\.$"),
-        (None, TypeError, r"^sgd needs a number or an array as learning_rate, got .*=None\.$"),
+        ("0.1", TypeError, r"^sgd needs a real number as learning_rate, got .*='0\.1'\.$"),
+        (None, TypeError, r"^sgd needs a real number as learning_rate, got .*=None\.$"),
     ],
     ids=["nan", "inf", "vector", "string", "none"],
 )

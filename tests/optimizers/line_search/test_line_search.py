@@ -262,7 +262,7 @@ def test_hyperparameters_may_be_traced_and_in_another_precision(make, values):
     ids=["wolfe", "armijo", "exact"],
 )
 def test_what_is_no_number_is_refused(make):
-    with pytest.raises(TypeError, match="needs a number or an array as"):
+    with pytest.raises(TypeError, match="needs a real number as"):
         make("0.5")
     with pytest.raises(ValueError, match="needs a scalar"):
         make(jnp.full(2, 0.5))
