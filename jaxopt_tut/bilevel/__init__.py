@@ -22,12 +22,7 @@ from jaxopt_tut.bilevel.bilevel_step import BilevelState, BilevelStep, bilevel_s
 from jaxopt_tut.bilevel.forward import Forward
 from jaxopt_tut.bilevel.hypergrad import hypergrad
 from jaxopt_tut.bilevel.implicit import Implicit
-from jaxopt_tut.bilevel.mode import Mode
-from jaxopt_tut.bilevel.one_step import OneStep
-from jaxopt_tut.bilevel.plan import Plan
-from jaxopt_tut.bilevel.result import Info, Result
-from jaxopt_tut.bilevel.solvers import ClosedForm, Minimize, Proximal, Solver
-from jaxopt_tut.bilevel.solves import (
+from jaxopt_tut.bilevel.linear_solves import (
     CG,
     GMRES,
     AutoSolve,
@@ -37,6 +32,11 @@ from jaxopt_tut.bilevel.solves import (
     Neumann,
     NormalCG,
 )
+from jaxopt_tut.bilevel.mode import Mode
+from jaxopt_tut.bilevel.one_step import OneStep
+from jaxopt_tut.bilevel.plan import Plan
+from jaxopt_tut.bilevel.result import Info, Result
+from jaxopt_tut.bilevel.solvers import ClosedForm, Minimize, Proximal, Solver
 from jaxopt_tut.bilevel.truncate import Truncate
 from jaxopt_tut.bilevel.trust import HypergradientWarning
 from jaxopt_tut.bilevel.unroll import Unroll

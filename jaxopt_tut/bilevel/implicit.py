@@ -11,6 +11,13 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow, jaxprs
 from jaxopt_tut.bilevel.certificate import Adjoint, error_estimate, is_solved
+from jaxopt_tut.bilevel.linear_solves import (
+    AutoSolve,
+    LinearSolve,
+    Neumann,
+    Solved,
+    as_linear_solve,
+)
 from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
 from jaxopt_tut.bilevel.numbers import is_at_least, part_numbers, register
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
@@ -23,13 +30,6 @@ from jaxopt_tut.bilevel.refusal import (
 )
 from jaxopt_tut.bilevel.reverse import value_of
 from jaxopt_tut.bilevel.sizes import bytes_of_run
-from jaxopt_tut.bilevel.solves import (
-    AutoSolve,
-    LinearSolve,
-    Neumann,
-    Solved,
-    as_linear_solve,
-)
 from jaxopt_tut.types import Params
 from jaxopt_tut.vectors import norm, ravel
 
