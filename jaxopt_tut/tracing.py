@@ -45,3 +45,20 @@ def known(value: Any) -> np.ndarray | None:
     if is_traced(value) or not getattr(value, "is_fully_addressable", True):
         return None
     return np.asarray(value)
+
+
+def is_tracing() -> bool:
+    """Tell whether an operation on concrete arrays would be recorded instead of executed.
+
+    Returns:
+      True under `jax.jit` and all that traces as it does, False under `jax.grad` and `jax.vmap`.
+
+    Example:
+      >>> is_tracing(), jax.eval_shape(lambda: is_tracing() or 1).dtype
+      (False, dtype('bool'))
+    """
+    try:
+        np.asarray(jax.lax.full((), 0, np.int32))
+    except jax.errors.TracerArrayConversionError:
+        return True
+    return False

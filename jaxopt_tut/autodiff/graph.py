@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from jaxopt_tut import jaxprs, trees
-from jaxopt_tut.autodiff import engine, registry
-from jaxopt_tut.autodiff.program import Program, Step, flatten
+from jaxopt_tut.autodiff import loops, registry
+from jaxopt_tut.autodiff.program import Program, Step, as_array, flatten, is_inexact
 from jaxopt_tut.types import PyTree, Shape
 
 
@@ -118,7 +118,7 @@ class Graph:
           [3.0, 4.0, 12.0]
         """
         flat = self._flat(args, "evaluate", self.in_tree)
-        return engine.evaluate(self.program, flat)[: self.program.num_nodes]
+        return loops.evaluate(self.program, flat)[: self.program.num_nodes]
 
     def backpropagate(self, values: Sequence[Any], cotangent: PyTree) -> list[Any]:
         r"""Compute the adjoint of every node, children first.
@@ -145,9 +145,9 @@ class Graph:
         """
         program = self.program
         cotangents = self._flat((cotangent,), "backpropagate", self.out_tree, whole=False)
-        active = [engine.is_inexact(aval) for aval in program.avals]
+        active = [is_inexact(aval) for aval in program.avals]
         env = [*values, *program.literals]
-        adjoints = engine.backpropagate(program, env, {}, cotangents, active, recompute=True)
+        adjoints = loops.backpropagate(program, env, {}, cotangents, active, recompute=True)
         return self._filled(adjoints)
 
     def jvp(self, values: Sequence[Any], tangents: PyTree) -> list[Any]:
@@ -176,7 +176,7 @@ class Graph:
         program = self.program
         flat = self._flat(tuple(tangents), "jvp", self.in_tree)
         env = [*values, *program.literals]
-        return self._filled(engine.pushforward(program, env, flat))
+        return self._filled(loops.pushforward(program, env, flat))
 
     def body_values(self, values: Sequence[Any], node: Node) -> list[Any]:
         r"""Compute the values inside a call that is one node; those of a `scan` come stacked.
@@ -213,12 +213,12 @@ class Graph:
         env = [*values, *self.program.literals]
         inputs = [env[i] for i in step.operands]
         if step.kind != "scan":
-            return engine.evaluate(body, inputs)[: body.num_nodes]
+            return loops.evaluate(body, inputs)[: body.num_nodes]
         parts = jaxprs.scan_parts(step.eqn)
         consts, carry, xs = parts.split_inputs(inputs)
 
         def run(carry: list, x: list) -> tuple[list, list]:
-            inside = engine.evaluate(body, [*consts, *carry, *x])
+            inside = loops.evaluate(body, [*consts, *carry, *x])
             return [inside[i] for i in body.outputs[: parts.num_carry]], inside[: body.num_nodes]
 
         return jax.lax.scan(run, list(carry), list(xs), length=parts.length, reverse=parts.reverse)[
@@ -229,7 +229,7 @@ class Graph:
         """Put zeros where the engine says nothing."""
         filled = []
         for derivative, aval in zip(derivatives, self.program.avals, strict=True):
-            if not engine.is_inexact(aval):
+            if not is_inexact(aval):
                 filled.append(None)
             elif derivative is None:
                 filled.append(jax.lax.full(aval.shape, 0, aval.dtype))
@@ -245,13 +245,13 @@ class Graph:
             raise ValueError(f"{caller} needs the structure {tree}, got {given_tree}.")
         for leaf, index in zip(leaves, expected, strict=True):
             shape = self.program.avals[index].shape
-            if np.shape(leaf) != shape and engine.is_inexact(self.program.avals[index]):
+            if np.shape(leaf) != shape and is_inexact(self.program.avals[index]):
                 raise ValueError(
                     f"{caller} needs the shape {shape} at {describe(self.nodes[index])}, "
                     f"got {np.shape(leaf)}."
                 )
         avals = [self.program.avals[index] for index in expected]
-        return [engine.as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
+        return [as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
 
 
 def trace(
@@ -352,8 +352,8 @@ def is_fallback(step: Step) -> bool:
         step.primitive not in registry.RULES
         and step.primitive not in registry.CONSTANT
         and step.kind not in registry.CALLS
-        and any(engine.is_inexact(var.aval) for var in step.eqn.outvars)
-        and any(engine.is_inexact(atom.aval) for atom in step.eqn.invars)
+        and any(is_inexact(var.aval) for var in step.eqn.outvars)
+        and any(is_inexact(atom.aval) for atom in step.eqn.invars)
     )
 
 

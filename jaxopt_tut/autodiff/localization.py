@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.autodiff import engine, extrapolation, probing, registry
+from jaxopt_tut.autodiff import extrapolation, probing, registry
 from jaxopt_tut.autodiff.differencing import Differenced
+from jaxopt_tut.autodiff.dispatch import pull_step
 from jaxopt_tut.autodiff.graph import Node, trace
 from jaxopt_tut.autodiff.probing import Channels, Programs
 from jaxopt_tut.autodiff.program import Step
@@ -70,7 +71,7 @@ def _is_wrong(step: Step, inputs: list[Any], rng: np.random.Generator) -> bool:
         given = iter(weights)
         cotangents = [next(given) if is_inexact(y) else None for y in outputs]
         values = jaxprs.bind(step.eqn, inputs)
-        found = engine.pull_step(step, cotangents, inputs, values, needed)
+        found = pull_step(step, cotangents, inputs, values, needed)
         return [
             jnp.zeros_like(x) if cotangent is None else cotangent
             for x, cotangent, wanted in zip(inputs, found, needed, strict=True)

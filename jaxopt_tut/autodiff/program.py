@@ -5,8 +5,12 @@ replaced by their contents; everything is iterative but for the nesting of calls
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import bessel
@@ -65,6 +69,25 @@ class Program:
     def num_nodes(self) -> int:
         """How many numbered values there are."""
         return len(self.avals)
+
+
+def is_inexact(aval: Any) -> bool:
+    """Tell whether a value of this type has a derivative (floating or complex)."""
+    return _is_inexact_dtype(aval.dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_inexact_dtype(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def as_array(leaf: Any, aval: Any) -> Any:
+    """Turn a Python or numpy number into an array of the given dtype; leave arrays alone."""
+    if isinstance(leaf, jax.Array) or not hasattr(aval.dtype, "kind"):
+        return leaf
+    if not is_inexact(aval) and getattr(leaf, "dtype", None) == jax.dtypes.float0:
+        return None
+    return jnp.asarray(leaf, aval.dtype)
 
 
 def flatten(closed: Any, enter: Sequence[str] = ("jit",)) -> Program:

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_tut import trees
-from jaxopt_tut.autodiff import engine
+from jaxopt_tut.autodiff import loops
+from jaxopt_tut.autodiff.activity import activity, live_steps
 from jaxopt_tut.autodiff.graph import trace_to_jaxpr
-from jaxopt_tut.autodiff.program import Program, flatten
+from jaxopt_tut.autodiff.program import Program, as_array, flatten, is_inexact
 from jaxopt_tut.autodiff.zero_safe import rewritten
 from jaxopt_tut.types import PyTree
 
@@ -53,12 +54,12 @@ def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False, zero_safe: bool 
     program = flatten(rewritten(closed) if zero_safe else closed)
     leaves, in_tree = jax.tree.flatten(primals)
     avals = [program.avals[index] for index in program.inputs]
-    inputs = [engine.as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-    active = engine.activity(program, [True] * len(inputs))
-    steps = engine.live_steps(program)
-    env = engine.environment(program, inputs)
-    residuals = engine.forward(env, active, steps)
-    values = [engine.as_array(env[index], program.avals[index]) for index in program.outputs]
+    inputs = [as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
+    active = activity(program, [True] * len(inputs))
+    steps = live_steps(program)
+    env = loops.environment(program, inputs)
+    residuals = loops.forward(env, active, steps)
+    values = [as_array(env[index], program.avals[index]) for index in program.outputs]
     aux = None
     if has_aux:
         values, value_tree, aux = _split_aux(out_tree, values)
@@ -76,9 +77,9 @@ def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False, zero_safe: bool 
                     f"vjp needs cotangents of the output's shape {aval.shape}, "
                     f"got {np.shape(leaf)}."
                 )
-        cotangents = [engine.as_array(leaf, aval) for leaf, aval in zip(given, out_avals)]  # noqa: B905
+        cotangents = [as_array(leaf, aval) for leaf, aval in zip(given, out_avals)]  # noqa: B905
         cotangents += [None] * (len(program.outputs) - len(cotangents))
-        adjoints = engine.backpropagate(program, env, residuals, cotangents, active, steps=steps)
+        adjoints = loops.backpropagate(program, env, residuals, cotangents, active, steps=steps)
         found = [_filled(adjoints[index], program, index) for index in program.inputs]
         return jax.tree.unflatten(in_tree, found)
 
@@ -96,7 +97,7 @@ def _split_aux(out_tree: Any, values: list) -> tuple[list, Any, Any]:
 
 def _filled(adjoint: Any, program: Program, index: int) -> Any:
     aval = program.avals[index]
-    if not engine.is_inexact(aval):
+    if not is_inexact(aval):
         return np.zeros(aval.shape, jax.dtypes.float0)
     return jax.lax.full(aval.shape, 0, aval.dtype) if adjoint is None else adjoint
 
@@ -346,9 +347,9 @@ def jvp(
     program = flatten(rewritten(closed) if zero_safe else closed)
     avals = [program.avals[index] for index in program.inputs]
     leaves, directions = jax.tree.leaves(tuple(primals)), jax.tree.leaves(tuple(tangents))
-    inputs = [engine.as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-    directions = [engine.as_array(leaf, aval) for leaf, aval in zip(directions, avals, strict=True)]
-    values, pushed = engine.evaluate_with_tangents(program, inputs, directions)
+    inputs = [as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
+    directions = [as_array(leaf, aval) for leaf, aval in zip(directions, avals, strict=True)]
+    values, pushed = loops.evaluate_with_tangents(program, inputs, directions)
     filled = [
         _filled(tangent, program, index)
         for tangent, index in zip(pushed, program.outputs, strict=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxopt_tut.programs.ingredients import Ingredients, handed_on
 from jaxopt_tut.programs.readings import Readings
+from jaxopt_tut.tracing import is_tracing
 
 _MAX_PROGRAMS = 64
 """Programs kept at most; those not used for the longest time go first."""
@@ -64,23 +65,6 @@ def run(body: Callable[..., Any], made_of: Any, *operands: Any) -> Any:
 
 def _is_operand(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
-
-
-def is_tracing() -> bool:
-    """Tell whether an operation on concrete arrays would be recorded instead of executed.
-
-    Returns:
-      True under `jax.jit` and all that traces as it does, False under `jax.grad` and `jax.vmap`.
-
-    Example:
-      >>> is_tracing(), jax.eval_shape(lambda: is_tracing() or 1).dtype
-      (False, dtype('bool'))
-    """
-    try:
-        np.asarray(jax.lax.full((), 0, np.int32))
-    except jax.errors.TracerArrayConversionError:
-        return True
-    return False
 
 
 class _Program:

@@ -13,8 +13,10 @@ import numpy as np
 from jax import lax
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.autodiff import engine
-from jaxopt_tut.autodiff.program import Program, Step, flatten
+from jaxopt_tut.autodiff import loops
+from jaxopt_tut.autodiff.activity import activity
+from jaxopt_tut.autodiff.dispatch import call_rule
+from jaxopt_tut.autodiff.program import Program, Step, flatten, is_inexact
 from jaxopt_tut.autodiff.registry import CALLS, CallRule, define, define_push
 
 
@@ -48,7 +50,7 @@ def _jax_backward(step: Step, pull: Any, cotangents: Sequence[Any], needed: tupl
 
 
 def _zero_cotangent(aval: Any) -> Any:
-    if engine.is_inexact(aval):
+    if is_inexact(aval):
         return lax.full(aval.shape, 0, aval.dtype)
     return jax.numpy.zeros(aval.shape, jax.dtypes.float0)
 
@@ -95,20 +97,20 @@ def _inner(step: Step) -> Program:
 
 def _jit_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
     program = _inner(step)
-    env = engine.environment(program, inputs)
-    active = engine.activity(program, needed)
-    residuals = engine.forward(env, active, program.steps)
+    env = loops.environment(program, inputs)
+    active = activity(program, needed)
+    residuals = loops.forward(env, active, program.steps)
     return [env[i] for i in program.outputs], (program, env, active, residuals)
 
 
 def _jit_backward(step: Step, kept: Any, cotangents: Sequence[Any], needed: tuple) -> list:
     program, env, active, residuals = kept
-    adjoints = engine.backpropagate(program, env, residuals, cotangents, active)
+    adjoints = loops.backpropagate(program, env, residuals, cotangents, active)
     return [adjoints[i] for i in program.inputs]
 
 
 def _inlined_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
-    return engine.evaluate_with_tangents(_inner(step), inputs, tangents)
+    return loops.evaluate_with_tangents(_inner(step), inputs, tangents)
 
 
 CALLS["jit"] = CallRule(_jit_forward, _jit_backward, _inlined_jvp)
@@ -120,7 +122,7 @@ def _remat_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[li
     if policy is None:
         return jaxprs.bind_here(step.eqn, inputs), (list(inputs), {})
     program = _inner(step)
-    env = engine.evaluate(program, inputs)
+    env = loops.evaluate(program, inputs)
     saved = {index: env[index] for inner in program.steps if _is_saved(inner, policy)
              for index in inner.outputs}  # fmt: skip
     return [env[i] for i in program.outputs], (list(inputs), saved)
@@ -132,7 +134,7 @@ def _is_saved(step: Step, policy: Any) -> bool:
     A policy answers with a bool or, where it also sends values to the host, with a marker; what
     it would send there is computed again.
     """
-    if engine.call_rule(step) is not None:
+    if call_rule(step) is not None:
         return False
     answer = policy(step.primitive, *(v.aval for v in step.eqn.invars), **step.eqn.params)
     return answer is True or type(answer).__name__ == "SaveableType"
@@ -144,13 +146,13 @@ def _remat_backward(step: Step, kept: Any, cotangents: Sequence[Any], needed: tu
     if np.any(jaxprs.remat_options(step.eqn)["prevent_cse"]):
         kept = lax.optimization_barrier(kept)
     inputs, saved = kept
-    active = engine.activity(program, needed)
-    env = engine.environment(program, inputs)
+    active = activity(program, needed)
+    env = loops.environment(program, inputs)
     for index, value in saved.items():
         env[index] = value
     steps = [inner for inner in program.steps if inner.outputs[0] not in saved]
-    residuals = engine.forward(env, active, steps)
-    adjoints = engine.backpropagate(program, env, residuals, cotangents, active)
+    residuals = loops.forward(env, active, steps)
+    adjoints = loops.backpropagate(program, env, residuals, cotangents, active)
     return [adjoints[i] for i in program.inputs]
 
 

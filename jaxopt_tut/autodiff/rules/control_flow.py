@@ -16,8 +16,10 @@ import jax
 from jax import lax
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.autodiff import engine
-from jaxopt_tut.autodiff.program import Step, flatten
+from jaxopt_tut.autodiff import loops
+from jaxopt_tut.autodiff.activity import activity, live_steps
+from jaxopt_tut.autodiff.dispatch import call_rule
+from jaxopt_tut.autodiff.program import Step, flatten, is_inexact
 from jaxopt_tut.autodiff.registry import CALLS, CallRule
 
 
@@ -40,7 +42,7 @@ class _ScanPlan:
         self.program = program = flatten(parts.body)
         self.first, self.last = parts.num_consts, parts.num_consts + parts.num_carry
         self.flags = self._grown(list(active_inputs))
-        self.active = engine.activity(program, self.flags)
+        self.active = activity(program, self.flags)
         fixed = {*program.inputs[: self.first], *program.constants}
         self.invariant: list[Step] = []
         self.varying: list[Step] = []
@@ -56,7 +58,7 @@ class _ScanPlan:
         """Mark the carries that become active because a later carry is."""
         carries = self.program.outputs[: self.parts.num_carry]
         while True:
-            active = engine.activity(self.program, flags)
+            active = activity(self.program, flags)
             before = flags[self.first : self.last]
             after = [a or active[i] for a, i in zip(before, carries, strict=True)]
             if after == before:
@@ -66,15 +68,15 @@ class _ScanPlan:
     def start(self, consts: Sequence[Any]) -> tuple[list[Any], dict]:
         """Compute what all steps share: the fixed values, and what their calls keep."""
         rest = [None] * (len(self.program.inputs) - self.first)
-        env = engine.environment(self.program, [*consts, *rest])
-        return env, engine.forward(env, self.active, self.invariant)
+        env = loops.environment(self.program, [*consts, *rest])
+        return env, loops.forward(env, self.active, self.invariant)
 
     def run(self, shared: Sequence[Any], carry: Any, x: Any) -> tuple[list[Any], dict]:
         """Run one step on a copy of the shared environment."""
         env = list(shared)
         for index, value in zip(self.program.inputs[self.first :], [*carry, *x], strict=True):
             env[index] = value
-        return env, engine.forward(env, self.active, self.varying)
+        return env, loops.forward(env, self.active, self.varying)
 
     def record_backward(self, shared: list, shared_residuals: dict, carry: Any, xs: Any) -> None:
         """Trace the backward body, and find the values of a step that it reads.
@@ -97,7 +99,7 @@ class _ScanPlan:
             env = [*values, *program.literals]
             for index, value in zip(self.fixed, fixed, strict=True):
                 env[index] = value
-            adjoints = engine.backpropagate(
+            adjoints = loops.backpropagate(
                 program, env, {**outer, **residuals}, cotangents, self.active
             )
             return [
@@ -109,7 +111,7 @@ class _ScanPlan:
             ]
 
         residuals: Any = {}
-        if any(engine.call_rule(inner) is not None for inner in self.varying):
+        if any(call_rule(inner) is not None for inner in self.varying):
             slices = [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in xs]
             residuals = jax.eval_shape(tape, list(carry), slices)
         values = [_shape(aval) for aval in program.avals]
@@ -117,7 +119,7 @@ class _ScanPlan:
         cotangents = [_shape(program.avals[i]) if self.active[i] else None for i in program.outputs]
         closed = jax.make_jaxpr(back)(values, residuals, fixed, shared_residuals, cotangents)
         self.backward = reads = flatten(closed, ())
-        self.backward_steps = steps = engine.live_steps(reads)
+        self.backward_steps = steps = live_steps(reads)
         live = {i for inner in steps for i in inner.operands} | {*reads.outputs}
         self.num_tape = n + len(jax.tree.leaves(residuals))
         places = [k for k, index in enumerate(reads.inputs[: self.num_tape]) if index in live]
@@ -130,8 +132,8 @@ class _ScanPlan:
             fixed[index] if index in fixed else tape.get(index)
             for index in (self.aliases.get(k, k) for k in range(self.num_tape))
         ]
-        env = engine.environment(self.backward, [*leaves, *shared, *cotangents])
-        engine.run_steps(env, self.backward_steps)
+        env = loops.environment(self.backward, [*leaves, *shared, *cotangents])
+        loops.run_steps(env, self.backward_steps)
         return [env[i] for i in self.backward.outputs]
 
 
@@ -204,9 +206,7 @@ def _scan_backward(step: Step, residuals: Any, cotangents: Sequence[Any], needed
 
 def _filled(cotangents: Sequence[Any], outvars: Sequence[Any]) -> list[Any]:
     return [
-        lax.full(var.aval.shape, 0, var.aval.dtype)
-        if g is None and engine.is_inexact(var.aval)
-        else g
+        lax.full(var.aval.shape, 0, var.aval.dtype) if g is None and is_inexact(var.aval) else g
         for g, var in zip(cotangents, outvars, strict=True)
     ]
 
@@ -224,7 +224,7 @@ def _scan_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tup
 
     def body(state, x):
         (carry, d_carry), (x, d_x) = state, x
-        outputs, pushed = engine.evaluate_with_tangents(
+        outputs, pushed = loops.evaluate_with_tangents(
             program, [*inputs[:first], *carry, *x], [*filled[:first], *d_carry, *d_x]
         )
         pushed = [
@@ -259,12 +259,12 @@ def _cond_backward(step: Step, inputs: Any, cotangents: Sequence[Any], needed: t
 
     def back_of(branch: Any) -> Any:
         program = flatten(branch)
-        active = engine.activity(program, wanted)
+        active = activity(program, wanted)
 
         def back(values: list, incoming: list) -> list:
-            env = engine.environment(program, values)
-            residuals = engine.forward(env, active, program.steps)
-            adjoints = engine.backpropagate(program, env, residuals, incoming, active)
+            env = loops.environment(program, values)
+            residuals = loops.forward(env, active, program.steps)
+            adjoints = loops.backpropagate(program, env, residuals, incoming, active)
             return [
                 lax.full_like(value, 0) if adjoints[i] is None else adjoints[i]
                 for i, value, flag in zip(program.inputs, values, wanted, strict=True)
@@ -285,9 +285,9 @@ def _cond_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tup
         program = flatten(branch)
 
         def push(values: list, directions: list) -> tuple[list, list]:
-            outputs, pushed = engine.evaluate_with_tangents(program, values, directions)
+            outputs, pushed = loops.evaluate_with_tangents(program, values, directions)
             return outputs, [
-                None if not engine.is_inexact(y) else lax.full_like(y, 0) if t is None else t
+                None if not is_inexact(y) else lax.full_like(y, 0) if t is None else t
                 for y, t in zip(outputs, pushed, strict=True)
             ]
 
@@ -317,7 +317,7 @@ def _while_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tu
     condition = jaxprs.function_of(parts.condition)
     moving = [t is not None for t in d_carry]
     while True:
-        flags = engine.activity(program, [*(t is not None for t in d_body), *moving])
+        flags = activity(program, [*(t is not None for t in d_body), *moving])
         grown = [a or flags[i] for a, i in zip(moving, program.outputs, strict=True)]
         if grown == moving:
             break
@@ -331,7 +331,7 @@ def _while_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tu
 
     def body(state: tuple[list, list]) -> tuple[list, list]:
         values, directions = state
-        outputs, pushed = engine.evaluate_with_tangents(
+        outputs, pushed = loops.evaluate_with_tangents(
             program, [*for_body, *values], [*d_body, *directions]
         )
         return outputs, filled(outputs, pushed)

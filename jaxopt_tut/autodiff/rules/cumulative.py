@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxopt_tut.autodiff import engine
-from jaxopt_tut.autodiff.program import flatten
+from jaxopt_tut.autodiff import loops
+from jaxopt_tut.autodiff.program import flatten, is_inexact
 from jaxopt_tut.autodiff.registry import Rule, define
 from jaxopt_tut.autodiff.rules.shape import push_linear
 
@@ -84,9 +84,9 @@ def _running_extremum(pairwise: Any) -> Rule:
             return [g]
         tree = functools.partial(lax.associative_scan, pairwise, reverse=reverse, axis=axis)
         program = flatten(jax.make_jaxpr(tree)(jax.ShapeDtypeStruct(x.shape, x.dtype)))
-        env = engine.evaluate(program, [x])
-        active = [engine.is_inexact(aval) for aval in program.avals]
-        return [engine.backpropagate(program, env, {}, [g], active)[program.inputs[0]]]
+        env = loops.evaluate(program, [x])
+        active = [is_inexact(aval) for aval in program.avals]
+        return [loops.backpropagate(program, env, {}, [g], active)[program.inputs[0]]]
 
     return rule
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax import lax
 
-from jaxopt_tut.autodiff import engine
-from jaxopt_tut.autodiff.program import Program, flatten
+from jaxopt_tut.autodiff import loops
+from jaxopt_tut.autodiff.program import Program, flatten, is_inexact
 from jaxopt_tut.autodiff.registry import define, define_push
 
 
@@ -72,11 +72,11 @@ def _product_tree(x: Any, axes: tuple) -> Program:
 @define("reduce_prod")
 def _product_rule(cotangents, inputs, outputs, needed, *, axes, **params):
     program = _product_tree(inputs[0], axes)
-    env = engine.evaluate(program, inputs)
-    active = [engine.is_inexact(aval) for aval in program.avals]
-    return [engine.backpropagate(program, env, {}, cotangents, active)[program.inputs[0]]]
+    env = loops.evaluate(program, inputs)
+    active = [is_inexact(aval) for aval in program.avals]
+    return [loops.backpropagate(program, env, {}, cotangents, active)[program.inputs[0]]]
 
 
 @define_push("reduce_prod")
 def _product_push(tangents, inputs, outputs, *, axes, **params):
-    return engine.evaluate_with_tangents(_product_tree(inputs[0], axes), inputs, tangents)[1]
+    return loops.evaluate_with_tangents(_product_tree(inputs[0], axes), inputs, tangents)[1]
