@@ -29,6 +29,26 @@ def is_traced(value: Any) -> bool:
         return True
 
 
+def seen(value: Any) -> Any:
+    """Return the numbers of a value if they can be looked at, and the value itself if not.
+
+    For functions that are called outside of `jit`, and that look at arrays on a device as they look
+    at numbers of Python.
+
+    Args:
+      value: A number, an array or a tracer.
+
+    Returns:
+      A NumPy array, a tracer, or an array that lies in part on other machines.
+
+    Example:
+      >>> seen(jax.numpy.float32(2.0)), jax.eval_shape(seen, 1.0).shape
+      (array(2., dtype=float32), ())
+    """
+    numbers = known(value)
+    return value if numbers is None else numbers
+
+
 def known(value: Any) -> np.ndarray | None:
     """Return the numbers of a value, if they can be looked at.
 

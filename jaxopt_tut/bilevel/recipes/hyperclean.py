@@ -14,6 +14,7 @@ from jaxopt_tut.bilevel.losses import WithoutAux
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_nonnegative
+from jaxopt_tut.tracing import seen
 from jaxopt_tut.types import Batch, Params
 
 
@@ -70,7 +71,7 @@ def hyperclean(
       Franceschi et al. (2017), section 5.1. https://arxiv.org/abs/1703.01785
     """
     require_counts("hyperclean", num_steps=num_steps, inner_steps=inner_steps)
-    require_nonnegative("hyperclean", scalar=False, penalty=penalty)
+    require_nonnegative("hyperclean", scalar=False, penalty=seen(penalty))
     losses_of = WithoutAux(losses_fn)
     count = jax.eval_shape(losses_of, params, train)
     for batch, losses in (

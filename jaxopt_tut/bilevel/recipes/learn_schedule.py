@@ -13,6 +13,7 @@ from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.optimizers import sgd
+from jaxopt_tut.tracing import seen
 from jaxopt_tut.types import LossFn, Params
 
 
@@ -68,7 +69,7 @@ def learn_schedule(
     """
     require_counts("learn_schedule", num_steps=num_steps, inner_steps=inner_steps)
     start = jnp.asarray(start) if isinstance(start, list | tuple) else start
-    require_positive("learn_schedule", scalar=False, finite=True, start=start)
+    require_positive("learn_schedule", scalar=False, finite=True, start=seen(start))
     if jnp.shape(start) not in ((), (inner_steps,)):
         raise ValueError(
             f"learn_schedule needs start to be one rate or inner_steps={inner_steps} rates, got "

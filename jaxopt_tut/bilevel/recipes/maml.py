@@ -13,6 +13,7 @@ from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive
+from jaxopt_tut.tracing import seen
 from jaxopt_tut.types import Batch, LossFn, Params
 
 
@@ -136,7 +137,7 @@ def imaml(
     """
     require_counts("imaml", num_steps=num_steps, inner_steps=inner_steps)
     require_rows("imaml", "tasks", support=support, query=query)
-    require_positive("imaml", scalar=False, finite=True, strength=strength)
+    require_positive("imaml", scalar=False, finite=True, strength=seen(strength))
 
     def inner(y: Params, z: tuple) -> Any:
         centre, support = z

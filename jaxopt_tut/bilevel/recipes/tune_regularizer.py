@@ -14,6 +14,7 @@ from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive
+from jaxopt_tut.tracing import seen
 from jaxopt_tut.types import Params
 
 
@@ -86,7 +87,7 @@ def tune_regularizer(
       Pedregosa (2016), section 4. https://arxiv.org/abs/1602.02355
     """
     require_counts("tune_regularizer", num_steps=num_steps, inner_steps=inner_steps)
-    require_positive("tune_regularizer", scalar=False, finite=True, start=start)
+    require_positive("tune_regularizer", scalar=False, finite=True, start=seen(start))
     if jnp.shape(start) != ():
         raise ValueError(
             f"tune_regularizer needs one number as start, got shape {jnp.shape(start)}."
