@@ -1,5 +1,4 @@
 # Every target sets itself up in .venv and needs only make and Python >= 3.11.
-#   make demo | test | check | bench | data | clean      [PYTHON=python3.13]
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +7,18 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 MARKERS := $(if $(SLOW),,-m "not slow")
 
-.PHONY: demo test check bench data clean environment
+.PHONY: help demo test check quick format bench data clean environment
+
+help:
+	@echo "make demo     run all experiments, reduced, into results/"
+	@echo "make check    format, lint, types, layers, doctests"
+	@echo "make test     the tests (SLOW=1: those marked slow, too)"
+	@echo "make quick    lint, layers and contracts, while you write"
+	@echo "make format   format and mend what can be mended"
+	@echo "make bench    measurements against peers"
+	@echo "make data     fetch Fashion-MNIST"
+	@echo "make clean    remove what the others made"
+	@echo "Any of them takes PYTHON=python3.13 and WORKERS=4."
 
 # Experiments and tests compile for longer than they run, so XLA is asked to optimize less. It ends
 # a process that names a flag it does not know, hence the trials, and one whose XLA_FLAGS is a blank,
@@ -32,7 +42,16 @@ check: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(PYTEST) -q tests/test_layers.py
-	$(PYTEST) -q -n $(WORKERS) jaxopt_tut
+	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) jaxopt_tut
+
+quick: $(VENV)/.installed-test $(VENV)/.installed-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) $(MARKERS) tests/test_layers.py tests/test_contracts.py
+
+format: $(VENV)/.installed-check
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-test
 	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet -c constraints.txt -e ".[bench]" \
