@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxopt_tut.hyperparameters import cast, require_real
 from jaxopt_tut.trees import at_least_single
 
 SAMPLE_SIZE = 4096
@@ -47,7 +48,7 @@ class Summary(NamedTuple):
     fraction_nonfinite: Float[Array, "*step"]
     histogram: Histogram
 
-    def quantile(self, q: float) -> Float[Array, "*step"]:
+    def quantile(self, q: float | Float[Array, ""]) -> Float[Array, "*step"]:
         r"""Read a quantile from the histogram, linearly inside a bin.
 
         Precise to the width of a bin, and to the scatter $\sqrt{q (1 - q) / 4096}$ of the sample.
@@ -57,24 +58,28 @@ class Summary(NamedTuple):
           q: The fraction $0 \le q \le 1$ of values below it.
 
         Returns:
-          The quantile; NaN if no value is finite.
+          The quantile; NaN if no value is finite, or for an array `q` that is no fraction.
 
         Raises:
-          ValueError: If `q` is no fraction.
+          ValueError: If `q` has axes, or is a number and no fraction.
+          TypeError: If `q` is no real number.
 
         Example:
           >>> summary = summarize(jnp.arange(1000.0))
           >>> abs(float(summary.quantile(0.25)) - 250) < 999 / NUM_BINS
           True
         """
-        if not 0 <= q <= 1:
+        require_real("Summary.quantile", q=q)
+        if not isinstance(q, jax.Array) and not 0 <= q <= 1:
             raise ValueError(f"Summary.quantile needs 0 <= q <= 1, got q={q}.")
+        q = cast(q, self.histogram.counts.dtype)
         return jnp.vectorize(_quantile, signature="(b),(e),()->()")(*self.histogram, q)
 
 
 def _quantile(counts, edges, q):
     below = jnp.concatenate([jnp.zeros(1, counts.dtype), jnp.cumsum(counts)])
-    return jnp.where(below[-1] > 0, jnp.interp(q * below[-1], below, edges), jnp.nan)
+    is_known = (below[-1] > 0) & (q >= 0) & (q <= 1)
+    return jnp.where(is_known, jnp.interp(q * below[-1], below, edges), jnp.nan)
 
 
 def summarize(values: Float[Array, "..."], num_step_axes: int = 0) -> Summary:

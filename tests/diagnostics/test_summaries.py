@@ -170,6 +170,23 @@ def test_a_quantile_outside_of_its_range_is_refused():
         summarize(jnp.ones(3)).quantile(1.5)
 
 
+@pytest.mark.parametrize("q", ["0.5", True, None])
+def test_a_quantile_of_what_is_no_number_is_refused(q):
+    with pytest.raises(TypeError, match=r"Summary.quantile needs a real number as q, got q="):
+        summarize(jnp.ones(3)).quantile(q)
+
+
+@pytest.mark.parametrize("trace", [jax.jit, jax.vmap], ids=["jit", "vmap"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_fraction_of_a_quantile_may_be_traced(trace, dtype):
+    summary = summarize(jnp.arange(1000.0))
+    fractions = jnp.array([0.0, 0.25, 1.0, -0.5, 1.5, jnp.nan], dtype)
+    read = trace(summary.quantile)
+    found = read(fractions) if trace is jax.vmap else [read(q) for q in fractions]
+    expected = [summary.quantile(q) for q in (0.0, 0.25, 1.0)]
+    np.testing.assert_allclose(found, [*expected, *[np.nan] * 3], rtol=1e-6)
+
+
 @pytest.mark.parametrize("size", [7, 1000, 100_003])
 def test_zeros_are_counted_exactly(size):
     values = jax.random.normal(jax.random.key(0), (size,))
