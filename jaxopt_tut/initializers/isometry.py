@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Key
 
-from jaxopt_tut.hyperparameters import cast, require_real
+from jaxopt_tut.hyperparameters import cast, require_finite
 from jaxopt_tut.initializers.arguments import (
     drawing_dtype,
     require_inexact_dtype,
@@ -35,7 +35,8 @@ def orthogonal(scale: ArrayLike = 1.0) -> Initializer:
       An initializer for kernels of rank >= 2.
 
     Raises:
-      ValueError: If `scale` is an array; when drawing, if the rank is below 2 or an axis is empty.
+      ValueError: If `scale` is not finite or has axes; when drawing, if the rank is
+        below 2 or an axis is empty.
       TypeError: If `scale` is no real number; when drawing, for an integer dtype.
 
     Example:
@@ -49,7 +50,7 @@ def orthogonal(scale: ArrayLike = 1.0) -> Initializer:
       Mezzadri (2007), eq. 5.13, for the phases that make QR uniform.
       https://arxiv.org/abs/math-ph/0609050
     """
-    require_real("orthogonal", scale=scale)
+    require_finite("orthogonal", scale=scale)
 
     def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("orthogonal", dtype)
@@ -78,8 +79,8 @@ def delta_orthogonal(scale: ArrayLike = 1.0) -> Initializer:
       An initializer for kernels (..., in, out) of rank >= 3.
 
     Raises:
-      ValueError: If `scale` is an array; when drawing, if the rank is below 3, an axis is empty, or
-        there are fewer output than input channels.
+      ValueError: If `scale` is not finite or has axes; when drawing, if the rank is
+        below 3, an axis is empty, or there are fewer output than input channels.
       TypeError: If `scale` is no real number; when drawing, for an integer dtype.
 
     Example:
@@ -96,7 +97,7 @@ def delta_orthogonal(scale: ArrayLike = 1.0) -> Initializer:
       Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington (2018), algorithm 1.
       https://arxiv.org/abs/1806.05393
     """
-    require_real("delta_orthogonal", scale=scale)
+    require_finite("delta_orthogonal", scale=scale)
 
     def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("delta_orthogonal", dtype)

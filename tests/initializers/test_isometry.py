@@ -129,3 +129,10 @@ def test_a_scale_must_be_one_real_number(make):
         ValueError, match=rf"{make.__name__} needs a scalar scale, got shape \(2,\)"
     ):
         make(jnp.ones(2))
+
+
+@pytest.mark.parametrize("make", [orthogonal, delta_orthogonal])
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), np.float32(-np.inf)])
+def test_a_scale_that_is_not_finite_is_refused(make, scale):
+    with pytest.raises(ValueError, match=rf"{make.__name__} needs a finite scale, got scale="):
+        make(scale)
