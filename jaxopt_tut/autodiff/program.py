@@ -104,7 +104,7 @@ def flatten(closed: Any, enter: Sequence[str] = ("jit",)) -> Program:
     jaxpr = jaxprs.open_jaxpr(closed)
     inputs = tuple(flattener.number(var.aval) for var in jaxpr.invars)
     outputs = flattener.run(closed, inputs, "")
-    outputs = tuple(flattener.constant_output(k, jaxpr) for k in _numbered(outputs))
+    outputs = tuple(map(flattener.output, outputs, jaxpr.outvars))
     return Program(
         tuple(flattener.steps),
         tuple(flattener.avals),
@@ -113,10 +113,6 @@ def flatten(closed: Any, enter: Sequence[str] = ("jit",)) -> Program:
         tuple(reversed(flattener.literals)),
         outputs,
     )
-
-
-def _numbered(outputs: Sequence[int]) -> list[tuple[int, int]]:
-    return list(enumerate(outputs))
 
 
 class _Flattener:
@@ -137,12 +133,11 @@ class _Flattener:
         self.literals.append(value)
         return -len(self.literals)
 
-    def constant_output(self, place: tuple[int, int], jaxpr: Any) -> int:
+    def output(self, index: int, var: Any) -> int:
         """Give a literal that is an output of the whole program a number of its own."""
-        position, index = place
         if index >= 0:
             return index
-        fresh = self.number(jaxpr.outvars[position].aval)
+        fresh = self.number(var.aval)
         self.constants[fresh] = self.literals[-index - 1]
         return fresh
 
