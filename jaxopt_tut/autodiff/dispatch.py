@@ -21,7 +21,7 @@ from jaxopt_tut.tracing import is_tracing
 
 
 def for_each(steps: Iterable[Step], do: Callable[[Step], None]) -> None:
-    """Go through steps, each under the precision, mesh and scope that it was traced in."""
+    """Go through steps, each under the mesh, compute type and scope that it was traced in."""
     for (context, scope), run in itertools.groupby(steps, lambda s: (s.eqn.ctx, s.scope)):
         with _scoped(context, scope) if scope else context.manager:
             for step in run:

@@ -384,3 +384,25 @@ def test_code_that_reads_a_value_is_told_the_way_out(fun):
     with pytest.raises(Exception, match="raced") as caught:
         autodiff.grad(fun)(2.0)
     assert "write jnp.where or jax.lax.cond for a branch" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("run", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_an_error_on_the_way_back_leaves_no_scope_behind(run):
+    @jax.custom_vjp
+    def refuse(x):
+        return 2 * x
+
+    def backward(*_):
+        raise RuntimeError("no derivative")
+
+    refuse.defvjp(lambda x: (refuse(x), None), backward)
+
+    def loss(x):
+        with jax.named_scope("inside"), jax.default_matmul_precision("float32"):
+            return refuse(jnp.sin(x))
+
+    with pytest.raises(RuntimeError, match="no derivative"):
+        run(autodiff.grad(loss))(1.0)
+    (eqn,) = jax.make_jaxpr(jnp.sin)(1.0).eqns
+    assert str(eqn.source_info.name_stack) == ""
+    assert jax.config.jax_default_matmul_precision is None
