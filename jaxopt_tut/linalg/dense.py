@@ -166,14 +166,14 @@ def _least_squares(rows, left, values, right, columns, is_zero, b):
 
 
 def _projector(basis: Float[Array, "dim dim"], chosen: Bool[Array, "dim"]):
-    """Return the orthogonal projection onto the span of the chosen columns."""
-    norms = jnp.sqrt(jnp.sum(basis**2, axis=0))
-    basis = jnp.where(chosen, basis / jnp.where(norms > 0, norms, 1), 0)
-    # columns that are not chosen are 0, and 1 on their diagonal
-    gram = matmul(basis.T, basis) + jnp.diag(jnp.where(chosen, 0, 1).astype(basis.dtype))
-    factor = jnp.linalg.cholesky(gram)
+    """Return the orthogonal projection onto the span of the chosen columns.
 
-    def project(v):
-        return matmul(basis, jax.scipy.linalg.cho_solve((factor, True), matmul(basis.T, v)))
-
-    return project
+    By reflections: units that differ bring the columns near each other, and products of them, as in
+    normal equations, would lose twice the digits.
+    """
+    order = jnp.argsort(~chosen, stable=True)
+    is_spanned = jnp.arange(len(chosen)) < jnp.sum(chosen)
+    largest = jnp.max(jnp.abs(basis), axis=0, initial=0)
+    basis = jnp.where(chosen, basis / jnp.where(largest > 0, largest, 1), 0)
+    basis = jnp.where(is_spanned, jnp.linalg.qr(basis[:, order])[0], 0)
+    return lambda v: matmul(basis, matmul(basis.T, v))

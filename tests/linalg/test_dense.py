@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxopt_tut.linalg import solve_square, solve_symmetric
@@ -22,6 +22,8 @@ def make(values, seed, left_is_right=True):
 @pytest.mark.parametrize("name", SOLVES)
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), rank=st.integers(0, 5), power=st.integers(-12, 12))
+@example(seed=66, rank=1, power=0)  # a column of another size brings the null vectors together
+@example(seed=421, rank=1, power=3)
 def test_a_singular_matrix_has_the_solution_of_its_pseudoinverse(name, seed, rank, power):
     signs = np.array([1, -1, 1, 1, -1]) if seed % 2 else np.ones(5)
     values = np.where(np.arange(5) < rank, np.geomspace(1, 0.05, 5) * signs, 0)
