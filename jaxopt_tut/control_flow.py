@@ -13,6 +13,19 @@ import jax
 
 from jaxopt_tut.types import PyTree
 
+__all__ = [
+    "agree",
+    "cond",
+    "like",
+    "scan",
+    "spread",
+    "sums_over_devices",
+    "switch",
+    "vary",
+    "varying_axes",
+    "while_loop",
+]
+
 _NOWHERE: frozenset[str] = frozenset()
 
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = ["as_limit", "is_below", "whole_number"]
+
 _LARGEST = int(np.iinfo(np.int32).max)
 
 

@@ -16,6 +16,16 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Inexact
 
+__all__ = [
+    "cast",
+    "require_decay",
+    "require_finite",
+    "require_increasing",
+    "require_nonnegative",
+    "require_positive",
+    "require_real",
+]
+
 
 def require_real(caller: str, *, scalar: bool = True, **values: Any) -> None:
     """Refuse hyper-parameters that are no real numbers, or arrays where one number is due.

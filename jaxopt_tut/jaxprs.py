@@ -16,6 +16,31 @@ from typing import Any, Literal, NamedTuple
 import jax
 from jax.extend import core, source_info_util
 
+__all__ = [
+    "CallKind",
+    "ScanParts",
+    "SubJaxpr",
+    "WhileParts",
+    "bind",
+    "bind_here",
+    "call_name",
+    "called_jaxpr",
+    "closure_convert",
+    "cond_branches",
+    "constants",
+    "function_of",
+    "is_literal",
+    "kind_of_call",
+    "open_jaxpr",
+    "remat_options",
+    "scan_parts",
+    "scope",
+    "source_line",
+    "sub_jaxprs",
+    "while_parts",
+    "with_bodies",
+]
+
 CallKind = Literal[
     "primitive", "jit", "remat", "custom_jvp", "custom_vjp", "scan", "while", "cond", "call"
 ]

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
+__all__ = ["is_traced", "is_tracing", "known", "seen"]
+
 
 def is_traced(value: Any) -> bool:
     """Tell a tracer, which a transformation of JAX follows, from what has its numbers already.

@@ -11,6 +11,16 @@ from jaxtyping import Array
 
 from jaxopt_tut.types import PyTree
 
+__all__ = [
+    "at_least_single",
+    "matching_names",
+    "named_leaves",
+    "path_name",
+    "require_inexact",
+    "require_same_structure",
+    "strong",
+]
+
 
 def path_name(path: tuple) -> str:
     """Return the readable name of a key path: its keys joined by slashes.

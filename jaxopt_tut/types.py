@@ -1,15 +1,33 @@
 """Aliases and protocols shared by every room.
 
 A *parameter tree* is any pytree whose leaves are floating or complex arrays; a *loss* maps
-parameters and a batch to a scalar, or to a scalar and auxiliary values.
+parameters and a batch to a scalar, or to a scalar and auxiliary values. An alias made by
+`TypeAliasType` prints as its name, so that signatures stay short in `help()`.
 """
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+import jax.typing
 import optax
-from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
+from typing_extensions import TypeAliasType
+
+__all__ = [
+    "Activation",
+    "Batch",
+    "DTypeLike",
+    "Initializer",
+    "LossFn",
+    "Number",
+    "PRNGKey",
+    "Params",
+    "PyTree",
+    "Scalar",
+    "ScalarOrSchedule",
+    "Shape",
+    "Transformation",
+]
 
 PyTree = Any
 """Any nesting of containers that JAX knows; used where no single leaf type fits."""
@@ -22,20 +40,35 @@ Batch = PyTree
 
 Shape = tuple[int, ...]
 
-Activation = Callable[[Array], Array]
+PRNGKey = TypeAliasType("PRNGKey", Key[Array, ""])
+"""One typed key: `jax.random.key(seed)`."""
+
+Scalar = TypeAliasType("Scalar", Float[Array, ""])
+"""A real array without axes."""
+
+Number = TypeAliasType("Number", jax.typing.ArrayLike)
+"""A number of Python's or NumPy's, an array, or a tracer."""
+
+DTypeLike = TypeAliasType("DTypeLike", jax.typing.DTypeLike)
+"""Whatever `jnp.dtype` takes."""
+
+Activation = TypeAliasType("Activation", Callable[[Array], Array])
 """An elementwise function of an array."""
 
-LossFn = Callable[..., Any]
+LossFn = TypeAliasType("LossFn", Callable[..., Any])
 """`loss_fn(params, batch) -> scalar` or `-> (scalar, aux)`."""
 
-ScalarOrSchedule = ArrayLike | optax.Schedule
+ScalarOrSchedule = TypeAliasType("ScalarOrSchedule", jax.typing.ArrayLike | optax.Schedule)
 """A number, a tracer, or a function from the step count to a number."""
+
+Transformation = TypeAliasType("Transformation", optax.GradientTransformation)
+"""Any of optax's transformations, those that take extra arguments among them."""
 
 
 @runtime_checkable
 class Initializer(Protocol):
     """The signature of `jax.nn.initializers`: what flax takes as `kernel_init`."""
 
-    def __call__(self, key: Key[Array, ""], shape: Shape, dtype: DTypeLike = ...) -> Array:
+    def __call__(self, key: PRNGKey, shape: Shape, dtype: DTypeLike = ...) -> Array:
         """Draw one array of the given shape and dtype."""
         ...

@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from jaxopt_tut.types import PyTree
 
+__all__ = ["dot", "has_moved", "magnitude", "matmul", "norm", "ravel", "safe_ratio", "safe_root"]
+
 
 def ravel(tree: PyTree) -> tuple[Float[Array, "dim"], Callable[[Float[Array, "dim"]], PyTree]]:
     r"""Lay the leaves of a tree end to end, complex ones as real parts and imaginary parts.

@@ -52,3 +52,8 @@ __all__ = [
     "zero_products",
     "zero_safe",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -76,3 +76,8 @@ __all__ = [
     "layers",
     "recipes",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -33,6 +33,12 @@ __all__ = [
     "soft_threshold",
 ]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
+
+
 _IMPLICIT = Implicit()
 
 

@@ -33,3 +33,8 @@ __all__ = [
     "mup_multipliers",
     "width_axes",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

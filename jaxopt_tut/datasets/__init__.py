@@ -45,3 +45,8 @@ __all__ = [
     "split_train_validation",
     "verify_normalization",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

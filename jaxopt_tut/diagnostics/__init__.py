@@ -43,3 +43,8 @@ __all__ = [
     "statistics",
     "summarize",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -53,3 +53,8 @@ __all__ = [
     "xavier_normal",
     "xavier_uniform",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -9,3 +9,8 @@ from jaxopt_tut.landscape.surfaces import Surface
 from jaxopt_tut.landscape.trajectories import Trajectory, descend
 
 __all__ = ["Surface", "Trajectory", "descend", "surfaces"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

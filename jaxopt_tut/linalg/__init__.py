@@ -37,3 +37,8 @@ __all__ = [
     "solve_symmetric",
     "truncated_cg",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

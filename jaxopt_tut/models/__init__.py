@@ -21,3 +21,8 @@ def __getattr__(name: str):
 
         return MLP
     raise AttributeError(f"module 'jaxopt_tut.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

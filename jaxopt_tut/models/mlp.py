@@ -18,6 +18,12 @@ from jaxopt_tut.types import Activation, Initializer
 
 __all__ = ["FASHION_MNIST_SIZES", "apply", "init"]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
+
+
 FASHION_MNIST_SIZES = (784, 512, 256, 256, 128, 10)
 """Widths of the tutorial's network, input first: 633 226 parameters."""
 

@@ -103,3 +103,8 @@ __all__ = [
     "step",
     "trust_region",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

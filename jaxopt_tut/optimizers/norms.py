@@ -20,6 +20,11 @@ from jaxopt_tut.vectors import safe_root
 __all__ = ["L1", "L2", "LInf", "Norm", "Spectral"]
 
 
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
+
+
 @runtime_checkable
 class Norm(Protocol):
     r"""What `steepest_descent` needs to know of a norm.

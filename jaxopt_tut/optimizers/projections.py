@@ -34,6 +34,12 @@ from jaxopt_tut.vectors import norm as euclidean
 
 __all__ = ["affine", "ball", "box", "half_space", "hyperplane", "simplex"]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
+
+
 _L2 = L2()
 
 

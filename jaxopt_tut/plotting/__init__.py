@@ -51,3 +51,8 @@ __all__ = [
     "plot_training_curves",
     "save_figure",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

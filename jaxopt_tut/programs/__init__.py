@@ -13,3 +13,8 @@ read different globals, and a closure over 40 MB of data must go when its user l
 from jaxopt_tut.programs.cache import is_tracing, run
 
 __all__ = ["is_tracing", "run"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

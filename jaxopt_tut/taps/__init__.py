@@ -14,3 +14,8 @@ from jaxopt_tut.taps.site import Site, sites
 from jaxopt_tut.taps.tape import Tape
 
 __all__ = ["Select", "Site", "Tape", "record", "record_gradients", "sites"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

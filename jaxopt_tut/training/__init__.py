@@ -14,3 +14,8 @@ from jaxopt_tut.training.losses import Aux
 from jaxopt_tut.training.result import FitResult
 
 __all__ = ["Aux", "FitResult", "History", "compilation_cache", "evaluator", "fit"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

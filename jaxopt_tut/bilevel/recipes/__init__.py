@@ -27,3 +27,8 @@ __all__ = [
     "maml",
     "tune_regularizer",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -15,3 +15,8 @@ from jaxopt_tut.optimizers.line_search.search import LineSearchState
 from jaxopt_tut.optimizers.line_search.wolfe import wolfe
 
 __all__ = ["LineSearchState", "armijo", "exact", "wolfe"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
