@@ -7,13 +7,14 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 MARKERS := $(if $(SLOW),,-m "not slow")
 
-.PHONY: help demo test check quick format bench data clean environment
+.PHONY: help demo test check quick types format bench data clean environment
 
 help:
 	@echo "make demo     run all experiments, reduced, into results/"
 	@echo "make check    format, lint, types, layers, doctests"
 	@echo "make test     the tests (SLOW=1: those marked slow, too)"
 	@echo "make quick    lint, layers and contracts, while you write"
+	@echo "make types    contracts, with the annotations held at every call"
 	@echo "make format   format and mend what can be mended"
 	@echo "make bench    measurements against peers"
 	@echo "make data     fetch Fashion-MNIST"
@@ -48,6 +49,10 @@ quick: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) $(MARKERS) tests/test_layers.py tests/test_contracts.py
+
+types: $(VENV)/.installed-test
+	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) $(MARKERS) \
+	  --jaxtyping-packages=jaxopt_tut,beartype.beartype tests/test_contracts.py
 
 format: $(VENV)/.installed-check
 	$(BIN)/ruff check --fix .

@@ -1,5 +1,6 @@
 """Settings of the whole suite: strict promotion, fixtures, and an end to programs that pile up."""
 
+import inspect
 from pathlib import Path
 
 import jax
@@ -9,6 +10,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 MAPPINGS = Path("/proc/self/maps")
 """Regions of memory of this process, a line each, where there is such a file."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Under `--jaxtyping-packages` leave out the tests of errors: beartype's would come first."""
+    if not config.getoption("jaxtyping_packages", None):
+        return
+    errors = [
+        i for i in items if hasattr(i, "function") and "raises(" in inspect.getsource(i.function)
+    ]
+    items[:] = [item for item in items if item not in errors]
+    config.hook.pytest_deselected(items=errors)
 
 
 @pytest.fixture(autouse=True, scope="module")
