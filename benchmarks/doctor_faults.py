@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_tut.diagnostics import Diagnosis
-from jaxopt_tut.taps.layers import Layer
-from jaxopt_tut.taps.tracing import leaf_name
+from jaxopt_tut.taps.inner import Layer, leaf_name
 
 LARGE = frozenset({"exploding", "saturated", "logits_too_large"})
 SMALL = frozenset({"vanishing"})

@@ -11,8 +11,7 @@ import numpy as np
 from jaxopt_tut.calibration.network import Network, Variances
 from jaxopt_tut.calibration.reports import How
 from jaxopt_tut.calibration.spread import Spread, relative_error
-from jaxopt_tut.taps.layers import Layer
-from jaxopt_tut.taps.tracing import leaf_name
+from jaxopt_tut.taps.inner import Layer, leaf_name
 from jaxopt_tut.types import Batch, Params
 
 KNOWN = 0.5

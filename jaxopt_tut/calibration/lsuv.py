@@ -15,7 +15,7 @@ from jaxopt_tut.calibration.spread import Spread
 from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_advice
 from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.initializers import orthogonal
-from jaxopt_tut.taps.layers import Layer
+from jaxopt_tut.taps.inner import Layer
 from jaxopt_tut.types import Batch, Params
 
 

@@ -15,9 +15,14 @@ from jaxtyping import Array, Float, Key
 from jaxopt_tut.calibration.asking import is_iterator, require_arrays, require_function
 from jaxopt_tut.calibration.spread import Spread, moments, spread_of
 from jaxopt_tut.jaxprs import constants
-from jaxopt_tut.taps.interpreter import evaluate
-from jaxopt_tut.taps.layers import Layer, find_layers
-from jaxopt_tut.taps.tracing import Program, trace_program, traced_leaves
+from jaxopt_tut.taps.inner import (
+    Layer,
+    Program,
+    evaluate,
+    find_layers,
+    trace_program,
+    traced_leaves,
+)
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import at_least_single, require_inexact
 from jaxopt_tut.types import Batch, Initializer, Params

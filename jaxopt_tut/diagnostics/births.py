@@ -10,8 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.diagnostics.origins import finite_stand_in, is_floating, origins, settled
-from jaxopt_tut.taps.graph import Place
-from jaxopt_tut.taps.kinds import REARRANGING
+from jaxopt_tut.taps.inner import REARRANGING, Place
 
 NEVER = np.iinfo(np.int32).max
 """The time of what does not happen."""

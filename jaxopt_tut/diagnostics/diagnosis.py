@@ -15,7 +15,7 @@ from jaxopt_tut.diagnostics.measuring import Measured, measure
 from jaxopt_tut.diagnostics.nonfinite import first_nonfinite
 from jaxopt_tut.diagnostics.verdicts import Verdict
 from jaxopt_tut.taps import Site
-from jaxopt_tut.taps.tracing import traced_leaves
+from jaxopt_tut.taps.inner import traced_leaves
 from jaxopt_tut.types import Batch, LossFn, Params
 
 

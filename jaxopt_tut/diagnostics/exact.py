@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.diagnostics.measuring import read_layers
 from jaxopt_tut.diagnostics.summaries import real
-from jaxopt_tut.taps.tape import Tape
+from jaxopt_tut.taps import Tape
 from jaxopt_tut.types import Batch, LossFn, Params
 from jaxopt_tut.vectors import matmul, safe_ratio
 

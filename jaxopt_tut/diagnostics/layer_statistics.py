@@ -7,8 +7,8 @@ import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.diagnostics.summaries import Summary
-from jaxopt_tut.taps.layers import Layer
-from jaxopt_tut.taps.tape import Tape
+from jaxopt_tut.taps import Tape
+from jaxopt_tut.taps.inner import Layer
 
 
 class LayerStatistics(NamedTuple):

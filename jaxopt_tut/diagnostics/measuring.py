@@ -12,12 +12,17 @@ from jaxopt_tut.diagnostics.first_step import FirstStep, take_first_step
 from jaxopt_tut.diagnostics.layer_numbers import Activity, Axes, mean_square
 from jaxopt_tut.diagnostics.stacking import Measured, Reading, stack
 from jaxopt_tut.diagnostics.summaries import real
-from jaxopt_tut.taps.axes import CONTRACTIONS
-from jaxopt_tut.taps.graph import read_graph
-from jaxopt_tut.taps.interpreter import evaluate
-from jaxopt_tut.taps.kinds import REARRANGING
-from jaxopt_tut.taps.layers import Layer, find_layers
-from jaxopt_tut.taps.tracing import Program, trace_program, traced_leaves
+from jaxopt_tut.taps.inner import (
+    CONTRACTIONS,
+    REARRANGING,
+    Layer,
+    Program,
+    evaluate,
+    find_layers,
+    read_graph,
+    trace_program,
+    traced_leaves,
+)
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Batch, LossFn, Params
 

@@ -10,10 +10,10 @@ from jaxopt_tut import jaxprs
 from jaxopt_tut.diagnostics.measuring import require_loss
 from jaxopt_tut.diagnostics.suspects import find_in_gradient, find_in_result
 from jaxopt_tut.taps import Site
-from jaxopt_tut.taps.graph import Place
-from jaxopt_tut.taps.site import find_sites
-from jaxopt_tut.taps.tracing import (
+from jaxopt_tut.taps.inner import (
+    Place,
     Program,
+    find_sites,
     first_by_position,
     leaf_name,
     trace_program,

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.taps.kinds import ELEMENTWISE, REARRANGING
+from jaxopt_tut.taps.inner import ELEMENTWISE, REARRANGING
 
 _ENTRYWISE = ELEMENTWISE | {
     "complex", "conj", "igamma", "igammac", "igamma_grad_a", "polygamma", "zeta", "bessel_i0e",

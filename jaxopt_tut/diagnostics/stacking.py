@@ -20,8 +20,8 @@ from jaxopt_tut.diagnostics.layer_numbers import (
 )
 from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.summaries import SummaryStack, summarize_all
-from jaxopt_tut.taps.layers import Layer
-from jaxopt_tut.taps.tape import Tape
+from jaxopt_tut.taps import Tape
+from jaxopt_tut.taps.inner import Layer
 
 
 class Reading(NamedTuple):

@@ -12,8 +12,7 @@ from jaxopt_tut.diagnostics import births, slopes
 from jaxopt_tut.diagnostics.births import Mended, places_of
 from jaxopt_tut.diagnostics.origins import is_floating
 from jaxopt_tut.diagnostics.slopes import Marks
-from jaxopt_tut.taps.graph import Place
-from jaxopt_tut.taps.tracing import Program
+from jaxopt_tut.taps.inner import Place, Program
 
 
 def find_in_result(program: Program) -> Place | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.summaries import Summary
-from jaxopt_tut.taps.layers import Layer
+from jaxopt_tut.taps.inner import Layer
 
 ORDER: tuple[str, ...] = (
     "non_finite", "input_not_normalized", "symmetric", "dead", "exploding", "vanishing",
