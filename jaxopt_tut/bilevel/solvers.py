@@ -11,9 +11,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxopt_tut.bilevel.batches import batch_at
+from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers import differentiable, minimize, stationarity
 from jaxopt_tut.optimizers.extra_arguments import is_transformation
-from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.stationarity import constraint, projections_of
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.types import Params, PyTree

@@ -13,7 +13,7 @@ from optax.contrib import SAMState
 
 from jaxopt_tut.diagnostics.summaries import real
 from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
-from jaxopt_tut.optimizers.objective import value_and_ascent
+from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.step import updated
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree

@@ -107,7 +107,7 @@ def written_as_asked(grad: PyTree, state: PyTree) -> PyTree:
     """
     if not _has(state, optax.ScaleByBacktrackingLinesearchState):
         return grad
-    return jax.tree.map(jnp.conj, grad)
+    return optax.tree.conj(grad)
 
 
 def adapted(caller: str, params: Params, grad: PyTree, state: PyTree) -> PyTree:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from jaxopt_tut.losses import first_that_works
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
-from jaxopt_tut.optimizers.objective import bind, first_that_works, require_objective
+from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.vectors import ravel
 

@@ -12,10 +12,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int
 
 from jaxopt_tut import control_flow, counts, programs
+from jaxopt_tut.losses import is_real_scalar, value_and_ascent
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.ending import Limits, Point, first_status, is_finite, next_status
 from jaxopt_tut.optimizers.extra_arguments import require_optimizer
-from jaxopt_tut.optimizers.objective import value_and_ascent
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.solution import History, Solution, Status
 from jaxopt_tut.optimizers.state_readings import (
@@ -306,9 +306,7 @@ _ARRAYS = (int, float, complex, np.generic, np.ndarray, jax.Array)
 
 
 def _is_scalar(value: Any) -> bool:
-    if not isinstance(value, _ARRAYS) or jnp.shape(value):
-        return False
-    return jnp.issubdtype(jnp.result_type(value), jnp.floating)
+    return isinstance(value, _ARRAYS) and is_real_scalar(value)
 
 
 def _kind(value: Any) -> str:

@@ -9,12 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from jaxopt_tut.trees import require_inexact, require_same_structure
 from jaxopt_tut.types import Params, PyTree
-from jaxopt_tut.vectors import ravel
 
 
 def require_objective(
@@ -126,107 +124,3 @@ def part_of(tree: PyTree, params: PyTree) -> PyTree:
 
 def _is_masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
-
-
-def value_and_ascent(value_fn: Callable[[Params], Any]) -> Callable[[Params], tuple[Any, PyTree]]:
-    r"""Return the value and the direction of steepest ascent.
-
-    For real parameters that is the gradient; for complex ones the conjugate of what `jax.grad`
-    returns, $\partial f/\partial x + i\, \partial f/\partial y$.
-
-    In reverse mode; where that is not defined, as through a loop of unknown length, forwards: a
-    pass a parameter, so for a thousand parameters at most.
-
-    Args:
-      value_fn: A real function of the parameters.
-
-    Returns:
-      A function of the parameters that returns both.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(value_and_ascent(lambda z: jnp.abs(z) ** 2)(jnp.array(1.0 + 2.0j))[1])
-      (2+4j)
-    """
-
-    def backwards(params: Params) -> tuple[Any, PyTree]:
-        value, grad = jax.value_and_grad(value_fn)(params)
-        return value, jax.tree.map(jnp.conj, grad)
-
-    def forwards(params: Params) -> tuple[Any, PyTree]:
-        vector, unravel = ravel(params)
-        if vector.size > _MAX_PASSES:
-            raise ValueError("There are too many parameters for forward mode.")
-        on_vectors = lambda v: 2 * (value_fn(unravel(v)),)
-        grad, value = jax.jacfwd(on_vectors, has_aux=True)(vector)
-        return value, unravel(grad)
-
-    return first_that_works(backwards, forwards)
-
-
-_MAX_PASSES = 1000
-
-
-def differentiated_by(value_and_grad: Callable[[Params], tuple[Any, PyTree]]) -> Callable:
-    r"""Return a function whose derivative is what another returns beside its value.
-
-    $$\mathrm d f = \operatorname{Re} \sum_i g_i\, \mathrm d w_i$$
-
-    For values whose gradient does not come from differentiating them, as the outer value of a
-    bilevel problem: line searches take functions and differentiate them. Second derivatives are
-    those of the gradient, if it has any.
-
-    Args:
-      value_and_grad: From the parameters to the value, or a pair of it and what is dropped, and a
-        gradient as `jax.grad` returns it.
-
-    Returns:
-      A function of the parameters.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> value_fn = differentiated_by(lambda w: (w**2, 7.0))
-      >>> print(jax.grad(value_fn)(jnp.array(3.0)))
-      7.0
-    """
-
-    def look(params: Params) -> tuple[Any, PyTree]:
-        value, grad = value_and_grad(params)
-        return jnp.asarray(value[0] if isinstance(value, tuple) else value), grad
-
-    def derivative(primals: tuple[Params], tangents: tuple[PyTree]) -> tuple[Any, Any]:
-        value, grad = look(*primals)
-        inner = lambda g, t: jnp.sum(jnp.real(jnp.asarray(g).astype(t.dtype) * t))
-        products = jax.tree.leaves(jax.tree.map(inner, grad, *tangents))
-        return value, sum((p.astype(value.dtype) for p in products), jnp.zeros_like(value))
-
-    value_fn = jax.custom_jvp(lambda params: look(params)[0])
-    value_fn.defjvp(derivative)
-    return value_fn
-
-
-def first_that_works(one: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does what one does, or the other where the one fails.
-
-    Args:
-      one: A function; what it raises is what is raised where both fail.
-      other: Another, with the same results.
-
-    Returns:
-      A function of the same arguments.
-
-    Example:
-      >>> first_that_works(lambda x: 1 / x, lambda x: 0.0)(0)
-      0.0
-    """
-
-    def call(*args: Any) -> Any:
-        try:
-            return one(*args)
-        except Exception as error:
-            try:
-                return other(*args)
-            except Exception:
-                raise error from None
-
-    return call

@@ -63,7 +63,7 @@ def last_evaluation(state: PyTree) -> tuple[Array, PyTree] | None:
     if value is None or grad is None:
         return None
     if isinstance(state, _OPTAX_SEARCHES):  # they keep what `jax.grad` returns
-        grad = jax.tree.map(jnp.conj, grad)
+        grad = optax.tree.conj(grad)
     return value, grad
 
 

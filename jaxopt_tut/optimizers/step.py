@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import optax
 
+from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.extra_arguments import (
     adapted,
     names_taken,
@@ -14,7 +15,7 @@ from jaxopt_tut.optimizers.extra_arguments import (
     require_optimizer,
     written_as_asked,
 )
-from jaxopt_tut.optimizers.objective import value_and_ascent, within
+from jaxopt_tut.optimizers.objective import within
 from jaxopt_tut.types import Params, PyTree
 
 
@@ -65,7 +66,7 @@ def step(
 
         (value, aux), grad = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
         params, state, *_ = step(optimizer, lambda w: loss_fn(w, batch)[0], params, state,
-                                 known=(value, jax.tree.map(jnp.conj, grad)))
+                                 known=(value, optax.tree.conj(grad)))
 
     What an optimizer has to tell stands in fields of its state, which `minimize` looks for:
     `value` and `grad` of the last link of a chain, those at the new parameters

@@ -11,8 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.hyperparameters import cast, require_finite, require_positive
 from jaxopt_tut.linalg import BallMinimum, ball_minimum, truncated_cg
+from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.newton_cg import hessian_product
-from jaxopt_tut.optimizers.objective import bind, require_objective, value_and_ascent
+from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import PyTree
 from jaxopt_tut.vectors import magnitude, norm, ravel

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxopt_tut.bilevel import ClosedForm, Implicit, Minimize, Unroll, argmin
+from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers import bfgs, gauss_newton, levenberg_marquardt, minimize
-from jaxopt_tut.optimizers.objective import value_and_ascent
 
 TIMES = jnp.arange(4.0)
 TRUTH = np.array([2.0, -0.5])

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut.optimizers.objective import bind, part_of, require_objective, value_and_ascent
+from jaxopt_tut.losses import value_and_ascent
+from jaxopt_tut.optimizers.objective import bind, part_of, require_objective
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import PyTree
