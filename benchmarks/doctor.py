@@ -36,7 +36,7 @@ from jaxopt_tut import taps
 from jaxopt_tut.calibration import auto_init
 from jaxopt_tut.datasets import load_fashion_mnist_mini
 from jaxopt_tut.diagnostics import diagnose
-from jaxopt_tut.diagnostics.measuring import measure
+from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.models import mlp
 
 FIRST_SEED = 2000

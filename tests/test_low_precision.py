@@ -10,7 +10,7 @@ from jaxopt_tut.calibration.network import _normalise
 from jaxopt_tut.calibration.width import _mean_square_change
 from jaxopt_tut.datasets import pixel_statistics, verify_normalization
 from jaxopt_tut.diagnostics import gradient_noise, jacobian_singular_values
-from jaxopt_tut.diagnostics.first_step import _does_move, _inner, _norm
+from jaxopt_tut.diagnostics.measuring.first_step import _does_move, _inner, _norm
 from jaxopt_tut.optimizers import norms
 
 HALVES = pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

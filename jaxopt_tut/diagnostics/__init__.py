@@ -12,14 +12,14 @@ A layer is a weight that meets data, found in the program of any loss function.
 from jaxopt_tut.diagnostics.diagnosis import Diagnosis, diagnose
 from jaxopt_tut.diagnostics.exact import ExactStatistics, effective_rank, exact_statistics
 from jaxopt_tut.diagnostics.jacobian import jacobian_singular_values
-from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS, Thresholds
+from jaxopt_tut.diagnostics.judging.verdicts import Verdict
+from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.measuring.statistics import statistics
+from jaxopt_tut.diagnostics.measuring.summaries import Histogram, Summary, summarize
 from jaxopt_tut.diagnostics.noise import GradientNoise, LeafNoise, gradient_noise
-from jaxopt_tut.diagnostics.nonfinite import first_nonfinite
+from jaxopt_tut.diagnostics.nonfinite.search import first_nonfinite
 from jaxopt_tut.diagnostics.reporting import report
-from jaxopt_tut.diagnostics.statistics import statistics
-from jaxopt_tut.diagnostics.summaries import Histogram, Summary, summarize
-from jaxopt_tut.diagnostics.thresholds import THRESHOLDS, Thresholds
-from jaxopt_tut.diagnostics.verdicts import Verdict
 
 __all__ = [
     "THRESHOLDS",

@@ -8,12 +8,12 @@ import jax
 import optax
 from jaxtyping import Array, Key
 
-from jaxopt_tut.diagnostics.judging import judge
-from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
-from jaxopt_tut.diagnostics.learning_rate import hardly_moves
-from jaxopt_tut.diagnostics.measuring import Measured, measure
-from jaxopt_tut.diagnostics.nonfinite import first_nonfinite
-from jaxopt_tut.diagnostics.verdicts import Verdict
+from jaxopt_tut.diagnostics.judging.judge import judge
+from jaxopt_tut.diagnostics.judging.learning_rate import hardly_moves
+from jaxopt_tut.diagnostics.judging.verdicts import Verdict
+from jaxopt_tut.diagnostics.measuring.one_pass import Measured, measure
+from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.nonfinite.search import first_nonfinite
 from jaxopt_tut.taps import Site
 from jaxopt_tut.taps.inner import traced_leaves
 from jaxopt_tut.types import Batch, LossFn, Params
@@ -53,10 +53,10 @@ def diagnose(
     $$\mathrm{verdicts} = \{(k, l) : s_{kl} \notin [\,\mathrm{low}_k(l),\, \mathrm{high}_k(l)\,]\}$$
 
     with the statistics $s$ of `statistics` and thresholds that follow the mean-field prediction
-    for the depth $l$ of the layer (see `diagnostics.thresholds`). For models of flax nnx (through
-    `nnx.split` and `nnx.merge(..., copy=True)`), flax linen, equinox and plain functions. It is
-    meant for the start of training and for its course; whether units are dead is a matter of the
-    data seen, so hand in four training batches at once. Compiled once for each `loss_fn`,
+    for the depth $l$ of the layer (see `diagnostics.judging.thresholds`). For models of flax nnx
+    (through `nnx.split` and `nnx.merge(..., copy=True)`), flax linen, equinox and plain functions.
+    It is meant for the start of training and for its course; whether units are dead is a matter of
+    the data seen, so hand in four training batches at once. Compiled once for each `loss_fn`,
     `optimizer` and shapes: define these outside of loops. After that it costs one to three
     gradients, the fewer the larger the batch; where the loss or a gradient is not finite, also
     what `first_nonfinite` costs.

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxopt_tut.diagnostics.measuring import read_layers
-from jaxopt_tut.diagnostics.summaries import real
+from jaxopt_tut.diagnostics.measuring.one_pass import read_layers
+from jaxopt_tut.diagnostics.measuring.summaries import real
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.types import Batch, LossFn, Params
 from jaxopt_tut.vectors import matmul, safe_ratio

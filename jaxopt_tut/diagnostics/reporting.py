@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxopt_tut.diagnostics.diagnosis import Diagnosis
-from jaxopt_tut.diagnostics.summaries import Summary
+from jaxopt_tut.diagnostics.measuring.summaries import Summary
 
 _MAX_STEPS = 8
 _COLOR = "\x1b[31m{}\x1b[0m"

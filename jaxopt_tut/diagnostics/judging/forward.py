@@ -4,8 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.verdicts import Step, Verdict, initializer, mean_square, suitable_gain
+from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
+from jaxopt_tut.diagnostics.judging.verdicts import (
+    Step,
+    Verdict,
+    initializer,
+    mean_square,
+    suitable_gain,
+)
 
 
 class Arrival(NamedTuple):

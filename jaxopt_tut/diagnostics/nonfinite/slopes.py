@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.diagnostics.origins import finite_stand_in, is_floating, settled
+from jaxopt_tut.diagnostics.nonfinite.origins import finite_stand_in, is_floating, settled
 
 Path = tuple[int, ...]
 """Where an equation lies, as in `taps.graph.Place`."""

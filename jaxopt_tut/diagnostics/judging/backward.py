@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.verdicts import Step, Verdict, mean_square
+from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
+from jaxopt_tut.diagnostics.judging.verdicts import Step, Verdict, mean_square
 
 
 def judge_backward(steps: Sequence[Step]) -> Iterator[Verdict]:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_tut.diagnostics.first_step import FirstStep, take_first_step
-from jaxopt_tut.diagnostics.layer_numbers import Activity, Axes, mean_square
-from jaxopt_tut.diagnostics.stacking import Measured, Reading, stack
-from jaxopt_tut.diagnostics.summaries import real
+from jaxopt_tut.diagnostics.measuring.first_step import FirstStep, take_first_step
+from jaxopt_tut.diagnostics.measuring.stacking import Measured, Reading, stack
+from jaxopt_tut.diagnostics.measuring.summaries import real
+from jaxopt_tut.diagnostics.measuring.units import Activity, Axes, mean_square
 from jaxopt_tut.taps.inner import (
     CONTRACTIONS,
     REARRANGING,

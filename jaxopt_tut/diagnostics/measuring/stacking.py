@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_tut.diagnostics.first_step import FirstStep
-from jaxopt_tut.diagnostics.layer_numbers import (
+from jaxopt_tut.diagnostics.measuring.first_step import FirstStep
+from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.measuring.summaries import SummaryStack, summarize_all
+from jaxopt_tut.diagnostics.measuring.units import (
     Activity,
     Axes,
     UnitCounts,
     count_units,
     number_activities,
 )
-from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
-from jaxopt_tut.diagnostics.summaries import SummaryStack, summarize_all
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.taps.inner import Layer
 

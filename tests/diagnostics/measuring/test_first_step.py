@@ -10,7 +10,7 @@ from optax import contrib
 from jaxopt_tut import optimizers
 from jaxopt_tut.diagnostics import THRESHOLDS, diagnose
 from jaxopt_tut.diagnostics.diagnosis import MANY_UPDATES
-from jaxopt_tut.diagnostics.first_step import take_first_step
+from jaxopt_tut.diagnostics.measuring.first_step import take_first_step
 
 # Strict promotion, which the suite sets, forbids the products with booleans inside optax.
 loose = jax.numpy_dtype_promotion("standard")

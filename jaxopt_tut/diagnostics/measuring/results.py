@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut.diagnostics.summaries import Summary
+from jaxopt_tut.diagnostics.measuring.summaries import Summary
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.taps.inner import Layer
 

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.diagnostics.origins import finite_stand_in, is_floating, origins, settled
+from jaxopt_tut.diagnostics.nonfinite.origins import finite_stand_in, is_floating, origins, settled
 from jaxopt_tut.taps.inner import REARRANGING, Place
 
 NEVER = np.iinfo(np.int32).max

@@ -6,8 +6,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 
-from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.verdicts import Step, Verdict, initializer, join_steps, mean_square
+from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
+from jaxopt_tut.diagnostics.judging.verdicts import (
+    Step,
+    Verdict,
+    initializer,
+    join_steps,
+    mean_square,
+)
 
 
 def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from jaxopt_tut.diagnostics.layer_statistics import Statistics
-from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.verdicts import Step, Verdict, mean_square, steps_of
+from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
+from jaxopt_tut.diagnostics.judging.verdicts import Step, Verdict, mean_square, steps_of
+from jaxopt_tut.diagnostics.measuring.results import Statistics
 
 
 def hardly_moves(statistics: Statistics) -> bool:

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_tut.diagnostics.summaries import SAMPLE_SIZE, sample_indices, summarize, summarize_all
+from jaxopt_tut.diagnostics.measuring.summaries import (
+    SAMPLE_SIZE,
+    sample_indices,
+    summarize,
+    summarize_all,
+)
 
 
 @pytest.mark.slow

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.diagnostics import births, slopes
-from jaxopt_tut.diagnostics.births import Mended, places_of
-from jaxopt_tut.diagnostics.origins import is_floating
-from jaxopt_tut.diagnostics.slopes import Marks
+from jaxopt_tut.diagnostics.nonfinite import births, slopes
+from jaxopt_tut.diagnostics.nonfinite.births import Mended, places_of
+from jaxopt_tut.diagnostics.nonfinite.origins import is_floating
+from jaxopt_tut.diagnostics.nonfinite.slopes import Marks
 from jaxopt_tut.taps.inner import Place, Program
 
 

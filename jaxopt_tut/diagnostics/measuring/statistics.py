@@ -2,8 +2,8 @@
 
 import optax
 
-from jaxopt_tut.diagnostics.layer_statistics import Statistics
-from jaxopt_tut.diagnostics.measuring import measure
+from jaxopt_tut.diagnostics.measuring.one_pass import measure
+from jaxopt_tut.diagnostics.measuring.results import Statistics
 from jaxopt_tut.types import Batch, LossFn, Params
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxopt_tut.diagnostics.summaries import MAX_GROUPED, real
+from jaxopt_tut.diagnostics.measuring.summaries import MAX_GROUPED, real
 
 SATURATED_SLOPE = 0.05
 """A unit counts as saturated where its activation's slope is below this, but not its value zero."""

@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 from optax.contrib import SAMState
 
-from jaxopt_tut.diagnostics.summaries import real
-from jaxopt_tut.diagnostics.thresholds import THRESHOLDS
+from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
+from jaxopt_tut.diagnostics.measuring.summaries import real
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.step import updated
 from jaxopt_tut.trees import at_least_single

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxopt_tut.diagnostics.backward import judge_backward
-from jaxopt_tut.diagnostics.forward import judge_forward
-from jaxopt_tut.diagnostics.layer_statistics import Statistics
-from jaxopt_tut.diagnostics.learning_rate import judge_learning_rate
-from jaxopt_tut.diagnostics.scales import judge_inputs, judge_logits
-from jaxopt_tut.diagnostics.units import (
+from jaxopt_tut.diagnostics.judging.backward import judge_backward
+from jaxopt_tut.diagnostics.judging.forward import judge_forward
+from jaxopt_tut.diagnostics.judging.learning_rate import judge_learning_rate
+from jaxopt_tut.diagnostics.judging.scales import judge_inputs, judge_logits
+from jaxopt_tut.diagnostics.judging.units import (
     judge_collapse,
     judge_dead,
     judge_saturated,
     judge_symmetric,
 )
-from jaxopt_tut.diagnostics.verdicts import ORDER, Step, Verdict, steps_of
+from jaxopt_tut.diagnostics.judging.verdicts import ORDER, Step, Verdict, steps_of
+from jaxopt_tut.diagnostics.measuring.results import Statistics
 
 
 def judge(statistics: Statistics) -> tuple[Verdict, ...]:
@@ -30,7 +30,7 @@ def judge(statistics: Statistics) -> tuple[Verdict, ...]:
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from jaxopt_tut.diagnostics.statistics import statistics
+      >>> from jaxopt_tut.diagnostics.measuring.statistics import statistics
       >>> from jaxopt_tut.models import mlp
       >>> params = mlp.init(jax.random.key(0), (8, 64, 64, 4))
       >>> x = 300.0 * jax.random.normal(jax.random.key(1), (32, 8))

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxopt_tut.diagnostics.layer_statistics import LayerStatistics, Statistics
-from jaxopt_tut.diagnostics.summaries import Summary
+from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.measuring.summaries import Summary
 from jaxopt_tut.taps.inner import Layer
 
 ORDER: tuple[str, ...] = (
