@@ -19,9 +19,8 @@ from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.audit import AuditRow, audit, audit_table
 from jaxopt_tut.bilevel.batches import Stream
 from jaxopt_tut.bilevel.bilevel_step import BilevelState, BilevelStep, bilevel_step
-from jaxopt_tut.bilevel.forward import Forward
+from jaxopt_tut.bilevel.doubts import HypergradientWarning
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.implicit import Implicit
 from jaxopt_tut.bilevel.linear_solves import (
     CG,
     GMRES,
@@ -32,14 +31,15 @@ from jaxopt_tut.bilevel.linear_solves import (
     Neumann,
     NormalCG,
 )
-from jaxopt_tut.bilevel.mode import Mode
-from jaxopt_tut.bilevel.one_step import OneStep
-from jaxopt_tut.bilevel.plan import Plan
+from jaxopt_tut.bilevel.modes.forward import Forward
+from jaxopt_tut.bilevel.modes.implicit import Implicit
+from jaxopt_tut.bilevel.modes.mode import Mode
+from jaxopt_tut.bilevel.modes.one_step import OneStep
+from jaxopt_tut.bilevel.modes.plan import Plan
+from jaxopt_tut.bilevel.modes.truncate import Truncate
+from jaxopt_tut.bilevel.modes.unroll import Unroll
 from jaxopt_tut.bilevel.result import Info, Result
 from jaxopt_tut.bilevel.solvers import ClosedForm, Minimize, Proximal, Solver
-from jaxopt_tut.bilevel.truncate import Truncate
-from jaxopt_tut.bilevel.trust import HypergradientWarning
-from jaxopt_tut.bilevel.unroll import Unroll
 
 __all__ = [
     "CG",

@@ -11,14 +11,14 @@ from jaxtyping import Array, Bool
 
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.bilevel.batches import Stream, require_batches, split_batches
+from jaxopt_tut.bilevel.doubts import require_sound
 from jaxopt_tut.bilevel.losses import WithoutAux, value_part
-from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo, Mode
-from jaxopt_tut.bilevel.numbers import as_code
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode
+from jaxopt_tut.bilevel.modes.unroll import Unroll
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.result import Info, Result
 from jaxopt_tut.bilevel.solvers import Descent, Solver, as_solver, size_of, with_residuals
-from jaxopt_tut.bilevel.trust import require_sound
-from jaxopt_tut.bilevel.unroll import Unroll
+from jaxopt_tut.bilevel.traceable import as_code
 from jaxopt_tut.trees import require_inexact, strong
 from jaxopt_tut.types import Params, PyTree
 

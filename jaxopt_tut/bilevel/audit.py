@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.mode import Mode
+from jaxopt_tut.bilevel.modes.mode import Mode
+from jaxopt_tut.bilevel.modes.unroll import Unroll
 from jaxopt_tut.bilevel.result import Info
-from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.trees import require_same_structure
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import dot, ravel

@@ -9,10 +9,10 @@ import optax
 from jaxtyping import Array, Int
 
 from jaxopt_tut import programs
+from jaxopt_tut.bilevel.doubts import warn_of_doubts
 from jaxopt_tut.bilevel.hypergrad import differentiate
-from jaxopt_tut.bilevel.mode import Hypergradient, Mode
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, Mode
 from jaxopt_tut.bilevel.result import Info
-from jaxopt_tut.bilevel.trust import warn_of_doubts
 from jaxopt_tut.losses import differentiated_by
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.trees import strong

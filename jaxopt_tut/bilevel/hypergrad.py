@@ -11,12 +11,12 @@ from jaxopt_tut import programs
 from jaxopt_tut.bilevel.argmin import describe, prepare
 from jaxopt_tut.bilevel.batches import Stream, split_batches
 from jaxopt_tut.bilevel.dependence import depends_on
-from jaxopt_tut.bilevel.mode import Hypergradient, Mode
+from jaxopt_tut.bilevel.doubts import require_sound, warn_of_doubts
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, Mode
+from jaxopt_tut.bilevel.modes.refusal import undefined
 from jaxopt_tut.bilevel.problem import Inputs, Problem
-from jaxopt_tut.bilevel.refusal import undefined
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.bilevel.solvers import Solver
-from jaxopt_tut.bilevel.trust import require_sound, warn_of_doubts
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
 

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.bilevel.numbers import is_above, is_at_least, register
+from jaxopt_tut.bilevel.traceable import is_above, is_at_least, register
 from jaxopt_tut.linalg import (
     cg,
     largest_eigenvalue,

@@ -15,7 +15,7 @@ from jaxopt_tut.bilevel import (
     argmin,
     hypergrad,
 )
-from jaxopt_tut.bilevel.loops import checkpointed_loop, num_rounds
+from jaxopt_tut.bilevel.modes.loops import checkpointed_loop, num_rounds
 from jaxopt_tut.optimizers import adam, lbfgs, sgd
 
 

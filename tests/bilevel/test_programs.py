@@ -128,7 +128,7 @@ def test_what_f_closes_over_goes_with_it(use):
     assert [reference() for reference in references] == [None, None]
 
 
-@pytest.mark.filterwarnings("ignore::jaxopt_tut.bilevel.trust.HypergradientWarning")
+@pytest.mark.filterwarnings("ignore::jaxopt_tut.bilevel.doubts.HypergradientWarning")
 def test_every_round_of_a_sweep_is_right():
     found = []
     for weight in (1.0, 2.0, 3.0):

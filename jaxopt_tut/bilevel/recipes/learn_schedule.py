@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
+from jaxopt_tut.bilevel.modes.unroll import Unroll
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
-from jaxopt_tut.bilevel.unroll import Unroll
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.optimizers import sgd
 from jaxopt_tut.tracing import seen

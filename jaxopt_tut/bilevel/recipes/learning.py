@@ -9,9 +9,9 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.bilevel.doubts import HypergradientWarning
 from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
-from jaxopt_tut.bilevel.trust import HypergradientWarning
 from jaxopt_tut.losses import differentiated_by
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.tracing import is_traced

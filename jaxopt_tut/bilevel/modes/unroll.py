@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from jaxopt_tut import counts
-from jaxopt_tut.bilevel.loops import checkpointed_loop, num_rounds
+from jaxopt_tut.bilevel.modes.loops import checkpointed_loop, num_rounds
+from jaxopt_tut.bilevel.modes.memory import bytes_of_run, bytes_of_step
+from jaxopt_tut.bilevel.modes.refusal import in_reach_of_reverse_mode, require_differentiable
+from jaxopt_tut.bilevel.modes.reverse import ReverseMode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import in_reach_of_reverse_mode, require_differentiable
-from jaxopt_tut.bilevel.reverse import ReverseMode
-from jaxopt_tut.bilevel.sizes import bytes_of_run, bytes_of_step
 
 _LEVELS = {"none": 0, "step": 1, "sqrt": 2}
 

@@ -13,12 +13,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact
 
 from jaxopt_tut.bilevel.argmin import argmin
-from jaxopt_tut.bilevel.arguments import promote, weight
-from jaxopt_tut.bilevel.implicit import Implicit
-from jaxopt_tut.bilevel.mode import Mode
-from jaxopt_tut.bilevel.qp import QPInfo, QPSolution, qp, qp_solution
-from jaxopt_tut.bilevel.ridge import ridge
-from jaxopt_tut.bilevel.total_variation import prox_tv1d
+from jaxopt_tut.bilevel.layers.arguments import promote, weight
+from jaxopt_tut.bilevel.layers.qp import QPInfo, QPSolution, qp, qp_solution
+from jaxopt_tut.bilevel.layers.ridge import ridge
+from jaxopt_tut.bilevel.layers.total_variation import prox_tv1d
+from jaxopt_tut.bilevel.modes.implicit import Implicit
+from jaxopt_tut.bilevel.modes.mode import Mode
 from jaxopt_tut.optimizers.norms import modulus
 from jaxopt_tut.types import Params, PyTree
 

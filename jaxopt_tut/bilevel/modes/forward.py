@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxopt_tut.bilevel.loops import checkpointed_loop
-from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.modes.loops import checkpointed_loop
+from jaxopt_tut.bilevel.modes.memory import bytes_of_run
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.modes.refusal import forward_only, require_differentiable, undefined
+from jaxopt_tut.bilevel.modes.reverse import value_of
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import forward_only, require_differentiable, undefined
-from jaxopt_tut.bilevel.reverse import value_of
-from jaxopt_tut.bilevel.sizes import bytes_of_run
 from jaxopt_tut.vectors import ravel
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxopt_tut.bilevel.certificate import is_solved
+from jaxopt_tut.bilevel.modes.certificate import is_solved
 from jaxopt_tut.bilevel.problem import default_tolerance
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.tracing import is_traced

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.bilevel.loops import num_rounds
-from jaxopt_tut.bilevel.mode import Hypergradient
+from jaxopt_tut.bilevel.modes.loops import num_rounds
+from jaxopt_tut.bilevel.modes.mode import Hypergradient
+from jaxopt_tut.bilevel.modes.unroll import Unroll
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.unroll import Unroll
 
 
 @dataclass(frozen=True)

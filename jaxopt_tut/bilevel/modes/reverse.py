@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.losses import value_part
-from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.modes.refusal import irreversible, is_reversible
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import irreversible, is_reversible
 from jaxopt_tut.types import PyTree
 
 

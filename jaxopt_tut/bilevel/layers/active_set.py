@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.bilevel.qp_program import (
+from jaxopt_tut.bilevel.layers.qp_program import (
     Point,
     Program,
     activity,
     residuals_at,
     sizes_at,
 )
-from jaxopt_tut.bilevel.symmetric_solve import factorized
+from jaxopt_tut.bilevel.layers.symmetric_solve import factorized
 from jaxopt_tut.vectors import matmul
 
 _MAX_CHANGES = 12

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.bilevel.arguments import at_least_float32, promote, weight
+from jaxopt_tut.bilevel.layers.arguments import at_least_float32, promote, weight
 from jaxopt_tut.vectors import magnitude
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 import jax
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import (
+from jaxopt_tut.bilevel.modes.memory import bytes_of_step
+from jaxopt_tut.bilevel.modes.refusal import (
     forbid,
     in_reach_of_reverse_mode,
     instantiate,
@@ -18,8 +18,8 @@ from jaxopt_tut.bilevel.refusal import (
     undefined_tangents,
     zero_tangents,
 )
-from jaxopt_tut.bilevel.reverse import ReverseMode
-from jaxopt_tut.bilevel.sizes import bytes_of_step
+from jaxopt_tut.bilevel.modes.reverse import ReverseMode
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Inexact
 
-from jaxopt_tut.bilevel.arguments import at_least_float32, promote, weight
+from jaxopt_tut.bilevel.layers.arguments import at_least_float32, promote, weight
 from jaxopt_tut.vectors import magnitude, matmul, safe_ratio
 
 

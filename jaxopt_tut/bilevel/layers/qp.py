@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_tut.bilevel.active_set import is_active, settle, solve_active
-from jaxopt_tut.bilevel.arguments import at_least_float32, promote
-from jaxopt_tut.bilevel.interior_point import follow_path
-from jaxopt_tut.bilevel.qp_program import (
+from jaxopt_tut.bilevel.layers.active_set import is_active, settle, solve_active
+from jaxopt_tut.bilevel.layers.arguments import at_least_float32, promote
+from jaxopt_tut.bilevel.layers.interior_point import follow_path
+from jaxopt_tut.bilevel.layers.qp_program import (
     Point,
     Program,
     equilibrate,

@@ -9,8 +9,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.bilevel.qp_program import Point, Program, residuals_at
-from jaxopt_tut.bilevel.symmetric_solve import factorized
+from jaxopt_tut.bilevel.layers.qp_program import Point, Program, residuals_at
+from jaxopt_tut.bilevel.layers.symmetric_solve import factorized
 from jaxopt_tut.vectors import matmul, safe_ratio
 
 _MAX_STEPS = 80

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import (
+from jaxopt_tut.bilevel.modes.memory import bytes_of_step
+from jaxopt_tut.bilevel.modes.refusal import (
     forbid,
     in_reach_of_reverse_mode,
     require_differentiable,
     undefined,
 )
-from jaxopt_tut.bilevel.reverse import ReverseMode
-from jaxopt_tut.bilevel.sizes import bytes_of_step
+from jaxopt_tut.bilevel.modes.reverse import ReverseMode
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 
 
 @dataclass(frozen=True)

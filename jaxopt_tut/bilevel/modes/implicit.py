@@ -10,7 +10,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow, jaxprs
-from jaxopt_tut.bilevel.certificate import Adjoint, error_estimate, is_solved
 from jaxopt_tut.bilevel.linear_solves import (
     AutoSolve,
     LinearSolve,
@@ -18,18 +17,19 @@ from jaxopt_tut.bilevel.linear_solves import (
     Solved,
     as_linear_solve,
 )
-from jaxopt_tut.bilevel.mode import Hypergradient, LinearInfo
-from jaxopt_tut.bilevel.numbers import is_at_least, part_numbers, register
-from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.refusal import (
+from jaxopt_tut.bilevel.modes.certificate import Adjoint, error_estimate, is_solved
+from jaxopt_tut.bilevel.modes.memory import bytes_of_run
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.modes.refusal import (
     instantiate,
     is_zero,
     refuse_tangents,
     undefined_tangents,
     zero_tangents,
 )
-from jaxopt_tut.bilevel.reverse import value_of
-from jaxopt_tut.bilevel.sizes import bytes_of_run
+from jaxopt_tut.bilevel.modes.reverse import value_of
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.bilevel.traceable import is_at_least, part_numbers, register
 from jaxopt_tut.types import Params
 from jaxopt_tut.vectors import norm, ravel
 

@@ -1,0 +1,1 @@
+"""How to differentiate an inner solution: one mode a file, on the base that is in `mode`."""
