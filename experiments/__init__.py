@@ -1,4 +1,4 @@
 """One script a claim; `python -m experiments list` names them, `README.md` says how to add one.
 
-Modules whose name starts with an underscore are the runner; every other one is an experiment.
+A folder a part of the tutorials; modules whose name starts with an underscore are the runner.
 """

@@ -28,8 +28,13 @@ FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Return the experiments: every module of this folder without a leading underscore."""
-    return sorted(file.stem for file in FOLDER.glob("*.py") if not file.stem.startswith("_"))
+    """Return the experiments: every module of a part's folder without a leading underscore."""
+    return sorted(file.stem for file in FOLDER.glob("*/*.py") if not file.stem.startswith("_"))
+
+
+def _part(name: str) -> str:
+    (file,) = FOLDER.glob(f"*/{name}.py")
+    return file.parent.name
 
 
 def summary(name: str) -> str:
@@ -38,7 +43,7 @@ def summary(name: str) -> str:
 
 
 def _docstring(name: str) -> str:
-    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    source = (FOLDER / _part(name) / f"{name}.py").read_text(encoding="utf-8")
     return ast.get_docstring(ast.parse(source)) or name
 
 
@@ -220,7 +225,7 @@ def _keep_programs(out: Path) -> None:
 def _run_named(name: str, data: Data, quick: bool, out: Path) -> dict[str, Any]:
     """Import an experiment and run it; what the table does not need stays in its file."""
     try:
-        module = importlib.import_module(f"experiments.{name}")
+        module = importlib.import_module(f"experiments.{_part(name)}.{name}")
         report = run_one(name, make_config(module, data, quick), module, out)
     except Exception:  # the script itself does not import
         report = _broken_script(name, out)

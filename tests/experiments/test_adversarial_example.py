@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import adversarial_example as adversarial
-from experiments.adversarial_example import NORMS
+from experiments.descent import adversarial_example as adversarial
+from experiments.descent.adversarial_example import NORMS
 
 
 def results():

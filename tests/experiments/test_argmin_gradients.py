@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_regression
 
-from experiments import argmin_gradients as gradients
-from experiments.argmin_gradients import DIFFERENCES, IMPLICIT, UNROLLED
+from experiments.bilevel import argmin_gradients as gradients
+from experiments.bilevel.argmin_gradients import DIFFERENCES, IMPLICIT, UNROLLED
 
 
 def results():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import batch_norm as norm
-from experiments.batch_norm import INPUTS
+from experiments.descent import batch_norm as norm
+from experiments.descent.batch_norm import INPUTS
 
 
 def results():

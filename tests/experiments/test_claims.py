@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import _runner, ravine, steep_optima
-from experiments import activation_gains as gains
-from experiments import bad_initialization as bad
-from experiments import constant_initialization as constant
-from experiments import data_statistics as statistics
-from experiments import deep_tanh as tanh
-from experiments import flat_and_sharp as wells
-from experiments import initializer_variance as variance
-from experiments import optimizer_comparison as comparison
+from experiments import _runner
+from experiments.initialization import activation_gains as gains
+from experiments.initialization import constant_initialization as constant
+from experiments.initialization import data_statistics as statistics
+from experiments.initialization import deep_tanh as tanh
+from experiments.initialization import initializer_variance as variance
+from experiments.optimization import bad_initialization as bad
+from experiments.optimization import flat_and_sharp as wells
+from experiments.optimization import optimizer_comparison as comparison
+from experiments.optimization import ravine, steep_optima
 
 
 def around(mean, num_runs=12, scatter=0.01, seed=0):
@@ -239,8 +240,8 @@ def test_every_experiment_is_falsified_here_or_in_a_test_of_its_own():
 
 @pytest.mark.parametrize("name", _runner.names())
 def test_a_script_has_the_form_that_the_readme_asks_for(name):
-    module = importlib.import_module(f"experiments.{name}")
-    for word in ("Claim: ", "Source: ", f"Command: python -m experiments.{name}", "Time: "):
+    module = importlib.import_module(f"experiments.{_runner._part(name)}.{name}")
+    for word in ("Claim: ", "Source: ", f"Command: python -m {module.__name__}", "Time: "):
         assert word in module.__doc__
     assert module.__doc__.splitlines()[0].endswith(".")
     config = module.Config()

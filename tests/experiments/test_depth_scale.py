@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import depth_scale as scales
-from experiments.depth_scale import GROUPS
+from experiments.initialization import depth_scale as scales
+from experiments.initialization.depth_scale import GROUPS
 from jaxopt_tut.initializers import MeanField
 
 SCALES = dict(zip(GROUPS, [(3.6, 10.7), (5.0, 3.0), (2.0, 4.5), (1.1, 2.4)], strict=True))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import doctor_on_broken_inits as doctor
-from experiments.doctor_on_broken_inits import CONSTANT, STARTS
+from experiments.diagnosis import doctor_on_broken_inits as doctor
+from experiments.diagnosis.doctor_on_broken_inits import CONSTANT, STARTS
 
 
 def results():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import elu_node as node
-from experiments.elu_node import ALPHA, CUSTOM, PLAIN
+from experiments.autodiff import elu_node as node
+from experiments.autodiff.elu_node import ALPHA, CUSTOM, PLAIN
 
 
 def results():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import finite_differences as differences
-from experiments.finite_differences import CENTRAL, COMPLEX, DTYPES, FORWARD
+from experiments.autodiff import finite_differences as differences
+from experiments.autodiff.finite_differences import CENTRAL, COMPLEX, DTYPES, FORWARD
 
 
 def results():

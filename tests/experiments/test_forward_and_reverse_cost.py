@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import forward_and_reverse_cost as cost
-from experiments.forward_and_reverse_cost import FORWARD, INPUTS, OUTPUTS, REVERSE
+from experiments.autodiff import forward_and_reverse_cost as cost
+from experiments.autodiff.forward_and_reverse_cost import FORWARD, INPUTS, OUTPUTS, REVERSE
 
 
 def results():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import guarded_functions as guarded
-from experiments.guarded_functions import CONVENTION, FUNCTIONS, PLAIN, SAFE
+from experiments.autodiff import guarded_functions as guarded
+from experiments.autodiff.guarded_functions import CONVENTION, FUNCTIONS, PLAIN, SAFE
 
 
 def results():

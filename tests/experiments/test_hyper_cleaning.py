@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from experiments import hyper_cleaning as cleaning
+from experiments.bilevel import hyper_cleaning as cleaning
 
 
 def results():

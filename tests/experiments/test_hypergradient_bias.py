@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import hypergradient_bias as bias
-from experiments.hypergradient_bias import DECAY, MOMENTUM, NEWTON, RATE, TRUNCATED, WAYS
+from experiments.bilevel import hypergradient_bias as bias
+from experiments.bilevel.hypergradient_bias import DECAY, MOMENTUM, NEWTON, RATE, TRUNCATED, WAYS
 
 COUNTS = np.array([1, 8])
 

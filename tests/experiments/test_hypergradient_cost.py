@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import hypergradient_cost as cost
-from experiments.hypergradient_cost import COUNTS, FLAT, UNROLLED
+from experiments.bilevel import hypergradient_cost as cost
+from experiments.bilevel.hypergradient_cost import COUNTS, FLAT, UNROLLED
 
 
 def results():

@@ -41,14 +41,14 @@ WAIT = "while not pathlib.Path('never').exists(): time.sleep(0.01)"
 def make_program(tmp_path):
     """Return a function that writes the runner and scripts of one's own into an empty folder."""
     package = tmp_path / "experiments"
-    package.mkdir()
+    (package / "part").mkdir(parents=True)
     for name in ("__init__", "__main__", "_runner", "_outputs", "_claims"):
         shutil.copy(ROOT / "experiments" / f"{name}.py", package)
 
     def make(**bodies):
         for name, body in bodies.items():
             text = SCRIPT.format(name=name, body=body, number=len(body))
-            (package / f"{name}.py").write_text(text, encoding="utf-8")
+            (package / "part" / f"{name}.py").write_text(text, encoding="utf-8")
         return tmp_path
 
     return make
@@ -120,7 +120,7 @@ def test_an_interrupted_run_keeps_what_was_there_and_says_what_is_missing(
 @pytest.mark.slow
 def test_a_script_of_its_own_is_interrupted_likewise(make_program):
     folder = make_program(alone=WAIT)
-    script = folder / "experiments" / "alone.py"
+    script = folder / "experiments" / "part" / "alone.py"
     script.write_text(
         script.read_text(encoding="utf-8")
         + "\nimport sys\nfrom experiments._runner import run_script\n"
@@ -129,7 +129,7 @@ def test_a_script_of_its_own_is_interrupted_likewise(make_program):
     )
     path = os.pathsep.join([str(folder), str(ROOT)])
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.alone"],
+        [sys.executable, "-m", "experiments.part.alone"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.PIPE,

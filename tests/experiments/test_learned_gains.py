@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import learned_gains as gains
-from experiments.learned_gains import KAIMING, LEARNED, UNSCALED
+from experiments.bilevel import learned_gains as gains
+from experiments.bilevel.learned_gains import KAIMING, LEARNED, UNSCALED
 
 
 def results():

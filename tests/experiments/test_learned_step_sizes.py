@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import learned_step_sizes as sizes
-from experiments.learned_step_sizes import CONSTANT, FILLED, GROUPS
+from experiments.bilevel import learned_step_sizes as sizes
+from experiments.bilevel.learned_step_sizes import CONSTANT, FILLED, GROUPS
 
 CURVATURES = {FILLED: sizes.chebyshev_roots(24), GROUPS: np.array([1.0, 2.0, 19.0, 20.0])}
 CHEBYSHEV = 1 / sizes.chebyshev_roots(4)

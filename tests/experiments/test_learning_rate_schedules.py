@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import learning_rate_schedules as experiment
-from experiments.learning_rate_schedules import RATES, schedules
+from experiments.descent import learning_rate_schedules as experiment
+from experiments.descent.learning_rate_schedules import RATES, schedules
 
 
 def results():

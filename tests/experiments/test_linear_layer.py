@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments import linear_layer as linear
+from experiments.autodiff import linear_layer as linear
 
 
 def draw(num_draws=4):

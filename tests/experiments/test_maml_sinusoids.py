@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import maml_sinusoids as sinusoids
-from experiments.maml_sinusoids import FIRST_ORDER, JOINT, MAML
+from experiments.bilevel import maml_sinusoids as sinusoids
+from experiments.bilevel.maml_sinusoids import FIRST_ORDER, JOINT, MAML
 
 
 def results():

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from experiments import mup_learning_rate as experiment
+from experiments.initialization import mup_learning_rate as experiment
 
 RATES = 2.0 ** np.arange(-10, -3)
 

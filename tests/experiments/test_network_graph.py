@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from experiments import network_graph as network
+from experiments.autodiff import network_graph as network
 
 
 def results():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import newton_and_gradient as descent
-from experiments.newton_and_gradient import SURFACES
+from experiments.descent import newton_and_gradient as descent
+from experiments.descent.newton_and_gradient import SURFACES
 
 
 def results():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import phase_diagram as phases
-from experiments.phase_diagram import ACTIVATIONS
+from experiments.initialization import phase_diagram as phases
+from experiments.initialization.phase_diagram import ACTIVATIONS
 
 
 def results():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import price_forecast as prices
+from experiments.bilevel import price_forecast as prices
 from jaxopt_tut.datasets import load_daily_closes
 
 NO_GAPS = {"implicit": 1e-14, "unrolled": 1e-14}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import repaired_initialization as experiment
-from experiments.repaired_initialization import BROKEN, HEALTHY
+from experiments.initialization import repaired_initialization as experiment
+from experiments.initialization.repaired_initialization import BROKEN, HEALTHY
 
 
 def results():

@@ -33,18 +33,18 @@ def _no_compilation_cache(monkeypatch):
 @pytest.fixture
 def make_script(tmp_path, monkeypatch):
     """Return a function that puts one experiment in place of the real ones."""
-    folder = tmp_path / "scripts"
-    folder.mkdir()
-    monkeypatch.setattr(_runner, "FOLDER", folder)
+    folder = tmp_path / "scripts" / "part"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(_runner, "FOLDER", folder.parent)
 
     def make(name="one", *, check=None, run=None):
         (folder / f"{name}.py").write_text(f'"""{DOCSTRING}"""\n', encoding="utf-8")
-        module = types.ModuleType(f"experiments.{name}")
+        module = types.ModuleType(f"experiments.part.{name}")
         module.Config = Config
         module.run = run or (lambda config: {"size": config.size, "bad": float("nan")})
         module.check = check or (lambda _: [_claims.at_least("fine", 1.0, 0.0)])
         module.plot = lambda _: {"empty": Figure()}
-        monkeypatch.setitem(sys.modules, f"experiments.{name}", module)
+        monkeypatch.setitem(sys.modules, f"experiments.part.{name}", module)
         return tmp_path / "results"
 
     return make
@@ -107,7 +107,7 @@ def test_a_script_gets_full_products_if_it_asks_for_them(make_script, full):
         return {"size": config.size}
 
     out = make_script(run=run)
-    sys.modules["experiments.one"].FULL_PRODUCTS = full
+    sys.modules["experiments.part.one"].FULL_PRODUCTS = full
     assert main(["run", "one", "--out", str(out)]) == 0
     assert seen == ["highest" if full else jax.config.jax_default_matmul_precision]
 
@@ -180,7 +180,7 @@ def test_a_script_that_is_interrupted_ends_the_run_with_130(make_script, capsys)
 def test_a_script_that_cannot_be_imported_is_reported(make_script):
     make_script("fine")
     out = make_script("torn")
-    del sys.modules["experiments.torn"]  # its file lies where no import finds it
+    del sys.modules["experiments.part.torn"]  # its file lies where no import finds it
     assert main(["run", "torn", "fine", "--out", str(out)]) == 1
     assert "ModuleNotFoundError" in report(out, "torn")["error"]
     assert report(out, "fine")["passed"]

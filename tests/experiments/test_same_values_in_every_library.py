@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import same_values_in_every_library as libraries
-from experiments.same_values_in_every_library import PLAIN
+from experiments.diagnosis import same_values_in_every_library as libraries
+from experiments.diagnosis.same_values_in_every_library import PLAIN
 
 LIBRARIES = (PLAIN, "nnx", "linen", "equinox")
 KINDS = ["pre_activation", "activation"] * 2 + ["pre_activation"]

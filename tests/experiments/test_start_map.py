@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import start_map
-from experiments.start_map import BARE_NEWTON, NOT_A_MINIMUM, NOWHERE, shares
+from experiments.descent import start_map
+from experiments.descent.start_map import BARE_NEWTON, NOT_A_MINIMUM, NOWHERE, shares
 
 
 def results():

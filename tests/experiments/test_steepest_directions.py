@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import steepest_directions as steepest
-from experiments.steepest_directions import ANGLES, NORMS, PLANE
+from experiments.descent import steepest_directions as steepest
+from experiments.descent.steepest_directions import ANGLES, NORMS, PLANE
 
 
 def results():

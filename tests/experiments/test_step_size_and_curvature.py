@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import step_size_and_curvature as step
-from experiments.step_size_and_curvature import BEST, LIMIT, SAFE, SLOW
+from experiments.descent import step_size_and_curvature as step
+from experiments.descent.step_size_and_curvature import BEST, LIMIT, SAFE, SLOW
 
 
 def results():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import stochastic_escape as escape
-from experiments.stochastic_escape import CASES, FULL, QUIET, TRUTH
+from experiments.descent import stochastic_escape as escape
+from experiments.descent.stochastic_escape import CASES, FULL, QUIET, TRUTH
 
 
 def results():

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import initializer_variance as variance
-from experiments import tapped_variance as tapped
-from experiments.tapped_variance import CASES, EDGE, XAVIER
+from experiments.diagnosis import tapped_variance as tapped
+from experiments.diagnosis.tapped_variance import CASES, EDGE, XAVIER
+from experiments.initialization import initializer_variance as variance
 
 
 def around(mean, num_runs=12, scatter=0.01):

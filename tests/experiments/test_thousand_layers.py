@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import thousand_layers as deep
-from experiments.thousand_layers import GAUSSIAN, ISOMETRIC, STARTS, XAVIER
+from experiments.initialization import thousand_layers as deep
+from experiments.initialization.thousand_layers import GAUSSIAN, ISOMETRIC, STARTS, XAVIER
 from jaxopt_tut.initializers import critical
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import total_variation_denoising as denoising
-from experiments.total_variation_denoising import GRID
+from experiments.bilevel import total_variation_denoising as denoising
+from experiments.bilevel.total_variation_denoising import GRID
 from jaxopt_tut.bilevel.layers import prox_tv1d
 
 

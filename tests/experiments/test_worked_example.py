@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments import worked_example as example
+from experiments.autodiff import worked_example as example
 
 
 def results():

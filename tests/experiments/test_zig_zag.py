@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import zig_zag
-from experiments.zig_zag import METHODS, SAME_STEP
+from experiments.descent import zig_zag
+from experiments.descent.zig_zag import METHODS, SAME_STEP
 
 
 def results():

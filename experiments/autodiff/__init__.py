@@ -1,0 +1,1 @@
+"""How the error flows back: graphs, both modes, nodes of one's own, and their checks."""

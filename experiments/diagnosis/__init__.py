@@ -1,0 +1,1 @@
+"""Looking inside a network, whatever its library, and saying what is wrong."""

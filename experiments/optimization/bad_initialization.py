@@ -1,0 +1,114 @@
+"""Adam recovers from a bad initialization from which SGD and momentum do not move.
+
+Claim: five epochs from a standard deviation of .01 leave SGD (learning rate .1) and momentum (.1,
+decay .9) at chance or little above and bring Adam (.001) most of the way; from a constant of .005,
+where all units of a layer are copies, Adam still gets past chance and they do not.
+
+Source: UvA Deep Learning tutorial 4, its remark on Adam's robustness.
+Command: python -m experiments.optimization.bad_initialization [--data full]
+Time: 20 s; with --data full 2 minutes. Expected test accuracy of SGD, momentum, Adam in per cent:
+full data 20, 18, 86 (std .01) and 10, 10, 27 (constant); bundled images 10, 10, 74 and 10, 10, 20.
+"""
+
+import dataclasses
+import sys
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments._claims import Claim, at_least, at_most
+from experiments._runner import run_script
+from experiments.optimization.optimizer_comparison import OPTIMIZERS, accuracy, loss_fn
+from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, split_train_validation
+from jaxopt_tut.initializers import constant, normal
+from jaxopt_tut.models import mlp
+from jaxopt_tut.plotting import new_figure, plot_training_curves
+from jaxopt_tut.training import evaluator, fit
+
+INITIALIZERS = {"std .01": normal(0.01), "constant .005": constant(0.005)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How much is run."""
+
+    data: Literal["mini", "full"] = "mini"
+    initializers: tuple[str, ...] = tuple(INITIALIZERS)
+    num_seeds: int = 3
+    num_epochs: int = 5
+    batch_size: int = 256
+
+    def quick(self) -> "Config":
+        return dataclasses.replace(self, num_seeds=1, initializers=("std .01",))
+
+
+class Result(NamedTuple):
+    """For each initializer and optimizer, arrays of shape (seeds,) or (seeds, epochs)."""
+
+    num_test: int
+    test: dict[str, dict[str, np.ndarray]]
+    """Accuracy after the last epoch."""
+    train: dict[str, dict[str, np.ndarray]]
+    """Accuracy over each epoch, while the parameters move."""
+
+
+def run(config: Config) -> Result:
+    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    evaluate = evaluator(accuracy, dataset)
+    split_key, *keys = jax.random.split(jax.random.key(0), 1 + config.num_seeds)
+    images = split_train_validation(split_key, dataset.train, len(dataset.train.labels) // 6)[0]
+    test = {name: {} for name in config.initializers}
+    train = {name: {} for name in config.initializers}
+    for name in config.initializers:
+        for optimizer_name, optimizer in OPTIMIZERS.items():
+            runs = []
+            for key in keys:
+                init_key, fit_key = jax.random.split(key)
+                params = mlp.init(init_key, kernel_init=INITIALIZERS[name])
+                fitted = fit(
+                    loss_fn,
+                    params,
+                    optimizer,
+                    dataset._replace(train=images),
+                    batch_size=config.batch_size,
+                    num_epochs=config.num_epochs,
+                    key=fit_key,
+                )
+                runs.append((evaluate(fitted.params)["accuracy"], fitted.history.train["accuracy"]))
+            test[name][optimizer_name] = np.array([score for score, _ in runs])
+            train[name][optimizer_name] = np.stack([curve for _, curve in runs])
+    return Result(len(dataset.test.labels), test, train)
+
+
+def check(result: Result) -> list[Claim]:
+    claims = []
+    for name, test in result.test.items():
+        for slow in ("SGD", "momentum"):
+            # A third of the classes told apart would be .3: chance is .1.
+            text = f"{name}, {slow}: mean test accuracy"
+            claims.append(at_most(text, test[slow].mean(), 0.3))
+        # Standard error of the difference of two accuracies on independent images, an upper bound
+        # for two on the same.
+        spread = sum(test[n] * (1 - test[n]) for n in ("Adam", "SGD")) / result.num_test
+        ahead = test["Adam"] - np.maximum(test["SGD"], test["momentum"])
+        text = f"{name}: Adam ahead of the better of both, in standard errors (worst seed)"
+        claims.append(at_least(text, np.min(ahead / np.sqrt(spread)), 4.0))
+    adam = result.test["std .01"]["Adam"].mean()
+    claims.append(at_least("std .01, Adam: mean test accuracy", adam, 0.6))
+    return claims
+
+
+def plot(result: Result):
+    figure = new_figure(5.5 * len(result.train), 4.4)
+    panels = figure.subplots(1, len(result.train), squeeze=False)[0]
+    for ax, (name, train) in zip(panels, result.train.items(), strict=True):
+        plot_training_curves(train, title=f"From {name}", ylabel="training accuracy", ax=ax)
+        ax.axhline(0.1, color="0.4", linestyle=":", linewidth=1)
+        ax.annotate("chance", (1, 0.1), xytext=(0, -12), textcoords="offset points")
+        ax.set_ylim(0, 1)
+    return {"recovery": figure}
+
+
+if __name__ == "__main__":
+    run_script(sys.modules[__name__])
