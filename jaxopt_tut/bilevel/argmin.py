@@ -12,13 +12,13 @@ from jaxtyping import Array, Bool
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.bilevel.batches import Stream, require_batches, split_batches
 from jaxopt_tut.bilevel.doubts import require_sound
-from jaxopt_tut.bilevel.losses import WithoutAux, value_part
 from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode
 from jaxopt_tut.bilevel.modes.unroll import Unroll
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.result import Info, Result
 from jaxopt_tut.bilevel.solvers import Descent, Solver, as_solver, size_of, with_residuals
 from jaxopt_tut.bilevel.traceable import as_code
+from jaxopt_tut.losses import WithoutAux, is_real_scalar, value_part
 from jaxopt_tut.trees import require_inexact, strong
 from jaxopt_tut.types import Params, PyTree
 
@@ -159,9 +159,7 @@ def prepare(
     value = jax.eval_shape(evaluate, inputs)
     if value is not value_part(value):
         problem, value = dataclasses.replace(problem, f=WithoutAux(f)), value_part(value)
-    if jax.tree.structure(value) != jax.tree.structure(0) or (
-        value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating)
-    ):
+    if not is_real_scalar(value):
         raise ValueError(f"{caller} needs f to return a real scalar, got {value}.")
     return problem, inputs
 

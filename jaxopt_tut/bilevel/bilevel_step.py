@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
@@ -133,7 +132,7 @@ def _update(
         return found.value, found.grads
 
     found, info = look(learned)
-    ascent = jax.tree.map(jnp.conj, found.grads)  # differs for complex parameters
+    ascent = optax.tree.conj(found.grads)  # differs for complex parameters
     after = take_step(
         "bilevel_step",
         outer_optimizer,

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.network import require_concrete
 from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
+from jaxopt_tut.losses import value_part
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.taps import record
 from jaxopt_tut.taps.inner import leaf_name, traced_leaves
@@ -261,9 +262,7 @@ def _changes(make, width, key, batch, steps) -> dict[str, float]:
 
     @jax.jit
     def run(params):
-        def loss(params):
-            result = loss_fn(params, batch)
-            return result[0] if isinstance(result, tuple) else result
+        loss = lambda params: value_part(loss_fn(params, batch))
 
         def follow(carry, _):
             after = take_step("coordinate_check", optimizer, loss, *carry)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.losses import value_part
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 from jaxopt_tut.vectors import safe_ratio
@@ -92,10 +93,7 @@ def gradient_noise(
     )
 
     def gradient(part):
-        def loss(params):
-            result = loss_fn(params, part)
-            return result[0] if isinstance(result, tuple) else result
-
+        loss = lambda params: value_part(loss_fn(params, part))
         return jax.tree.map(at_least_single, jax.grad(loss)(params))
 
     def step(moments, part):

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_tut.losses import require_loss
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.selection import Select, select_sites
 from jaxopt_tut.taps.site import find_sites
@@ -122,7 +123,7 @@ def record_gradients(
         kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
         require_inexact(jax.tree.unflatten(treedef, kept), caller)
         program = trace_program(caller, loss_fn, (params, *args), kwargs, may_close_over=False)
-        has_aux = _has_aux(program.result)
+        has_aux = require_loss(caller, program.result)
         chosen = select_sites(caller, find_sites(program), select, with_cotangents=True)
         places = {place: k for k, (_, place) in enumerate(chosen)}
         bumps = {k: jnp.zeros(site.shape, site.dtype) for k, (site, _) in enumerate(chosen)}
@@ -162,17 +163,3 @@ def record_gradients(
         )
 
     return recorded
-
-
-def _has_aux(result) -> bool:
-    """Tell a pair of loss and more from a loss, and refuse everything else."""
-    has_aux = isinstance(result, tuple) and len(result) == 2
-    loss = result[0] if has_aux else result
-    shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", bool)
-    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
-        got = f"{dtype}{list(shape)}" if shape is not None else type(loss).__name__
-        raise ValueError(
-            f"record_gradients needs a loss that is a real scalar, alone or first of a pair, "
-            f"got {got}."
-        )
-    return has_aux

@@ -152,7 +152,7 @@ def run_steps(
         if sharding is not None:
             batch = jax.lax.with_sharding_constraint(batch, sharding)
         (loss, aux), grads = value_and_grad(carry.params, batch, carry.model_state)
-        grads = jax.tree.map(jnp.conj, grads)  # of complex parameters the direction of ascent
+        grads = optax.tree.conj(grads)  # of complex parameters the direction of ascent
         alive = carry.alive & jnp.isfinite(loss)
 
         def update():

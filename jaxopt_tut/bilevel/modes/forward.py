@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
+import optax
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.modes.loops import checkpointed_loop
@@ -85,7 +85,7 @@ class Forward:
 
         gradient, (result, run) = jax.jacfwd(value, has_aux=True)(flat)
         # as `jax.grad` has it for complex numbers
-        grads = jax.tree.map(jnp.conj, unravel(gradient))
+        grads = optax.tree.conj(unravel(gradient))
         return Hypergradient(result, grads, run, LinearInfo())
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:

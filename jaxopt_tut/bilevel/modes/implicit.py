@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -199,7 +200,7 @@ class Implicit:
         flat, unravel = ravel(y)
         residual = lambda v, z: ravel(problem.residual(unravel(v), inputs._replace(z=z)))[0]
         matvec = self._matvec(lambda v: residual(v, inputs.z), flat)
-        right = ravel(jax.tree.map(jnp.conj, y_bar))[0]
+        right = ravel(optax.tree.conj(y_bar))[0]
         transposed = matvec
         if not problem.solver.is_symmetric:
             transpose = jax.linear_transpose(matvec, flat)

@@ -5,20 +5,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo
 from jaxopt_tut.bilevel.modes.refusal import irreversible, is_reversible
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.losses import is_real_scalar, value_part
 from jaxopt_tut.types import PyTree
 
 
 def value_of(outer: Callable, y: PyTree, z: PyTree) -> Array:
     """Evaluate the outer function and refuse what is no real scalar."""
     value = value_part(outer(y, z))
-    if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+    if not is_real_scalar(value):
         raise ValueError(f"hypergrad needs outer to return a real scalar, got {jax.typeof(value)}.")
     return value
 

@@ -10,9 +10,8 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.doubts import HypergradientWarning
-from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
-from jaxopt_tut.losses import differentiated_by
+from jaxopt_tut.losses import differentiated_by, value_part
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import strong
@@ -63,7 +62,7 @@ def learn(
 
     def follow(carry, _):
         output, grads = value_and_grad(carry[0])
-        ascent = jax.tree.map(jax.numpy.conj, grads)  # differs for complex parameters
+        ascent = optax.tree.conj(grads)  # differs for complex parameters
         known = value_part(output), ascent
         value_fn = differentiated_by(value_and_grad)
         after = take_step("learn", optimizer, value_fn, *carry, known=known)

@@ -8,11 +8,11 @@ import optax
 
 from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.linear_solves import CG
-from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.modes.implicit import Implicit
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive
+from jaxopt_tut.losses import value_part
 from jaxopt_tut.tracing import seen
 from jaxopt_tut.types import Batch, LossFn, Params
 

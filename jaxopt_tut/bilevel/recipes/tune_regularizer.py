@@ -9,11 +9,11 @@ import optax
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.losses import value_part
 from jaxopt_tut.bilevel.modes.implicit import Implicit
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive
+from jaxopt_tut.losses import value_part
 from jaxopt_tut.tracing import seen
 from jaxopt_tut.types import Params
 

@@ -13,7 +13,7 @@ from optax.contrib import SAMState
 
 from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
 from jaxopt_tut.diagnostics.measuring.summaries import real
-from jaxopt_tut.losses import value_and_ascent
+from jaxopt_tut.losses import value_and_ascent, value_part
 from jaxopt_tut.optimizers.step import updated
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
@@ -81,13 +81,12 @@ def take_first_step(
 
     arrays = only_arrays(x for x, traced in zip(leaves, is_traced, strict=True) if traced)
     # By the conventions of JAX and optax the direction of ascent is the conjugate.
-    gradient = jax.tree.map(jnp.conj, only_arrays(gradients))
+    gradient = optax.tree.conj(only_arrays(gradients))
 
     def value_fn(arrays):
         fresh = iter(jax.tree.leaves(arrays))
         merged = [next(fresh) if t else x for x, t in zip(leaves, is_traced, strict=True)]
-        result = loss_fn(treedef.unflatten(merged), batch)
-        return result[0] if isinstance(result, tuple) else result
+        return value_part(loss_fn(treedef.unflatten(merged), batch))
 
     looks: list[Params] = []
     try:

@@ -12,6 +12,7 @@ from jaxopt_tut.diagnostics.measuring.first_step import FirstStep, take_first_st
 from jaxopt_tut.diagnostics.measuring.stacking import Measured, Reading, stack
 from jaxopt_tut.diagnostics.measuring.summaries import real
 from jaxopt_tut.diagnostics.measuring.units import Activity, Axes, mean_square
+from jaxopt_tut.losses import require_loss
 from jaxopt_tut.taps.inner import (
     CONTRACTIONS,
     REARRANGING,
@@ -163,26 +164,6 @@ def _require_examples(caller, batch) -> None:
     sizes = [jnp.shape(leaf)[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)]
     if sizes and max(sizes) == 0:
         raise ValueError(f"{caller} needs a batch of at least two examples, got none.")
-
-
-def require_loss(caller: str, result: Any) -> None:
-    """Refuse what is no loss, with or without more beside it.
-
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      result: What the function returns, or its shapes.
-
-    Raises:
-      ValueError: If it is no real scalar, alone or first of a pair.
-    """
-    has_aux = isinstance(result, tuple) and len(result) == 2
-    loss = result[0] if has_aux else result
-    shape, dtype = getattr(loss, "shape", None), getattr(loss, "dtype", bool)
-    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
-        got = f"{dtype}{list(shape)}" if shape is not None else type(loss).__name__
-        raise ValueError(
-            f"{caller} needs a loss that is a real scalar, alone or first of a pair, got {got}."
-        )
 
 
 def readable_layers(caller: str, layers: list[Layer]) -> list[Layer]:

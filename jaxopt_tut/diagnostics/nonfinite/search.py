@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.diagnostics.measuring.one_pass import require_loss
 from jaxopt_tut.diagnostics.nonfinite.suspects import find_in_gradient, find_in_result
+from jaxopt_tut.losses import require_loss
 from jaxopt_tut.taps import Site
 from jaxopt_tut.taps.inner import (
     Place,
