@@ -13,7 +13,7 @@ from jaxopt_tut.bilevel.hypergrad import differentiate
 from jaxopt_tut.bilevel.modes.mode import Hypergradient, Mode
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.losses import differentiated_by
-from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.trees import strong
 from jaxopt_tut.types import Batch, Params, PyTree
 

@@ -13,9 +13,12 @@ from jaxtyping import Array, Float
 from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers import differentiable, minimize, stationarity
-from jaxopt_tut.optimizers.extra_arguments import is_transformation
-from jaxopt_tut.optimizers.stationarity import constraint, projections_of
-from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.optimizers.inner import (
+    constraint,
+    is_transformation,
+    projections_of,
+    take_step,
+)
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import ravel
 

@@ -21,7 +21,7 @@ from jaxopt_tut.calibration.search import (
 from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.jaxprs import function_of
 from jaxopt_tut.optimizers import adam
-from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params
 

@@ -15,7 +15,7 @@ from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.network import require_concrete
 from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
 from jaxopt_tut.losses import value_part
-from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.taps import record
 from jaxopt_tut.taps.inner import leaf_name, traced_leaves
 from jaxopt_tut.trees import at_least_single, named_leaves, require_same_structure

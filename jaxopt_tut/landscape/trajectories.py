@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.types import Params
 
 

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from jaxopt_tut.datasets import Dataset
-from jaxopt_tut.optimizers.extra_arguments import require_optimizer
+from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.data import device_data, num_examples
 from jaxopt_tut.training.loop import Loop, run_epochs

@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.training.arguments import check_params
 from jaxopt_tut.training.data import DeviceData, num_examples, take
 from jaxopt_tut.training.losses import loss_and_aux

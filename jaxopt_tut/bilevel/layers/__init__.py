@@ -19,7 +19,7 @@ from jaxopt_tut.bilevel.layers.ridge import ridge
 from jaxopt_tut.bilevel.layers.total_variation import prox_tv1d
 from jaxopt_tut.bilevel.modes.implicit import Implicit
 from jaxopt_tut.bilevel.modes.mode import Mode
-from jaxopt_tut.optimizers.norms import modulus
+from jaxopt_tut.optimizers.inner import modulus
 from jaxopt_tut.types import Params, PyTree
 
 __all__ = [

@@ -12,7 +12,7 @@ from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.doubts import HypergradientWarning
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.losses import differentiated_by, value_part
-from jaxopt_tut.optimizers.step import take_step
+from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import strong
 from jaxopt_tut.types import PyTree

@@ -14,7 +14,7 @@ from optax.contrib import SAMState
 from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
 from jaxopt_tut.diagnostics.measuring.summaries import real
 from jaxopt_tut.losses import value_and_ascent, value_part
-from jaxopt_tut.optimizers.step import updated
+from jaxopt_tut.optimizers.inner import updated
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
