@@ -3,6 +3,7 @@
 * `load_fashion_mnist_mini`: 7 000 real images that come with the package.
 * `load_fashion_mnist`, `find_fashion_mnist`, `fetch_fashion_mnist`: all 70 000, from a Debian
   package, a directory of yours or an opt-in download (`python -m jaxopt_tut.datasets`).
+* `load`: one of the two, by the name of its size.
 * `load_daily_closes`: thirteen years of four share prices, which come with the package too.
 * `Dataset`, `Split`, `split_train_validation`, `CLASS_NAMES`: what the loaders return, and a
   validation part by key.
@@ -20,6 +21,7 @@ from jaxopt_tut.datasets.fashion_mnist import (
 )
 from jaxopt_tut.datasets.fetch import fetch_fashion_mnist
 from jaxopt_tut.datasets.idx import read_idx
+from jaxopt_tut.datasets.loading import load
 from jaxopt_tut.datasets.mini import load_fashion_mnist_mini
 from jaxopt_tut.datasets.normalization import (
     NormalizationCheck,
@@ -36,6 +38,7 @@ __all__ = [
     "Split",
     "fetch_fashion_mnist",
     "find_fashion_mnist",
+    "load",
     "load_daily_closes",
     "load_fashion_mnist",
     "load_fashion_mnist_mini",
