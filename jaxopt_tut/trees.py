@@ -1,24 +1,29 @@
-"""The few operations on pytrees that `optax.tree` lacks: naming, choosing and refusing leaves."""
+"""What `optax.tree` lacks: naming leaves, choosing and refusing them, splitting off the arrays."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import zip_longest
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxopt_tut.types import PyTree
 
 __all__ = [
+    "Rebuild",
     "at_least_single",
     "matching_names",
     "named_leaves",
     "path_name",
     "require_inexact",
     "require_same_structure",
+    "split_arrays",
     "strong",
+    "traced_leaves",
 ]
 
 
@@ -32,7 +37,6 @@ def path_name(path: tuple) -> str:
       For instance `"layers/0/kernel"`; `"(root)"` for a tree that is a single leaf.
 
     Example:
-      >>> import jax
       >>> tree = {"layers": [{"kernel": 1.0}]}
       >>> [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
       ['layers/0/kernel']
@@ -84,6 +88,90 @@ def matching_names(pattern: str, names: Collection[str]) -> set[str]:
     return set()
 
 
+_ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
+
+
+def traced_leaves(tree: PyTree) -> list[bool]:
+    """Tell the leaves that are traced from those that are held fixed, such as functions and flags.
+
+    Args:
+      tree: Any pytree.
+
+    Returns:
+      For each leaf whether it is an array, or a Python float outside a module: a float that is an
+      attribute (equinox keeps the rate of a dropout so) steers Python code.
+
+    Example:
+      >>> traced_leaves({"act": jnp.tanh, "bias": 0.5, "depth": 3, "weight": jnp.ones(2)})
+      [False, True, False, True]
+    """
+    return [
+        isinstance(leaf, _ARRAYS)
+        or (
+            isinstance(leaf, float | complex)
+            and not (path and isinstance(path[-1], jax.tree_util.GetAttrKey))
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """What a tree is beside its arrays: called with those, or with others, it returns the tree.
+
+    Two are equal where the structures and the fixed leaves are, so that a compiled function takes
+    it as a static argument if the fixed leaves have hashes.
+
+    Attributes:
+      structure: The structure of the tree.
+      fixed: All leaves, with None for the arrays.
+      places: Where the arrays stand among the leaves.
+    """
+
+    structure: Any
+    fixed: tuple[Any, ...]
+    places: tuple[int, ...]
+
+    def __call__(self, arrays: Iterable[Any]) -> PyTree:
+        """Return the tree with these for its arrays."""
+        return self._filled(self.fixed, arrays)
+
+    def alone(self, arrays: Iterable[Any]) -> PyTree:
+        """Return a tree of the same containers with these for its arrays, and nothing else."""
+        return self._filled([None] * len(self.fixed), arrays)
+
+    def _filled(self, fixed: Sequence[Any], arrays: Iterable[Any]) -> PyTree:
+        leaves = list(fixed)
+        for place, array in zip(self.places, arrays, strict=True):
+            leaves[place] = array
+        return self.structure.unflatten(leaves)
+
+
+def split_arrays(tree: PyTree, is_array: Sequence[bool] | None = None) -> tuple[list[Any], Rebuild]:
+    """Part the arrays of a tree from its functions, flags and other settings.
+
+    Args:
+      tree: Any pytree, such as a module that keeps its activation beside its weights.
+      is_array: A flag a leaf; without it those of `traced_leaves`.
+
+    Returns:
+      The arrays in the order of the leaves, and what puts others in their places.
+
+    Example:
+      >>> arrays, rebuild = split_arrays({"act": "tanh", "weight": jnp.ones(2)})
+      >>> rebuild(2 * array for array in arrays)
+      {'act': 'tanh', 'weight': Array([2., 2.], dtype=float32)}
+      >>> rebuild.alone(["slope"])
+      {'act': None, 'weight': 'slope'}
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    flags = traced_leaves(tree) if is_array is None else is_array
+    pairs = list(zip(leaves, flags, strict=True))
+    fixed = tuple(None if flag else leaf for leaf, flag in pairs)
+    places = tuple(place for place, (_, flag) in enumerate(pairs) if flag)
+    return [leaf for leaf, flag in pairs if flag], Rebuild(structure, fixed, places)
+
+
 def at_least_single(values: Array) -> Array:
     """Widen half precision to single, for what is to be squared, multiplied or summed.
 
@@ -97,7 +185,6 @@ def at_least_single(values: Array) -> Array:
       The values, in at least single precision.
 
     Example:
-      >>> import jax.numpy as jnp
       >>> [at_least_single(jnp.zeros(2, dtype)).dtype.name for dtype in ("bfloat16", "complex64")]
       ['float32', 'complex64']
     """

@@ -1,9 +1,12 @@
-"""Leaves are named, and bad trees refused by name."""
+"""Leaves are named, arrays split from settings, and bad trees refused by name."""
 
+import dataclasses
+import functools
 from fnmatch import fnmatchcase
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +89,92 @@ def test_a_pattern_without_brackets_is_that_of_the_shell(pattern, names):
 def test_brackets_are_letters_where_a_name_has_them_and_classes_elsewhere(pattern, expected):
     names = ["a", "b", "c", "w0", "w[0]", "['w'][0]", "['w'][1]"]
     assert trees.matching_names(pattern, names) == expected
+
+
+ARRAYS = [
+    jnp.ones(2),
+    np.zeros(()),
+    np.float64(1),
+    jax.ShapeDtypeStruct((2,), jnp.float32),
+    0.5,
+    2j,
+]
+OTHERS = [jnp.tanh, "relu", True, 3, object()]
+leaf = st.one_of(
+    st.tuples(st.just(True), st.sampled_from(ARRAYS)),
+    st.tuples(st.just(False), st.sampled_from(OTHERS)),
+)
+flagged_trees = st.recursive(
+    leaf,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def flattened(tree):
+    return jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, tuple))
+
+
+@given(flagged_trees)
+def test_arrays_are_split_off_and_put_back(flagged):
+    pairs, structure = flattened(flagged)
+    tree = structure.unflatten([value for _, value in pairs])
+    arrays, rebuild = trees.split_arrays(tree)
+    assert trees.traced_leaves(tree) == [flag for flag, _ in pairs]
+    assert all(
+        a is value for a, (flag, value) in zip(arrays, [p for p in pairs if p[0]], strict=True)
+    )
+    same = jax.tree.leaves(rebuild(arrays))
+    assert all(a is value for a, (_, value) in zip(same, pairs, strict=True))
+    alone = rebuild.alone([f"array {k}" for k in range(len(arrays))])
+    assert jax.tree.leaves(alone) == [f"array {k}" for k in range(len(arrays))]
+    assert jax.tree.structure(rebuild(range(len(arrays)))) == structure
+
+
+def test_flags_may_be_given():
+    arrays, rebuild = trees.split_arrays({"a": 1, "b": None, "c": 2.0}, [True, False])
+    assert (arrays, rebuild([7]), rebuild.alone([7])) == (
+        [1],
+        {"a": 7, "b": None, "c": 2.0},
+        {"a": 7, "b": None, "c": None},
+    )
+
+
+@pytest.mark.parametrize("arrays", [[], [1, 2]])
+def test_as_many_arrays_are_put_back_as_were_split_off(arrays):
+    _, rebuild = trees.split_arrays({"w": 1.0, "act": jnp.tanh})
+    for build in (rebuild, rebuild.alone):
+        with pytest.raises(ValueError, match="zip"):
+            build(arrays)
+
+
+def test_a_float_of_a_module_is_a_setting():
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Dropout:
+        rate: float
+        scale: jax.Array
+
+    arrays, rebuild = trees.split_arrays({"drop": Dropout(0.5, jnp.ones(2)), "rate": 0.5})
+    assert len(arrays) == 2
+    assert rebuild(["scale", "rate"]) == {"drop": Dropout(0.5, "scale"), "rate": "rate"}
+
+
+def test_what_is_left_of_a_tree_is_a_static_argument():
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def total(rebuild, arrays):
+        traces.append(rebuild)
+        tree = rebuild(arrays)
+        return tree["act"](tree["weight"]).sum()
+
+    for scale in (1.0, 2.0):
+        arrays, rebuild = trees.split_arrays({"act": jnp.square, "weight": scale * jnp.ones(3)})
+        assert total(rebuild, arrays) == 3 * scale**2
+    assert len(traces) == 1
+    arrays, rebuild = trees.split_arrays({"act": jnp.abs, "weight": jnp.ones(3)})
+    assert total(rebuild, arrays) == 3
+    assert len(traces) == 2
