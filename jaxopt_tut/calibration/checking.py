@@ -25,13 +25,13 @@ THEORY = (0.5, 2.0)
 
 def num_rows(layer: Layer) -> int:
     """Count the examples in a layer's pre-activation; 1 if no axis does."""
-    site = layer.pre_activation
+    site = layer.pre_activation.site
     return math.prod(site.shape[axis] for axis in site.batch_axes if axis >= layer.num_step_axes)
 
 
 def num_values(layer: Layer) -> int:
     """Count the pre-activations of one example."""
-    shape = layer.pre_activation.shape[layer.num_step_axes :]
+    shape = layer.pre_activation.site.shape[layer.num_step_axes :]
     return math.prod(shape) // max(num_rows(layer), 1)
 
 

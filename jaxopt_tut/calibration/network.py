@@ -17,14 +17,17 @@ from jaxopt_tut.calibration.spread import Spread, moments, spread_of
 from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.inner import (
     Layer,
+    Parts,
     Program,
     evaluate,
-    find_layers,
+    require_examples,
+    require_layers,
+    take_apart,
+    take_parameters,
     trace_program,
-    traced_leaves,
 )
 from jaxopt_tut.tracing import is_traced
-from jaxopt_tut.trees import at_least_single, require_inexact
+from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, Initializer, Params
 
 Variances = dict[str, Float[np.ndarray, "*step"]]
@@ -53,6 +56,7 @@ class Network:
     """
 
     params: Params
+    parts: Parts
     program: Program
     layers: list[Layer]
     left: dict[str, str]
@@ -63,16 +67,11 @@ class Network:
     @property
     def data(self) -> list[Array]:
         """The arrays of the batch."""
-        return self.program.arrays[len(self.weights) :]
+        return self.program.data
 
     def merged(self) -> Params:
         """Put the weights back into the tree they came in."""
-        leaves, treedef = jax.tree.flatten(self.params)
-        fresh = iter(self.weights.values())
-        flags = traced_leaves(self.params)
-        return treedef.unflatten(
-            [next(fresh) if traced else x for x, traced in zip(leaves, flags, strict=True)]
-        )
+        return self.parts.whole(self.weights.values())
 
     def scale(self, layer: Layer, factor: Float[np.ndarray, "*step"]) -> None:
         """Multiply the weight of a layer by one factor, or by one a step of the scan around it."""
@@ -119,7 +118,7 @@ class Network:
         marks = {name: target for name in given} | dict.fromkeys(silenced, -1.0)
         bumps = {
             k: np.full(
-                layer.pre_activation.shape[: layer.num_step_axes],
+                layer.pre_activation.site.shape[: layer.num_step_axes],
                 marks.get(layer.name, 0.0),
                 np.float32,
             )
@@ -150,7 +149,7 @@ class Network:
         Returns:
           The variances.
         """
-        shapes = [layer.pre_activation.shape for layer in self.layers]
+        shapes = [layer.pre_activation.site.shape for layer in self.layers]
         sizes = [math.prod(shape) for shape in shapes]
         starts = np.cumsum([0, *sizes[:-1]])
         # Drawn as one vector: a generator of random numbers is slow to compile.
@@ -206,32 +205,20 @@ def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Net
     """
     require_function(caller, fn)
     require_arrays(caller, params, batch)
-    leaves, treedef = jax.tree.flatten(params)
-    flags = traced_leaves(params)
-    kept = treedef.unflatten([x if t else None for x, t in zip(leaves, flags, strict=True)])
-    require_inexact(kept, caller)
+    parts = take_parameters(caller, params)
     program = trace_program(caller, fn, (params, batch), may_close_over=False)
     require_concrete(caller, constants(program.jaxpr))  # what `fn` closes over
-    layers, left = [], {}
-    for layer in find_layers(program):
-        site = layer.pre_activation
-        if site.blocked_by:
-            left[layer.name] = f"it lies inside {site.blocked_by}"
-        else:
-            layers.append(layer)
-        if site.batch_axes and all(site.shape[axis] == 1 for axis in site.batch_axes):
-            raise ValueError(
-                f"{caller} needs a batch of at least two examples, got one at {site.name!r}."
-            )
-    if not layers:
-        reason = "; ".join(f"{name!r}: {why}" for name, why in left.items())
-        raise ValueError(
-            f"{caller} found no layer: " + (reason or "no weight among the parameters meets data.")
-        )
-    names = [name for name in program.names if name is not None]
-    weights = dict(zip(names, map(jnp.asarray, program.arrays), strict=False))
+    require_examples(caller, program.layers)
+    left = {
+        layer.name: f"it lies inside {why}"
+        for layer in program.layers
+        if (why := layer.pre_activation.site.blocked_by)
+    }
+    layers = [layer for layer in program.layers if layer.name not in left]
+    require_layers(caller, layers, left)
+    weights = dict(zip(parts.names, map(jnp.asarray, parts.arrays), strict=True))
     frame = Frame(_origin(fn, params, batch, program), program.jaxpr, tuple(layers))
-    return Network(params, program, layers, left, weights, frame)
+    return Network(params, parts, program, layers, left, weights, frame)
 
 
 def _origin(fn, params, batch, program: Program):
@@ -239,12 +226,19 @@ def _origin(fn, params, batch, program: Program):
 
     The text tells apart what one function does before and after something it reads has changed.
     """
-    leaves, treedef = jax.tree.flatten((params, batch))
-    flags = tuple(traced_leaves((params, batch)))
-    fixed = tuple(leaf for leaf, traced in zip(leaves, flags, strict=True) if not traced)
+    call = take_apart((params, batch))
     closed_over = tuple(map(id, constants(program.jaxpr)))  # kept alive by the frame that has them
     try:
-        hash(origin := (fn, treedef, flags, fixed, closed_over, str(program.jaxpr)))
+        hash(
+            origin := (
+                fn,
+                call.treedef,
+                call.is_traced,
+                call.fixed,
+                closed_over,
+                str(program.jaxpr),
+            )
+        )
     except TypeError:
         return object()
     return origin
@@ -280,12 +274,14 @@ def _gaussian_variances(frame: Frame, arrays, bumps) -> list[Float[Array, "*step
 
 def _evaluate(frame: Frame, arrays, bumps, meet: Callable):
     # The bumps come in one by one: as slices of one array they take four times as long to compile.
-    places = {layer.place: k for k, layer in enumerate(frame.layers)}
+    places = {layer.pre_activation.place: k for k, layer in enumerate(frame.layers)}
     return evaluate(frame.jaxpr, arrays, places, bumps, meet)
 
 
 def _rows(layer: Layer) -> tuple[int, ...]:
-    return tuple(axis for axis in layer.pre_activation.batch_axes if axis >= layer.num_step_axes)
+    return tuple(
+        axis for axis in layer.pre_activation.site.batch_axes if axis >= layer.num_step_axes
+    )
 
 
 def _normalise(value, target):

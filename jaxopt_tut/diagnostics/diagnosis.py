@@ -15,7 +15,7 @@ from jaxopt_tut.diagnostics.measuring.one_pass import Measured, measure
 from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.nonfinite.search import first_nonfinite
 from jaxopt_tut.taps import Site
-from jaxopt_tut.taps.inner import traced_leaves
+from jaxopt_tut.taps.inner import take_apart
 from jaxopt_tut.types import Batch, LossFn, Params
 
 
@@ -101,7 +101,7 @@ def diagnose(
         name = getattr(optimizer, "__name__", "it")
         raise TypeError(f"diagnose needs an optimizer, got a function: call {name}(...).")
     leaves, treedef = jax.tree.flatten(params)
-    is_traced = tuple(traced_leaves(params))
+    is_traced = take_apart(params).is_traced
     arrays = [leaf for leaf, traced in zip(leaves, is_traced, strict=True) if traced]
     fixed = tuple(leaf for leaf, traced in zip(leaves, is_traced, strict=True) if not traced)
     frame = _Frame(loss_fn, treedef, is_traced, fixed, optimizer, 1)

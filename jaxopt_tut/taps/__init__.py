@@ -8,9 +8,10 @@ A function is any function: flax nnx and linen, equinox, or plain JAX. Sites are
 jaxpr and named after the parameters.
 """
 
+from jaxopt_tut.taps.program import sites
 from jaxopt_tut.taps.recording import record, record_gradients
 from jaxopt_tut.taps.selection import Select
-from jaxopt_tut.taps.site import Site, sites
+from jaxopt_tut.taps.site import Site
 from jaxopt_tut.taps.tape import Tape
 
 __all__ = ["Select", "Site", "Tape", "record", "record_gradients", "sites"]

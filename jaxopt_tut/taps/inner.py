@@ -4,17 +4,18 @@ Other rooms import these names from here; nothing about them is promised to user
 """
 
 from jaxopt_tut.taps.axes import CONTRACTIONS
-from jaxopt_tut.taps.graph import Place, read_graph
+from jaxopt_tut.taps.graph import Place
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.kinds import ELEMENTWISE, REARRANGING
-from jaxopt_tut.taps.layers import Layer, find_layers
-from jaxopt_tut.taps.site import find_sites
+from jaxopt_tut.taps.layers import Layer, require_examples, require_layers
+from jaxopt_tut.taps.program import Program, trace_program
+from jaxopt_tut.taps.site import Tapped
 from jaxopt_tut.taps.tracing import (
-    Program,
+    Parts,
     first_by_position,
     leaf_name,
-    trace_program,
-    traced_leaves,
+    take_apart,
+    take_parameters,
 )
 
 __all__ = [
@@ -22,14 +23,16 @@ __all__ = [
     "ELEMENTWISE",
     "REARRANGING",
     "Layer",
+    "Parts",
     "Place",
     "Program",
+    "Tapped",
     "evaluate",
-    "find_layers",
-    "find_sites",
     "first_by_position",
     "leaf_name",
-    "read_graph",
+    "require_examples",
+    "require_layers",
+    "take_apart",
+    "take_parameters",
     "trace_program",
-    "traced_leaves",
 ]

@@ -1,15 +1,15 @@
 """The layers of a network: each weight with what it makes, and how it is joined to the others."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxopt_tut.taps.axes import CONTRACTIONS
-from jaxopt_tut.taps.graph import Node, Place, read_graph
+from jaxopt_tut.taps.graph import Node, Place
 from jaxopt_tut.taps.kinds import ELEMENTWISE, REARRANGING, is_named_activation
-from jaxopt_tut.taps.provenance import Origin, Provenance, trace_parameters
-from jaxopt_tut.taps.site import Site, find_sites
-from jaxopt_tut.taps.tracing import Program
+from jaxopt_tut.taps.provenance import Origin, Provenance
+from jaxopt_tut.taps.site import Tapped
 from jaxopt_tut.taps.uses import Use, Uses, stops_gradient
 
 
@@ -20,13 +20,10 @@ class Layer:
     Attributes:
       name: Of its pre-activation site: the path of the weight, `#n` behind it at the n-th use.
       param: The path of the weight.
-      pre_activation: The site of $z$.
-      place: Where to tap $z$.
-      activation: The site of $\phi(z)$, behind a normalisation if there is one; None where no
-        nonlinearity follows.
-      activation_place: Where to tap it.
-      bend: The site that the nonlinearity is a function of: $z$, or the normalised $z$.
-      bend_place: Where to tap it.
+      pre_activation: $z$.
+      activation: $\phi(z)$, behind a normalisation if there is one; None where no nonlinearity
+        follows.
+      bend: What the nonlinearity is a function of: $z$, or the normalised $z$.
       input_place: Where to tap $x$, if an equation makes it.
       input_index: Which input of the program $x$ is, if it is one.
       fan_in: Number of entries of $x$ in one sum.
@@ -48,12 +45,9 @@ class Layer:
 
     name: str
     param: str
-    pre_activation: Site
-    place: Place
-    activation: Site | None
-    activation_place: Place | None
-    bend: Site
-    bend_place: Place
+    pre_activation: Tapped
+    activation: Tapped | None
+    bend: Tapped
     input_place: Place | None
     input_index: int | None
     fan_in: int
@@ -71,53 +65,33 @@ class Layer:
     use: Use
 
 
-def find_layers(program: Program) -> list[Layer]:
-    """List the layers of a traced function.
+def find_layers(
+    nodes: Sequence[Node],
+    provenance: Provenance,
+    found: Sequence[Tapped],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> list[Layer]:
+    """List the sites of kind `"pre_activation"` that a contraction with a parameter makes.
 
-    Args:
-      program: What `trace_program` returned.
-
-    Returns:
-      The layers in the order of the program: those of `sites` of kind `"pre_activation"` that a
-      contraction with a parameter makes.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxopt_tut.models import mlp
-      >>> from jaxopt_tut.taps.tracing import trace_program
-      >>> params = mlp.init(jax.random.key(0), (4, 8, 3))
-      >>> program = trace_program("example", mlp.apply, (params, jnp.ones((2, 4))))
-      >>> [(layer.name, layer.fan_in, layer.depth) for layer in find_layers(program)]
-      [('0/kernel', 4, 1), ('1/kernel', 8, 2)]
+    `shapes` are those of the parameters; one that the function closes over has the shape it has in
+    the contraction.
     """
-    nodes = read_graph(program.jaxpr)
-    names = {k: name for k, name in enumerate(program.names) if name is not None}
-    names |= {
-        node.index: program.constant_names[id(node.value)]
-        for node in nodes
-        if node.op == "constant" and id(node.value) in program.constant_names
-    }
-    provenance = trace_parameters(nodes, names)
-    at = {node.place: node.index for node in nodes if node.place is not None}
-    found = [(at[place], site, place) for site, place in find_sites(program)]
-    ends = {i: site for i, site, _ in found if site.kind == "pre_activation"}
+    index_of = {node.place: node.index for node in nodes if node.place is not None}
+    at = {index_of[tapped.place]: tapped for tapped in found}
+    ends = {i: tapped for i, tapped in at.items() if tapped.site.kind == "pre_activation"}
     contractions = {
         end: contraction
         for end in ends
         if (contraction := _contraction(nodes[end], nodes, provenance, ends)) is not None
     }
-    norms = {i for i, site, _ in found if site.kind == "norm"}
+    norms = {i for i, tapped in at.items() if tapped.site.kind == "norm"}
     looked_at = Uses(nodes, provenance)
     graph = _Wiring(nodes, provenance, set(contractions), norms)
-    behind = _activations(found, contractions, graph)
-    shapes = {name: tuple(array.shape) for name, array in _parameters(program)}
-    uses: dict[str | None, int] = {}
-    for end in contractions:
-        param = ends[end].param
-        uses[param] = uses.get(param, 0) + 1
+    behind = _activations(at, contractions, graph)
+    uses = Counter(ends[end].site.param for end in contractions)
     layers = []
     for end, contraction in contractions.items():
-        site = ends[end]
+        site = ends[end].site
         node = nodes[contraction]
         data, weight = _operands(node, provenance)
         num_steps = len(node.frame.lengths)
@@ -128,20 +102,17 @@ def find_layers(program: Program) -> list[Layer]:
         num_matrices = math.prod(shape[axis] for axis in shared)
         fan_in = math.prod(shape) // max(fan_out * num_matrices, 1)
         leaf = shapes.get(site.param or "", shape)[weight_steps:]
-        activation, activation_place, bend, bend_place = behind[end]
-        is_cut = activation_place is not None and stops_gradient(
-            nodes, at[bend_place], at[activation_place]
+        activation, bend = behind[end]
+        is_cut = activation is not None and stops_gradient(
+            nodes, index_of[bend.place], index_of[activation.place]
         )
         layers.append(
             Layer(
                 name=site.name,
                 param=site.param or "",
-                pre_activation=site,
-                place=nodes[end].place or ((), 0),
+                pre_activation=ends[end],
                 activation=activation,
-                activation_place=activation_place,
                 bend=bend,
-                bend_place=bend_place,
                 input_place=nodes[data].place,
                 input_index=data if nodes[data].op == "input" else None,
                 fan_in=fan_in,
@@ -162,12 +133,9 @@ def find_layers(program: Program) -> list[Layer]:
     return layers
 
 
-def _parameters(program: Program):
-    """Pair the parameters with their arrays."""
-    return [(n, a) for n, a in zip(program.names, program.arrays, strict=True) if n is not None]
-
-
-def _contraction(end: Node, nodes, provenance: Provenance, ends) -> int | None:
+def _contraction(
+    end: Node, nodes: Sequence[Node], provenance: Provenance, ends: Collection[int]
+) -> int | None:
     """Walk from a pre-activation back over its bias to the one contraction behind it."""
     node = end
     while node.op not in CONTRACTIONS:
@@ -186,7 +154,7 @@ def _operands(node: Node, provenance: Provenance) -> tuple[int, int]:
     return left, right
 
 
-def _num_steps(index: int, nodes, provenance: Provenance) -> int:
+def _num_steps(index: int, nodes: Sequence[Node], provenance: Provenance) -> int:
     """Count the scans that cut a weight into one part a step."""
     count = 0
     while True:
@@ -214,7 +182,9 @@ def _output_and_shared_axes(node: Node, weight: int, rank: int) -> tuple[list[in
     return [axis for axis in range(rank) if axis not in (*summed, *shared)], shared
 
 
-def _unit_axes(leaf, operand, outputs, fan_in) -> tuple[int, ...]:
+def _unit_axes(
+    leaf: tuple[int, ...], operand: tuple[int, ...], outputs: Sequence[int], fan_in: int
+) -> tuple[int, ...]:
     """Find the output axes on the leaf, which may have been reshaped into the operand."""
     if leaf == operand:
         return tuple(outputs)
@@ -226,20 +196,42 @@ def _unit_axes(leaf, operand, outputs, fan_in) -> tuple[int, ...]:
     return tuple(range(len(leaf)))[-1:]
 
 
-def _activations(found, contractions, graph: "_Wiring"):
+def _activations(
+    at: Mapping[int, Tapped], contractions: Mapping[int, int], graph: "_Wiring"
+) -> dict[int, tuple[Tapped | None, Tapped]]:
     """Give each layer the first activation behind it, and what that is a function of."""
-    behind = {i: (None, None, site, place) for i, site, place in found if i in contractions}
-    at = {i: (site, place) for i, site, place in found}
-    for index, site, place in found:
-        if site.kind != "activation":
+    behind: dict[int, tuple[Tapped | None, Tapped]] = {
+        i: (None, tapped) for i, tapped in at.items() if i in contractions
+    }
+    for index, tapped in at.items():
+        if tapped.site.kind != "activation":
             continue
-        sources = [i for i in graph.before[index] if i in at]
-        for source in sources:
+        for source in [i for i in graph.before[index] if i in at]:
             owners = [source] if source in behind else graph.before_norm.get(source, ())
             for owner in owners:
                 if owner in behind and behind[owner][0] is None:
-                    behind[owner] = (site, place, *at[source])
+                    behind[owner] = tapped, at[source]
     return behind
+
+
+def require_layers(
+    caller: str, layers: Sequence[Layer], left: Mapping[str, str] | None = None
+) -> None:
+    """Refuse a function in which no weight meets data, or only where `left` says why not."""
+    if not layers:
+        reason = "; ".join(f"{name!r}: {why}" for name, why in (left or {}).items())
+        raise ValueError(
+            f"{caller} found no layer: " + (reason or "no weight among the parameters meets data.")
+        )
+
+
+def require_examples(caller: str, layers: Sequence[Layer]) -> None:
+    """Refuse a batch of one example, which has no variance."""
+    for site, _ in (layer.pre_activation for layer in layers):
+        if site.batch_axes and all(site.shape[axis] == 1 for axis in site.batch_axes):
+            raise ValueError(
+                f"{caller} needs a batch of at least two examples, got one at {site.name!r}."
+            )
 
 
 class _Wiring:
@@ -254,7 +246,9 @@ class _Wiring:
         what is `before` it.
     """
 
-    def __init__(self, nodes: Sequence[Node], provenance: Provenance, layers, norms):
+    def __init__(
+        self, nodes: Sequence[Node], provenance: Provenance, layers: set[int], norms: set[int]
+    ):
         self.nodes, self.layers, self.norms = nodes, layers, norms
         self.before: list[frozenset[int]] = []
         self.before_norm: dict[int, frozenset[int]] = {}
@@ -285,7 +279,7 @@ class _Wiring:
                     if i is not None:
                         self.feeds[i] = True
 
-    def _stays_elementwise(self, node: Node, data) -> bool:
+    def _stays_elementwise(self, node: Node, data: Sequence[int]) -> bool:
         if not all(self.is_elementwise[i] for i in data):
             return False
         if node.op in ("mul", "div", "select_n") and len({self.before[i] for i in data}) > 1:

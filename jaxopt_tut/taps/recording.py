@@ -8,11 +8,10 @@ import jax.numpy as jnp
 
 from jaxopt_tut.losses import require_loss
 from jaxopt_tut.taps.interpreter import evaluate
+from jaxopt_tut.taps.program import trace_program
 from jaxopt_tut.taps.selection import Select, select_sites
-from jaxopt_tut.taps.site import find_sites
 from jaxopt_tut.taps.tape import Tape
-from jaxopt_tut.taps.tracing import first_by_position, is_repeatable, trace_program, traced_leaves
-from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.taps.tracing import first_by_position, take_parameters
 
 
 def record(fun: Callable, select: Select = "layers") -> Callable[..., tuple[Any, Tape]]:
@@ -55,16 +54,13 @@ def record(fun: Callable, select: Select = "layers") -> Callable[..., tuple[Any,
       outer [[0.0]]
     """
 
-    def recorded(*args, **kwargs):
+    def recorded(*args: Any, **kwargs: Any) -> tuple[Any, Tape]:
         args, kwargs = first_by_position(fun, args, kwargs)
         program = trace_program("record", fun, args, kwargs)
-        chosen = select_sites("record", find_sites(program), select)
+        chosen = select_sites("record", program.sites, select)
         places = {place: k for k, (_, place) in enumerate(chosen)}
         outputs, values, _ = evaluate(program.jaxpr, program.arrays, places, {})
-        if is_repeatable(program):
-            out = fun(*args, **kwargs)
-        else:
-            out = jax.tree.unflatten(jax.tree.structure(program.result), outputs)
+        out = fun(*args, **kwargs) if program.is_repeatable else program.result_of(outputs)
         return out, Tape({site.name: values[k] for k, (site, _) in enumerate(chosen)})
 
     return recorded
@@ -113,51 +109,41 @@ def record_gradients(
     """
     caller = "record_gradients"
 
-    def recorded(*args, **kwargs):
+    def recorded(*args: Any, **kwargs: Any) -> tuple[Any, Any, Tape, Tape]:
         args, kwargs = first_by_position(loss_fn, args, kwargs)
         if not args:
             raise TypeError(f"{caller} needs the parameters as first argument, got none.")
-        params, *args = args
-        leaves, treedef = jax.tree.flatten(params)
-        is_traced = traced_leaves(params)
-        kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
-        require_inexact(jax.tree.unflatten(treedef, kept), caller)
-        program = trace_program(caller, loss_fn, (params, *args), kwargs, may_close_over=False)
+        params = take_parameters(caller, args[0])
+        program = trace_program(caller, loss_fn, args, kwargs, may_close_over=False)
         has_aux = require_loss(caller, program.result)
-        chosen = select_sites(caller, find_sites(program), select, with_cotangents=True)
+        chosen = select_sites(caller, program.sites, select, with_cotangents=True)
         places = {place: k for k, (_, place) in enumerate(chosen)}
         bumps = {k: jnp.zeros(site.shape, site.dtype) for k, (site, _) in enumerate(chosen)}
-        arrays, others = program.arrays[: sum(is_traced)], program.arrays[sum(is_traced) :]
 
         def loss_and_values(arrays, bumps):
-            outputs, values, taken = evaluate(program.jaxpr, [*arrays, *others], places, bumps)
+            inputs = [*arrays, *program.data]
+            outputs, values, taken = evaluate(program.jaxpr, inputs, places, bumps)
             return outputs[0], (outputs, values, taken)
 
-        def value_and_gradient(arrays):
-            def loss_and_result(arrays):
-                fresh = iter(arrays)
-                pairs = zip(leaves, is_traced, strict=True)
-                merged = [next(fresh) if traced else leaf for leaf, traced in pairs]
-                result = loss_fn(jax.tree.unflatten(treedef, merged), *args, **kwargs)
-                return (result[0] if has_aux else result), result
-
-            (loss, result), gradient = jax.value_and_grad(loss_and_result, has_aux=True)(arrays)
-            return ((loss, result[1]) if has_aux else loss), gradient
+        def loss_and_result(arrays):
+            result = loss_fn(params.whole(arrays), *args[1:], **kwargs)
+            return (result[0] if has_aux else result), result
 
         gradient = jax.value_and_grad(loss_and_values, argnums=(0, 1), has_aux=True)
-        (_, (outputs, values, taken)), (by_array, by_bump) = gradient(arrays, bumps)
-        result = jax.tree.unflatten(jax.tree.structure(program.result), outputs)
-        if is_repeatable(program):
-            result, by_array = value_and_gradient(arrays)
-        in_order = iter(by_array)
-        gradients = [next(in_order) if traced else None for traced in is_traced]
+        (_, (outputs, values, taken)), (by_array, by_bump) = gradient(params.arrays, bumps)
+        result = program.result_of(outputs)
+        if program.is_repeatable:
+            plainly = jax.value_and_grad(loss_and_result, has_aux=True)
+            (loss, result), by_array = plainly(params.arrays)
+            result = (loss, result[1]) if has_aux else loss
+        # What a branch that was not taken leaves of a bump is zero.
         for k, mask in taken.items():
             mask = jnp.reshape(mask, mask.shape + (1,) * (by_bump[k].ndim - mask.ndim))
             by_bump[k] = jnp.where(mask, by_bump[k], jnp.full_like(by_bump[k], jnp.nan))
         names = [site.name for site, _ in chosen]
         return (
             tuple(result) if has_aux else result,
-            jax.tree.unflatten(treedef, gradients),
+            params.alone(by_array),
             Tape({name: values[k] for k, name in enumerate(names)}),
             Tape({name: by_bump[k] for k, name in enumerate(names)}),
         )

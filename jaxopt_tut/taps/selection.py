@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
-from jaxopt_tut.taps.graph import Place
-from jaxopt_tut.taps.site import Site
+from jaxopt_tut.taps.site import Site, Tapped
 from jaxopt_tut.trees import matching_names
 
 Select = str | Sequence[str] | Callable[[Site], bool]
@@ -13,28 +12,11 @@ function of the site. A name that `sites` prints means that site alone, whatever
 
 
 def select_sites(
-    caller: str,
-    found: Sequence[tuple[Site, Place]],
-    select: Select,
-    *,
-    with_cotangents: bool = False,
-) -> list[tuple[Site, Place]]:
+    caller: str, found: Sequence[Tapped], select: Select, *, with_cotangents: bool = False
+) -> list[Tapped]:
     """Keep the sites that are asked for.
 
-    Args:
-      caller: The name of the function that asks; it opens the messages.
-      found: What `find_sites` returned.
-      select: What is asked for.
-      with_cotangents: Whether the cotangents are wanted too. `"layers"` and `"*"` then leave out
-        what has none.
-
-    Returns:
-      The sites in the order of the program.
-
-    Raises:
-      TypeError: If `select` is neither text, texts nor a function.
-      ValueError: If nothing is selected, or a site without a cotangent is asked for by name,
-        operation or predicate while cotangents are wanted.
+    Where the cotangents are wanted too, `"layers"` and `"*"` leave out what has none.
     """
     patterns = [select] if isinstance(select, str) else select
     if not callable(patterns) and not (
@@ -46,7 +28,8 @@ def select_sites(
         )
     named = set() if callable(patterns) else _named(patterns, [site for site, _ in found])
     kept = []
-    for site, place in found:
+    for tapped in found:
+        site = tapped.site
         broadly = not callable(patterns) and (
             "*" in patterns or ("layers" in patterns and site.kind != "other")
         )
@@ -57,7 +40,7 @@ def select_sites(
                 f"{site.blocked_by}, where JAX defines none; record gives its value."
             )
         if exactly or (broadly and not (with_cotangents and site.blocked_by)):
-            kept.append((site, place))
+            kept.append(tapped)
     if not kept:
         raise ValueError(_nothing(caller, found, select))
     return kept
@@ -77,7 +60,7 @@ def _named(patterns: Sequence[str], sites: Sequence[Site]) -> set[str]:
     return named
 
 
-def _nothing(caller, found, select) -> str:
+def _nothing(caller: str, found: Sequence[Tapped], select: Select) -> str:
     if not found:
         return f"{caller} found no site: the function computes no floating value."
     names = [site.name for site, _ in found]

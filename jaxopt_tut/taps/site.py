@@ -1,17 +1,16 @@
 """The places in a function where a value can be read, named after the model's parameters."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from jaxopt_tut.taps.axes import label_axes
-from jaxopt_tut.taps.graph import Node, Place, read_graph
-from jaxopt_tut.taps.kinds import Kind, classify
-from jaxopt_tut.taps.provenance import find_owners, trace_parameters
-from jaxopt_tut.taps.tracing import Program, first_by_position, trace_program
+from jaxopt_tut.taps.graph import Node, Place
+from jaxopt_tut.taps.kinds import Kind, Role, classify
+from jaxopt_tut.taps.provenance import Leaf, Provenance, find_owners
 
 
 @dataclass(frozen=True)
@@ -47,84 +46,30 @@ class Site:
     blocked_by: str | None = None
 
 
-def sites(fun: Callable, /, *args: Any, **kwargs: Any) -> list[Site]:
-    r"""List the places in a function where a value can be recorded.
+class Tapped(NamedTuple):
+    """A site, and the place in the program where it is tapped."""
 
-    $$v_i = f_i(v_{\mathrm{parents}(i)}), \qquad i = 1, \dots, N$$
-
-    Every $v_i$ of floating or complex type is a site, also those inside `jit`, `remat`, `vmap`,
-    `scan` (one site, its values stacked over the steps), `cond` and `while_loop`. A
-    `shard_map` stays closed: its results are sites, its inside has none.
-
-    A site goes by the path of the leaf of the *first* argument that it consumes, followed through
-    casts, reshapes and slices; a layer (a contraction and its bias, a normalisation with its
-    scale and shift) by its weight or scale. Any other site is named by its `named_scope`, and
-    where there is none by the leaf of the nearest layer upstream, with its operation behind a
-    slash. The n-th use of a name gets `#n`. If the first argument is one bare array and `fun`
-    closes over arrays, as a model bound to its weights, these are the parameters.
-
-    Nothing is computed; the function is traced once, and arguments may be
-    `jax.ShapeDtypeStruct`. Leaves that are no arrays (functions, flags, Python integers) are
-    held fixed.
-
-    Args:
-      fun: Any function of pytrees; model parameters first.
-      *args: Its arguments, or shapes in their place.
-      **kwargs: Its keyword arguments, held fixed or not by the same rule.
-
-    Returns:
-      The sites in the order of the program.
-
-    Raises:
-      TypeError: If `fun` cannot be traced.
-
-    Example:
-      >>> import jax
-      >>> from jaxopt_tut.models import mlp
-      >>> params = mlp.init(jax.random.key(0), (4, 8, 3))
-      >>> for site in sites(mlp.apply, params, jnp.ones((2, 4))):
-      ...     if site.kind != "other":
-      ...         print(site.name, site.kind, site.shape, site.unit_axes)
-      0/kernel pre_activation (2, 8) (1,)
-      0/kernel/activation activation (2, 8) (1,)
-      1/kernel pre_activation (2, 3) (1,)
-    """
-    args, kwargs = first_by_position(fun, args, kwargs)
-    return [site for site, _ in find_sites(trace_program("sites", fun, args, kwargs))]
+    site: Site
+    place: Place
 
 
-def find_sites(program: Program) -> list[tuple[Site, Place]]:
-    """List the sites of a traced function with the places where they are tapped.
-
-    Args:
-      program: What `trace_program` returned.
-
-    Returns:
-      Pairs in the order of the program.
-    """
-    nodes = read_graph(program.jaxpr)
-    inputs = {k: name for k, name in enumerate(program.names) if name is not None}
-    constants = {
-        node.index: program.constant_names[id(node.value)]
-        for node in nodes
-        if id(node.value) in program.constant_names and node.op == "constant"
-    }
-    provenance = trace_parameters(nodes, inputs | constants)
+def find_sites(nodes: Sequence[Node], provenance: Provenance) -> list[Tapped]:
+    """List the sites of a program in its order."""
     labels = label_axes(nodes, provenance.origins)
     roles = classify(nodes, provenance)
     owners = find_owners(nodes, provenance, [role.leaf for role in roles])
     blocked = _blocked(nodes)
-    tapped = [node for node in nodes if node.place is not None and _has_values(node)]
-    names = _names(tapped, roles, provenance.consumed, owners)
+    places = {
+        node.index: node.place for node in nodes if node.place is not None and _has_values(node)
+    }
+    names = _names([nodes[i] for i in places], roles, provenance.consumed, owners)
     found = []
-    for node, name in zip(tapped, names, strict=True):
-        role, owner = roles[node.index], owners[node.index]
+    for (index, place), name in zip(places.items(), names, strict=True):
+        node, role, owner = nodes[index], roles[index], owners[index]
         lengths = node.frame.lengths
         axes = {
             wanted: tuple(
-                len(lengths) + axis
-                for axis, label in enumerate(labels[node.index])
-                if label == wanted
+                len(lengths) + axis for axis, label in enumerate(labels[index]) if label == wanted
             )
             for wanted in ("unit", "batch")
         }
@@ -138,9 +83,9 @@ def find_sites(program: Program) -> list[tuple[Site, Place]]:
             unit_axes=axes["unit"],
             batch_axes=axes["batch"],
             scope=node.scope,
-            blocked_by=blocked[node.index],
+            blocked_by=blocked[index],
         )
-        found.append((site, node.place))
+        found.append(Tapped(site, place))
     return found
 
 
@@ -165,12 +110,17 @@ def _has_values(node: Node) -> bool:
     return jnp.issubdtype(node.dtype, jnp.inexact)
 
 
-def _names(tapped: Sequence[Node], roles, consumed, owners) -> list[str]:
+def _names(
+    tapped: Sequence[Node],
+    roles: Sequence[Role],
+    consumed: Sequence[Leaf | None],
+    owners: Sequence[Leaf | None],
+) -> list[str]:
     """Name the layers first, so that what lies between them does not shift their numbers."""
     names: dict[int, str] = {}
     uses: Counter[str] = Counter()
 
-    def give(node, *parts):
+    def give(node: Node, *parts: str) -> None:
         name = "/".join(part for part in parts if part) or "(root)"
         uses[name] += 1
         names[node.index] = name if uses[name] == 1 else f"{name}#{uses[name]}"

@@ -8,7 +8,8 @@ import pytest
 from flax import linen, nnx
 
 from jaxopt_tut import taps
-from jaxopt_tut.taps.tracing import first_by_position, trace_program
+from jaxopt_tut.taps.program import trace_program
+from jaxopt_tut.taps.tracing import first_by_position
 
 X = jax.random.normal(jax.random.key(1), (3, 4))
 

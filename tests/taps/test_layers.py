@@ -1,4 +1,4 @@
-"""What `find_layers` reads off a program: fans, neighbours, normalisations, scans."""
+"""What `Program.layers` reads off a program: fans, neighbours, normalisations, scans."""
 
 from functools import partial
 
@@ -10,12 +10,11 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxopt_tut.taps.interpreter import evaluate
-from jaxopt_tut.taps.layers import find_layers
-from jaxopt_tut.taps.tracing import trace_program
+from jaxopt_tut.taps.program import trace_program
 
 
 def layers_of(fun, *args):
-    return {layer.name: layer for layer in find_layers(trace_program("test", fun, args))}
+    return {layer.name: layer for layer in trace_program("test", fun, args).layers}
 
 
 @pytest.mark.slow
@@ -39,7 +38,7 @@ def test_a_weight_in_front_of_a_normalisation_is_marked_and_its_activation_is_fo
     )
     assert [layer.fan_in for layer in layers.values()] == [27, 36, 4]
     assert [layer.is_normalized for layer in layers.values()] == [True, False, False]
-    assert layers["conv/kernel"].bend.kind == "norm"
+    assert layers["conv/kernel"].bend.site.kind == "norm"
     assert layers["conv/kernel"].activation is not None
     assert layers["inner/kernel"].is_elementwise
     assert not layers["head/kernel"].is_elementwise  # behind a mean over pixels
@@ -99,10 +98,14 @@ def test_evaluate_goes_on_with_what_meet_returns():
 
     w, x = 2 * jnp.eye(2), jnp.ones((1, 2))
     program = trace_program("test", network, (w, x))
-    (layer,) = find_layers(program)
+    (layer,) = program.layers
     bumps = {0: jnp.array([1.0, 1.0, 5.0])}
     outputs, values, _ = evaluate(
-        program.jaxpr, [w, x], {layer.place: 0}, bumps, lambda value, bump: value * bump
+        program.jaxpr,
+        [w, x],
+        {layer.pre_activation.place: 0},
+        bumps,
+        lambda value, bump: value * bump,
     )
     assert outputs[0].tolist() == [[40.0, 40.0]]  # 2 * 2 * (2 * 5)
     assert values[0][:, 0, 0].tolist() == [2.0, 4.0, 8.0]
@@ -113,7 +116,7 @@ def test_each_matrix_of_an_ensemble_has_its_own_fan_in():
         return jax.vmap(lambda w: jnp.tanh(x @ w["in"]) @ w["out"])(w)
 
     w = {"in": jnp.ones((8, 5, 7)), "out": jnp.ones((8, 7, 3))}
-    layers = find_layers(trace_program("test", ensemble, (w, jnp.ones((4, 5)))))
+    layers = trace_program("test", ensemble, (w, jnp.ones((4, 5)))).layers
     assert [layer.fan_in for layer in layers] == [5, 7]
 
 
@@ -126,8 +129,12 @@ def test_names_for_rematerialisation_change_nothing():
     named = partial(network, name=checkpoint_name)
     plain, found = (
         [
-            (layer.name, layer.pre_activation.op, layer.activation and layer.activation.op)
-            for layer in find_layers(trace_program("test", fun, (w, jnp.ones((4, 5)))))
+            (
+                layer.name,
+                layer.pre_activation.site.op,
+                layer.activation and layer.activation.site.op,
+            )
+            for layer in trace_program("test", fun, (w, jnp.ones((4, 5)))).layers
         ]
         for fun in (network, named)
     )

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxopt_tut.taps.layers import find_layers
-from jaxopt_tut.taps.tracing import trace_program
+from jaxopt_tut.taps.program import trace_program
 
 X = jnp.ones((5, 4))
 W = jnp.ones((4, 4))
@@ -16,7 +15,7 @@ ROOT = jnp.sqrt(3.0)
 
 
 def layers(fun, params, x=X):
-    return find_layers(trace_program("test", fun, (params, x)))
+    return trace_program("test", fun, (params, x)).layers
 
 
 def attention(p, x):

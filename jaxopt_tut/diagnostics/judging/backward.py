@@ -39,7 +39,7 @@ def judge_backward(steps: Sequence[Step]) -> Iterator[Verdict]:
 
 
 def _total(one: Step) -> float:
-    shape = one.wiring.pre_activation.shape[one.wiring.num_step_axes :]
+    shape = one.wiring.pre_activation.site.shape[one.wiring.num_step_axes :]
     return mean_square(one.numbers.cotangents) * math.prod(shape)
 
 

@@ -99,7 +99,7 @@ def _is_high(one: Step, found: Arrival, high: float) -> bool:
         # Large weights that make up for small inputs are right.
         and not found.gain * found.read < THRESHOLDS.small_arrival
     )
-    if one.wiring.activation is not None and one.wiring.activation.op in ("sin", "cos"):
+    if one.wiring.activation is not None and one.wiring.activation.site.op in ("sin", "cos"):
         # A wave is flat nowhere for long, and its first frequencies are those of the data.
         return is_strong and not one.wiring.is_first
     is_raised = found.factor > THRESHOLDS.exploding and found.variance > 1 and not is_sparse

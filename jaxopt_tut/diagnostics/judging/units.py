@@ -122,10 +122,10 @@ def judge_dead(steps: Sequence[Step]) -> Iterator[Verdict]:
 
 def _expected_dead(one: Step) -> float:
     """Integrate over what the examples share: see the module."""
-    site = one.wiring.pre_activation
+    site = one.wiring.pre_activation.site
     n = math.prod(site.shape[axis] for axis in site.batch_axes)
     c = float(one.numbers.correlation)
-    if one.wiring.bend.kind == "norm" or math.isnan(c):
+    if one.wiring.bend.site.kind == "norm" or math.isnan(c):
         c = 0.0
     c = min(max(c, 0.0), 1 - 1e-9)
     t, weights = hermegauss(60)

@@ -1,7 +1,8 @@
 """Measure every layer in one forward and one backward pass, into few large arrays."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +18,14 @@ from jaxopt_tut.taps.inner import (
     CONTRACTIONS,
     REARRANGING,
     Layer,
+    Place,
     Program,
     evaluate,
-    find_layers,
-    read_graph,
+    require_examples,
+    require_layers,
+    take_parameters,
     trace_program,
-    traced_leaves,
 )
-from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Batch, LossFn, Params
 
 
@@ -90,38 +91,32 @@ def read_layers(
     Returns:
       The arrays, and the losses.
     """
-    leaves, treedef = jax.tree.flatten(params)
-    is_traced = traced_leaves(params)
-    kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
-    require_inexact(jax.tree.unflatten(treedef, kept), caller)
-    _require_examples(caller, batch)
+    parts = take_parameters(caller, params)
+    _require_any_example(caller, batch)
     program = trace_program(caller, loss_fn, (params, batch), may_close_over=False)
     require_loss(caller, program.result)
-    layers = readable_layers(caller, find_layers(program))
-    num_params = sum(is_traced)
-    arrays, data = program.arrays[:num_params], program.arrays[num_params:]
+    layers = readable_layers(caller, program.layers)
+    arrays = parts.arrays
     numbers = _number_places(layers)
     bumps = {
-        numbers[place]: jnp.zeros(site.shape, site.dtype)
+        numbers[tapped.place]: jnp.zeros(tapped.site.shape, tapped.site.dtype)
         for layer in layers
-        for place, site in (
-            (layer.place, layer.pre_activation),
-            (layer.bend_place, layer.bend),
-            (layer.activation_place, layer.activation),
-        )
-        if place is not None and site is not None and not site.blocked_by
+        for tapped in (layer.pre_activation, layer.bend, layer.activation)
+        if tapped is not None and not tapped.site.blocked_by
     }
 
     def loss_and_values(arrays, bumps):
-        outputs, values, _ = evaluate(program.jaxpr, [*arrays, *data], numbers, bumps)
+        outputs, values, _ = evaluate(program.jaxpr, [*arrays, *program.data], numbers, bumps)
         return outputs[0], values
 
     (loss, values), (gradients, cotangents) = jax.value_and_grad(
         loss_and_values, argnums=(0, 1), has_aux=True
     )(arrays, bumps)
-    step = take_first_step(loss_fn, params, batch, is_traced, gradients, optimizer, num_updates)
-    index = {name: i for i, name in enumerate(program.names) if name is not None}
-    handed = _handed_over(program, layers, num_params)
+    step = take_first_step(
+        loss_fn, params, batch, parts.is_traced, gradients, optimizer, num_updates
+    )
+    index = {name: i for i, name in enumerate(parts.names)}
+    handed = _handed_over(program, layers)
     read = []
     for layer in layers:
         i = index[layer.param]
@@ -139,17 +134,18 @@ def read_layers(
     return Readings(read, loss, jnp.all(jnp.stack(finite)), step)
 
 
-def _handed_over(program: Program, layers, num_params) -> dict[str, int]:
+def _handed_over(program: Program, layers: Sequence[Layer]) -> dict[str, int]:
     """Find the array of the batch that a scan hands to a layer, if nothing is done to it before."""
-    nodes = read_graph(program.jaxpr)
+    nodes = program.nodes
     at = {node.place: node for node in nodes if node.place is not None}
     found = {}
     for layer in layers:
         is_known = layer.input_place is not None or layer.input_index is not None
-        todo, arrays = [] if is_known or not layer.is_first else [at[layer.place].index], set()
+        start = [] if is_known or not layer.is_first else [at[layer.pre_activation.place].index]
+        todo, arrays = start, set()
         while todo:
             node = nodes[todo.pop()]
-            if node.op == "input" and node.index >= num_params:
+            if node.op == "input" and program.names[node.index] is None:
                 arrays.add(node.index)
             # The bias, the product, and what brings the array to the step.
             elif node.op in {"add", "step", *CONTRACTIONS, *REARRANGING}:
@@ -159,43 +155,26 @@ def _handed_over(program: Program, layers, num_params) -> dict[str, int]:
     return found
 
 
-def _require_examples(caller, batch) -> None:
+def _require_any_example(caller: str, batch: Batch) -> None:
     """Refuse a batch of nothing before the loss takes a mean over it."""
     sizes = [jnp.shape(leaf)[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)]
     if sizes and max(sizes) == 0:
         raise ValueError(f"{caller} needs a batch of at least two examples, got none.")
 
 
-def readable_layers(caller: str, layers: list[Layer]) -> list[Layer]:
-    """Keep the layers that have a cotangent, and refuse a function without any.
-
-    Args:
-      caller: The name of the function that asks; it opens the messages.
-      layers: What `find_layers` returned.
-
-    Returns:
-      Some of the layers.
-
-    Raises:
-      ValueError: If there is none, or the batch holds a single example.
-    """
+def readable_layers(caller: str, layers: Sequence[Layer]) -> list[Layer]:
+    """Keep the layers that have a cotangent, and refuse a function or a batch without any."""
     # A layer of no units or no inputs has nothing to say.
-    layers = [one for one in layers if one.fan_in and math.prod(one.pre_activation.shape)]
-    if not layers:
-        raise ValueError(f"{caller} found no layer: no weight among the parameters meets data.")
-    kept = [layer for layer in layers if not layer.pre_activation.blocked_by]
+    layers = [one for one in layers if one.fan_in and math.prod(one.pre_activation.site.shape)]
+    require_layers(caller, layers)
+    kept = [layer for layer in layers if not layer.pre_activation.site.blocked_by]
     if not kept:
-        site = layers[0].pre_activation
+        site = layers[0].pre_activation.site
         raise ValueError(
             f"{caller} cannot reach {site.name!r}: it lies inside {site.blocked_by}, where JAX "
             "defines no cotangent."
         )
-    for layer in kept:
-        site = layer.pre_activation
-        if site.batch_axes and all(site.shape[axis] == 1 for axis in site.batch_axes):
-            raise ValueError(
-                f"{caller} needs a batch of at least two examples, got one at {site.name!r}."
-            )
+    require_examples(caller, kept)
     return kept
 
 
@@ -204,41 +183,34 @@ class _Seen(NamedTuple):
 
     values: dict[int, Array]
     cotangents: dict[int, Array]
-    numbers: dict[Any, int]
+    numbers: dict[Place, int]
 
 
-def _number_places(layers) -> dict[Any, int]:
-    places = [
-        place
-        for layer in layers
-        for place in (
-            layer.place,
-            layer.bend_place,
-            layer.activation_place,
-            layer.input_place,
-            layer.use.matrix_place,
-        )
-        if place is not None
-    ]
-    return {place: k for k, place in enumerate(dict.fromkeys(places))}
+def _number_places(layers: Sequence[Layer]) -> dict[Place, int]:
+    places: list[Place | None] = []
+    for layer in layers:
+        tapped = (layer.pre_activation, layer.bend, layer.activation)
+        places += [one.place for one in tapped if one is not None]
+        places += [layer.input_place, layer.use.matrix_place]
+    return {place: k for k, place in enumerate(p for p in dict.fromkeys(places) if p is not None)}
 
 
 def _read(layer: Layer, weight, gradient, update, inputs, seen: _Seen) -> Reading:
     steps, weight_steps = layer.num_step_axes, layer.num_weight_steps
-    number = seen.numbers[layer.place]
+    number = seen.numbers[layer.pre_activation.place]
     value, cotangent = seen.values[number], seen.cotangents[number]
     bent = before = after = None
     not_units = ()
-    if layer.activation is not None and layer.activation_place is not None:
-        bent = seen.values[seen.numbers[layer.activation_place]]
-        before = seen.cotangents.get(seen.numbers[layer.bend_place])
-        after = seen.cotangents.get(seen.numbers[layer.activation_place])
+    if layer.activation is not None:
+        bent = seen.values[seen.numbers[layer.activation.place]]
+        before = seen.cotangents.get(seen.numbers[layer.bend.place])
+        after = seen.cotangents.get(seen.numbers[layer.activation.place])
         if layer.stops_gradient:
             before = None
         if before is None or after is None or not before.shape == after.shape == bent.shape:
             before = after = None
-        not_units = _other_axes(bent, steps, layer.activation.unit_axes)
-    site = layer.pre_activation
+        not_units = _other_axes(bent, steps, layer.activation.site.unit_axes)
+    site = layer.pre_activation.site
     examples = site.batch_axes or _other_axes(value, steps, site.unit_axes)
     gain = None
     if layer.use.matrix_place is not None:

@@ -13,14 +13,13 @@ from jaxopt_tut.taps import Site
 from jaxopt_tut.taps.inner import (
     Place,
     Program,
-    find_sites,
     first_by_position,
     leaf_name,
+    take_apart,
+    take_parameters,
     trace_program,
-    traced_leaves,
 )
 from jaxopt_tut.tracing import is_traced
-from jaxopt_tut.trees import require_inexact
 
 _CALLER = "first_nonfinite"
 
@@ -97,16 +96,8 @@ def first_nonfinite(
             require_loss(_CALLER, program.result)
         place = find_in_result(program)
         if place is None and gradient and args:
-            place = find_in_gradient(program, _count_parameters(args[0]))
+            place = find_in_gradient(program, len(take_parameters(_CALLER, args[0]).arrays))
         return None if place is None else _site(program, place, fun, args, kwargs)
-
-
-def _count_parameters(params) -> int:
-    leaves, treedef = jax.tree.flatten(params)
-    is_traced = traced_leaves(params)
-    kept = [leaf if traced else None for leaf, traced in zip(leaves, is_traced, strict=True)]
-    require_inexact(jax.tree.unflatten(treedef, kept), _CALLER)
-    return sum(is_traced)
 
 
 def _site(program: Program, place: Place, fun, args, kwargs) -> Site:
@@ -118,7 +109,7 @@ def _site(program: Program, place: Place, fun, args, kwargs) -> Site:
     if not path:
         param = program.names[index]
         return _given(_input_names(fun, args, kwargs)[index], param, program.arrays[index])
-    at = {_inmost(program.jaxpr, where): site for site, where in find_sites(program)}
+    at = {_inmost(program.jaxpr, where): site for site, where in program.sites}
     return at[place]
 
 
@@ -145,7 +136,7 @@ def _input_names(fun, args, kwargs) -> list[str]:
             where = positional[where] if where < len(positional) else f"argument {where}"
             where = "" if is_param else where
         names.append("/".join(part for part in (where, rest) if part))
-    return [name for name, traced in zip(names, traced_leaves(call), strict=True) if traced]
+    return [name for name, traced in zip(names, take_apart(call).is_traced, strict=True) if traced]
 
 
 def _inmost(jaxpr: Any, place: Place) -> Place:
