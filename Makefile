@@ -10,7 +10,7 @@ MARKERS := $(if $(SLOW),,-m "not slow")
 .PHONY: help demo test check quick types format bench data clean environment
 
 help:
-	@echo "make demo     run all experiments, reduced, into results/"
+	@echo "make demo     run all experiments on the bundled images, into results/"
 	@echo "make check    format, lint, types, layers, doctests"
 	@echo "make test     the tests (SLOW=1: those marked slow, too)"
 	@echo "make quick    lint, layers and contracts, while you write"

@@ -1,4 +1,4 @@
-"""`python -m experiments list | run NAME… | all [--data mini|full] [--out DIR] [--jobs N]`."""
+"""`python -m experiments list | NAME… | PART… | all [--data mini|full] [--out DIR] [--jobs N]`."""
 
 import dataclasses
 import sys
@@ -8,12 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from experiments import _runner
+from experiments import _catalog, _runner
 
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Name every experiment and what it shows."""
+    """Name every experiment and what it shows, part by part."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +32,10 @@ class All:
 
 @dataclasses.dataclass(frozen=True)
 class Run(All):
-    """Run the experiments named."""
+    """Run the experiments named; the word `run` may be left out."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Names as `list` prints them."""
+    """Experiments and parts as `list` prints them, or paths to their files and folders."""
 
 
 Command = (
@@ -53,28 +53,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit code: 1 if a claim that must hold fails or an experiment raises, 2 for a name that
-      does not exist.
+      does not exist or is not its own.
     """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] not in (*_catalog.COMMANDS, "-h", "--help"):
+        arguments.insert(0, "run")
     command = tyro.cli(Command, args=arguments, prog="python -m experiments")
-    known = _runner.names()
-    if isinstance(command, List):
-        for name in known:
-            print(f"{name:25} {_runner.summary(name)}")
-        return 0
-    chosen = list(dict.fromkeys(command.names)) if isinstance(command, Run) else known
-    unknown = [name for name in chosen if name not in known]
-    if unknown or not chosen:
-        problem = (
-            f"no experiment is named {', '.join(unknown)}" if unknown else "name an experiment"
-        )
-        print(f"{problem}; there are: {', '.join(known)}", file=sys.stderr)
+    try:
+        if isinstance(command, List):
+            return _list()
+        words = command.names if isinstance(command, Run) else tuple(_catalog.find())
+        chosen = _catalog.resolve(words)
+    except ValueError as error:
+        print(error, file=sys.stderr)
         return 2
     if command.jobs < 1:
         print(f"--jobs needs at least 1 process, got {command.jobs}", file=sys.stderr)
         return 2
     return _runner.run_all(
-        chosen, data=command.data, quick=command.quick, out=command.out, jobs=command.jobs
+        chosen,
+        data=command.data,
+        quick=command.quick,
+        out=command.out,
+        jobs=command.jobs,
+        table=isinstance(command, Run) and not _catalog.mean_parts(words),
     )
+
+
+def _list() -> int:
+    for part, names in _catalog.by_part().items():
+        print(f"{part}: {_catalog.title(part)}")
+        for name in names:
+            print(f"  {name:28} {_catalog.summary(name)}")
+    return 0
 
 
 if __name__ == "__main__":

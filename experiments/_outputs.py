@@ -2,16 +2,21 @@
 
 import dataclasses
 import html
+import itertools
 import json
 import math
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments import _catalog
+from experiments._log import LOG
 
 MAX_ELEMENTS = 500
 """Arrays up to this size are written whole, larger ones as shape, range and mean."""
@@ -115,9 +120,14 @@ def write_failure(report: dict[str, Any], folder: Path) -> None:
 
 
 def read_reports(out: Path) -> list[dict[str, Any]]:
-    """Read every experiment's `result.json` under a folder, in the order of their names."""
+    """Read every experiment's `result.json` under a folder, part by part, in order of names."""
     files = sorted(file for file in out.glob("*/result.json") if file.parent.name[0] != ".")
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return sorted(reports, key=lambda report: _catalog.place(_part(report)))
+
+
+def _part(report: dict[str, Any]) -> str:
+    return report.get("part", "")  # reports of older versions don't say
 
 
 _STYLE = """
@@ -126,6 +136,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
   border-bottom: 1px solid #ddd; }
+th.part { padding-top: 1.5rem; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .holds { color: #00674b; } .differs { color: #00588a; }
 .fails { color: #a63f00; font-weight: bold; }
@@ -146,18 +157,23 @@ def write_index(reports: list[dict[str, Any]], out: Path, interrupted: Sequence[
     Returns:
       The page's path.
     """
-    rows = "\n".join(row for report in reports for row in _rows(report))
+    rows = "\n".join(
+        row
+        for part, group in itertools.groupby(reports, _part)
+        for row in (_part_row(part), *(row for report in group for row in _rows(report)))
+    )
     sections = "\n".join(_section(report, out) for report in reports)
     claims = [claim for report in reports for claim in report["claims"]]
-    failed = sum(claim["verdict"] == "fails" for claim in claims)
+    counts = Counter(claim["verdict"].split()[0] for claim in claims)
     errors = sum(bool(report["error"]) for report in reports)
     page = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Experiments of jaxopt_tut</title><style>{_STYLE}</style></head><body>
 <h1>Experiments of jaxopt_tut</h1>
-<p>{len(claims)} claims of {len(reports)} experiments: {failed} failed; {errors} experiments stopped
-with an error. A claim marked * may fail without failing the run.</p>
+<p>{len(claims)} claims of {len(reports)} experiments: {counts["holds"]} hold,
+{counts["differs"]} differ from what the tutorial states, {counts["fails"]} fail; {errors}
+experiments stopped with an error. A claim marked * may fail without failing the run.</p>
 {_interruption(interrupted, reports)}
 <table><thead><tr><th>experiment</th><th>claim</th><th>measured</th><th>threshold</th>
 <th>verdict</th></tr></thead><tbody>
@@ -188,6 +204,11 @@ def format_number(number: float | str) -> str:
     return number if isinstance(number, str) else f"{number:.5g}"
 
 
+def _part_row(part: str) -> str:
+    said = ": ".join(filter(None, [part, _catalog.title(part) if part else ""]))
+    return f'<tr><th class="part" colspan="5">{html.escape(said)}</th></tr>'
+
+
 def _rows(report: dict[str, Any]) -> list[str]:
     name = html.escape(report["experiment"])
     link = f'<a href="#{name}">{name}</a>'
@@ -213,10 +234,11 @@ def _section(report: dict[str, Any], out: Path) -> str:
 <p>The figures and <a href="{name}/{LAST_COMPLETE}">numbers of the last complete run</a> are kept in
 its folder.</p>"""
     config = html.escape(json.dumps(report["config"], ensure_ascii=False))
+    log = f', <a href="{name}/{LOG}">{LOG}</a>' if (out / name / LOG).exists() else ""
     return f"""<section id="{name}"><h2>{name}</h2>
 <pre>{html.escape(report["description"])}</pre>{error}
 <p>{report["seconds"]:.1f} s with <code>{config}</code>;
-<a href="{name}/result.json">result.json</a></p>
+<a href="{name}/result.json">result.json</a>{log}</p>
 {figures}</section>"""
 
 

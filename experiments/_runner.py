@@ -1,6 +1,5 @@
 """Find the experiments, run them, judge them, and write down what came out."""
 
-import ast
 import contextlib
 import dataclasses
 import importlib
@@ -18,33 +17,13 @@ from types import ModuleType
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from experiments import _outputs
+from experiments import _catalog, _outputs
+from experiments._log import LOG, log_output
+from experiments._printing import make_console, print_line, print_summary, print_table
 
 Data = Literal["mini", "full"]
-FOLDER = Path(__file__).parent
-
-
-def names() -> list[str]:
-    """Return the experiments: every module of a part's folder without a leading underscore."""
-    return sorted(file.stem for file in FOLDER.glob("*/*.py") if not file.stem.startswith("_"))
-
-
-def _part(name: str) -> str:
-    (file,) = FOLDER.glob(f"*/{name}.py")
-    return file.parent.name
-
-
-def summary(name: str) -> str:
-    """Return the first line of a script's docstring, without importing the script."""
-    return _docstring(name).splitlines()[0]
-
-
-def _docstring(name: str) -> str:
-    source = (FOLDER / _part(name) / f"{name}.py").read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)) or name
 
 
 def make_config(module: ModuleType, data: Data, quick: bool) -> Any:
@@ -54,11 +33,14 @@ def make_config(module: ModuleType, data: Data, quick: bool) -> Any:
     return config.quick() if quick else config
 
 
-def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, Any]:
+def run_one(
+    name: str, config: Any, module: ModuleType, out: Path, *, show: bool = False
+) -> dict[str, Any]:
     """Run, check and draw one experiment into `out/name`; an exception becomes its report.
 
     Everything is written beside that folder and takes its place when it is whole, so that neither
-    Ctrl-C nor an exception costs what an earlier run left there.
+    Ctrl-C nor an exception costs what an earlier run left there. What is printed goes into a log
+    there, and with `show` to the terminal as well.
 
     By default a GPU multiplies float32 matrices with 10 bits of mantissa. A script whose claims
     need all 23 says `FULL_PRODUCTS = True`; compiling such products takes a GPU far longer.
@@ -74,23 +56,22 @@ def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, 
     part.mkdir(parents=True)
     start = time.perf_counter()
     try:
-        with precision:
+        with log_output(part / LOG, show=show), precision:
             numbers = module.run(config)
             claims = [claim.to_json() for claim in module.check(numbers)]
             figures = module.plot(numbers)
-        for title, figure in figures.items():
-            if isinstance(figure, str):  # a drawing is SVG text already
-                (part / f"{title}.svg").write_text(figure, encoding="utf-8")
-            else:
-                save_figure(figure, part / title)
+            for title, figure in figures.items():
+                if isinstance(figure, str):  # a drawing is SVG text already
+                    (part / f"{title}.svg").write_text(figure, encoding="utf-8")
+                else:
+                    save_figure(figure, part / title)
     except Exception:  # one broken experiment must not take the others with it
         error = traceback.format_exc()
     except BaseException:
         _clear_part(name, out)
         raise
     report = {
-        "experiment": name,
-        "description": _docstring(name),
+        **_heading(name),
         "passed": error is None and all(c["holds"] or not c["required"] for c in claims),
         "claims": claims,
         "figures": [] if error else list(figures),
@@ -100,13 +81,35 @@ def run_one(name: str, config: Any, module: ModuleType, out: Path) -> dict[str, 
         "error": error,
         "numbers": numbers,
     }
+    with (part / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
+        if error:
+            log.write(error)
+        else:
+            print_table([report], make_console(log))
     if error:
-        _clear_part(name, out)
-        _outputs.write_failure(report, out / name)
+        _keep_failure(report, out)
     else:
         _outputs.write_json(report, part)
         _outputs.replace_folder(part, out / name)
     return report
+
+
+def _heading(name: str) -> dict[str, Any]:
+    return {
+        "experiment": name,
+        "part": _catalog.find()[name],
+        "description": _catalog.docstring(name),
+    }
+
+
+def _keep_failure(report: dict[str, Any], out: Path) -> None:
+    """Write the report of a run that raised, and put its log beside it."""
+    name = report["experiment"]
+    _outputs.write_failure(report, out / name)
+    log = out / f".{name}.part" / LOG
+    if log.exists():
+        log.replace(out / name / LOG)
+    _clear_part(name, out)
 
 
 def _clear_part(name: str, out: Path) -> Path:
@@ -116,24 +119,39 @@ def _clear_part(name: str, out: Path) -> Path:
     return part
 
 
-def run_all(chosen: list[str], *, data: Data, quick: bool, out: Path, jobs: int = 1) -> int:
-    """Run the chosen experiments, print their table, write the page; return the exit code.
+def run_all(
+    chosen: list[str], *, data: Data, quick: bool, out: Path, jobs: int = 1, table: bool = True
+) -> int:
+    """Run the chosen experiments, print how they stand, write the page; return the exit code.
 
     Ctrl-C and SIGTERM end the running ones; the page then says which did not run to their end.
+
+    Args:
+      chosen: Their names.
+      data: The bundled images or all of them.
+      quick: Whether each runs in its reduced form.
+      out: Where results go.
+      jobs: How many run at once.
+      table: Print all their claims, and what they print themselves (for one at a time); otherwise
+        a line each, and why if one does not pass.
 
     Returns:
       0 if all passed, 1 if not, 130 if interrupted.
     """
     console = make_console()
+    start = time.perf_counter()
     reports = {}
     before = {name: _stamp(name, out) for name in chosen}
+    width = max(len(f"{part}/{name}") for name, part in _catalog.find().items() if name in chosen)
     with _interruptible() as interrupts:
         try:
-            for report in _run_each(chosen, jobs, (data, quick, out)):
+            for report in _run_each(chosen, jobs, data, quick, out, table and jobs == 1):
                 name = report["experiment"]
-                console.print(f"{name}: {summary(name)}\n  {report['seconds']} s", markup=False)
-                if report["error"]:
-                    console.print(Text(report["error"]), style="red")
+                if table:
+                    _print_ended(report, console)
+                else:
+                    place = f"{len(reports) + 1:{len(str(len(chosen)))}}/{len(chosen)}"
+                    print_line(report, place, width, out, console)
                 reports[name] = report
                 if interrupts:  # something took the exception for its own
                     break
@@ -144,13 +162,26 @@ def run_all(chosen: list[str], *, data: Data, quick: bool, out: Path, jobs: int 
     missing = [name for name in unheard if _stamp(name, out) == before[name]]
     for name in missing:
         _clear_part(name, out)
-    print_table([reports[name] for name in chosen if name in reports], console)
+    ended = [reports[name] for name in chosen if name in reports]
+    if table:
+        print_table(ended, console)
+    else:
+        print_summary(ended, time.perf_counter() - start, console)
     page = _outputs.write_index(_outputs.read_reports(out), out, missing)
-    console.print(f"Figures, numbers and the page with all of it: {page}")
+    console.print(f"Figures, numbers and the page with all of it: {page}", soft_wrap=True)
+    if not table:
+        console.print(f"What a script printed: {out / 'NAME' / LOG}", soft_wrap=True)
     if interrupts:
         console.print(f"Interrupted; not run to the end: {', '.join(missing) or 'none'}.")
         return 130
     return 0 if all(report["passed"] for report in reports.values()) else 1
+
+
+def _print_ended(report: dict[str, Any], console: Console) -> None:
+    name = report["experiment"]
+    console.print(f"{name}: {_catalog.summary(name)}\n  {report['seconds']} s", markup=False)
+    if report["error"]:
+        console.print(Text(report["error"]), style="red")
 
 
 def _stamp(name: str, out: Path) -> tuple[int, int] | None:
@@ -182,25 +213,24 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 def _run_each(
-    chosen: list[str], jobs: int, options: tuple[Data, bool, Path]
+    chosen: list[str], jobs: int, data: Data, quick: bool, out: Path, show: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the report of each experiment when it is done, `jobs` processes at a time."""
+    options = (data, quick, out, show)
     if jobs == 1:
-        _keep_programs(options[-1])
+        _keep_programs(out)
         yield from (_run_named(name, *options) for name in chosen)
         return
     # a forked process would inherit JAX's threads, which don't survive it
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_start_worker, initargs=options[-1:]
-    )
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(out,))
     try:
         futures = {pool.submit(_run_named, name, *options): name for name in chosen}
         for future in as_completed(futures):
             try:
                 yield future.result()
             except BrokenProcessPool:  # a process was killed, and its pool with it
-                yield _broken_script(futures[future], options[-1])
+                yield _broken_script(futures[future], out)
     except BaseException:
         # shutdown waits for what runs, which may take hours
         for process in list((pool._processes or {}).values()):
@@ -222,21 +252,20 @@ def _keep_programs(out: Path) -> None:
     compilation_cache(out / ".cache")
 
 
-def _run_named(name: str, data: Data, quick: bool, out: Path) -> dict[str, Any]:
+def _run_named(name: str, data: Data, quick: bool, out: Path, show: bool) -> dict[str, Any]:
     """Import an experiment and run it; what the table does not need stays in its file."""
     try:
-        module = importlib.import_module(f"experiments.{_part(name)}.{name}")
-        report = run_one(name, make_config(module, data, quick), module, out)
+        module = importlib.import_module(_catalog.module_of(name))
+        report = run_one(name, make_config(module, data, quick), module, out, show=show)
     except Exception:  # the script itself does not import
         report = _broken_script(name, out)
     return {key: report[key] for key in report.keys() - {"config", "numbers"}}
 
 
 def _broken_script(name: str, out: Path) -> dict[str, Any]:
-    """Report a script that cannot be imported."""
+    """Report a script that cannot be imported, or whose process was killed."""
     report = {
-        "experiment": name,
-        "description": _docstring(name),
+        **_heading(name),
         "passed": False,
         "claims": [],
         "figures": [],
@@ -246,41 +275,12 @@ def _broken_script(name: str, out: Path) -> dict[str, Any]:
         "error": traceback.format_exc(),
         "numbers": None,
     }
-    _clear_part(name, out)
-    _outputs.write_failure(report, out / name)
+    part = out / f".{name}.part"
+    part.mkdir(parents=True, exist_ok=True)
+    with (part / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
+        log.write(report["error"])  # behind what it printed, if it ran
+    _keep_failure(report, out)
     return report
-
-
-def make_console() -> Console:
-    """Build a console; into a file or a pipe it writes wide enough for the claims."""
-    console = Console()
-    return console if console.is_terminal else Console(width=150)
-
-
-def print_table(reports: list[dict[str, Any]], console: Console) -> None:
-    """Print one row a claim."""
-    table = Table(title="Claims", title_justify="left")
-    for column in ("experiment", "claim"):
-        table.add_column(column, overflow="fold")
-    for column in ("measured", "threshold"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
-    styles = {"holds": "green", "differs": "blue", "fails": "bold red"}
-    for report in reports:
-        if report["error"]:
-            table.add_row(report["experiment"], "", "", "", Text("error", style="bold red"))
-        for claim in report["claims"]:
-            verdict = claim["verdict"]
-            table.add_row(
-                report["experiment"],
-                Text(claim["text"] + ("" if claim["required"] else " *")),
-                _outputs.format_number(_outputs.to_json(claim["measured"])),
-                claim["threshold"],
-                Text(verdict, style=styles[verdict.split()[0]]),
-            )
-        table.add_section()
-    console.print(table)
-    console.print("* may fail without failing the run.")
 
 
 def run_script(module: ModuleType) -> None:
@@ -310,7 +310,7 @@ def run_script(module: ModuleType) -> None:
     name = Path(module.__file__ or "").stem
     with _interruptible():
         try:
-            report = run_one(name, config, module, options.out)
+            report = run_one(name, config, module, options.out, show=True)
         except KeyboardInterrupt:
             page = _outputs.write_index(_outputs.read_reports(options.out), options.out, [name])
             print(f"Interrupted; {page} is of what there was before.")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments import _catalog
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -26,6 +28,9 @@ def test_the_readmes_commands_exist():
     targets = set(re.findall(r"^make (\w+)", text, re.MULTILINE))
     assert {"demo", "test", "check", "bench", "data"} <= targets
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
-    experiments = re.findall(r"python -m experiments run (.+)", text)
-    for name in " ".join(experiments).split():
-        assert list((ROOT / "experiments").glob(f"*/{name}.py"))
+    lines = re.findall(r"^python -m experiments (.+)", text, re.MULTILINE)
+    words = [line.split()[0] for line in lines]
+    assert {"list", "all"} < set(words)
+    for line in lines:
+        names = line.split(" --")[0].split()
+        assert names in (["list"], ["all"]) or _catalog.resolve(names)

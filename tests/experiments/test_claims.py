@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import _runner
+from experiments import _catalog
 from experiments.initialization import activation_gains as gains
 from experiments.initialization import constant_initialization as constant
 from experiments.initialization import data_statistics as statistics
@@ -235,12 +235,12 @@ def test_every_experiment_is_falsified_here_or_in_a_test_of_its_own():
     elsewhere = {
         file.stem.removeprefix("test_") for file in Path(__file__).parent.glob("test_*.py")
     }
-    assert set(_runner.names()) <= here | elsewhere
+    assert set(_catalog.find()) <= here | elsewhere
 
 
-@pytest.mark.parametrize("name", _runner.names())
+@pytest.mark.parametrize("name", _catalog.find())
 def test_a_script_has_the_form_that_the_readme_asks_for(name):
-    module = importlib.import_module(f"experiments.{_runner._part(name)}.{name}")
+    module = importlib.import_module(_catalog.module_of(name))
     for word in ("Claim: ", "Source: ", f"Command: python -m {module.__name__}", "Time: "):
         assert word in module.__doc__
     assert module.__doc__.splitlines()[0].endswith(".")

@@ -42,8 +42,8 @@ def make_program(tmp_path):
     """Return a function that writes the runner and scripts of one's own into an empty folder."""
     package = tmp_path / "experiments"
     (package / "part").mkdir(parents=True)
-    for name in ("__init__", "__main__", "_runner", "_outputs", "_claims"):
-        shutil.copy(ROOT / "experiments" / f"{name}.py", package)
+    for file in (ROOT / "experiments").glob("_*.py"):
+        shutil.copy(file, package)
 
     def make(**bodies):
         for name, body in bodies.items():
@@ -90,7 +90,7 @@ def test_an_interrupted_run_keeps_what_was_there_and_says_what_is_missing(
     assert first.returncode == 0, output
     results = folder / "results"
     before = snapshot(results / "b_second")
-    assert set(before) == {"drawing.svg", "result.json"}
+    assert set(before) == {"drawing.svg", "log.txt", "result.json"}
     make_program(a_first="print('anew')", b_second=WAIT, c_third=WAIT)
     (folder / "a_first.started").unlink()
     (folder / "b_second.started").unlink()

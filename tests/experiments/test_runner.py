@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import re
 import subprocess
 import sys
 import types
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import _claims, _outputs, _runner
+from experiments import _catalog, _claims, _outputs
 from experiments.__main__ import main
 
 DOCSTRING = "A <b>bold</b> claim & more."
@@ -35,7 +37,7 @@ def make_script(tmp_path, monkeypatch):
     """Return a function that puts one experiment in place of the real ones."""
     folder = tmp_path / "scripts" / "part"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(_runner, "FOLDER", folder.parent)
+    monkeypatch.setattr(_catalog, "FOLDER", folder.parent)
 
     def make(name="one", *, check=None, run=None):
         (folder / f"{name}.py").write_text(f'"""{DOCSTRING}"""\n', encoding="utf-8")
@@ -56,28 +58,95 @@ def report(out, name="one"):
     return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
-def test_list_names_every_script_without_importing_jax():
+def test_list_names_every_script_by_part_without_importing_jax():
     code = (
         "import sys; from experiments.__main__ import main; code = main(['list']); "
         "assert 'jax' not in sys.modules; sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names == _runner.names()
-    assert {"ravine", "steep_optima", "optimizer_comparison"} <= set(names)
-    assert not [name for name in names if name.startswith("_")]
+    parts = {}
+    for line in done.stdout.splitlines():
+        word = line.split()[0]
+        if line.startswith("  "):
+            parts[part].append(word)
+        else:
+            part = word.removesuffix(":")
+            parts[part] = []
+    assert list(parts) == list(_catalog.PARTS)
+    assert parts == _catalog.by_part()
+    assert {"ravine", "steep_optima", "optimizer_comparison"} <= set(parts["optimization"])
+    assert not [name for names in parts.values() for name in names if name.startswith("_")]
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones(capsys):
-    assert main(["run", "ravine", "canyon"]) == 2
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["ravine", "deep_tanh", "ravine"], ["ravine", "deep_tanh"]),
+        (["optimization/ravine"], ["ravine"]),
+        (["experiments/optimization/ravine.py"], ["ravine"]),
+        (["./experiments/optimization/ravine.py"], ["ravine"]),
+        ([str(_catalog.FOLDER / "optimization" / "ravine.py")], ["ravine"]),
+        (["diagnosis"], _catalog.by_part()["diagnosis"]),
+        (["experiments/diagnosis/"], _catalog.by_part()["diagnosis"]),
+        (["tapped_variance", "diagnosis"], None),
+    ],
+)
+def test_an_experiment_is_found_by_its_name_its_part_and_its_path(words, names):
+    if names is None:
+        names = dict.fromkeys(["tapped_variance", *_catalog.by_part()["diagnosis"]])
+    assert _catalog.resolve(words) == list(names)
+
+
+@pytest.mark.parametrize(
+    "word", ["canyon", "descent/ravine", "ravine/optimization", "_runner", "__init__", "", "."]
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(word, capsys):
+    assert main(["run", "ravine", word]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("no experiment is named canyon; there are: activation_gains, ")
+    assert message.startswith(f"no experiment or part is named {word}; there are:\n")
+    assert "\n  initialization: activation_gains, " in message
     assert "steep_optima" in message
 
 
 def test_run_without_a_name_is_refused(capsys):
     assert main(["run"]) == 2
-    assert capsys.readouterr().err.startswith("name an experiment; there are: ")
+    assert capsys.readouterr().err.startswith("name an experiment or a part; there are:")
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (
+            ["descent/twin", "bilevel/twin"],
+            "two experiments are named twin, in descent and in bilevel, and the results of both "
+            "would go to results/twin; rename one",
+        ),
+        (["alone"], "experiments/alone.py lies in no part; move it into one of the folders "),
+        (["descent/more/deep"], "experiments/descent/more/deep.py lies in no part; move it "),
+        (["descent/bilevel", "bilevel/x"], "experiments/descent/bilevel.py has the name of a part"),
+        (["descent/all"], "experiments/descent/all.py has the name of a command; rename it"),
+    ],
+)
+def test_a_script_that_would_not_be_found_is_an_error(
+    files, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(_catalog, "FOLDER", tmp_path)
+    for file in files:
+        path = tmp_path / f"{file}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('"""Nothing."""\n', encoding="utf-8")
+    for arguments in (["list"], ["all"], ["x"]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_hidden_folders_and_machinery_are_no_experiments(tmp_path, monkeypatch):
+    monkeypatch.setattr(_catalog, "FOLDER", tmp_path)
+    for file in ("_top", "part/_helper", "part/real", ".ipynb_checkpoints/real", "new/other"):
+        path = tmp_path / f"{file}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert _catalog.find() == {"other": "new", "real": "part"}
 
 
 def test_a_run_writes_figures_and_strict_json(make_script):
@@ -86,6 +155,7 @@ def test_a_run_writes_figures_and_strict_json(make_script):
     assert sorted(file.name for file in (out / "one").iterdir()) == [
         "empty.png",
         "empty.svg",
+        "log.txt",
         "result.json",
     ]
     found = report(out)
@@ -123,7 +193,8 @@ def test_only_a_claim_that_must_hold_fails_the_run(make_script, capsys, required
     out = make_script(check=lambda _: [_claims.at_most("small", 5.0, 1.0, required=required)])
     assert main(["all", "--out", str(out)]) == code
     assert report(out)["claims"][0]["verdict"] == "fails"
-    assert "fails" in capsys.readouterr().out
+    mark = "" if required else " *"
+    assert f"fails: small{mark}: 5, which is not ≤ 1" in capsys.readouterr().out
 
 
 def test_a_script_that_raises_is_reported_and_the_others_go_on(make_script, capsys):
@@ -139,6 +210,107 @@ def test_a_script_that_raises_is_reported_and_the_others_go_on(make_script, caps
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "no &lt;water&gt; in the ravine" in page
     assert "<water>" not in page
+
+
+def speak(config):
+    """Print as scripts do, as libraries do, and as programs not written in Python do."""
+    print("said α", flush=True)
+    print("warned", file=sys.stderr, flush=True)
+    os.write(1, b"from below\n")
+    os.write(2, b"warned from below\n")
+    return {"size": config.size}
+
+
+def test_all_prints_a_line_an_experiment_a_summary_and_where_to_look(make_script, capfd):
+    claims = [
+        _claims.at_least("fine", 1.0, 0.0),
+        _claims.at_least("too", 1.0, 0.0),
+        _claims.at_least("other", 1.0, 0.0, original="less"),
+        _claims.at_least("not quite", -1.5, 0.0, required=False),
+    ]
+
+    def broken(config):
+        speak(config)
+        raise RuntimeError("no [red] water")
+
+    make_script("long_name", check=lambda _: claims)
+    make_script("broken", run=broken)
+    out = make_script("talks", run=speak)
+    assert main(["all", "--out", str(out)]) == 1
+    printed, warned = capfd.readouterr()
+    assert warned == ""
+    lines = [line.rstrip() for line in printed.splitlines()]
+    assert re.fullmatch(r"1/3  part/broken +\d+\.\d s  error", lines[0])
+    end = lines.index(f"     The whole of it: {out / 'broken' / 'log.txt'}")
+    assert lines[end - 1] == "     RuntimeError: no [red] water"
+    assert end <= 13
+    assert re.fullmatch(
+        r"2/3  part/long_name +\d+\.\d s  2 hold, 1 differ, 1 fail \*", lines[end + 1]
+    )
+    assert lines[end + 2] == "     fails: not quite *: -1.5, which is not ≥ 0"
+    assert re.fullmatch(r"3/3  part/talks +\d+\.\d s  1 hold", lines[end + 3])
+    assert re.fullmatch(
+        r"3 experiments in \d+ min \d+ s, 5 claims: 3 hold, 1 differ, 1 fail \*", lines[end + 5]
+    )
+    assert lines[end + 6 :] == [
+        "differ: what holds is not what the tutorial states.",
+        "* may fail without failing the run.",
+        "Not passed: broken",
+        f"Figures, numbers and the page with all of it: {out / 'index.html'}",
+        f"What a script printed: {out / 'NAME' / 'log.txt'}",
+    ]
+    log = (out / "talks" / "log.txt").read_text(encoding="utf-8")
+    assert log.startswith("said α\nwarned\nfrom below\nwarned from below\n")
+    assert "fine" in log
+    assert "\x1b" not in log
+    failure = (out / "broken" / "log.txt").read_text(encoding="utf-8")
+    assert failure.startswith("said α\nwarned\nfrom below\nwarned from below\nTraceback")
+
+
+def test_one_experiment_shows_what_it_prints_and_the_table(make_script, capfd):
+    out = make_script(run=speak)
+    assert main(["one", "--out", str(out)]) == 0
+    printed, warned = capfd.readouterr()
+    assert printed.index("said α") < printed.index("Claims") < printed.index("fine")
+    assert "from below" in printed
+    assert warned == "warned\nwarned from below\n"
+    log = (out / "one" / "log.txt").read_text(encoding="utf-8")
+    assert log.startswith("said α\nwarned\n")
+    assert "fine" in log
+    assert 'href="one/log.txt"' in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_part_prints_a_line_an_experiment(make_script, capsys):
+    make_script("first")
+    out = make_script("second")
+    assert main(["part", "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1/2  part/first")
+    assert lines[1].startswith("2/2  part/second")
+    assert main(["second", "first", "--out", str(out)]) == 0
+    assert "Claims" in capsys.readouterr().out
+
+
+def test_a_progress_line_is_shown_and_not_logged(make_script, capsys):
+    def run(config):
+        sys.stderr.write("\rhalf\033[K")
+        sys.stderr.write("whole\n")
+        assert not sys.stderr.isatty()
+        return {"size": config.size}
+
+    out = make_script(run=run)
+    assert main(["one", "--out", str(out)]) == 0
+    assert "\rhalf" in capsys.readouterr().err
+    assert (out / "one" / "log.txt").read_text(encoding="utf-8").startswith("whole\n")
+
+
+def test_colours_are_for_a_terminal(make_script, monkeypatch, capsys):
+    out = make_script()
+    assert main(["all", "--out", str(out)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["all", "--out", str(out)]) == 0
+    assert "\x1b[32m1 hold" in capsys.readouterr().out
 
 
 def test_a_script_that_raises_keeps_the_figures_of_the_run_before(make_script):
