@@ -9,8 +9,9 @@ The first four are `(key, fn, params, batch) -> (params, CalibrationReport)`.
 """
 
 from jaxopt_tut.calibration.automatic import auto_init
-from jaxopt_tut.calibration.descent import gradinit, metainit
+from jaxopt_tut.calibration.gradinit import gradinit
 from jaxopt_tut.calibration.lsuv import lsuv
+from jaxopt_tut.calibration.metainit import metainit
 from jaxopt_tut.calibration.reports import CalibrationReport, LayerCalibration
 from jaxopt_tut.calibration.width import (
     CoordinateCheck,

@@ -1,6 +1,6 @@
-"""What a descent on the factors of weights found, and which of them is returned."""
+"""Descent on the factors of weights: the loss of them, what was found, and which is returned."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.calibration.checking import nonfinite_leaves
-from jaxopt_tut.calibration.network import Network
+from jaxopt_tut.calibration.network import Frame, Network
 from jaxopt_tut.calibration.reporting import make_report
 from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.calibration.spread import Spread
+from jaxopt_tut.hyperparameters import require_nonnegative
+from jaxopt_tut.jaxprs import function_of
 from jaxopt_tut.types import Batch, Params, PyTree
 
 
@@ -123,3 +125,27 @@ def _unmet(network: Network, tried: Tried, is_sound, load, best: int) -> dict[st
     if load is not None and load[best] > 1:
         return {"gradient": f"its norm is {load[best]:.3g} times gradient_norm"}
     return {}
+
+
+def require_options(caller: str, decay: float, num_steps: int, **positive: float) -> None:
+    """Refuse options out of their ranges."""
+    if not 0 <= decay < 1:
+        raise ValueError(f"{caller} needs 0 <= decay < 1, got decay={decay}.")
+    if num_steps < 1:
+        raise ValueError(f"{caller} needs num_steps >= 1, got num_steps={num_steps}.")
+    require_nonnegative(caller, **positive)
+
+
+def loss_of(frame: Frame, data: list[Array]) -> Callable[[list[Array]], Float[Array, ""]]:
+    """Build the loss as a function of the arrays among the parameters."""
+    fun = function_of(frame.jaxpr)
+
+    def loss(weights: list[Array]) -> Float[Array, ""]:
+        return fun(*weights, *data)[0]  # what comes behind is `aux`
+
+    return loss
+
+
+def scaled_by(weights: list[Array], scales: list[Array]) -> list[Array]:
+    """Multiply every weight by its factor."""
+    return [w * scale.astype(w.dtype) for w, scale in zip(weights, scales, strict=True)]
