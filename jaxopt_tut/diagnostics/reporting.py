@@ -1,8 +1,13 @@
 """A diagnosis as text."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import Array
 
 from jaxopt_tut.diagnostics.diagnosis import Diagnosis
+from jaxopt_tut.diagnostics.measuring.results import LayerStatistics
 from jaxopt_tut.diagnostics.measuring.summaries import Summary
 
 _MAX_STEPS = 8
@@ -68,7 +73,7 @@ def report(diagnosis: Diagnosis, *, color: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _line(cells, widths) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     first, *rest = [
         cell.ljust(width) if i == 0 else cell.rjust(width)
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -76,13 +81,14 @@ def _line(cells, widths) -> str:
     return "  ".join([first, *rest]).rstrip()
 
 
-def _cells(layer, index) -> list[str]:
-    def at(array) -> float:
-        array = np.asarray(array)
-        return float(array[index[: array.ndim]])
+def _cells(layer: LayerStatistics, index: tuple[int, ...]) -> list[str]:
+    def at(
+        array: Array | np.ndarray,
+    ) -> float:  # what belongs to a weight may have fewer steps than the rest
+        return float(np.asarray(array)[index[: array.ndim]])
 
     def size(summary: Summary) -> float:
-        return float(np.sqrt(at(summary.variance) + at(summary.mean) ** 2))
+        return math.sqrt(at(summary.mean_square))
 
     ratio = at(layer.update_ratio)
     return [

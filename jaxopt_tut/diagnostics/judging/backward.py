@@ -3,19 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from jaxopt_tut.diagnostics.judging.steps import Step
 from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.judging.verdicts import Step, Verdict, mean_square
+from jaxopt_tut.diagnostics.judging.verdicts import Verdict
 
 
 def judge_backward(steps: Sequence[Step]) -> Iterator[Verdict]:
-    """Find layers whose cotangents are too small or too large beside the last one's.
-
-    Args:
-      steps: What `steps_of` gives.
-
-    Yields:
-      A verdict for each step of a layer.
-    """
+    """Find layers whose cotangents are too small or too large beside the last one's."""
     judged = [one for one in steps if not one.wiring.use.is_derivative]
     ends = [one for one in judged if one.is_last]
     reference = max((_total(one) for one in ends), default=0.0)
@@ -39,8 +33,9 @@ def judge_backward(steps: Sequence[Step]) -> Iterator[Verdict]:
 
 
 def _total(one: Step) -> float:
+    """Return the sum of the squared cotangents over examples and units."""
     shape = one.wiring.pre_activation.site.shape[one.wiring.num_step_axes :]
-    return mean_square(one.numbers.cotangents) * math.prod(shape)
+    return float(one.numbers.cotangents.mean_square) * math.prod(shape)
 
 
 def _reaching(steps: Sequence[Step], shares: Sequence[float]) -> dict[int, float]:
@@ -53,7 +48,9 @@ def _reaching(steps: Sequence[Step], shares: Sequence[float]) -> dict[int, float
     return reaching
 
 
-def _verdict(one: Step, share: float, depth: int, low: float, high: float, in_time) -> Verdict:
+def _verdict(
+    one: Step, share: float, depth: int, low: float, high: float, in_time: bool
+) -> Verdict:
     is_small = share < 1
     direction = "less" if is_small else "more"
     cause = (

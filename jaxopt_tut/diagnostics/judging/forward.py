@@ -4,14 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from jaxopt_tut.diagnostics.judging.steps import Step
 from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.judging.verdicts import (
-    Step,
-    Verdict,
-    initializer,
-    mean_square,
-    suitable_gain,
-)
+from jaxopt_tut.diagnostics.judging.verdicts import Verdict, initializer, suitable_gain
 
 
 class Arrival(NamedTuple):
@@ -33,36 +28,22 @@ class Arrival(NamedTuple):
 
 
 def arrival(one: Step) -> Arrival:
-    """Measure what a layer makes of what it reads.
-
-    Args:
-      one: A step of a layer.
-
-    Returns:
-      Plain numbers.
-    """
+    """Measure what a layer makes of what it reads."""
     scale = one.wiring.use.scale**2
     variance = scale * float(one.numbers.pre_activations.variance)
     inputs = one.numbers.inputs
-    read = math.nan if inputs is None else mean_square(inputs)
+    read = math.nan if inputs is None else float(inputs.mean_square)
     factor = variance / read if read > 0 else math.nan
     c = float(one.numbers.correlation)
-    total = scale * mean_square(one.numbers.pre_activations)
+    total = scale * float(one.numbers.pre_activations.mean_square)
     varying = (total if math.isnan(c) else (1 - c) * total) / read if read > 0 else math.nan
     return Arrival(variance, read, factor, varying, scale * float(one.numbers.gain))
 
 
 def judge_forward(steps: Sequence[Step]) -> Iterator[Verdict]:
-    """Find pre-activations that are too small or too large for their depth.
-
-    Args:
-      steps: What `steps_of` gives.
-
-    Yields:
-      A verdict for each step of a layer.
-    """
+    """Find pre-activations that are too small or too large for their depth."""
     sizes = [
-        mean_square(one.numbers.inputs)
+        float(one.numbers.inputs.mean_square)
         for one in steps
         if one.wiring.is_first and one.numbers.inputs is not None
     ]
@@ -82,10 +63,8 @@ def judge_forward(steps: Sequence[Step]) -> Iterator[Verdict]:
 
 
 def _counts(one: Step) -> bool:
-    """Tell whether the size of a layer's values matters for itself.
-
-    In a cell they are one term of a sum; outputs may start near zero.
-    """
+    """Tell whether the size of a layer's values matters for itself."""
+    # In a cell they are one term of a sum; outputs may start near zero.
     return not (one.wiring.use.is_recurrent or one.wiring.use.loop or one.is_last)
 
 
@@ -108,7 +87,7 @@ def _is_high(one: Step, found: Arrival, high: float) -> bool:
 
 def _is_small(one: Step, found: Arrival, steps: Sequence[Step]) -> bool:
     bound = THRESHOLDS.small_factor
-    if math.isnan(found.gain):
+    if math.isnan(found.gain):  # the function makes the matrix in a way that is not followed
         return found.factor < bound
     # what is read may be unknown, as inside a scan over layers: the gain is to be judged alone
     is_weak = found.gain < bound and (one.wiring.use.is_recurrent or not found.varying >= bound)
@@ -119,17 +98,15 @@ def _is_small(one: Step, found: Arrival, steps: Sequence[Step]) -> bool:
 
 
 def _lends_its_size(other: Step, one: Step) -> bool:
-    """Tell whether one layer is as small as another, healthy one on purpose.
-
-    Cells draw all their weights by the width of the state, whatever the fan-in; a layer of sines
-    counts on a frequency behind it, and the outputs are drawn like it.
-    """
+    """Tell whether one layer is as small as another, healthy one on purpose."""
+    # Cells draw all their weights by the width of the state, whatever the fan-in; a layer of sines
+    # counts on a frequency behind it, and the outputs are drawn like it.
     same_cell = one.wiring.use.loop and one.wiring.use.loop == other.wiring.use.loop
     in_cell = same_cell and other.wiring.use.is_recurrent and not one.wiring.use.is_recurrent
     behind_waves = one.is_last and other.wiring.use.scale > 1
     if not (in_cell or behind_waves):
         return False
-    size, own = (mean_square(each.numbers.weights) for each in (other, one))
+    size, own = (float(each.numbers.weights.mean_square) for each in (other, one))
     gain = other.wiring.use.scale**2 * float(other.numbers.gain)
     return gain >= THRESHOLDS.small_factor and own >= size / 4
 
@@ -139,7 +116,7 @@ def _verdict(one: Step, found: Arrival, is_high: bool, low: float, high: float) 
     fan_in, use = wiring.fan_in, wiring.use
     expected = found.gain if math.isfinite(found.gain) else found.factor
     is_own = not 2 * THRESHOLDS.small_factor <= expected <= 8
-    deviation = math.sqrt(mean_square(one.numbers.weights))
+    deviation = math.sqrt(one.numbers.weights.mean_square)
     suitable = math.sqrt(suitable_gain(one) / fan_in) / abs(use.scale or 1.0)
     fix = (
         f"draw the weights with {initializer(one)}, standard deviation {suitable:.3g}; or set all "

@@ -8,38 +8,19 @@ from jaxopt_tut.diagnostics.judging.backward import judge_backward
 from jaxopt_tut.diagnostics.judging.forward import judge_forward
 from jaxopt_tut.diagnostics.judging.learning_rate import judge_learning_rate
 from jaxopt_tut.diagnostics.judging.scales import judge_inputs, judge_logits
+from jaxopt_tut.diagnostics.judging.steps import Step, steps_of
 from jaxopt_tut.diagnostics.judging.units import (
     judge_collapse,
     judge_dead,
     judge_saturated,
     judge_symmetric,
 )
-from jaxopt_tut.diagnostics.judging.verdicts import ORDER, Step, Verdict, steps_of
+from jaxopt_tut.diagnostics.judging.verdicts import ORDER, Verdict
 from jaxopt_tut.diagnostics.measuring.results import Statistics
 
 
 def judge(statistics: Statistics) -> tuple[Verdict, ...]:
-    """Judge measured statistics.
-
-    Args:
-      statistics: What `statistics` returned, as NumPy arrays.
-
-    Returns:
-      The verdicts, the worst first; within a kind, over the steps of a scan and in a cell the
-      first to show it.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxopt_tut.diagnostics.measuring.statistics import statistics
-      >>> from jaxopt_tut.models import mlp
-      >>> params = mlp.init(jax.random.key(0), (8, 64, 64, 4))
-      >>> x = 300.0 * jax.random.normal(jax.random.key(1), (32, 8))
-      >>> def loss_fn(params, x):
-      ...     return jnp.mean(mlp.apply(params, x) ** 2)
-      >>> measured = jax.jit(statistics, static_argnums=0)(loss_fn, params, x)
-      >>> judge(jax.device_get(measured))[0].kind
-      'input_not_normalized'
-    """
+    """Judge what was measured, as NumPy arrays: verdicts, the worst first, one a cause."""
     steps = list(steps_of(statistics))
     if not statistics.is_finite:
         return (_non_finite(steps, statistics),)  # NaN makes all other numbers meaningless

@@ -5,20 +5,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxopt_tut.diagnostics.judging.steps import Step, steps_of
 from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.judging.verdicts import Step, Verdict, mean_square, steps_of
+from jaxopt_tut.diagnostics.judging.verdicts import Verdict
 from jaxopt_tut.diagnostics.measuring.results import Statistics
 
 
 def hardly_moves(statistics: Statistics) -> bool:
-    """Tell whether all updates are tiny beside their weights.
-
-    Args:
-      statistics: As NumPy arrays.
-
-    Returns:
-      False without an optimizer.
-    """
+    """Tell whether all updates are tiny beside their weights; False without an optimizer."""
     ratios = [np.ravel(one.numbers.update_ratio) for one in steps_of(statistics)]
     ratio = np.concatenate(ratios)
     known = ratio[np.isfinite(ratio)]
@@ -26,15 +20,7 @@ def hardly_moves(statistics: Statistics) -> bool:
 
 
 def judge_learning_rate(steps: Sequence[Step], statistics: Statistics) -> Iterator[Verdict]:
-    """Find steps that are too long for the gradient, or too short to matter.
-
-    Args:
-      steps: What `steps_of` gives.
-      statistics: What they were taken from.
-
-    Yields:
-      At most one verdict of each kind.
-    """
+    """Find steps that are too long for the gradient, or too short to matter."""
     known = [one for one in steps if np.isfinite(one.numbers.update_ratio)]
     if not known:
         return
@@ -66,8 +52,8 @@ def judge_learning_rate(steps: Sequence[Step], statistics: Statistics) -> Iterat
         )
 
 
-def _has_gradient(steps) -> bool:
-    return any(mean_square(one.numbers.weight_gradients) > 0 for one in steps)
+def _has_gradient(steps: Sequence[Step]) -> bool:
+    return any(one.numbers.weight_gradients.mean_square > 0 for one in steps)
 
 
 def _too_low(one: Step, ratio: float, text: str, has_gradient: bool, num_updates: int) -> Verdict:

@@ -3,24 +3,18 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from jaxopt_tut.diagnostics.judging.steps import Step
 from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.judging.verdicts import Step, Verdict, mean_square
+from jaxopt_tut.diagnostics.judging.verdicts import Verdict
 
 
 def judge_inputs(steps: Sequence[Step]) -> Iterator[Verdict]:
-    """Find data that come in units of their own.
-
-    Args:
-      steps: What `steps_of` gives.
-
-    Yields:
-      A verdict for each step of a layer.
-    """
+    """Find data that come in units of their own."""
     for one in steps:
         summary = one.numbers.inputs
         if not one.wiring.is_first or summary is None or one.wiring.use.is_derivative:
             continue
-        size, spread = mean_square(summary), math.sqrt(summary.variance)
+        size, spread = float(summary.mean_square), math.sqrt(summary.variance)
         # One-hot vectors are small and sparse, and should be.
         is_small = 0 < size < THRESHOLDS.small_input and summary.fraction_zero < 0.9
         is_shifted = size > 1 and abs(summary.mean) > THRESHOLDS.shifted_input * spread
@@ -36,14 +30,7 @@ def judge_inputs(steps: Sequence[Step]) -> Iterator[Verdict]:
 
 
 def judge_logits(steps: Sequence[Step]) -> Iterator[Verdict]:
-    """Find outputs so large that a softmax starts certain.
-
-    Args:
-      steps: What `steps_of` gives.
-
-    Yields:
-      A verdict for each step of a layer.
-    """
+    """Find outputs so large that a softmax starts certain."""
     for one in steps:
         variance = one.wiring.use.scale**2 * float(one.numbers.pre_activations.variance)
         is_output = one.is_last and not one.wiring.use.is_derivative

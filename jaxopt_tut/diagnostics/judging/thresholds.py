@@ -36,10 +36,10 @@ healthy network shows; a verdict is due an order of magnitude beyond it.
 
 from typing import NamedTuple
 
+from jaxopt_tut.diagnostics.measuring.first_step import TINY_UPDATE
 
-class Thresholds(NamedTuple):
-    """Where verdicts begin; the module says what each number means."""
 
+class _Values(NamedTuple):
     vanishing: float = 0.002
     exploding: float = 30.0
     small_factor: float = 0.03
@@ -57,9 +57,24 @@ class Thresholds(NamedTuple):
     shifted_input: float = 5.0
     logits: float = 36.0
     high_update: float = 0.2
-    low_update: float = 1e-4
+    low_update: float = TINY_UPDATE
     rise: float = 0.02
     growth: float = 1.5
+
+
+class Thresholds(_Values):
+    """Where verdicts begin, twenty numbers; the module says what each of them means.
+
+    Example:
+      >>> THRESHOLDS.vanishing, Thresholds(vanishing=0.01).vanishing
+      (0.002, 0.01)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *values: float, **named: float) -> "Thresholds":
+        """Take the values that are given, and what `THRESHOLDS` holds for the others."""
+        return super().__new__(cls, *values, **named)
 
 
 THRESHOLDS = Thresholds()

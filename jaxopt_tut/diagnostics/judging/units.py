@@ -6,80 +6,62 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 
+from jaxopt_tut.diagnostics.judging.steps import Step, join_steps
 from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
-from jaxopt_tut.diagnostics.judging.verdicts import (
-    Step,
-    Verdict,
-    initializer,
-    join_steps,
-    mean_square,
-)
+from jaxopt_tut.diagnostics.judging.verdicts import Verdict, initializer
 
 
 def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
-    """Find units that get the same gradient.
-
-    Args:
-      steps: What `steps_of` gives.
-
-    Yields:
-      A verdict for each step of a layer.
-    """
+    """Find units that get the same gradient."""
     for one in steps:
         # A layer of zeros learns if it hears of the error and reads something. One that does
         # neither stays as it is, and so do all that are like it.
         is_zero = one.numbers.weights.fraction_zero == 1
-        if is_zero and not mean_square(one.numbers.weight_gradients):
-            if _waits(one, steps):
-                continue
-            yield Verdict(
-                "symmetric",
-                one.name,
-                "all weights are zero, and so are their gradients",
-                "weights of zero on both sides of a layer keep it from learning: all units start "
-                "equal and stay equal",
-                f"draw the weights at random, with {initializer(one)} for instance",
-            )
+        if is_zero and not one.numbers.weight_gradients.mean_square:
+            if not _waits(one, steps):
+                yield _symmetric(
+                    one,
+                    "all weights are zero, and so are their gradients",
+                    "weights of zero on both sides of a layer keep it from learning: all units "
+                    "start equal and stay equal",
+                )
             continue
         # A normalisation of equal units gives zero up to rounding, and so a gradient of noise. The
         # units of the last layer are told apart by the loss.
         weights = one.numbers.weights
         is_constant = weights.mean and weights.variance <= 1e-10 * weights.mean**2
         if is_constant and one.wiring.fan_out > 1 and not one.is_last:
-            yield Verdict(
-                "symmetric",
-                one.name,
-                f"all weights are {weights.mean:.3g}",
-                "units that start equal get equal gradients and stay equal",
-                f"draw the weights at random, with {initializer(one)} for instance",
-            )
+            yield _symmetric(one, f"all weights are {weights.mean:.3g}")
             continue
         active, distinct = int(one.numbers.active_gradients), int(one.numbers.distinct_gradients)
         if active >= 2 and distinct <= max(1, THRESHOLDS.symmetric * active):
-            yield Verdict(
-                "symmetric",
-                one.name,
-                f"the gradients of {active} units take {distinct} distinct "
-                f"value{'s' if distinct > 1 else ''}",
-                "units that start equal get equal gradients and stay equal",
-                f"draw the weights at random, with {initializer(one)} for instance",
+            values = "values" if distinct > 1 else "value"
+            yield _symmetric(
+                one, f"the gradients of {active} units take {distinct} distinct {values}"
             )
 
 
-def _waits(one: Step, steps: Sequence[Step]) -> bool:
-    """Tell whether a layer of zeros hears nothing yet, as one behind it is zero too, but learns.
+def _symmetric(
+    one: Step,
+    evidence: str,
+    cause: str = "units that start equal get equal gradients and stay equal",
+) -> Verdict:
+    fix = f"draw the weights at random, with {initializer(one)} for instance"
+    return Verdict("symmetric", one.name, evidence, cause, fix)
 
-    So does a modulation in front of a readout of zeros. It learns from the second step on if what
-    the readout reads tells units apart.
-    """
+
+def _waits(one: Step, steps: Sequence[Step]) -> bool:
+    """Tell whether a layer of zeros hears nothing yet, as one behind it is zero too, but learns."""
+    # So does a modulation in front of a readout of zeros. It learns from the second step on if
+    # what the readout reads tells units apart.
     inputs = one.numbers.inputs
     return (
         inputs is not None
-        and mean_square(inputs) > 0
+        and float(inputs.mean_square) > 0
         and any(
             other.depth > one.depth
             and other.numbers.weights.fraction_zero == 1
-            and mean_square(other.numbers.weight_gradients) > 0
+            and other.numbers.weight_gradients.mean_square > 0
             and other.numbers.inputs is not None
             and other.numbers.inputs.variance > 0
             for other in steps
@@ -88,18 +70,11 @@ def _waits(one: Step, steps: Sequence[Step]) -> bool:
 
 
 def judge_dead(steps: Sequence[Step]) -> Iterator[Verdict]:
-    """Find layers with more units that are off than theory expects.
-
-    Args:
-      steps: What `steps_of` gives.
-
-    Yields:
-      A verdict for each step of a layer.
-    """
+    """Find layers with more units that are off than theory expects."""
     for one, dead in join_steps(steps, "fraction_dead", np.min):
         expected, summary = _expected_dead(one), one.numbers.pre_activations
         # Where nothing arrives at all, the cause lies further up.
-        is_moot = mean_square(summary) == 0
+        is_moot = summary.mean_square == 0
         # Of few units the share scatters: three standard deviations, a tenth more at most.
         least = THRESHOLDS.dead_above_prediction
         scatter = 3 * math.sqrt(expected * (1 - expected) / one.wiring.fan_out)
@@ -121,30 +96,23 @@ def judge_dead(steps: Sequence[Step]) -> Iterator[Verdict]:
 
 
 def _expected_dead(one: Step) -> float:
-    """Integrate over what the examples share: see the module."""
+    """Return the share of units that are off for all examples, by the integral in `thresholds`."""
     site = one.wiring.pre_activation.site
     n = math.prod(site.shape[axis] for axis in site.batch_axes)
     c = float(one.numbers.correlation)
     if one.wiring.bend.site.kind == "norm" or math.isnan(c):
         c = 0.0
     c = min(max(c, 0.0), 1 - 1e-9)
-    t, weights = hermegauss(60)
+    t, weights = hermegauss(60)  # the integral over t ~ N(0, 1), which all examples share
     off = np.array([0.5 * math.erfc(x * math.sqrt(c / (1 - c) / 2)) for x in t])
     return float(weights @ off**n / weights.sum())
 
 
 def judge_saturated(steps: Sequence[Step]) -> Iterator[Verdict]:
-    """Find activations on the flat parts of their function.
-
-    Args:
-      steps: What `steps_of` gives.
-
-    Yields:
-      A verdict for each step of a layer.
-    """
+    """Find activations on the flat parts of their function."""
     for one, saturated in join_steps(steps, "fraction_saturated", np.median):
         if saturated > THRESHOLDS.saturated:
-            spread = one.wiring.use.scale * math.sqrt(mean_square(one.numbers.pre_activations))
+            spread = one.wiring.use.scale * math.sqrt(one.numbers.pre_activations.mean_square)
             yield Verdict(
                 "saturated",
                 one.name,
@@ -158,14 +126,7 @@ def judge_saturated(steps: Sequence[Step]) -> Iterator[Verdict]:
 
 
 def judge_collapse(steps: Sequence[Step]) -> Iterator[Verdict]:
-    """Find layers where all examples have become one.
-
-    Args:
-      steps: What `steps_of` gives.
-
-    Yields:
-      A verdict for each step of a layer.
-    """
+    """Find layers where all examples have become one."""
     for one, c in join_steps(steps, "correlation", np.min):
         if one.wiring.is_normalized or math.isnan(c):
             continue

@@ -11,12 +11,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 from optax.contrib import SAMState
 
-from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
 from jaxopt_tut.diagnostics.measuring.summaries import real
 from jaxopt_tut.losses import value_and_ascent, value_part
 from jaxopt_tut.optimizers.inner import updated
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+
+TINY_UPDATE = 1e-4
+"""Root mean square of an update over that of its weight, below which it hardly moves it."""
 
 
 class FirstStep(NamedTuple):
@@ -53,21 +55,6 @@ def take_first_step(
     waits for more gradients, an average starts empty, a rate that tunes itself starts tiny. So the
     optimizer is followed on this batch until it moves, and the last update is the one to judge.
     Sharpness-aware minimisation first climbs, and is followed until it is back.
-
-    Args:
-      loss_fn: As in `statistics`.
-      params: As in `statistics`.
-      batch: As in `statistics`.
-      is_traced: Which leaves of the parameters are arrays.
-      gradients: Of those, as `jax.grad` returns them.
-      optimizer: As in `statistics`.
-      num_updates: How many steps to follow the optimizer while it hardly moves.
-
-    Returns:
-      The updates, and the loss after them.
-
-    Raises:
-      TypeError: If the optimizer cannot be stepped so.
     """
     dtype = jnp.result_type(float)
     leaves, treedef = jax.tree.flatten(params)
@@ -149,7 +136,7 @@ def _does_move(updates, params) -> Array:
 
     def of_leaf(update, leaf):
         moved, size = (jnp.sum(real(x) ** 2) for x in (update, leaf))
-        return (size > 0) & (moved >= THRESHOLDS.low_update**2 * size)
+        return (size > 0) & (moved >= TINY_UPDATE**2 * size)
 
     leaves = jax.tree.leaves(jax.tree.map(of_leaf, updates, params))
     return jnp.any(jnp.stack(leaves))

@@ -102,11 +102,7 @@ class Measured:
     entries: tuple[Entry, ...] = field(metadata={"static": True})
 
     def unpack(self) -> Statistics:
-        """Cut the arrays into the statistics of each layer.
-
-        Returns:
-          Of the kind of the arrays: NumPy's or JAX's.
-        """
+        """Cut the arrays into the statistics of each layer."""
         layers, start, weight_start = {}, 0, 0
         for layer, entry in zip(self.wiring, self.entries, strict=True):
             *always, inputs = entry.summaries
@@ -158,18 +154,7 @@ def stack(
     step: FirstStep,
     num_updates: int = 1,
 ) -> Measured:
-    """Summarise all arrays together, and put all numbers in a row.
-
-    Args:
-      readings: One for each layer.
-      loss: See `Statistics`.
-      is_finite: See `Statistics`.
-      step: The optimizer's.
-      num_updates: How many updates were tried.
-
-    Returns:
-      All of it.
-    """
+    """Summarise all arrays together, and put all numbers in a row."""
     arrays, entries = [], []
     for one in readings:
         steps, weight_steps = one.layer.num_step_axes, one.layer.num_weight_steps

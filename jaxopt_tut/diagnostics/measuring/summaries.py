@@ -9,14 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Shaped
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.hyperparameters import cast, require_real
 from jaxopt_tut.trees import at_least_single
+from jaxopt_tut.types import Scalar
 
 SAMPLE_SIZE = 4096
 NUM_BINS = 64
 MAX_GROUPED = 2**16
+
+Real = TypeAliasType("Real", Float[Array, "*step"])
+"""A real number for each step of the scans around a layer; one alone outside of scans."""
 
 
 class Histogram(NamedTuple):
@@ -42,13 +47,18 @@ class Summary(NamedTuple):
       histogram: Of a fixed sample of 4096 values.
     """
 
-    mean: Float[Array, "*step"]
-    variance: Float[Array, "*step"]
-    fraction_zero: Float[Array, "*step"]
-    fraction_nonfinite: Float[Array, "*step"]
+    mean: Real
+    variance: Real
+    fraction_zero: Real
+    fraction_nonfinite: Real
     histogram: Histogram
 
-    def quantile(self, q: float | Float[Array, ""]) -> Float[Array, "*step"]:
+    @property
+    def mean_square(self) -> Real:
+        """The variance and the squared mean together: the size of the values."""
+        return self.variance + self.mean**2
+
+    def quantile(self, q: float | Scalar) -> Real:
         r"""Read a quantile from the histogram, linearly inside a bin.
 
         Precise to the width of a bin, and to the scatter $\sqrt{q (1 - q) / 4096}$ of the sample.
@@ -76,13 +86,13 @@ class Summary(NamedTuple):
         return jnp.vectorize(_quantile, signature="(b),(e),()->()")(*self.histogram, q)
 
 
-def _quantile(counts, edges, q):
+def _quantile(counts: Float[Array, "bin"], edges: Float[Array, "edge"], q: Scalar) -> Scalar:
     below = jnp.concatenate([jnp.zeros(1, counts.dtype), jnp.cumsum(counts)])
     is_known = (below[-1] > 0) & (q >= 0) & (q <= 1)
     return jnp.where(is_known, jnp.interp(q * below[-1], below, edges), jnp.nan)
 
 
-def summarize(values: Float[Array, "..."], num_step_axes: int = 0) -> Summary:
+def summarize(values: Shaped[Array, "..."], num_step_axes: int = 0) -> Summary:
     r"""Summarise an array in one pass and a sample.
 
     $$\bar x = \frac1n \sum_i x_i, \quad \mathrm{Var} = \frac1n \sum_i (x_i - \bar x)^2, \quad
@@ -110,6 +120,19 @@ def summarize(values: Float[Array, "..."], num_step_axes: int = 0) -> Summary:
     return summarize_all([(values, num_step_axes)])[0]
 
 
+class Rows(NamedTuple):
+    """Where the summaries of an array lie in a stack: its first row, its steps, its dtype."""
+
+    start: int
+    steps: tuple[int, ...]
+    dtype: Any
+
+    @property
+    def stop(self) -> int:
+        """The first row behind them."""
+        return self.start + math.prod(self.steps)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SummaryStack:
@@ -117,72 +140,37 @@ class SummaryStack:
 
     Attributes:
       rows: One row for each step of each distinct array.
-      places: For each array in turn: its first row, its steps, its dtype; part of the structure.
+      places: Where each array in turn is found; part of the structure.
     """
 
     rows: Summary
-    places: tuple[tuple[int, tuple[int, ...], Any], ...] = field(metadata={"static": True})
+    places: tuple[Rows, ...] = field(metadata={"static": True})
 
     def __getitem__(self, k: int) -> Summary:
-        """Return the summary of an array.
-
-        Args:
-          k: Which.
-
-        Returns:
-          Its summary.
-        """
-        start, steps, dtype = self.places[k]
-        return jax.tree.map(
-            lambda leaf: (
-                leaf[start : start + math.prod(steps)]
-                .reshape((*steps, *leaf.shape[1:]))
-                .astype(dtype)
-            ),
-            self.rows,
-        )
+        """Return the summary of an array."""
+        place = self.places[k]
+        return self._cut(slice(place.start, place.stop), place.steps, place.dtype)
 
     def spread(self, k: int, steps: tuple[int, ...]) -> Summary:
-        """Return the summary of an array, the same at each step if it has none of its own.
-
-        Args:
-          k: Which.
-          steps: The steps to give it.
-
-        Returns:
-          Its summary.
-        """
-        start, own, dtype = self.places[k]
-        if own == steps:
+        """Return the summary of an array, the same at each step if it has none of its own."""
+        place = self.places[k]
+        if place.steps == steps:
             return self[k]
-        rows = np.full(math.prod(steps), start)
+        return self._cut(np.full(math.prod(steps), place.start), steps, place.dtype)
+
+    def find_rows(self, k: int) -> Int[np.ndarray, "row"]:
+        """Return the rows of an array."""
+        return np.arange(self.places[k].start, self.places[k].stop)
+
+    def _cut(self, rows: slice | np.ndarray, steps: tuple[int, ...], dtype: Any) -> Summary:
         return jax.tree.map(
             lambda leaf: leaf[rows].reshape((*steps, *leaf.shape[1:])).astype(dtype), self.rows
         )
 
-    def find_rows(self, k: int) -> np.ndarray:
-        """Return the rows of an array.
-
-        Args:
-          k: Which.
-
-        Returns:
-          Their indices.
-        """
-        start, steps, _ = self.places[k]
-        return np.arange(start, start + math.prod(steps))
-
 
 def summarize_all(arrays: Sequence[tuple[Array, int]]) -> SummaryStack:
-    """Summarise several arrays, those of equal size together: that compiles and runs far faster.
-
-    Args:
-      arrays: Pairs of an array and the number of its leading axes to keep apart; the same array
-        may come again, and is summarised once.
-
-    Returns:
-      One summary each.
-    """
+    """Summarise several arrays, those of equal size together: that compiles and runs far faster."""
+    # The same array may come again, as the activation of one layer and the input of the next.
     distinct = {(id(values), num_step_axes): values for values, num_step_axes in arrays}
     groups: dict[tuple, list] = {}
     for tag, values in distinct.items():
@@ -196,8 +184,9 @@ def summarize_all(arrays: Sequence[tuple[Array, int]]) -> SummaryStack:
     for (_, dtype, _), members in groups.items():
         parts.append(_summarize_rows(jnp.concatenate([rows for _, _, rows in members])))
         for tag, steps, rows in members:
-            places[tag] = (start, steps, dtype)
+            places[tag] = Rows(start, steps, dtype)
             start += len(rows)
+    # One dtype for all; each array gets its own back when it is cut out.
     widest = max((dtype for _, dtype, _ in groups), key=lambda dtype: jnp.finfo(dtype).bits)
     mean, variance, zero, nonfinite, samples = (
         jnp.concatenate([part.astype(widest) for part in column])
@@ -207,7 +196,8 @@ def summarize_all(arrays: Sequence[tuple[Array, int]]) -> SummaryStack:
     return SummaryStack(rows, tuple(places[id(values), num] for values, num in arrays))
 
 
-def _summarize_rows(values):
+def _summarize_rows(values: Float[Array, "row value"]) -> tuple[Array, ...]:
+    """Return mean, variance, both fractions and the sample of each row."""
     dtype, size = values.dtype, values.shape[1]
     mean = jnp.mean(values, axis=1)
     # What is not finite makes the mean so: only then is there something to count. Where all is
@@ -231,34 +221,16 @@ def _summarize_rows(values):
     return mean, variance, zero, nonfinite, _sample(values)
 
 
-def real(values: Array) -> Float[Array, "..."]:
-    """Bring values to a real dtype of at least single precision.
-
-    Args:
-      values: Numbers of any kind.
-
-    Returns:
-      The values, or their absolute values if they are complex.
-    """
+def real(values: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """Bring values to a real dtype of at least single precision."""
     values = jnp.abs(values) if jnp.iscomplexobj(values) else values
     if not jnp.issubdtype(values.dtype, jnp.floating):
         return values.astype(jnp.result_type(float))
     return at_least_single(values)
 
 
-def sample_indices(size: int) -> np.ndarray:
-    """Choose at most 4096 of `size` indices, spread evenly and the same each time.
-
-    Args:
-      size: How many there are.
-
-    Returns:
-      Distinct indices.
-
-    Example:
-      >>> len(set(sample_indices(10_000).tolist()))
-      4096
-    """
+def sample_indices(size: int) -> Int[np.ndarray, "sample"]:
+    """Choose at most 4096 distinct ones of `size` indices, spread evenly, the same each time."""
     if size <= SAMPLE_SIZE:
         return np.arange(size)
     stride = int(size * 0.6180339887)  # the golden section leaves the most even gaps
@@ -267,7 +239,7 @@ def sample_indices(size: int) -> np.ndarray:
     return np.arange(SAMPLE_SIZE) * stride % size
 
 
-def _sample(values):
+def _sample(values: Float[Array, "row value"]) -> Float[Array, "row sample"]:
     """Take the sample of each row; NaN fills up what is smaller."""
     size = values.shape[1]
     if size > SAMPLE_SIZE:
@@ -276,7 +248,7 @@ def _sample(values):
     return jnp.pad(values, ((0, 0), (0, SAMPLE_SIZE - size)), constant_values=jnp.nan)
 
 
-def _histograms(samples) -> Histogram:
+def _histograms(samples: Float[Array, "row sample"]) -> Histogram:
     is_finite = jnp.isfinite(samples)
     low = jnp.min(jnp.where(is_finite, samples, jnp.inf), axis=1, keepdims=True)
     high = jnp.max(jnp.where(is_finite, samples, -jnp.inf), axis=1, keepdims=True)

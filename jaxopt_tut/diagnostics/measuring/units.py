@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
 
-from jaxopt_tut.diagnostics.measuring.summaries import MAX_GROUPED, real
+from jaxopt_tut.diagnostics.measuring.summaries import MAX_GROUPED, Real, real
+from jaxopt_tut.types import DTypeLike
 
 SATURATED_SLOPE = 0.05
 """A unit counts as saturated where its activation's slope is below this, but not its value zero."""
@@ -48,17 +49,14 @@ class Axes(NamedTuple):
 
 
 class ActivityNumbers(NamedTuple):
-    """Numbers of one layer, one entry a step.
+    """Numbers of one layer, as `LayerStatistics` explains them, and the mean product of examples.
 
-    Attributes:
-      fraction_dead: See `LayerStatistics`.
-      fraction_saturated: See `LayerStatistics`.
-      mean_product: The average over units of the squared mean over the examples.
+    That product is the average over units of the squared mean over the examples.
     """
 
-    fraction_dead: Float[Array, "*step"]
-    fraction_saturated: Float[Array, "*step"]
-    mean_product: Float[Array, "*step"]
+    fraction_dead: Real
+    fraction_saturated: Real
+    mean_product: Real
 
 
 def number_activities(activities: Sequence[tuple[Activity, Axes]]) -> list[ActivityNumbers]:
@@ -71,12 +69,6 @@ def number_activities(activities: Sequence[tuple[Activity, Axes]]) -> list[Activ
     The slope is known from $\partial L/\partial z = \phi'(z)\,\partial L/\partial a$. The last
     one gives the mean over pairs of examples without forming any, by
     $\sum_{i \ne j} z_i z_j = (\sum_i z_i)^2 - \sum_i z_i^2$.
-
-    Args:
-      activities: One for each layer.
-
-    Returns:
-      One for each layer.
     """
     groups: dict[Any, list[int]] = {}
     for k, (activity, axes) in enumerate(activities):
@@ -109,22 +101,14 @@ def _number(activity: Activity, axes: Axes) -> ActivityNumbers:
     return ActivityNumbers(dead, saturated, mean_square(mean, steps))
 
 
-def _share(is_true, num_steps, dtype):
+def _share(is_true: Bool[Array, "..."], num_steps: int, dtype: DTypeLike) -> Real:
     # Sums of floats: those of integers compile slowly.
     ones = jnp.where(is_true, jnp.ones((), dtype), 0)
     return jnp.mean(ones, axis=tuple(range(num_steps, ones.ndim)))
 
 
-def mean_square(values: Array, num_steps: int) -> Float[Array, "*step"]:
-    """Average the squares.
-
-    Args:
-      values: Any.
-      num_steps: Number of leading axes to keep.
-
-    Returns:
-      The average.
-    """
+def mean_square(values: Shaped[Array, "..."], num_steps: int) -> Real:
+    """Average the squares over all but the leading axes, which count steps."""
     return jnp.mean(real(values) ** 2, axis=tuple(range(num_steps, values.ndim)))
 
 
@@ -146,13 +130,6 @@ def count_units(gradients: Sequence[tuple[Array, tuple[int, ...], int]]) -> Unit
     Each unit's gradient is told by its product with one fixed vector. Equal ones may differ by
     rounding, some eps * sqrt(fan_in) < 1e-5 in single precision; different ones agree to that by
     chance about once in 10^5 pairs. All weights are sorted at once: a sort is dear to compile.
-
-    Args:
-      gradients: For each weight its gradient, the axes that count units, and the number of axes
-        before them that count steps.
-
-    Returns:
-      The counts.
     """
     marks = [_mark(*gradient) for gradient in gradients]
     dtype = max((mark.dtype for mark in marks), key=lambda dtype: jnp.finfo(dtype).bits)
@@ -173,7 +150,9 @@ def count_units(gradients: Sequence[tuple[Array, tuple[int, ...], int]]) -> Unit
     return UnitCounts(counts[:, 0], counts[:, 1])
 
 
-def _mark(gradient, unit_axes, num_steps) -> Float[Array, "step unit"]:
+def _mark(
+    gradient: Inexact[Array, "..."], unit_axes: tuple[int, ...], num_steps: int
+) -> Float[Array, "step unit"]:
     """Return one number for each unit, infinity where its gradient is zero."""
     steps = gradient.shape[:num_steps]
     axes = tuple(num_steps + axis for axis in unit_axes)

@@ -50,15 +50,7 @@ class Mended(NamedTuple):
 
 
 def places_of(jaxpr: Any, path: tuple[int, ...] = ()) -> Iterator[Place]:
-    """List the places where an equation of a program makes floating values, in its order.
-
-    Args:
-      jaxpr: The program.
-      path: Where it lies in a larger one.
-
-    Yields:
-      Places as `taps.graph` counts them; of calls that are opened those inside.
-    """
+    """List the places where an equation of a program makes floating values, in its order."""
     for i, eqn in enumerate(jaxprs.open_jaxpr(jaxpr).eqns):
         subs = _opened(eqn)
         for k, body in subs.items():
@@ -95,15 +87,6 @@ def run(jaxpr: Any, inputs: Sequence[Any], is_awake: Sequence[bool], mended: Men
 
     Rules for derivatives are left out, and calls other than those of JAX's control flow stay
     closed.
-
-    Args:
-      jaxpr: The closed jaxpr.
-      inputs: One value an invar.
-      is_awake: Which of its constants are to be treated as inputs.
-      mended: What to make finite. Input i is at place `((), i)`, constant i at `((-1,), i)`.
-
-    Returns:
-      The outputs, and the times.
     """
     whole = [_mend(value, mended, ((), i)) for i, value in enumerate(inputs)]
     values = enumerate(jaxprs.constants(jaxpr))

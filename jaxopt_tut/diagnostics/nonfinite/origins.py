@@ -43,18 +43,7 @@ class Origins(NamedTuple):
 def origins(
     eqn: Any, operands: Sequence[Any], constant: Sequence[bool], output: Array, index: int
 ) -> Origins:
-    """Tell what an equation adds to what it reads.
-
-    Args:
-      eqn: The equation.
-      operands: Its operands.
-      constant: Which of them depend on constants of the program alone.
-      output: One of its outputs.
-      index: Which one.
-
-    Returns:
-      Masks in the shape of the output.
-    """
+    """Tell what an equation adds to what it reads."""
     name = eqn.primitive.name
     if name in REARRANGING:
         return Origins(None, None, None)
@@ -101,14 +90,7 @@ def _again(eqn, operands, is_data, which) -> list[Any]:
 
 
 def is_floating(value: Any) -> bool:
-    """Tell what can be other than finite.
-
-    Args:
-      value: An array, or what stands for one in a jaxpr.
-
-    Returns:
-      False for integers, truth values and keys.
-    """
+    """Tell what can be other than finite."""
     dtype = getattr(value, "dtype", None)
     return jnp.issubdtype(jnp.result_type(value) if dtype is None else dtype, jnp.inexact)
 
@@ -118,12 +100,6 @@ def finite_stand_in(value: Array) -> Array:
 
     They lie between 0.4 and 0.6, where most functions are defined, and differ, so that none is the
     mean of its neighbours.
-
-    Args:
-      value: The array.
-
-    Returns:
-      One of its shape.
     """
     shape = jnp.shape(value)
     if not shape:
@@ -134,14 +110,7 @@ def finite_stand_in(value: Array) -> Array:
 
 
 def settled(value: Array) -> Array:
-    """Round what is shorter than float32: compilers keep more digits, and a larger range.
-
-    Args:
-      value: Any array.
-
-    Returns:
-      The same where it has 32 bits or more, or is no real number.
-    """
+    """Round what is shorter than float32: compilers keep more digits, and a larger range."""
     if not is_floating(value) or not jnp.issubdtype(value.dtype, jnp.floating):
         return value
     info = jnp.finfo(value.dtype)

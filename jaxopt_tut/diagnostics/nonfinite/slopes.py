@@ -30,14 +30,7 @@ class Marks(NamedTuple):
 
 
 def blank_marks(jaxpr: Any) -> Marks:
-    """Make marks of zero for a program.
-
-    Args:
-      jaxpr: The program.
-
-    Returns:
-      Marks for each equation that has a derivative.
-    """
+    """Make marks of zero for a program."""
     lengths = dict(_lengths(jaxpr, (), ()))
     zeros = {path: jnp.zeros(shape) for path, shape in lengths.items()}
     return Marks(zeros, dict(zeros))
@@ -63,15 +56,6 @@ def run_marked(jaxpr: Any, inputs: Sequence[Any], marks: Marks, path: Path = ())
 
     An equation with a rule of its own is one, and keeps its rule. Where JAX's reverse pass carries
     nothing, nothing is noted.
-
-    Args:
-      jaxpr: The closed jaxpr.
-      inputs: One value an invar.
-      marks: As `blank_marks` makes them.
-      path: Where the program lies in a larger one.
-
-    Returns:
-      The outputs.
     """
     program = jaxprs.open_jaxpr(jaxpr)
     env = dict(zip(program.invars, inputs, strict=True))
@@ -104,16 +88,7 @@ def run_marked(jaxpr: Any, inputs: Sequence[Any], marks: Marks, path: Path = ())
 
 
 def time_of(jaxpr: Any, path: Path, steps: Sequence[int]) -> tuple[int, ...]:
-    """Give the time at which an equation runs at a step of the scans around it.
-
-    Args:
-      jaxpr: The program.
-      path: The equation.
-      steps: One index for each scan.
-
-    Returns:
-      What sorts like time.
-    """
+    """Give the time at which an equation runs at a step of the scans around it."""
     left, time = list(steps), []
     for i, k in zip(path[::2], [*path[1::2], None], strict=True):
         eqn = jaxprs.open_jaxpr(jaxpr).eqns[i]
@@ -128,15 +103,7 @@ def time_of(jaxpr: Any, path: Path, steps: Sequence[int]) -> tuple[int, ...]:
 
 
 def first_floating(jaxpr: Any, path: Path) -> int:
-    """Give the number of the first output of an equation that has floating values.
-
-    Args:
-      jaxpr: The program.
-      path: The equation.
-
-    Returns:
-      The number.
-    """
+    """Give the number of the first output of an equation that has floating values."""
     for i, k in zip(path[:-1:2], path[1::2], strict=True):
         jaxpr = jaxprs.sub_jaxprs(jaxprs.open_jaxpr(jaxpr).eqns[i])[k].jaxpr
     outvars = jaxprs.open_jaxpr(jaxpr).eqns[path[-1]].outvars
@@ -175,15 +142,7 @@ def _cond(eqn, operands, marks, path):
 
 @jax.custom_vjp
 def edge(value: Array, mark: Array) -> Array:  # noqa: ARG001
-    """Return the value, and look at its cotangent on the way back.
-
-    Args:
-      value: An array.
-      mark: Where it is 1 the cotangent is made finite; its derivative is 1 if it was not.
-
-    Returns:
-      The value.
-    """
+    """Return the value, and look at its cotangent on the way back."""
     return value
 
 

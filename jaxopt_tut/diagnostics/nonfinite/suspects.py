@@ -16,14 +16,7 @@ from jaxopt_tut.taps.inner import Place, Program
 
 
 def find_in_result(program: Program) -> Place | None:
-    """Find where what is wrong with the result of a program begins.
-
-    Args:
-      program: The program, with values.
-
-    Returns:
-      A place; `((), i)` for input i, `((-1,), i)` for constant i. None if the result is finite.
-    """
+    """Find where what is wrong with the result of a program begins."""
     jaxpr, inputs = program.jaxpr, program.arrays
     if all_finite(jaxprs.function_of(jaxpr)(*inputs)):
         return None
@@ -67,15 +60,7 @@ def find_in_result(program: Program) -> Place | None:
 
 
 def find_in_gradient(program: Program, num_params: int) -> Place | None:
-    """Find whose derivative makes the gradient of a program other than finite.
-
-    Args:
-      program: The program, with values; its first output is the loss.
-      num_params: How many of its inputs, the first ones, are parameters.
-
-    Returns:
-      The place of what the operation makes; None if the gradient is finite.
-    """
+    """Find whose derivative makes the gradient of a program other than finite."""
     jaxpr = program.jaxpr
     params, data = program.arrays[:num_params], program.arrays[num_params:]
     params = [jnp.asarray(x) for x in params]
@@ -115,14 +100,7 @@ def find_in_gradient(program: Program, num_params: int) -> Place | None:
 
 
 def all_finite(values: Any) -> bool:
-    """Tell whether all that is floating in a tree is finite.
-
-    Args:
-      values: The tree.
-
-    Returns:
-      True for one without floating arrays.
-    """
+    """Tell whether all that is floating in a tree is finite."""
     return all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(values) if is_floating(x))
 
 
