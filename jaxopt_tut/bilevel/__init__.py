@@ -31,13 +31,7 @@ from jaxopt_tut.bilevel.linear_solves import (
     Neumann,
     NormalCG,
 )
-from jaxopt_tut.bilevel.modes.forward import Forward
-from jaxopt_tut.bilevel.modes.implicit import Implicit
-from jaxopt_tut.bilevel.modes.mode import Mode
-from jaxopt_tut.bilevel.modes.one_step import OneStep
-from jaxopt_tut.bilevel.modes.plan import Plan
-from jaxopt_tut.bilevel.modes.truncate import Truncate
-from jaxopt_tut.bilevel.modes.unroll import Unroll
+from jaxopt_tut.bilevel.modes import Forward, Implicit, Mode, OneStep, Plan, Truncate, Unroll
 from jaxopt_tut.bilevel.result import Info, Result
 from jaxopt_tut.bilevel.solvers import ClosedForm, Minimize, Proximal, Solver
 

@@ -23,12 +23,6 @@ def warn_of_doubts(info: Info, caller: str, *, needs_optimum: bool, stacklevel: 
     """Warn once of all that speaks against a hypergradient, if its values are known.
 
     Inside `jit`, `vmap` and other transformations nothing is known, and nothing is said.
-
-    Args:
-      info: What is known of it.
-      caller: The function that returns it; it opens the sentence.
-      needs_optimum: Whether the derivative means nothing where the run has not converged.
-      stacklevel: As in `warnings.warn`, seen from here.
     """
     known = _values(info)
     if any(is_traced(value) for value in known.values()):
@@ -40,15 +34,7 @@ def warn_of_doubts(info: Info, caller: str, *, needs_optimum: bool, stacklevel: 
 
 
 def require_sound(info: Info, caller: str) -> None:
-    """Raise if anything speaks against a run: at once, or when the compiled program gets there.
-
-    Args:
-      info: The run's facts, or those of a hypergradient.
-      caller: The function that asks; it opens the message.
-
-    Raises:
-      ValueError: If something does and the values are known.
-    """
+    """Raise if anything speaks against a run: at once, or when the compiled program gets there."""
 
     def refuse(known: dict[str, Any]) -> None:
         doubts = find_doubts(known, needs_optimum=True)
@@ -69,23 +55,7 @@ def require_sound(info: Info, caller: str) -> None:
 
 
 def find_doubts(known: dict[str, Any], *, needs_optimum: bool) -> list[str]:
-    """List what speaks against a hypergradient, each with a remedy.
-
-    Args:
-      known: The values of an `Info`, by name; those that are `None` are missing.
-      needs_optimum: Whether the derivative means nothing where the run has not converged.
-
-    Returns:
-      Parts of a sentence; none if nothing does.
-
-    Example:
-      >>> import numpy as np
-      >>> known = {"inner_residual": np.float32(0.5), "converged": False, "steps": 3}
-      >>> find_doubts(known, needs_optimum=False)
-      []
-      >>> find_doubts(known, needs_optimum=True)[0][:70]
-      'it has not converged (an inner residual of 0.5 after 3 steps); take mo'
-    """
+    """List what speaks against a hypergradient, each with a remedy."""
     inner = known["inner_residual"]
     if not known.get("is_finite", True):
         if not math.isfinite(inner):

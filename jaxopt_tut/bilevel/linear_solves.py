@@ -277,17 +277,7 @@ class Custom:
 
 
 def as_linear_solve(solve: Any) -> LinearSolve:
-    """Return a `LinearSolve` for anything that `Implicit` takes as one.
-
-    Args:
-      solve: A `LinearSolve` or a function `(matvec, b) -> x`.
-
-    Returns:
-      The solve.
-
-    Raises:
-      TypeError: If it is neither.
-    """
+    """Return a `LinearSolve` for anything that `Implicit` takes as one."""
     if isinstance(solve, LinearSolve) and not isinstance(solve, type):
         return solve
     if not callable(solve) or isinstance(solve, type):

@@ -18,21 +18,6 @@ def register(numbers: Sequence[str]) -> Callable[[Class], Class]:
 
     So it may be an argument of compiled and batched functions, and its numbers may be told from
     its choices, wherever they are.
-
-    Args:
-      numbers: Names of the fields that hold numbers, or other such objects.
-
-    Returns:
-      A decorator.
-
-    Example:
-      >>> @register(numbers=("tol",))
-      ... @dataclasses.dataclass(frozen=True)
-      ... class Solve:
-      ...     tol: float
-      ...     count: int
-      >>> jax.tree.map(lambda tol: 2 * tol, Solve(0.5, 3))
-      Solve(tol=1.0, count=3)
     """
 
     def decorate(cls: Class) -> Class:
@@ -44,21 +29,7 @@ def register(numbers: Sequence[str]) -> Callable[[Class], Class]:
 
 
 def part_numbers(mode: PyTree) -> tuple[list[jax.Array], Callable[[Sequence[Any]], Any]]:
-    """Part the arrays of a mode, which may be traced, from what is known.
-
-    Args:
-      mode: A mode with its solve.
-
-    Returns:
-      The arrays, and the function that puts others in their places.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxopt_tut.bilevel import CG, Implicit
-      >>> numbers, rebuild = part_numbers(Implicit(CG(), damping=jnp.float32(0.5)))
-      >>> len(numbers), rebuild([2.0])
-      (1, Implicit(solve=CG(max_steps=10000), tol=None, damping=2.0))
-    """
+    """Part the arrays of a mode, which may be traced, from what is known."""
     leaves, structure = jax.tree.flatten(mode)
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
 
@@ -70,20 +41,7 @@ def part_numbers(mode: PyTree) -> tuple[list[jax.Array], Callable[[Sequence[Any]
 
 
 def as_code(mode: Any) -> str:
-    """Write a mode as its constructor is called; a traced number has no value to be written.
-
-    Args:
-      mode: Any mode.
-
-    Returns:
-      Its text.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxopt_tut.bilevel import CG, Implicit
-      >>> as_code(Implicit(CG(), damping=jnp.float32(0.5)))
-      'Implicit(solve=CG(max_steps=10000), tol=None, damping=0.5)'
-    """
+    """Write a mode as its constructor is called; a traced number has no value to be written."""
 
     def shown(leaf: Any) -> Any:
         if is_traced(leaf):
@@ -99,34 +57,10 @@ class _Text(str):
 
 
 def is_above(value: Any, bound: float) -> bool:
-    """Tell whether a number is above a bound, or not known: an array, or nothing at all.
-
-    Args:
-      value: Anything.
-      bound: The bound.
-
-    Returns:
-      False only for a number that is not above.
-
-    Example:
-      >>> is_above(2.0, 1), is_above(None, 1), is_above(float("nan"), 1)
-      (True, True, False)
-    """
+    """Tell whether a number is above a bound, or not known: an array, or nothing at all."""
     return not isinstance(value, int | float | np.number) or bool(value > bound)
 
 
 def is_at_least(value: Any, bound: float) -> bool:
-    """Tell whether a number is at or above a bound, or not known: an array, or nothing at all.
-
-    Args:
-      value: Anything.
-      bound: The bound.
-
-    Returns:
-      False only for a number that is below.
-
-    Example:
-      >>> is_at_least(1.0, 1), is_at_least(-1, 1)
-      (True, False)
-    """
+    """Tell whether a number is at or above a bound, or not known: an array, or nothing at all."""
     return not isinstance(value, int | float | np.number) or bool(value >= bound)

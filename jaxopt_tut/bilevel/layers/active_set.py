@@ -29,13 +29,6 @@ def solve_active(program: Program, active: Bool[Array, "inequalities"]) -> Point
     \begin{pmatrix} -q \\ b \\ a h \end{pmatrix}$$
 
     Derivatives are those of this system, to any order.
-
-    Args:
-      program: In units in which its numbers are near 1.
-      active: $a$.
-
-    Returns:
-      Its solution.
     """
     P, q, A, b, G, h = program
     a = jax.lax.stop_gradient(active.astype(q.dtype))
@@ -64,15 +57,7 @@ def solve_active(program: Program, active: Bool[Array, "inequalities"]) -> Point
 
 
 def is_active(program: Program, point: Point) -> Bool[Array, "inequalities"]:
-    """Tell which constraints press: those whose multiplier is larger than their slack.
-
-    Args:
-      program: In its units.
-      point: Near a solution.
-
-    Returns:
-      One truth value a row.
-    """
+    """Tell which constraints press: those whose multiplier is larger than their slack."""
     slack, multiplier = activity(program, point, sizes_at(program, point))
     return multiplier > jnp.maximum(slack, _ROUNDING * jnp.finfo(slack.dtype).eps)
 
@@ -86,18 +71,8 @@ class _State(NamedTuple):
 
 
 def settle(program: Program, active: Bool[Array, "inequalities"]) -> Bool[Array, "inequalities"]:
-    """Exchange constraints until those that press are those that hold with equality.
-
-    Args:
-      program: In its units.
-      active: Which ones seem to press.
-
-    Returns:
-      The set of the smallest residuals.
-
-    References:
-      Hintermüller et al. (2002), algorithm 1. https://doi.org/10.1137/S1052623401383558
-    """
+    """Exchange constraints until those that press are those that hold with equality."""
+    # Hintermüller et al. (2002), algorithm 1. https://doi.org/10.1137/S1052623401383558
     rounding = _ROUNDING * jnp.finfo(program.q.dtype).eps
 
     def exchange(s: _State) -> _State:

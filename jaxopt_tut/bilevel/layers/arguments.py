@@ -10,24 +10,7 @@ from jaxtyping import Array, Inexact
 
 
 def promote(caller: str, *arrays: ArrayLike, allow_complex: bool = False) -> list[Any]:
-    """Bring arrays to one floating dtype: integers become floating, as in a division.
-
-    Args:
-      caller: The layer's name; it opens the message.
-      *arrays: Numbers of any dtype.
-      allow_complex: Whether the layer has an answer for complex numbers.
-
-    Returns:
-      The arrays, in the widest floating or complex dtype among them.
-
-    Raises:
-      TypeError: If an array holds no numbers, or complex ones and they are not allowed.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(promote("ridge", jnp.array([1, 2]), jnp.array([0.5])))
-      [Array([1., 2.], dtype=float32), Array([0.5], dtype=float32)]
-    """
+    """Bring arrays to one floating dtype: integers become floating, as in a division."""
     arrays = tuple(jnp.asarray(a) for a in arrays)
     for array in arrays:
         if jnp.issubdtype(array.dtype, jnp.complexfloating) and not allow_complex:
@@ -41,43 +24,12 @@ def promote(caller: str, *arrays: ArrayLike, allow_complex: bool = False) -> lis
 
 
 def at_least_float32(dtype: Any) -> Any:
-    """Return the dtype to compute in: halves are widened.
-
-    Args:
-      dtype: A floating or complex dtype.
-
-    Returns:
-      That, or float32.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(at_least_float32(jnp.bfloat16), at_least_float32(jnp.complex64))
-      float32 complex64
-    """
+    """Return the dtype to compute in: halves are widened."""
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
 def weight(caller: str, lam: ArrayLike, dtype: Any) -> Inexact[Array, "..."]:
-    """Refuse a static weight below 0 and make a traced one below 0 not a number.
-
-    Args:
-      caller: The layer's name; it opens the message.
-      lam: A real number or array, at least 0; infinity is allowed.
-      dtype: What to express it in.
-
-    Returns:
-      The weight; not a number where it is negative.
-
-    Raises:
-      TypeError: If `lam` is complex.
-      ValueError: If `lam` is static and negative or not a number.
-
-    Example:
-      >>> weight("ridge", -1.0, "float32")
-      Traceback (most recent call last):
-      ...
-      ValueError: ridge needs lam >= 0, got lam=-1.0.
-    """
+    """Refuse a static weight below 0 and make a traced one below 0 not a number."""
     if jnp.iscomplexobj(lam):
         raise TypeError(f"{caller} needs a real lam, got {jnp.asarray(lam).dtype}.")
     if not isinstance(lam, jax.Array) and not np.all(np.asarray(lam) >= 0):

@@ -40,17 +40,8 @@ def follow_path(program: Program, tol: float) -> tuple[Point, Int[Array, ""]]:
     Steps, products and ratios are the same in any units; only the start looks at lengths. It is the
     origin, with the slacks that there are (so that a bound far off neither pulls nor loses digits)
     and with multipliers that make all products equal.
-
-    Args:
-      program: In units in which its numbers are near 1, with an inequality.
-      tol: When to stop.
-
-    Returns:
-      The best point met and the number of steps; where rounding leads no further, it stops too.
-
-    References:
-      Mehrotra (1992), section 2. https://doi.org/10.1137/0802028
     """
+    # Mehrotra (1992), section 2. https://doi.org/10.1137/0802028
     length, pull = _scales(program)
     # a bound so far away is none; the residuals of the solution are taken with all of them
     is_near = program.h < length / jnp.finfo(program.q.dtype).eps ** 2

@@ -67,17 +67,9 @@ def equilibrate(program: Program) -> Units:
 
     where there is a curvature, and then Ruiz's iteration, which divides rows and columns of the
     matrix of the optimality conditions by the roots of their largest entries.
-
-    Args:
-      program: In any units, finite.
-
-    Returns:
-      The units.
-
-    References:
-      Ruiz (2001), A scaling algorithm to equilibrate both rows and columns norms in matrices.
-      Stellato et al. (2020), algorithm 2. https://doi.org/10.1007/s12532-020-00179-2
     """
+    # Ruiz (2001), A scaling algorithm to equilibrate both rows and columns norms in matrices.
+    # Stellato et al. (2020), algorithm 2. https://doi.org/10.1007/s12532-020-00179-2
     program = jax.lax.stop_gradient(program)
     largest = lambda matrix, axis: jnp.max(jnp.abs(matrix), axis=axis, initial=0.0)
     factor = lambda size: _power(_or_one(size) ** -0.5)
@@ -112,15 +104,7 @@ def _power(size: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def rescale(program: Program, units: Units) -> Program:
-    """Express a program in other units.
-
-    Args:
-      program: The program.
-      units: Of its variables and rows.
-
-    Returns:
-      The program that the scaled variables minimise.
-    """
+    """Express a program in other units."""
     P, q, A, b, G, h = program
     d, e, f = units
     return Program(d[:, None] * P * d, d * q, e[:, None] * A * d, e * b, f[:, None] * G * d, f * h)
@@ -143,13 +127,6 @@ def sizes_at(program: Program, point: Point) -> Sizes:
     that there is no feasible point.) Multipliers count up to `eps**(-1 / 4)` times the largest
     slope of the objective: those of constraints that almost depend on each other cancel, and
     anything is small beside them.
-
-    Args:
-      program: In its units.
-      point: Where.
-
-    Returns:
-      The sizes.
     """
     P, q, A, b, G, h = (jnp.abs(leaf) for leaf in program)
     x, nu, mu = (jnp.abs(leaf) for leaf in point)
@@ -171,51 +148,21 @@ def _shortest(program: Program) -> Float[Array, ""]:
 
 
 def relative(value: Float[Array, "..."], size: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Divide; 0 by 0 is 0.
-
-    Args:
-      value: What is off.
-      size: What it is a sum of.
-
-    Returns:
-      The ratio.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(relative(jnp.array([0.0, 1.0]), jnp.array([0.0, 2.0])))
-      [0.  0.5]
-    """
+    """Divide; 0 by 0 is 0."""
     return jnp.where(value == 0, 0, value / jnp.where((value == 0) & (size == 0), 1, size))
 
 
 def activity(
     program: Program, point: Point, sizes: Sizes
 ) -> tuple[Float[Array, "inequalities"], Float[Array, "inequalities"]]:
-    """Return slacks and multipliers of the inequalities, both relative.
-
-    Args:
-      program: In its units.
-      point: Where.
-      sizes: Its terms there.
-
-    Returns:
-      Slacks, negative where a constraint is violated, and multipliers.
-    """
+    """Return slacks and multipliers of the inequalities, both relative."""
     slack = relative(program.h - matmul(program.G, point.x), sizes.inequalities)
     pulls = relative(jnp.abs(program.G) * jnp.abs(point.mu)[:, None], sizes.duals)
     return slack, jnp.sign(point.mu) * jnp.max(pulls, axis=1, initial=0.0)
 
 
 def residuals_at(program: Program, point: Point) -> Residuals:
-    """Measure how far a point is from fulfilling the optimality conditions.
-
-    Args:
-      program: In its units.
-      point: Where; negative multipliers count as 0.
-
-    Returns:
-      The three residuals.
-    """
+    """Measure how far a point is from fulfilling the optimality conditions."""
     P, q, A, b, G, _ = program
     point = point._replace(mu=jnp.maximum(point.mu, 0))
     sizes = sizes_at(program, point)
@@ -231,14 +178,7 @@ def residuals_at(program: Program, point: Point) -> Residuals:
 
 
 def is_convex(program: Program) -> Bool[Array, ""]:
-    """Tell whether the objective curves upwards along the equalities, up to rounding.
-
-    Args:
-      program: In units in which curvatures are near 1.
-
-    Returns:
-      Whether no eigenvalue of the curvature on the null space of `A` is negative.
-    """
+    """Tell whether the objective curves upwards along the equalities, up to rounding."""
     P, A = program.P, program.A
     if not P.size:
         return jnp.ones((), bool)

@@ -22,17 +22,8 @@ def factorized(
     Rows and columns are scaled to 1; the shift $\delta S$, away from singular in the inertia that
     optimality conditions have, is taken back by iterative refinement. A consistent singular system
     gets one of its solutions.
-
-    Args:
-      matrix: $K$.
-      signs: The diagonal of $S$: 1 for variables, -1 for multipliers.
-
-    Returns:
-      The solver.
-
-    References:
-      Stellato et al. (2020), section 4. https://doi.org/10.1007/s12532-020-00179-2
     """
+    # Stellato et al. (2020), section 4. https://doi.org/10.1007/s12532-020-00179-2
     largest = jnp.max(jnp.abs(matrix), axis=1, initial=0.0)
     scale = jnp.where(largest > 0, largest, 1) ** -0.5
     scaled = scale[:, None] * matrix * scale

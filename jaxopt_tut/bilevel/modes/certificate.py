@@ -72,17 +72,6 @@ def error_estimate(
     nothing is known, and the estimate is infinite; else that part is taken to move as the rest.
     Where $K$ is singular to rounding the point itself is not determined along its null space, so
     that the change after a step of the point's own length there is added.
-
-    Args:
-      exact: The mode that solves exactly.
-      outer: As in `hypergrad`.
-      problem: The inner problem.
-      inputs: What it depends on.
-      y: The point.
-      grads: The hypergradient found there.
-
-    Returns:
-      The estimate; infinite where nothing can be said.
     """
     polished = exact.polished(problem, inputs, y)
     better = exact.adjoint_at(outer, problem, inputs, polished)
@@ -127,17 +116,6 @@ def is_solved(relative: Float[Array, ""]) -> Bool[Array, ""]:
 
     0.005 in float32, 6e-6 in float64: more than rounding leaves, and less than what is left where
     a singular matrix has no solution.
-
-    Args:
-      relative: The residual.
-
-    Returns:
-      Whether it is small.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(is_solved(jnp.float32(1e-3)), is_solved(jnp.float32(0.3)))
-      True False
     """
     return relative <= jnp.finfo(relative.dtype).eps ** (1 / 3)
 

@@ -9,16 +9,14 @@ import optax
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.modes.loops import checkpointed_loop
-from jaxopt_tut.bilevel.modes.memory import bytes_of_run
-from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode, value_of
 from jaxopt_tut.bilevel.modes.refusal import forward_only, require_differentiable, undefined
-from jaxopt_tut.bilevel.modes.reverse import value_of
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.vectors import ravel
 
 
 @dataclass(frozen=True)
-class Forward:
+class Forward(Mode):
     r"""Push tangents along with the steps, forwards.
 
     $$\dot y_t = \partial_y \Phi_t\, \dot y_{t-1} + \partial_z \Phi_t\, \dot z$$
@@ -49,11 +47,6 @@ class Forward:
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "second"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z", "hp", "y0"})
     is_exact: ClassVar[bool] = True
-
-    def chosen(self, problem: Problem, inputs: Inputs) -> "Forward":
-        """Return the mode itself."""
-        del problem, inputs
-        return self
 
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Take the steps in a loop that refuses reverse mode."""
@@ -87,7 +80,3 @@ class Forward:
         # as `jax.grad` has it for complex numbers
         grads = optax.tree.conj(unravel(gradient))
         return Hypergradient(result, grads, run, LinearInfo())
-
-    def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
-        """Return the size of one tangent."""
-        return bytes_of_run(problem, inputs)

@@ -19,16 +19,14 @@ from jaxopt_tut.bilevel.linear_solves import (
     as_linear_solve,
 )
 from jaxopt_tut.bilevel.modes.certificate import Adjoint, error_estimate, is_solved
-from jaxopt_tut.bilevel.modes.memory import bytes_of_run
-from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo
-from jaxopt_tut.bilevel.modes.refusal import (
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode, value_of
+from jaxopt_tut.bilevel.modes.refusal import refuse_tangents
+from jaxopt_tut.bilevel.modes.tangents import (
     instantiate,
     is_zero,
-    refuse_tangents,
     undefined_tangents,
     zero_tangents,
 )
-from jaxopt_tut.bilevel.modes.reverse import value_of
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.traceable import is_at_least, part_numbers, register
 from jaxopt_tut.types import Params
@@ -39,7 +37,7 @@ _AUTO = AutoSolve()
 
 @register(numbers=("solve", "tol", "damping"))
 @dataclass(frozen=True)
-class Implicit:
+class Implicit(Mode):
     r"""Differentiate the condition that the solution fulfils, not the way to it.
 
     $$r(y^*, z) = 0 \;\Rightarrow\; \frac{dy^*}{dz} = -K^{-1} R, \qquad
@@ -97,7 +95,7 @@ class Implicit:
     is_exact: ClassVar[bool] = False
     needs_optimum: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what is no solve."""
         as_linear_solve(self.solve)
         if not (is_at_least(self.damping, 0) and is_at_least(self.tol, 0)):
@@ -105,11 +103,6 @@ class Implicit:
                 "Implicit needs damping >= 0 and tol >= 0, "
                 f"got damping={self.damping}, tol={self.tol}."
             )
-
-    def chosen(self, problem: Problem, inputs: Inputs) -> "Implicit":
-        """Return the mode itself."""
-        del problem, inputs
-        return self
 
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Solve; the derivative is a rule of its own."""
@@ -157,10 +150,6 @@ class Implicit:
         return Hypergradient(
             found.value, {"z": found.grads}, run, self._judged(found, solved), estimate
         )
-
-    def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
-        """Return the size of the run's end: nothing else is kept."""
-        return bytes_of_run(problem, inputs)
 
     def _tangent(self, problem: Problem, residual, y: Params, inputs: Inputs, d_inputs: Inputs):
         felt = d_inputs._replace(y0=None, hp=None)

@@ -24,24 +24,9 @@ def checkpointed_loop(
     at the price of $L$ forward passes more than without: 5 levels of 4 rounds cover 1024 steps
     with 20 carries. The steps beyond $T$ are skipped by a branch. The program's size, and with it
     the time to compile, grows with $L$ and not with $T$.
-
-    Args:
-      step: `step(carry, index) -> carry`.
-      carry: Where to start.
-      num_steps: $T$, 0 or more.
-      levels: $L$; 0 is one plain scan, which keeps the residuals of every step.
-
-    Returns:
-      The carry after the last step.
-
-    Example:
-      >>> print(checkpointed_loop(lambda total, i: total + i, 0, 100, levels=3))
-      4950
-
-    References:
-      Griewank and Walther (2000), algorithm 799, has the optimal schedule, which is not a scan.
-      https://doi.org/10.1145/347837.347846
     """
+    # Griewank and Walther (2000), algorithm 799, has the optimal schedule, which is not a scan.
+    # https://doi.org/10.1145/347837.347846
     if levels == 0:
         plain = lambda carry, index: (step(carry, index), None)
         return control_flow.scan(plain, carry, jnp.arange(num_steps))[0]
@@ -72,19 +57,7 @@ def _scan_of(body: Callable, length: int, stride: int) -> Callable:
 
 
 def num_rounds(num_steps: int, levels: int) -> list[int]:
-    """Split a number of steps over nested loops, with the smallest sum of their lengths.
-
-    Args:
-      num_steps: The number that the product must reach.
-      levels: Number of loops, 1 or more; more than `log2(num_steps)` are of no use and are cut.
-
-    Returns:
-      The lengths, outermost first.
-
-    Example:
-      >>> num_rounds(1024, 5), num_rounds(100, 2), num_rounds(90, 2), num_rounds(3, 9)
-      ([4, 4, 4, 4, 4], [10, 10], [10, 9], [3])
-    """
+    """Split a number of steps over nested loops, with the smallest sum of their lengths."""
     levels = max(1, min(levels, int(math.log2(max(num_steps, 1)))))
     base = 1
     while base**levels < num_steps:

@@ -8,47 +8,18 @@ from jaxopt_tut.types import PyTree
 
 
 def bytes_of(tree: PyTree) -> int:
-    """Return the size of a tree of arrays or shapes, without its keys.
-
-    Args:
-      tree: Leaves with a shape and a dtype.
-
-    Returns:
-      Its bytes.
-
-    Example:
-      >>> import numpy as np
-      >>> bytes_of({"a": np.zeros((2, 3), np.float32), "b": np.int8(1)})
-      25
-    """
+    """Return the size of a tree of arrays or shapes, without its keys."""
     leaves = [a for a in jax.tree.leaves(tree) if not jnp.issubdtype(a.dtype, jax.dtypes.extended)]
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def bytes_of_run(problem: Problem, inputs: Inputs) -> int:
-    """Return the size of the variables and the solver's state.
-
-    Args:
-      problem: The inner problem.
-      inputs: What it depends on; shapes are enough.
-
-    Returns:
-      Its bytes.
-    """
+    """Return the size of the variables and the solver's state."""
     return bytes_of(jax.eval_shape(problem.start, inputs))
 
 
 def bytes_of_step(problem: Problem, inputs: Inputs) -> int:
-    """Return the size of what reverse mode keeps of one step.
-
-    Args:
-      problem: The inner problem.
-      inputs: What it depends on; shapes are enough.
-
-    Returns:
-      Its bytes, an upper bound: the compiler may keep less. That of the run where reverse mode
-      does not go through a step.
-    """
+    """Return the size of what reverse mode keeps of one step."""
 
     def residuals(inputs: Inputs) -> PyTree:
         start = problem.start(inputs)

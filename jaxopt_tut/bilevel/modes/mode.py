@@ -1,21 +1,30 @@
-"""What every mode of differentiation is."""
+"""The base of all modes of differentiation: what each declares, and what most of them share."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import TypeAliasType
 
+from jaxopt_tut.bilevel.modes.memory import bytes_of_run
+from jaxopt_tut.bilevel.modes.reversible import irreversible, is_reversible
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.losses import is_real_scalar, value_part
 from jaxopt_tut.types import PyTree
+
+OuterFn = TypeAliasType("OuterFn", Callable[..., Any])
+"""`outer(y, z)`: a real scalar, or a pair of one and what is dropped."""
 
 
 class LinearInfo(NamedTuple):
     """How good the solution of a linear system is; `None` where the solve cannot tell.
 
     Attributes:
-      residual: As in `Info`, as are the next two.
-      iterations: As there.
-      is_definite: As there.
+      residual: Relative to the right-hand side.
+      iterations: Products with the matrix.
+      is_definite: Whether no direction was met in which the matrix is not positive.
       is_solved: Whether the residual is small; `None` where none is asked for.
     """
 
@@ -39,6 +48,11 @@ class Hypergradient(NamedTuple):
 class Mode(Protocol):
     """A way to differentiate an inner solution.
 
+    A mode of one's own inherits from this class, and then overrides what is its own: it has to say
+    how it runs, and all else follows for one that reverse mode goes through. Or it is any class
+    with these names. It may also have `needs_optimum`, whether the derivative means nothing where
+    the run has not converged, and `zero_safe`, as `Unroll` has it.
+
     Attributes:
       derivatives: Which of `"jvp"`, `"vjp"` and `"second"` the mode defines; the last is the
         derivative of the first derivative.
@@ -52,23 +66,44 @@ class Mode(Protocol):
 
     def chosen(self, problem: Problem, inputs: Inputs) -> "Mode":
         """Return the mode that does the work: itself, but for a plan."""
-        ...
+        del problem, inputs
+        return self
 
+    @abstractmethod
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Solve, differentiably."""
-        ...
 
     def hypergrad(
         self,
-        outer: Callable[[PyTree, PyTree], Array],
+        outer: OuterFn,
         problem: Problem,
         inputs: Inputs,
         wrt: Sequence[str],
         certify: bool,
     ) -> Hypergradient:
-        """Return the outer value and its derivatives."""
-        ...
+        """Return the outer value and its derivatives, in reverse mode."""
+        # there is nothing to estimate, or a Newton step says nothing about the error
+        del certify
+        if not is_reversible(problem, inputs):
+            raise ValueError(irreversible(problem, self))
+
+        def value(chosen: dict[str, PyTree]) -> tuple[Array, Run]:
+            replaced = inputs._replace(**chosen)
+            run = self.run(problem, replaced)
+            return value_of(outer, run.y, replaced.z), run
+
+        chosen = {name: getattr(inputs, name) for name in wrt}
+        (result, run), grads = jax.value_and_grad(value, has_aux=True)(chosen)
+        return Hypergradient(result, grads, run, LinearInfo())
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
-        """Estimate what is kept from the inner steps for the derivative."""
-        ...
+        """Estimate what is kept from the inner steps for the derivative: the end of the run."""
+        return bytes_of_run(problem, inputs)
+
+
+def value_of(outer: OuterFn, y: PyTree, z: PyTree) -> Float[Array, ""]:
+    """Evaluate the outer function and refuse what is no real scalar."""
+    value = value_part(outer(y, z))
+    if not is_real_scalar(value):
+        raise ValueError(f"hypergrad needs outer to return a real scalar, got {jax.typeof(value)}.")
+    return value

@@ -7,23 +7,25 @@ import jax
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.bilevel.modes.memory import bytes_of_step
+from jaxopt_tut.bilevel.modes.mode import Mode
 from jaxopt_tut.bilevel.modes.refusal import (
     forbid,
-    in_reach_of_reverse_mode,
-    instantiate,
-    is_zero,
     refuse_tangents,
     require_differentiable,
     undefined,
+)
+from jaxopt_tut.bilevel.modes.reversible import in_reach_of_reverse_mode
+from jaxopt_tut.bilevel.modes.tangents import (
+    instantiate,
+    is_zero,
     undefined_tangents,
     zero_tangents,
 )
-from jaxopt_tut.bilevel.modes.reverse import ReverseMode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 
 
 @dataclass(frozen=True)
-class OneStep(ReverseMode):
+class OneStep(Mode):
     r"""Differentiate the last step, as if the one before had not depended on anything.
 
     $$\frac{dy_T}{dz} \approx \partial_z \Phi_T(y_{T-1}, z)$$

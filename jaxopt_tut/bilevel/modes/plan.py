@@ -1,6 +1,5 @@
 """Exact within a memory: the fastest unrolling that fits."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -9,13 +8,13 @@ import jax.numpy as jnp
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.bilevel.modes.loops import num_rounds
-from jaxopt_tut.bilevel.modes.mode import Hypergradient
+from jaxopt_tut.bilevel.modes.mode import Mode
 from jaxopt_tut.bilevel.modes.unroll import Unroll
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Mode):
     """Choose how much of the steps `Unroll` keeps, from the memory of compiled programs.
 
     It compiles the derivative with more and more levels of recomputation, from the fastest on,
@@ -51,7 +50,7 @@ class Plan:
     wrt: ClassVar[frozenset[str]] = Unroll.wrt
     is_exact: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse no memory at all."""
         if not self.memory > 0:
             raise ValueError(f"Plan needs memory > 0 bytes, got memory={self.memory}.")
@@ -75,17 +74,6 @@ class Plan:
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Solve in the mode that fits."""
         return self.chosen(problem, inputs).run(problem, inputs)
-
-    def hypergrad(
-        self,
-        outer: Callable[..., Any],
-        problem: Problem,
-        inputs: Inputs,
-        wrt: Sequence[str],
-        certify: bool,
-    ) -> Hypergradient:
-        """Differentiate in the mode that fits."""
-        return self.chosen(problem, inputs).hypergrad(outer, problem, inputs, wrt, certify)
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Return what the mode that fits keeps."""

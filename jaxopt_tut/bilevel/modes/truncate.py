@@ -8,18 +8,18 @@ import jax.numpy as jnp
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.modes.memory import bytes_of_step
+from jaxopt_tut.bilevel.modes.mode import Mode
 from jaxopt_tut.bilevel.modes.refusal import (
     forbid,
-    in_reach_of_reverse_mode,
     require_differentiable,
     undefined,
 )
-from jaxopt_tut.bilevel.modes.reverse import ReverseMode
+from jaxopt_tut.bilevel.modes.reversible import in_reach_of_reverse_mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 
 
 @dataclass(frozen=True)
-class Truncate(ReverseMode):
+class Truncate(Mode):
     r"""Differentiate the last $k$ steps, as if they had begun at a constant.
 
     $$\frac{dy_T}{dz} \approx \sum_{t=T-k+1}^T \Big( \prod_{s=t+1}^{T} \partial_y \Phi_s \Big)
@@ -59,7 +59,7 @@ class Truncate(ReverseMode):
     wrt: ClassVar[frozenset[str]] = frozenset({"z", "hp"})
     is_exact: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse to differentiate no step."""
         if (k := counts.whole_number(self.k)) is None or k < 1:
             raise ValueError(f"Truncate needs a whole number k >= 1, got k={self.k!r}.")

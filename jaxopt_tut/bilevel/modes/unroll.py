@@ -6,15 +6,16 @@ from typing import ClassVar, Literal
 from jaxopt_tut import counts
 from jaxopt_tut.bilevel.modes.loops import checkpointed_loop, num_rounds
 from jaxopt_tut.bilevel.modes.memory import bytes_of_run, bytes_of_step
-from jaxopt_tut.bilevel.modes.refusal import in_reach_of_reverse_mode, require_differentiable
-from jaxopt_tut.bilevel.modes.reverse import ReverseMode
+from jaxopt_tut.bilevel.modes.mode import Mode
+from jaxopt_tut.bilevel.modes.refusal import require_differentiable
+from jaxopt_tut.bilevel.modes.reversible import in_reach_of_reverse_mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 
 _LEVELS = {"none": 0, "step": 1, "sqrt": 2}
 
 
 @dataclass(frozen=True)
-class Unroll(ReverseMode):
+class Unroll(Mode):
     r"""Differentiate the very steps that were taken.
 
     $$\frac{dy_T}{dz} = \sum_{t=1}^T \Big( \prod_{s=t+1}^{T} \partial_y \Phi_s \Big)
@@ -61,7 +62,7 @@ class Unroll(ReverseMode):
     wrt: ClassVar[frozenset[str]] = frozenset({"z", "hp", "y0"})
     is_exact: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse an unknown `remat`."""
         levels = counts.whole_number(self.remat)
         is_name = isinstance(self.remat, str) and self.remat in _LEVELS

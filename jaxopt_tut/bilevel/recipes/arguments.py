@@ -11,22 +11,7 @@ from jaxopt_tut.types import PyTree
 
 
 def require_counts(caller: str, *, num_steps: Any, inner_steps: Any = 1) -> None:
-    """Refuse numbers of steps that are none.
-
-    Args:
-      caller: The recipe; it opens the message.
-      num_steps: Outer steps: 0 or more.
-      inner_steps: Inner steps: 1 or more.
-
-    Raises:
-      ValueError: If one of them is no whole number or too small.
-
-    Example:
-      >>> require_counts("maml", num_steps=-1)
-      Traceback (most recent call last):
-      ...
-      ValueError: maml needs a whole number num_steps >= 0, got num_steps=-1.
-    """
+    """Refuse numbers of steps that are none."""
     for name, value, least in (("num_steps", num_steps, 0), ("inner_steps", inner_steps, 1)):
         try:
             is_count = not isinstance(value, bool) and operator.index(value) >= least
@@ -39,26 +24,7 @@ def require_counts(caller: str, *, num_steps: Any, inner_steps: Any = 1) -> None
 
 
 def require_rows(caller: str, what: str, **trees: PyTree) -> int:
-    """Refuse trees whose leaves have not one common leading axis, or an empty one.
-
-    Args:
-      caller: The recipe; it opens the message.
-      what: What the axis counts.
-      **trees: Trees of arrays by name.
-
-    Returns:
-      Its length.
-
-    Raises:
-      ValueError: If there is no leaf, or an axis is missing, empty or of another length.
-
-    Example:
-      >>> import numpy as np
-      >>> require_rows("maml", "tasks", support=np.zeros((3, 2)), query=np.zeros((2, 2)))
-      Traceback (most recent call last):
-      ...
-      ValueError: maml needs one leading axis of tasks, got (3, 2) at 'support', (2, 2) at 'query'.
-    """
+    """Refuse trees whose leaves have not one common leading axis, or an empty one."""
     one_by_one = ({name: tree} for name, tree in trees.items())
     shapes = [(name, jnp.shape(leaf)) for tree in one_by_one for name, leaf in named_leaves(tree)]
     for name in trees:
@@ -80,22 +46,7 @@ def require_rows(caller: str, what: str, **trees: PyTree) -> int:
 
 
 def require_some(caller: str, **trees: PyTree) -> None:
-    """Refuse trees with an array that has no entries: their mean is not a number.
-
-    Args:
-      caller: The recipe; it opens the message.
-      **trees: Trees of arrays by name.
-
-    Raises:
-      ValueError: If an array is empty.
-
-    Example:
-      >>> import numpy as np
-      >>> require_some("distill", data=np.zeros((0, 2)))
-      Traceback (most recent call last):
-      ...
-      ValueError: distill needs one or more examples in data, got shape (0, 2) at 'data'.
-    """
+    """Refuse trees with an array that has no entries: their mean is not a number."""
     for name, leaf in named_leaves(trees):
         if 0 in jnp.shape(leaf):
             tree = name.split("/")[0]

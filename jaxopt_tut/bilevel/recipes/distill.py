@@ -5,7 +5,7 @@ from typing import Any
 import optax
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes.unroll import Unroll
+from jaxopt_tut.bilevel.modes import Unroll
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows, require_some
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree

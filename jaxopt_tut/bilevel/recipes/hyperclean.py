@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes.implicit import Implicit
+from jaxopt_tut.bilevel.modes import Implicit
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_nonnegative

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_tut.bilevel.argmin import argmin
-from jaxopt_tut.bilevel.modes.unroll import Unroll
+from jaxopt_tut.bilevel.modes import Unroll
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows, require_some
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.losses import value_part

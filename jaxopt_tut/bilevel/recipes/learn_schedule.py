@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes.unroll import Unroll
+from jaxopt_tut.bilevel.modes import Unroll
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive

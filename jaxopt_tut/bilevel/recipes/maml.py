@@ -8,7 +8,7 @@ import optax
 
 from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.linear_solves import CG
-from jaxopt_tut.bilevel.modes.implicit import Implicit
+from jaxopt_tut.bilevel.modes import Implicit
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive

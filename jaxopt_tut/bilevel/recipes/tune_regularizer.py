@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes.implicit import Implicit
+from jaxopt_tut.bilevel.modes import Implicit
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive
@@ -19,19 +19,7 @@ from jaxopt_tut.types import Params
 
 
 def squared_norm(params: Params) -> Array:
-    r"""Return $\tfrac12 \lVert w \rVert^2$ over all leaves.
-
-    Args:
-      params: A tree of real arrays.
-
-    Returns:
-      The number.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(squared_norm({"a": jnp.array([1.0, 2.0]), "b": jnp.array(1.0)}))
-      3.0
-    """
+    r"""Return $\tfrac12 \lVert w \rVert^2$ over all leaves."""
     return jnp.asarray(0.5 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
 
 
