@@ -10,13 +10,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax.typing
 import optax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from typing_extensions import TypeAliasType
 
 __all__ = [
     "Activation",
     "Batch",
+    "Count",
     "DTypeLike",
+    "Flag",
     "Initializer",
     "LossFn",
     "Number",
@@ -45,6 +47,12 @@ PRNGKey = TypeAliasType("PRNGKey", Key[Array, ""])
 
 Scalar = TypeAliasType("Scalar", Float[Array, ""])
 """A real array without axes."""
+
+Count = TypeAliasType("Count", Int[Array, ""])
+"""A whole number, as an array without axes."""
+
+Flag = TypeAliasType("Flag", Bool[Array, ""])
+"""A truth value, as an array without axes."""
 
 Number = TypeAliasType("Number", jax.typing.ArrayLike)
 """A number of Python's or NumPy's, an array, or a tracer."""

@@ -1,40 +1,32 @@
 """The solution of an inner problem, as a differentiable function of everything it depends on."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Bool
-
-from jaxopt_tut import control_flow, counts, programs
-from jaxopt_tut.bilevel.batches import Stream, require_batches, split_batches
+from jaxopt_tut import programs
+from jaxopt_tut.bilevel.batches import Batches
 from jaxopt_tut.bilevel.doubts import require_sound
-from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode
-from jaxopt_tut.bilevel.modes.unroll import Unroll
-from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.result import Info, Result
-from jaxopt_tut.bilevel.solvers import Descent, Solver, as_solver, size_of, with_residuals
-from jaxopt_tut.bilevel.traceable import as_code
-from jaxopt_tut.losses import WithoutAux, is_real_scalar, value_part
-from jaxopt_tut.trees import require_inexact, strong
+from jaxopt_tut.bilevel.modes import Mode, Unroll
+from jaxopt_tut.bilevel.pose import Pose
+from jaxopt_tut.bilevel.problem import InnerFn, Inputs, Run
+from jaxopt_tut.bilevel.result import Info, Result, describe
+from jaxopt_tut.bilevel.solvers import SolverLike
+from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree
 
 _UNROLL = Unroll()
 
 
 def argmin(
-    f: Callable[..., Any],
+    f: InnerFn,
     y0: Params,
     z: PyTree,
     *,
-    solver: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation] | Solver,
+    solver: SolverLike,
     steps: int,
     diff: Mode = _UNROLL,
     hp: PyTree = None,
-    batches: PyTree | Stream = None,
+    batches: Batches = None,
     tol: float | None = None,
     strict: bool = True,
     check: bool = False,
@@ -94,112 +86,31 @@ def argmin(
     References:
       Gould et al. (2016), lemma 3.2. https://arxiv.org/abs/1607.05447
     """
+    pose = Pose(
+        caller="argmin",
+        f=f,
+        y0=y0,
+        z=z,
+        solver=solver,
+        steps=steps,
+        diff=diff,
+        hp=hp,
+        batches=batches,
+        tol=tol,
+        strict=strict,
+        residual_fn=residual_fn,
+    )
     require_inexact(y0, "argmin")
-    stream, rows = split_batches(batches)
-    made_of = f, solver, steps, diff, tol, strict, stream, residual_fn
-    run, info = programs.run(_argmin, made_of, y0, z, hp, rows)
+    made_of, inputs = pose.split()
+    run, info = programs.run(_argmin, made_of, *inputs)
     if check:
         require_sound(info, "argmin")
     return Result(run.y, run.state, info)
 
 
-def _argmin(made_of: tuple, y0: Params, z: PyTree, hp: PyTree, rows: PyTree) -> tuple[Run, Info]:
-    f, solver, steps, diff, tol, strict, stream, residual_fn = made_of
-    batches = rows if stream is None else stream
-    problem, inputs = prepare("argmin", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
-    solver = with_residuals(problem.solver, residual_fn, "argmin")
-    problem = dataclasses.replace(problem, solver=solver)
-    mode = diff.chosen(problem, inputs)
-    run = mode.run(problem, inputs)
-    return run, describe(mode, problem, inputs, run)
-
-
-def prepare(
-    caller, f, y0, z, solver, steps, diff, hp, batches, tol, strict
-) -> tuple[Problem, Inputs]:
-    """Check the arguments that `argmin` and `hypergrad` share, and sort them.
-
-    Args:
-      caller: Which of the two asks; it opens the messages.
-      f: As in `argmin`, as are the rest.
-      y0: As there.
-      z: As there.
-      solver: As there.
-      steps: As there.
-      diff: As there.
-      hp: As there.
-      batches: As there.
-      tol: As there.
-      strict: As there.
-
-    Returns:
-      The static part and the values.
-
-    Raises:
-      TypeError: As `argmin`.
-      ValueError: As `argmin`.
-    """
-    if not isinstance(diff, Mode) or isinstance(diff, type):
-        raise TypeError(
-            f"{caller} needs one of the modes Unroll(), Forward(), Truncate(k), Implicit(), "
-            f"OneStep(), Plan(memory), got diff={diff!r}."
-        )
-    if (num_steps := counts.whole_number(steps)) is None or num_steps < 0:
-        raise ValueError(f"{caller} needs a whole number steps >= 0, got steps={steps!r}.")
-    require_inexact(y0, caller)
-    require_batches(batches, num_steps, caller)
-    inputs = Inputs(strong(y0), z, hp, batches)
-    bounded = as_solver(solver, hp, caller).bounded(num_steps, tol)
-    if isinstance(bounded, Descent):
-        bounded = dataclasses.replace(bounded, zero_safe=getattr(diff, "zero_safe", False))
-    problem = Problem(f, bounded, num_steps, tol, batches is not None, strict, caller)
-    first = lambda y: problem.objective_at(inputs, 0)(y)
-    inputs = inputs._replace(y0=control_flow.spread(inputs.y0, first))
-    evaluate = lambda inputs: problem.objective_at(inputs, 0)(inputs.y0)
-    value = jax.eval_shape(evaluate, inputs)
-    if value is not value_part(value):
-        problem, value = dataclasses.replace(problem, f=WithoutAux(f)), value_part(value)
-    if not is_real_scalar(value):
-        raise ValueError(f"{caller} needs f to return a real scalar, got {value}.")
-    return problem, inputs
-
-
-def describe(
-    mode: Mode,
-    problem: Problem,
-    inputs: Inputs,
-    run: Run,
-    found: Hypergradient | None = None,
-) -> Info:
-    """Return how good a run is; none of it carries a derivative.
-
-    Args:
-      mode: The mode that was used.
-      problem: The inner problem.
-      inputs: What it depends on.
-      run: Where it ended.
-      found: The hypergradient, if it was asked for.
-
-    Returns:
-      The facts.
-    """
-    run, inputs, found = jax.lax.stop_gradient((run, inputs, found))
-    linear = LinearInfo() if found is None else found.linear
-    size = size_of(problem.residual(run.y, inputs))
-    converged = problem.is_small(size)
-    return Info(
-        inner_residual=size,
-        converged=converged if linear.is_solved is None else converged & linear.is_solved,
-        steps=run.steps,
-        linear_residual=linear.residual,
-        iterations=linear.iterations,
-        is_definite=linear.is_definite,
-        error_estimate=None if found is None else found.error_estimate,
-        is_finite=None if found is None else _all_finite((found.value, found.grads)),
-        mode=as_code(mode),
-        bytes=mode.num_bytes(problem, inputs),
-    )
-
-
-def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+def _argmin(made_of: Pose, *inputs: PyTree) -> tuple[Run, Info]:
+    pose = made_of.joined(Inputs(*inputs))
+    problem, values = pose.problem()
+    mode = pose.diff.chosen(problem, values)
+    run = mode.run(problem, values)
+    return run, describe(mode, problem, values, run)

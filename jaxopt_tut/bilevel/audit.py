@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes.mode import Mode
-from jaxopt_tut.bilevel.modes.unroll import Unroll
+from jaxopt_tut.bilevel.hypergrad import differentiate
+from jaxopt_tut.bilevel.modes import Mode, Unroll
+from jaxopt_tut.bilevel.pose import Pose
+from jaxopt_tut.bilevel.problem import Inputs
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.trees import require_same_structure
 from jaxopt_tut.types import Params, PyTree
@@ -92,22 +94,23 @@ def audit(
       >>> [(row.name, round(row.bias, 3), round(row.cosine, 3)) for row in rows]
       [('exact', 0.0, 1.0), ('last', 0.75, 1.0)]
     """
+    inputs = Inputs(y0, z, hp, batches)
+    pose = Pose(caller="hypergrad", f=f, solver=solver, steps=steps, diff=None)
+    wrt = tuple(wrt)
 
-    def gradient(mode: Mode) -> Callable:
-        def run(y0, z, hp, batches):
-            options = {"solver": solver, "steps": steps, "hp": hp, "wrt": wrt, "batches": batches}
-            _, grads, info = hypergrad(outer, f, y0, z, diff=mode, **options)
-            return grads, info
+    def gradient(mode: Mode) -> Callable[[Inputs], tuple[dict[str, PyTree], Info]]:
+        def run(inputs: Inputs) -> tuple[dict[str, PyTree], Info]:
+            posed = replace(pose, diff=mode, **inputs._asdict())
+            found, info = differentiate(outer, posed, wrt)
+            return found.grads, info
 
-        return jax.jit(run).lower(y0, z, hp, batches).compile()
+        return jax.jit(run).lower(inputs).compile()
 
-    inputs = y0, z, hp, batches
     if truth is None:
-        truth, _ = gradient(Unroll("sqrt"))(*inputs)
+        truth, _ = gradient(Unroll("sqrt"))(inputs)
     elif not (isinstance(truth, dict) and set(truth) == set(wrt)):
         truth = {wrt[0]: truth}
-    like = {name: {"y0": y0, "z": z, "hp": hp}[name] for name in wrt}
-    require_same_structure(like, truth, "audit")
+    require_same_structure({name: getattr(inputs, name) for name in wrt}, truth, "audit")
     goal = ravel(truth)[0]
     rows = []
     for name, mode in modes.items():
@@ -116,7 +119,7 @@ def audit(
         seconds = []
         for _ in range(_ROUNDS):
             start = time.perf_counter()
-            grads, info = jax.block_until_ready(program(*inputs))
+            grads, info = jax.block_until_ready(program(inputs))
             seconds.append(time.perf_counter() - start)
         found = ravel(grads)[0].astype(goal.dtype)
         norm = jnp.sqrt(dot(goal, goal))

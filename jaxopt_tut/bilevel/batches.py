@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.trees import named_leaves
@@ -38,25 +39,12 @@ class Stream:
     key: Key[Array, ""]
 
 
-def require_batches(batches: PyTree | Stream, num_steps: int, caller: str) -> None:
-    """Refuse batches that don't give each step its own row.
+Batches = TypeAliasType("Batches", PyTree | Stream)
+"""Rows of arrays, one a step; a `Stream`; or `None`."""
 
-    Args:
-      batches: Trees of arrays with a leading axis of steps, a `Stream`, or `None`.
-      num_steps: Number of steps.
-      caller: The function that asks; it opens the message.
 
-    Raises:
-      TypeError: If a function stands where a `Stream` should.
-      ValueError: If a leaf has not `num_steps` rows.
-
-    Example:
-      >>> import numpy as np
-      >>> require_batches({"x": np.zeros((8, 2))}, 10, "argmin")
-      Traceback (most recent call last):
-      ...
-      ValueError: argmin needs batches with a leading axis of steps=10, got shape (8, 2) at 'x'.
-    """
+def require_batches(batches: Batches, num_steps: int, caller: str) -> None:
+    """Refuse batches that don't give each step its own row."""
     if isinstance(batches, Stream):
         return
     if callable(batches):
@@ -72,37 +60,8 @@ def require_batches(batches: PyTree | Stream, num_steps: int, caller: str) -> No
             )
 
 
-def split_batches(batches: PyTree | Stream) -> tuple[Stream | None, PyTree]:
-    """Tell a stream, which has a function in it, from arrays.
-
-    Args:
-      batches: What is passed as `batches`.
-
-    Returns:
-      The stream or `None`, and the arrays or `None`.
-
-    Example:
-      >>> split_batches([1.0, 2.0])
-      (None, [1.0, 2.0])
-    """
-    return (batches, None) if isinstance(batches, Stream) else (None, batches)
-
-
-def batch_at(batches: PyTree | Stream, step: Any) -> Batch:
-    """Return the batch of one step.
-
-    Args:
-      batches: Trees of arrays with a leading axis of steps, or a `Stream`.
-      step: Which; an integer array or number.
-
-    Returns:
-      Its batch.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(batch_at({"x": jnp.array([[1.0, 2.0], [3.0, 4.0]])}, 1)["x"])
-      [3. 4.]
-    """
+def batch_at(batches: Batches, step: Any) -> Batch:
+    """Return the batch of one step."""
     if isinstance(batches, Stream):
         return batches.draw(batches.key, jnp.asarray(step, jnp.int32))
     pick = lambda rows: jax.lax.dynamic_index_in_dim(rows, step, keepdims=False)
@@ -113,22 +72,9 @@ def mean_over_batches(f: Callable[..., Any], num_steps: int) -> Callable[..., An
     r"""Return the mean of a function over the batches of all steps.
 
     $$\bar f(y, z) = \frac1T \sum_{t=1}^T f(y, z, b_t)$$
-
-    Args:
-      f: `f(y, z, batch)`.
-      num_steps: $T$.
-
-    Returns:
-      A function of `(y, z, batches)`; it sees one batch at a time, also in its derivatives.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> mean = mean_over_batches(lambda y, z, batch: z * (y - batch) ** 2, 2)
-      >>> print(mean(0.0, 1.0, jnp.array([1.0, 3.0])))
-      5.0
     """
 
-    def mean(y: PyTree, z: PyTree, batches: PyTree | Stream) -> Any:
+    def mean(y: PyTree, z: PyTree, batches: Batches) -> Any:
         value_of = jax.checkpoint(lambda step: f(y, z, batch_at(batches, step)))
         zero = jnp.zeros((), jax.eval_shape(value_of, 0).dtype)
         total = lambda total, step: (total + value_of(step), None)

@@ -1,6 +1,7 @@
 """One step of the outer optimization, with the inner one continued from where it was."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxopt_tut import programs
 from jaxopt_tut.bilevel.doubts import warn_of_doubts
 from jaxopt_tut.bilevel.hypergrad import differentiate
 from jaxopt_tut.bilevel.modes.mode import Hypergradient, Mode
+from jaxopt_tut.bilevel.pose import Pose
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.losses import differentiated_by
 from jaxopt_tut.optimizers.inner import take_step
@@ -94,14 +96,16 @@ def bilevel_step(
     References:
       Pedregosa (2016), algorithm 1 and theorem 1. https://arxiv.org/abs/1602.02355
     """
+    pose = Pose(caller="hypergrad", f=f, solver=solver, steps=steps, diff=diff)
 
     def init(y0: Params, z: PyTree, hp: PyTree = None) -> BilevelState:
         y0, z, hp = strong((y0, z, hp))
-        learned = _pick({"y0": y0, "z": z, "hp": hp}, wrt)
+        values = {"y0": y0, "z": z, "hp": hp}
+        learned = {name: values[name] for name in wrt}
         return BilevelState(y0, z, hp, outer_optimizer.init(learned), jnp.zeros((), jnp.int32))
 
     def update(state: BilevelState, batch: Batch = None) -> tuple[BilevelState, Info]:
-        made_of = outer, f, solver, steps, diff, outer_optimizer, tuple(wrt)
+        made_of = outer, pose, outer_optimizer, tuple(wrt)
         limit = tol(state.count) if callable(tol) else tol
         after, info = programs.run(_update, made_of, state, batch, limit)
         # a warm start is to converge in the end only, and its doubts are as many as its steps
@@ -114,18 +118,16 @@ def bilevel_step(
 def _update(
     made_of: tuple, state: BilevelState, batch: Batch, tol: Any
 ) -> tuple[BilevelState, Info]:
-    outer, f, solver, steps, diff, outer_optimizer, wrt = made_of
+    outer, pose, outer_optimizer, wrt = made_of
+    pose = replace(pose, y0=state.y, z=state.z, hp=state.hp, tol=tol)
     if batch is not None:
-        inner = lambda y, z: f(y, z, batch)
-        outer_value = lambda y, z: outer(y, z, batch)
-    else:
-        inner, outer_value = f, outer
-    start = {"y0": state.y, "z": state.z, "hp": state.hp}
-    learned = _pick(start, wrt)
+        f, outer_fn = pose.f, outer
+        pose = replace(pose, f=lambda y, z: f(y, z, batch))
+        outer = lambda y, z: outer_fn(y, z, batch)
+    learned = {name: getattr(pose, name) for name in wrt}
 
     def look(learned: dict[str, PyTree]) -> tuple[Hypergradient, Info]:
-        y0, z, hp = {**start, **learned}.values()
-        return differentiate(outer_value, inner, y0, z, solver, steps, diff, hp, wrt, tol=tol)
+        return differentiate(outer, replace(pose, **learned), wrt)
 
     def value_and_grad(learned: dict[str, PyTree]) -> tuple[Any, Any]:
         found, _ = look(learned)
@@ -141,10 +143,6 @@ def _update(
         state.outer_state,
         known=(found.value, ascent),
     )
-    moved = {**start, "y0": found.run.y, **after.params}
+    moved = {"y0": found.run.y, "z": state.z, "hp": state.hp, **after.params}
     count = state.count + 1
     return BilevelState(moved["y0"], moved["z"], moved["hp"], after.state, count), info
-
-
-def _pick(arguments: dict[str, PyTree], wrt: Sequence[str]) -> dict[str, PyTree]:
-    return {name: arguments[name] for name in wrt}

@@ -1,42 +1,39 @@
 """The derivative of an outer function through an inner solution."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
-import optax
-from jaxtyping import Array, Float
 
 from jaxopt_tut import programs
-from jaxopt_tut.bilevel.argmin import describe, prepare
-from jaxopt_tut.bilevel.batches import Stream, split_batches
+from jaxopt_tut.bilevel.batches import Batches
 from jaxopt_tut.bilevel.dependence import depends_on
 from jaxopt_tut.bilevel.doubts import require_sound, warn_of_doubts
-from jaxopt_tut.bilevel.modes.mode import Hypergradient, Mode
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, Mode, OuterFn
 from jaxopt_tut.bilevel.modes.refusal import undefined
-from jaxopt_tut.bilevel.problem import Inputs, Problem
-from jaxopt_tut.bilevel.result import Info
-from jaxopt_tut.bilevel.solvers import Solver
+from jaxopt_tut.bilevel.pose import Pose
+from jaxopt_tut.bilevel.problem import InnerFn, Inputs, Problem
+from jaxopt_tut.bilevel.result import Info, describe
+from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.types import Params, PyTree, Scalar
 
 
 def hypergrad(
-    outer: Callable[[Any, Any], Any],
-    f: Callable[..., Any],
+    outer: OuterFn,
+    f: InnerFn,
     y0: Params,
     z: PyTree,
     *,
-    solver: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation] | Solver,
+    solver: SolverLike,
     steps: int,
     diff: Mode,
     hp: PyTree = None,
     wrt: Sequence[str] = ("z",),
-    batches: PyTree | Stream = None,
+    batches: Batches = None,
     tol: float | None = None,
     certify: bool = False,
     check: bool = False,
-) -> tuple[Float[Array, ""], dict[str, PyTree], Info]:
+) -> tuple[Scalar, dict[str, PyTree], Info]:
     r"""Differentiate an outer function of an inner solution.
 
     $$F(z) = E(y^*(z), z), \qquad
@@ -86,11 +83,23 @@ def hypergrad(
     References:
       Pedregosa (2016), eq. (2). https://arxiv.org/abs/1602.02355
     """
-    _require_wrt(tuple(wrt), {"z": z, "hp": hp, "y0": y0})
+    pose = Pose(
+        caller="hypergrad",
+        f=f,
+        y0=y0,
+        z=z,
+        solver=solver,
+        steps=steps,
+        diff=diff,
+        hp=hp,
+        batches=batches,
+        tol=tol,
+    )
+    wrt = tuple(wrt)
+    _require_wrt(pose, wrt)
     require_inexact(y0, "hypergrad")
-    stream, rows = split_batches(batches)
-    made_of = outer, f, solver, steps, diff, tuple(wrt), tol, certify, stream
-    found, info = programs.run(_hypergrad, made_of, y0, z, hp, rows)
+    made_of, inputs = pose.split()
+    found, info = programs.run(_hypergrad, (outer, made_of, wrt, certify), *inputs)
     if check:
         require_sound(info, "hypergrad")
     else:
@@ -98,51 +107,25 @@ def hypergrad(
     return found.value, found.grads, info
 
 
-def _hypergrad(
-    made_of: tuple, y0: Params, z: PyTree, hp: PyTree, rows: PyTree
-) -> tuple[Hypergradient, Info]:
-    outer, f, solver, steps, diff, wrt, tol, certify, stream = made_of
-    batches = rows if stream is None else stream
-    return differentiate(outer, f, y0, z, solver, steps, diff, hp, wrt, batches, tol, certify)
+def _hypergrad(made_of: tuple, *inputs: PyTree) -> tuple[Hypergradient, Info]:
+    outer, pose, wrt, certify = made_of
+    return differentiate(outer, pose.joined(Inputs(*inputs)), wrt, certify)
 
 
 def differentiate(
-    outer, f, y0, z, solver, steps, diff, hp, wrt, batches=None, tol=None, certify=False
+    outer: OuterFn, pose: Pose, wrt: tuple[str, ...], certify: bool = False
 ) -> tuple[Hypergradient, Info]:
-    """Do what `hypergrad` does, and return the inner run too.
-
-    Args:
-      outer: As in `hypergrad`, as are the rest.
-      f: As there.
-      y0: As there.
-      z: As there.
-      solver: As there.
-      steps: As there.
-      diff: As there.
-      hp: As there.
-      wrt: As there.
-      batches: As there.
-      tol: As there.
-      certify: As there.
-
-    Returns:
-      All that was found, and how good it is.
-
-    Raises:
-      TypeError: As `hypergrad`.
-      ValueError: As `hypergrad`.
-    """
-    _require_wrt(wrt, {"z": z, "hp": hp, "y0": y0})
-    strict = True  # what is asked for here by name is never taken for a constant
-    problem, inputs = prepare("hypergrad", f, y0, z, solver, steps, diff, hp, batches, tol, strict)
-    mode = diff.chosen(problem, inputs)
+    """Do what `hypergrad` does, and return the inner run too."""
+    _require_wrt(pose, wrt)
+    problem, inputs = pose.problem()
+    mode = pose.diff.chosen(problem, inputs)
     _require_defined(mode, problem, inputs, wrt)
     found = mode.hypergrad(outer, problem, inputs, wrt, certify)
-    info = describe(mode, problem, inputs, found.run, found)
-    return found, info
+    return found, describe(mode, problem, inputs, found.run, found)
 
 
-def _require_wrt(wrt: tuple[str, ...], arguments: dict[str, PyTree]) -> None:
+def _require_wrt(pose: Pose, wrt: tuple[str, ...]) -> None:
+    arguments = {"z": pose.z, "hp": pose.hp, "y0": pose.y0}
     if not wrt or not set(wrt) <= set(arguments):
         raise ValueError(
             f"hypergrad needs wrt to name some of {tuple(arguments)}, got wrt={wrt!r}."

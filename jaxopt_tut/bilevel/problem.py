@@ -7,11 +7,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import batch_at, mean_over_batches
 from jaxopt_tut.bilevel.solvers import Objective, Solver
 from jaxopt_tut.types import Params, PyTree
+
+InnerFn = TypeAliasType("InnerFn", Callable[..., Any])
+"""`f(y, z)` or, with batches, `f(y, z, batch)`."""
 
 
 class Inputs(NamedTuple):
@@ -46,7 +50,7 @@ class Problem:
       caller: The public function, for messages.
     """
 
-    f: Callable[..., Any]
+    f: InnerFn
     solver: Solver
     steps: int
     tol: float | None
@@ -115,16 +119,5 @@ class Problem:
 
 
 def default_tolerance(dtype: Any) -> float:
-    """Return the residual that counts as that of a solution where no tolerance is given.
-
-    Args:
-      dtype: The residual's dtype.
-
-    Returns:
-      1e-6 in float64, else 1e-4.
-
-    Example:
-      >>> default_tolerance("float64")
-      1e-06
-    """
+    """Return the residual that counts as that of a solution where no tolerance is given."""
     return 1e-6 if np.finfo(dtype).bits == 64 else 1e-4

@@ -4,9 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-from jaxtyping import Array, Bool, Float, Int
+import jax.numpy as jnp
 
-from jaxopt_tut.types import Params
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.bilevel.solvers import size_of
+from jaxopt_tut.bilevel.traceable import as_code
+from jaxopt_tut.types import Count, Flag, Params, PyTree, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -37,14 +41,14 @@ class Info:
       bytes: Estimate of what is kept from the inner steps for the derivative, from shapes alone.
     """
 
-    inner_residual: Float[Array, ""]
-    converged: Bool[Array, ""]
-    steps: Int[Array, ""]
-    linear_residual: Float[Array, ""] | None = None
-    iterations: Int[Array, ""] | None = None
-    is_definite: Bool[Array, ""] | None = None
-    error_estimate: Float[Array, ""] | None = None
-    is_finite: Bool[Array, ""] | None = None
+    inner_residual: Scalar
+    converged: Flag
+    steps: Count
+    linear_residual: Scalar | None = None
+    iterations: Count | None = None
+    is_definite: Flag | None = None
+    error_estimate: Scalar | None = None
+    is_finite: Flag | None = None
     mode: str = field(default="", metadata={"static": True})
     bytes: int = field(default=0, metadata={"static": True})
 
@@ -64,3 +68,33 @@ class Result:
     y: Params
     opt_state: Any
     info: Info
+
+
+def describe(
+    mode: Mode,
+    problem: Problem,
+    inputs: Inputs,
+    run: Run,
+    found: Hypergradient | None = None,
+) -> Info:
+    """Return how good a run is; none of it carries a derivative."""
+    run, inputs, found = jax.lax.stop_gradient((run, inputs, found))
+    linear = LinearInfo() if found is None else found.linear
+    size = size_of(problem.residual(run.y, inputs))
+    converged = problem.is_small(size)
+    return Info(
+        inner_residual=size,
+        converged=converged if linear.is_solved is None else converged & linear.is_solved,
+        steps=run.steps,
+        linear_residual=linear.residual,
+        iterations=linear.iterations,
+        is_definite=linear.is_definite,
+        error_estimate=None if found is None else found.error_estimate,
+        is_finite=None if found is None else _all_finite((found.value, found.grads)),
+        mode=as_code(mode),
+        bytes=mode.num_bytes(problem, inputs),
+    )
+
+
+def _all_finite(tree: PyTree) -> Flag:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

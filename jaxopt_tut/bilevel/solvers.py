@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.losses import value_and_ascent
@@ -312,28 +313,15 @@ class Minimize(_Whole):
         return grad if self.is_symmetric else stationarity(self.optimizer, y, grad)
 
 
+SolverLike = TypeAliasType(
+    "SolverLike",
+    optax.GradientTransformation | Callable[[Any], optax.GradientTransformation] | Solver,
+)
+"""An optax transformation, a function of `hp` that returns one, or a `Solver`."""
+
+
 def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
-    """Return a `Solver` for anything that `argmin` takes as one.
-
-    Args:
-      solver: An optax transformation, a function `hp -> transformation`, or a `Solver`.
-      hp: Its hyper-parameters or `None`.
-      caller: The function that asks; it opens the message.
-
-    Returns:
-      The solver.
-
-    Raises:
-      TypeError: If it is none of the three.
-      ValueError: If there is a function of `hp` and no `hp`, or `hp` and nothing that takes it.
-
-    Example:
-      >>> import optax
-      >>> as_solver(optax.sgd, None, "argmin")
-      Traceback (most recent call last):
-      ...
-      ValueError: argmin needs hp=... for a solver that is a function hp -> transformation.
-    """
+    """Return a `Solver` for anything that `argmin` takes as one."""
     if is_transformation(solver):
         if hp is not None:
             raise ValueError(
@@ -360,19 +348,7 @@ def _descent(optimizer_of: Callable[[Any], optax.GradientTransformation], hp: Py
 
 
 def with_residuals(solver: Solver, residual_fn: Callable[..., Any] | None, caller: str) -> Solver:
-    """Return a solver that is handed residuals too.
-
-    Args:
-      solver: Any solver.
-      residual_fn: `residual_fn(y, z)` or, with batches, `residual_fn(y, z, batch)`; or `None`.
-      caller: The function that asks; it opens the message.
-
-    Returns:
-      The solver.
-
-    Raises:
-      ValueError: If there are residuals that the solver has no use for.
-    """
+    """Return a solver that is handed residuals too."""
     if residual_fn is None:
         return solver
     if not isinstance(solver, Descent | Minimize):
@@ -384,17 +360,5 @@ def with_residuals(solver: Solver, residual_fn: Callable[..., Any] | None, calle
 
 
 def size_of(tree: PyTree) -> Float[Array, ""]:
-    """Return the largest absolute component of a tree.
-
-    Args:
-      tree: A tree of floating or complex leaves.
-
-    Returns:
-      The number, in at least float32; not a number if a component is not.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(size_of({"a": jnp.array([1.0, -3.0]), "b": jnp.zeros(0)}))
-      3.0
-    """
+    """Return the largest absolute component of a tree."""
     return jnp.max(jnp.abs(ravel(tree)[0]), initial=0.0)

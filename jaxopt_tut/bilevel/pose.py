@@ -1,0 +1,90 @@
+"""An inner problem as posed: what `argmin`, `hypergrad`, `audit` and `bilevel_step` are handed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+
+from jaxopt_tut import control_flow, counts
+from jaxopt_tut.bilevel.batches import Stream, require_batches
+from jaxopt_tut.bilevel.modes import MODES, Mode, Plan
+from jaxopt_tut.bilevel.modes.refusal import names_of
+from jaxopt_tut.bilevel.problem import Inputs, Problem
+from jaxopt_tut.bilevel.solvers import Descent, as_solver, with_residuals
+from jaxopt_tut.losses import WithoutAux, is_real_scalar, value_part
+from jaxopt_tut.trees import require_inexact, strong
+from jaxopt_tut.types import Params, PyTree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """The arguments that the public functions share, not yet looked at.
+
+    Attributes:
+      caller: The public function, for messages.
+      f, y0, z, solver, steps, diff, hp, batches, tol, strict, residual_fn: Those of `argmin`.
+    """
+
+    caller: str
+    f: Callable[..., Any]
+    solver: Any
+    steps: Any
+    diff: Any
+    y0: Params = None
+    z: PyTree = None
+    hp: PyTree = None
+    batches: PyTree | Stream = None
+    tol: Any = None
+    strict: bool = True
+    residual_fn: Callable[..., Any] | None = None
+
+    def split(self) -> tuple["Pose", Inputs]:
+        """Tell what a program is made of, a stream's function among it, from its operands."""
+        stream = self.batches if isinstance(self.batches, Stream) else None
+        rows = self.batches if stream is None else None
+        made_of = replace(self, y0=None, z=None, hp=None, batches=stream)
+        return made_of, Inputs(self.y0, self.z, self.hp, rows)
+
+    def joined(self, inputs: Inputs) -> "Pose":
+        """Put operands in their places again."""
+        y0, z, hp, rows = inputs
+        return replace(
+            self, y0=y0, z=z, hp=hp, batches=rows if self.batches is None else self.batches
+        )
+
+    def problem(self) -> tuple[Problem, Inputs]:
+        """Check all that is posed; return the static part and the values."""
+        problem, inputs = self._equation()
+        return _as_minimum(problem, inputs), inputs
+
+    def _equation(self) -> tuple[Problem, Inputs]:
+        """Do so for any `f` whose solution is where the solver's residual is zero."""
+        caller, diff = self.caller, self.diff
+        if not isinstance(diff, Mode) or isinstance(diff, type):
+            raise TypeError(
+                f"{caller} needs one of the modes {names_of((*MODES, Plan))}, got diff={diff!r}."
+            )
+        if (num_steps := counts.whole_number(self.steps)) is None or num_steps < 0:
+            raise ValueError(f"{caller} needs a whole number steps >= 0, got steps={self.steps!r}.")
+        require_inexact(self.y0, caller)
+        require_batches(self.batches, num_steps, caller)
+        solver = as_solver(self.solver, self.hp, caller).bounded(num_steps, self.tol)
+        solver = with_residuals(solver, self.residual_fn, caller)
+        if isinstance(solver, Descent):
+            solver = replace(solver, zero_safe=getattr(diff, "zero_safe", False))
+        has_batches = self.batches is not None
+        problem = Problem(self.f, solver, num_steps, self.tol, has_batches, self.strict, caller)
+        inputs = Inputs(strong(self.y0), self.z, self.hp, self.batches)
+        first = lambda y: problem.objective_at(inputs, 0)(y)
+        return problem, inputs._replace(y0=control_flow.spread(inputs.y0, first))
+
+
+def _as_minimum(problem: Problem, inputs: Inputs) -> Problem:
+    """Refuse an `f` that cannot be minimised, and drop what it returns beside its value."""
+    evaluate = lambda inputs: problem.objective_at(inputs, 0)(inputs.y0)
+    output = jax.eval_shape(evaluate, inputs)
+    value = value_part(output)
+    if not is_real_scalar(value):
+        raise ValueError(f"{problem.caller} needs f to return a real scalar, got {value}.")
+    return problem if value is output else replace(problem, f=WithoutAux(problem.f))
