@@ -17,8 +17,8 @@ from jaxopt_tut.bilevel.layers.arguments import promote, weight
 from jaxopt_tut.bilevel.layers.qp import QPInfo, QPSolution, qp, qp_solution
 from jaxopt_tut.bilevel.layers.ridge import ridge
 from jaxopt_tut.bilevel.layers.total_variation import prox_tv1d
-from jaxopt_tut.optimizers.inner import modulus
 from jaxopt_tut.bilevel.modes import Implicit, Mode
+from jaxopt_tut.optimizers.inner import modulus
 from jaxopt_tut.types import Params, PyTree
 
 __all__ = [
