@@ -26,9 +26,9 @@ import optax
 
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
+from jaxopt_tut import datasets
 from jaxopt_tut.bilevel import CG, Implicit, Truncate, Unroll, argmin
 from jaxopt_tut.bilevel.recipes import hyperclean
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini
 from jaxopt_tut.optimizers import adam, momentum
 from jaxopt_tut.plotting import new_figure
 from jaxopt_tut.plotting.style import COLORS, tidy
@@ -133,7 +133,7 @@ def train_and_test(batch, chosen, test, rate):
 
 
 def run(config: Config) -> Result:
-    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     images = np.concatenate([dataset.train.images, dataset.test.images]) / np.float32(255)
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])
     inputs = components(images, config.num_components)

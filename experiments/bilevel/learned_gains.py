@@ -27,9 +27,10 @@ import optax
 
 from experiments._claims import Claim, at_least, between
 from experiments._runner import run_script
+from jaxopt_tut import datasets
 from jaxopt_tut.bilevel import Unroll, argmin
 from jaxopt_tut.bilevel.recipes import learn_initializer
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, normalize
+from jaxopt_tut.datasets import normalize
 from jaxopt_tut.initializers import gain
 from jaxopt_tut.optimizers import adam, sgd
 from jaxopt_tut.plotting import new_figure
@@ -111,7 +112,7 @@ def train_and_validate(gains, params, batches, validation):
 
 
 def run(config: Config) -> Result:
-    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     rng, seeds, size = np.random.default_rng(0), config.num_seeds, config.batch_size
     pool, rest = (prepare(*split, dataset) for split in (dataset.train, dataset.test))
     sizes = [pool[0].shape[1], *[config.width] * config.num_hidden, 10]

@@ -24,7 +24,8 @@ import optax
 
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
-from jaxopt_tut.datasets import CLASS_NAMES, load_fashion_mnist, load_fashion_mnist_mini
+from jaxopt_tut import datasets
+from jaxopt_tut.datasets import CLASS_NAMES
 from jaxopt_tut.models import mlp
 from jaxopt_tut.optimizers import adam, norms, project, projections, steepest_descent
 from jaxopt_tut.plotting import plot_images
@@ -67,8 +68,7 @@ class Result(NamedTuple):
 
 
 def run(config: Config) -> Result:
-    full = config.data == "full"
-    dataset = load_fashion_mnist() if full else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     init_key, fit_key, noise_key = jax.random.split(jax.random.key(0), 3)
 
     def loss_fn(params, batch):

@@ -28,8 +28,9 @@ from matplotlib.colors import ListedColormap
 
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
+from jaxopt_tut import datasets
 from jaxopt_tut import initializers as init
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, normalize
+from jaxopt_tut.datasets import normalize
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_diagnosis
@@ -113,7 +114,7 @@ def tanh_loss(params, batch):
 
 
 def run(config: Config) -> Result:
-    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     raw = jnp.asarray(dataset.train.images[: config.batch_size])
     pixels = {True: raw.astype(jnp.float32), False: normalize(raw, dataset.mean, dataset.std)}
     labels = jnp.asarray(dataset.train.labels[: config.batch_size])

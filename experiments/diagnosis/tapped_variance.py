@@ -27,8 +27,8 @@ import numpy as np
 from experiments._claims import Claim, at_most, equal
 from experiments._runner import run_script
 from experiments.initialization import deep_tanh, initializer_variance
-from jaxopt_tut import taps
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, normalize
+from jaxopt_tut import datasets, taps
+from jaxopt_tut.datasets import normalize
 from jaxopt_tut.initializers import critical, equal_variance, normal, variance_scaling
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_profile
@@ -182,7 +182,7 @@ def difference(key, images) -> float:
 
 def run(config: Config) -> Result:
     is_full = config.data == "full"
-    dataset = load_fashion_mnist() if is_full else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     batch_size = config.batch_size or (1024 if is_full else 128)
     images = normalize(dataset.train.images[:batch_size], dataset.mean, dataset.std)
     images = jnp.asarray(images).reshape(batch_size, -1)

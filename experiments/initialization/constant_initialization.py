@@ -23,7 +23,8 @@ import optax
 
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, normalize
+from jaxopt_tut import datasets
+from jaxopt_tut.datasets import normalize
 from jaxopt_tut.initializers import constant
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import plot_distributions
@@ -53,7 +54,7 @@ class Result(NamedTuple):
 
 
 def run(config: Config) -> Result:
-    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     images = jnp.asarray(dataset.train.images[: config.batch_size])
     images = jnp.asarray(normalize(images, dataset.mean, dataset.std))
     labels = jnp.asarray(dataset.train.labels[: config.batch_size])

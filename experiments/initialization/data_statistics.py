@@ -21,14 +21,8 @@ import numpy as np
 
 from experiments._claims import Claim, at_least, at_most, equal
 from experiments._runner import run_script
-from jaxopt_tut.datasets import (
-    CLASS_NAMES,
-    load_fashion_mnist,
-    load_fashion_mnist_mini,
-    normalize,
-    split_train_validation,
-    verify_normalization,
-)
+from jaxopt_tut import datasets
+from jaxopt_tut.datasets import CLASS_NAMES, normalize, split_train_validation, verify_normalization
 from jaxopt_tut.plotting import plot_distributions, plot_images
 
 EXACT = (0.286041, 0.353024)  # of all 60 000 training images, to six digits
@@ -73,7 +67,7 @@ class Result(NamedTuple):
 
 
 def run(config: Config) -> Result:
-    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     train, _ = split_train_validation(
         jax.random.key(config.seed), dataset.train, len(dataset.train.labels) // 6
     )

@@ -23,7 +23,8 @@ import numpy as np
 
 from experiments._claims import Claim, at_most, equal
 from experiments._runner import run_script
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, normalize
+from jaxopt_tut import datasets
+from jaxopt_tut.datasets import normalize
 from jaxopt_tut.initializers import (
     critical,
     equal_variance,
@@ -103,7 +104,7 @@ def predict(images, weight_variance, bias_variance, depth):
 
 
 def run(config: Config) -> Result:
-    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     images = normalize(dataset.train.images[: config.num_images], dataset.mean, dataset.std)
     images = images.reshape(config.num_images, -1)
     edge = critical(jnp.tanh, BIAS_VARIANCE)

@@ -29,8 +29,9 @@ import optax
 
 from experiments._claims import Claim, at_least, at_most, equal
 from experiments._runner import run_script
+from jaxopt_tut import datasets
 from jaxopt_tut import initializers as init
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, normalize
+from jaxopt_tut.datasets import normalize
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_distributions, plot_profile
 
@@ -140,7 +141,7 @@ def predict(case: Case, images) -> np.ndarray | None:
 
 
 def run(config: Config) -> Result:
-    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     images = normalize(dataset.train.images[: config.batch_size], dataset.mean, dataset.std)
     labels = dataset.train.labels[: config.batch_size]
     num_seeds = config.num_seeds or (20 if config.data == "full" else 10)

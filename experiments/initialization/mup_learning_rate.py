@@ -24,8 +24,8 @@ import optax
 
 from experiments._claims import Claim, at_least, at_most, between, equal
 from experiments._runner import run_script
+from jaxopt_tut import datasets
 from jaxopt_tut.calibration import mup_multipliers, width_axes
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini
 from jaxopt_tut.models import mlp
 from jaxopt_tut.optimizers import adam
 from jaxopt_tut.plotting import new_figure, plot_lines, plot_sensitivity
@@ -64,7 +64,7 @@ class Result(NamedTuple):
 
 def load(data: str):
     """Return images averaged over 4 by 4 pixels, and labels."""
-    split = (load_fashion_mnist() if data == "full" else load_fashion_mnist_mini()).train
+    split = datasets.load(data).train
     images = np.asarray(split.images, np.float32).reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4))
     images = (images - images.mean()) / images.std()
     return jnp.asarray(images.reshape(-1, NUM_INPUTS)), jnp.asarray(split.labels)

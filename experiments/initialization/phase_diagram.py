@@ -25,7 +25,8 @@ from scipy.stats import rankdata
 
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, normalize
+from jaxopt_tut import datasets
+from jaxopt_tut.datasets import normalize
 from jaxopt_tut.initializers import equal_variance, mean_field, variance_scaling
 from jaxopt_tut.optimizers import adam
 from jaxopt_tut.plotting import new_figure
@@ -127,7 +128,7 @@ def pooled(images, mean, std):
 
 def run(config: Config) -> Result:
     is_full = config.data == "full"
-    dataset = load_fashion_mnist() if is_full else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     few = (0.5, 0.9, 1.4, 2.0, 3.0, 5.0), (0.01, 0.1, 0.5)
     many = tuple(np.geomspace(0.5, 5, 10)), (0.01, 0.04, 0.1, 0.3, 0.8)
     weight_variances, bias_variances = (

@@ -27,7 +27,8 @@ import optax
 
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
-from jaxopt_tut.datasets import Split, load_fashion_mnist, load_fashion_mnist_mini, normalize
+from jaxopt_tut import datasets
+from jaxopt_tut.datasets import Split, normalize
 from jaxopt_tut.initializers import (
     critical,
     equal_variance,
@@ -144,7 +145,7 @@ def jacobian_spectrum(params, image):
 
 def run(config: Config) -> Result:
     is_full = config.data == "full"
-    dataset = load_fashion_mnist() if is_full else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     depth = config.depth or (1000 if is_full else 100)
     sides = [
         (

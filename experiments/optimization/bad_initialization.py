@@ -20,7 +20,8 @@ import numpy as np
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
 from experiments.optimization.optimizer_comparison import OPTIMIZERS, accuracy, loss_fn
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, split_train_validation
+from jaxopt_tut import datasets
+from jaxopt_tut.datasets import split_train_validation
 from jaxopt_tut.initializers import constant, normal
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_training_curves
@@ -54,7 +55,7 @@ class Result(NamedTuple):
 
 
 def run(config: Config) -> Result:
-    dataset = load_fashion_mnist() if config.data == "full" else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     evaluate = evaluator(accuracy, dataset)
     split_key, *keys = jax.random.split(jax.random.key(0), 1 + config.num_seeds)
     images = split_train_validation(split_key, dataset.train, len(dataset.train.labels) // 6)[0]

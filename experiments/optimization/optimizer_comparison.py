@@ -23,7 +23,8 @@ import optax
 
 from experiments._claims import Claim, at_least, at_most, between
 from experiments._runner import run_script
-from jaxopt_tut.datasets import load_fashion_mnist, load_fashion_mnist_mini, split_train_validation
+from jaxopt_tut import datasets
+from jaxopt_tut.datasets import split_train_validation
 from jaxopt_tut.models import mlp
 from jaxopt_tut.optimizers import adam, momentum, sgd
 from jaxopt_tut.plotting import new_figure, plot_training_curves
@@ -72,7 +73,7 @@ def accuracy(params, batch):
 
 def run(config: Config) -> Result:
     full = config.data == "full"
-    dataset = load_fashion_mnist() if full else load_fashion_mnist_mini()
+    dataset = datasets.load(config.data)
     split_key, *keys = jax.random.split(
         jax.random.key(0), 1 + (config.num_seeds or (1 if full else 2))
     )
