@@ -8,12 +8,17 @@ from typing import Annotated
 
 import tyro
 
-from experiments import _catalog, _runner
+from experiments import _catalog, _runner, _table
 
 
 @dataclasses.dataclass(frozen=True)
 class List:
     """Name every experiment and what it shows, part by part."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Write the table of claims in `experiments/README.md` anew, from the docstrings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,7 @@ Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[All, tyro.conf.subcommand("all")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
 )
 
 
@@ -62,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if isinstance(command, List):
             return _list()
+        if isinstance(command, Table):
+            print(_table.write())
+            return 0
         words = command.names if isinstance(command, Run) else tuple(_catalog.find())
         chosen = _catalog.resolve(words)
     except ValueError as error:

@@ -6,9 +6,10 @@ infinity times zero is no zero. The custom node is one operation with the right 
 everywhere, alpha at 0. The tutorial tests it on the sum of a softmax, whose gradient is zero
 whatever the node does: there a wrong rule passes the check, and on a weighted sum it is caught.
 
-Source: the backpropagation tutorial, its ELU node and its test; Clevert et al. (2016), eq. 15.
-Command: python -m experiments.autodiff.elu_node
-Time: 5 s. Expected: NaN from 88.72 on; the wrong rule's error 0 on the softmax, .2 on the sum.
+Source: Technion tutorial 5, its ELU node and its test; Clevert et al. (2016), eq. 15.
+Command: python -m experiments elu_node
+Expected: NaN from 88.72 on; the wrong rule's error 0 on the softmax, .2 on the sum.
+Time: 5 s.
 """
 
 import dataclasses

@@ -7,10 +7,11 @@ errors of f), and the best relative error about eps^(1/2) and eps^(2/3). The com
 Im f(x + ih) / h falls like h^2 too but subtracts nothing: at h = 1e-18 it is exact to rounding, as
 is backpropagation, which needs no h. In float64 and float32.
 
-Source: the backpropagation tutorial, finite differences; Squire and Trapp (1998), eq. 1, for the
-complex step. Root mean squares over random points, so that no lucky zero decides.
-Command: python -m experiments.autodiff.finite_differences
-Time: 4 s. Expected best errors in float64: forward 1e-8, central 1e-11, complex 1e-16.
+Source: Technion tutorial 5, finite differences; Squire and Trapp (1998), eq. 1, for the complex
+step. Root mean squares over random points, so that no lucky zero decides.
+Command: python -m experiments finite_differences
+Expected: best errors in float64: forward 1e-8, central 1e-11, complex 1e-16.
+Time: 4 s.
 """
 
 import dataclasses

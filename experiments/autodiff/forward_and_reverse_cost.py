@@ -5,10 +5,11 @@ inputs or 512; by forward mode it takes one pass an input, so one evaluation mor
 curve (one input, m outputs) it is the other way round. Counted in the FLOPs of the compiled
 programs of our engine, which JAX's own modes match; time is reported only.
 
-Source: the backpropagation tutorial, "one pass per input, reverse mode one". The bound: Griewank
-and Walther (2008), "Evaluating Derivatives", section 4.6: a gradient costs at most 4 evaluations.
-Command: python -m experiments.autodiff.forward_and_reverse_cost
-Time: 8 s. Expected at 512: 2.0 evaluations by the cheap mode, 512 by the other.
+Source: Technion tutorial 5, "one pass per input, reverse mode one"; the bound: Griewank and Walther
+(2008), "Evaluating Derivatives", section 4.6: a gradient costs at most 4 evaluations.
+Command: python -m experiments forward_and_reverse_cost
+Expected: at 512: 2.0 evaluations by the cheap mode, 512 by the other.
+Time: 8 s.
 """
 
 import dataclasses

@@ -7,9 +7,10 @@ as it stands, and so have twenty functions that guard a singular point the deriv
 closed form, to rounding, where JAX says NaN. Values stay the same to the bit. The convention has a
 price: sqrt(x)**2 at 0 gets the slope 0, and the truth is 1.
 
-Source: the backpropagation tutorial, its ELU; the zero-safe rule is this library's own.
-Command: python -m experiments.autodiff.guarded_functions
-Time: 10 s. Expected: NaN in all of twenty for JAX, in none for `zero_safe`; 0 against 1 in one row.
+Source: Technion tutorial 5, its ELU; the zero-safe rule is this library's own.
+Command: python -m experiments guarded_functions
+Expected: NaN in all of twenty for JAX, in none for `zero_safe`; 0 against 1 in one row.
+Time: 10 s.
 """
 
 import dataclasses

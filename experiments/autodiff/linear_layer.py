@@ -6,12 +6,12 @@ u . (J v) = (J' u) . v, which a rule that forgets a transpose fails, although al
 right. For the loss |y - t|^2 / 2, with residual r = y - t and push dy = J v, the Hessian product is
 (dy W' + r dW', dx' r + x' dy, column sums of dy); v' H is the same as H v, and u . H v = v . H u.
 
-Source: the backpropagation tutorial, its linear layer and dot-product test. Sizes are relative to
-what rounding can do: sums of k products are uncertain by k eps times the product of the norms
-(Higham 2002, eq. 3.5).
-Command: python -m experiments.autodiff.linear_layer
-Time: 3 s. Expected: every error below a tenth of the bound, the wrong rule's ten thousand times it
-in float32.
+Source: Technion tutorial 5, its linear layer and dot-product test; sizes are relative to what
+rounding can do: sums of k products are uncertain by k eps times the product of the norms (Higham
+2002, eq. 3.5).
+Command: python -m experiments linear_layer
+Expected: every error below a tenth of the bound, the wrong rule's ten thousand times it in float32.
+Time: 3 s.
 """
 
 import dataclasses

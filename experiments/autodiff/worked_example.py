@@ -6,9 +6,10 @@ the node by x and by y) equal those worked out by hand: the adjoint of the produ
 two children, cos 2 + e^2, and the tangents of the result are the adjoints of the inputs. The same
 at random points, by our engine, compiled and mapped. All in float64.
 
-Source: the backpropagation tutorial's worked example.
-Command: python -m experiments.autodiff.worked_example
-Time: 3 s. Expected: six nodes, all numbers right to a few units in the last place.
+Source: Technion tutorial 5, its worked example.
+Command: python -m experiments worked_example
+Expected: six nodes, all numbers right to a few units in the last place.
+Time: 3 s.
 """
 
 import dataclasses

@@ -7,10 +7,11 @@ zero. The tutorial printed 0 for both. It also handed the derivative with respec
 to the start of the search, on which a solution does not depend. And it let two things pass in
 silence: a singular matrix, which has a right answer, and a negative penalty, which has none.
 
-Source: the bi-level tutorial, its test of the ArgMin layer on `make_regression(1000, 20, bias=10,
-noise=1, random_state=42)`, standardised. Formula: Gould et al. (2016), lemma 3.2.
-Command: python -m experiments.bilevel.argmin_gradients
-Time: 5 s. Expected: derivatives .002098 and .001132 by every way; 0 with respect to the start.
+Source: Technion tutorial 5, test of the ArgMin layer; `make_regression(1000, 20, bias=10, noise=1,
+random_state=42)`, standardised; the formula is that of Gould et al. (2016), lemma 3.2.
+Command: python -m experiments argmin_gradients
+Expected: derivatives .002098 and .001132 by every way; 0 with respect to the start.
+Time: 5 s.
 """
 
 import dataclasses

@@ -9,9 +9,10 @@ to differentiate, around the inner problem, through all of its steps and through
 the images alike. Not in its favour: as many validation images alone train a model just as good,
 and the kept images beside them add nothing. Cleaning pays where one must train on what was given.
 
-Source: Franceschi et al. (2017), section 5.1, on another data set.
-Command: python -m experiments.bilevel.hyper_cleaning [--data full]
-Time: 9 s. Expected: accuracy .72 on all images, .78 on the kept ones and for the oracle; F1 .91.
+Source: beyond the tutorials; Franceschi et al. (2017), section 5.1, on another data set.
+Command: python -m experiments hyper_cleaning [--data full]
+Expected: accuracy .72 on all images, .78 on the kept ones and for the oracle; F1 .91.
+Time: 9 s.
 """
 
 import dataclasses

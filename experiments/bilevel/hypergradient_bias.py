@@ -7,11 +7,12 @@ is the matrix of its two-term recursion. An inner run that is stopped after k st
 exact derivative of the steps and the implicit one alike, by the same power. Newton's last step
 leaves out nothing; that of momentum almost everything. All this to rounding, in float64.
 
-Source: Shaban et al. (2019), theorem 3.4; Lorraine et al. (2020), eq. (6); Bolte et al. (2023),
-algorithm 3; for runs that are stopped, Grazzi et al. (2020), section 2.
-Command: python -m experiments.bilevel.hypergradient_bias
-Time: 6 s. Expected: distances from the laws of 1e-15; at a condition number of 20, k = 8 terms
-still miss a third of the truth, k = 64 a hundredth.
+Source: beyond the tutorials; Shaban et al. (2019), theorem 3.4; Lorraine et al. (2020), eq. (6);
+Bolte et al. (2023), algorithm 3; for runs that are stopped, Grazzi et al. (2020), section 2.
+Command: python -m experiments hypergradient_bias
+Expected: distances from the laws of 1e-15; at a condition number of 20, k = 8 terms still miss a
+third of the truth, k = 64 a hundredth.
+Time: 6 s.
 """
 
 import dataclasses

@@ -7,10 +7,11 @@ another question, is constant too. Read off the bytes that the compiler states, 
 T = 16 to 256 to 4096 has the exponent of the law whatever its constant; each checkpoint holds the
 variables and the optimizer's state, no more. Time is drawn, not judged.
 
-Source: the bi-level tutorial unrolls its inner loop; Griewank and Walther (2008), "Evaluating
+Source: Technion tutorial 5, which unrolls its inner loop; Griewank and Walther (2008), "Evaluating
 Derivatives", chapter 12, for checkpoints; Franceschi et al. (2017) for forward mode.
-Command: python -m experiments.bilevel.hypergradient_cost
-Time: 6 s. Expected: exponents 1, 1/2, 1/4 and no growth for the others.
+Command: python -m experiments hypergradient_cost
+Expected: exponents 1, 1/2, 1/4 and no growth for the others.
+Time: 6 s.
 """
 
 import dataclasses

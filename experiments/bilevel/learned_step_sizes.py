@@ -8,11 +8,13 @@ rates are best if the ends of the spectrum are all one knows; where the curvatur
 groups, learned ones are better, and reach the loss of T steps of conjugate gradients, which no
 rates can beat.
 
-Source: Maclaurin et al. (2015), section 3.1, on learned schedules; Young (1953) for the rates;
-Saad (2003), "Iterative methods for sparse linear systems", theorem 6.29 and section 12.3.
-Command: python -m experiments.bilevel.learned_step_sizes
-Time: 5 s. Expected at a condition number of 20, T = 6: Chebyshev's six rates to 1e-12, a 15th of
-the loss of the constant rate; in two groups a 40th of the loss of Chebyshev's rates.
+Source: beyond the tutorials; Maclaurin et al. (2015), section 3.1, on learned schedules; Young
+(1953) for the rates; Saad (2003), "Iterative methods for sparse linear systems", theorem 6.29 and
+section 12.3.
+Command: python -m experiments learned_step_sizes
+Expected: at a condition number of 20, T = 6: Chebyshev's six rates to 1e-12, a 15th of the loss of
+the constant rate; in two groups a 40th of the loss of Chebyshev's rates.
+Time: 5 s.
 """
 
 import dataclasses

@@ -9,10 +9,11 @@ steps, which learns the same more slowly. Before the step no start is of use: MA
 start's adaptability and is no better than joint training there. Five seeds, tasks and networks new
 for each, and the same for the three methods.
 
-Source: Finn et al. (2017), section 5.1, on a smaller scale; they report the first-order form as
-nearly as good, on images.
-Command: python -m experiments.bilevel.maml_sinusoids [--data full]
-Time: 9 s. Expected: squared errors after one step: MAML 1.2, first order 2.2, joint 3.7.
+Source: beyond the tutorials; Finn et al. (2017), section 5.1, on a smaller scale; they report the
+first-order form as nearly as good, on images.
+Command: python -m experiments maml_sinusoids [--data full]
+Expected: squared errors after one step: MAML 1.2, first order 2.2, joint 3.7.
+Time: 9 s.
 """
 
 import dataclasses

@@ -9,10 +9,10 @@ of times those of repeating the last price. With prices measured from the last o
 the segment, and a split by date, the network comes near to that, and not below; trained longer it
 fits noise and moves off again. Nor does a plain ridge regression on the 30 prices come below.
 
-Source: the bi-level tutorial, its part on time series.
-Command: python -m experiments.bilevel.price_forecast [--data full]
-Time: 9 s. Expected: squared errors over that of the last price: as published 220, network 1.02,
-ridge 1.00.
+Source: Technion tutorial 5, its part on time series.
+Command: python -m experiments price_forecast [--data full]
+Expected: squared errors over that of the last price: as published 220, network 1.02, ridge 1.00.
+Time: 9 s.
 """
 
 import dataclasses

@@ -8,11 +8,11 @@ closed form; finite differences, and the implicit derivative of the dual problem
 gradient steps, agree. The denoiser is far from an oracle that knows where the jumps are: that one's
 error is the noise times the segments a sample; a weight of its own for each signal gains little.
 
-Source: Kunisch and Pock (2013), A bilevel optimization approach for parameter learning in
-variational models, section 4, on a line; errors of the oracle by least squares.
-Command: python -m experiments.bilevel.total_variation_denoising
-Time: 5 s. Expected: mean squared error 1 before, .18 with the learned weight 1.7, .055 for the
-oracle.
+Source: beyond the tutorials; Kunisch and Pock (2013), A bilevel optimization approach for parameter
+learning in variational models, section 4, on a line; errors of the oracle by least squares.
+Command: python -m experiments total_variation_denoising
+Expected: mean squared error 1 before, .18 with the learned weight 1.7, .055 for the oracle.
+Time: 5 s.
 """
 
 import dataclasses

@@ -6,10 +6,10 @@ where random changes as large do nothing. The constraint is active: the change e
 the ball, of the LInf ball (intersected with the box of grey values) or the L2 ball, and never
 leaves it. Steepest ascent under the ball's own norm is used in both.
 
-Source: the backpropagation tutorial, section on projected gradient descent; Madry et al. (2018),
-section 2.1.
-Command: python -m experiments.descent.adversarial_example
-Time: 5 s. Expected: three quarters of the right predictions flip, at random 3 % (LInf), 0 (L2).
+Source: Technion tutorial 5, projected gradient descent; Madry et al. (2018), section 2.1.
+Command: python -m experiments adversarial_example [--data full]
+Expected: three quarters of the right predictions flip, at random 3 % (LInf), 0 (L2).
+Time: 5 s.
 """
 
 import dataclasses

@@ -7,10 +7,11 @@ With grey values from 0 to 255 as inputs it falls hundredfold. A hundred steps o
 at the best learning rate then end at a lower loss. "May reduce curvature" is what the tutorial
 says; this is by how much. Hessians dense, in float64, at the start of training.
 
-Source: the backpropagation tutorial, section on BatchNorm; Ioffe and Szegedy (2015), eq. (1).
-Command: python -m experiments.descent.batch_norm
-Time: 8 s. Expected: condition number of the regression 6e6 before, 1800 after; largest eigenvalue
-of the network 9 before, 5 after; with grey values thousands before, 5 after.
+Source: Technion tutorial 5, BatchNorm; Ioffe and Szegedy (2015), eq. (1).
+Command: python -m experiments batch_norm
+Expected: condition number of the regression 6e6 before, 1800 after; largest eigenvalue of the
+network 9 before, 5 after; with grey values thousands before, 5 after.
+Time: 8 s.
 """
 
 import dataclasses

@@ -7,11 +7,12 @@ the exponential, which is the first to be small, ends higher than the constant. 
 too large for the start, warm-up keeps the loss from rising in the first steps, and ends lower than
 the same schedule without.
 
-Source: the backpropagation tutorial, section on learning-rate schedules; schedules of optax;
-warm-up as in Goyal et al. (2017), section 2.2.
-Command: python -m experiments.descent.learning_rate_schedules
-Time: 8 s. Expected: final loss over that of the constant rate .4: step .89, exponential .92, cosine
-.81, warm-up and cosine .79.
+Source: Technion tutorial 5, learning-rate schedules; schedules of optax; warm-up as in Goyal et al.
+(2017), section 2.2.
+Command: python -m experiments learning_rate_schedules [--data full]
+Expected: final loss over that of the constant rate .4: step .89, exponential .92, cosine .81,
+warm-up and cosine .79.
+Time: 8 s.
 """
 
 import dataclasses

@@ -7,11 +7,12 @@ with +H^-1 g the distance to a quadratic's minimum doubles in each step, and no 
 found. The bare step, without search and modification, converges to stationary points of any kind:
 from the middle of Himmelblau's function to its maximum. In float64.
 
-Source: the backpropagation tutorial, section on Newton's method; Nocedal and Wright (2006), theorem
-3.5 and section 3.4.
-Command: python -m experiments.descent.newton_and_gradient
-Time: 8 s. Expected: steps of Newton and of the gradient: quadratic 1 and 413, Rosenbrock 21 and
-11365, Beale 7 and 1070, Himmelblau 6 and 23, steep optima 3 and 8.
+Source: Technion tutorial 5, Newton's method; Nocedal and Wright (2006), theorem 3.5 and section
+3.4.
+Command: python -m experiments newton_and_gradient
+Expected: steps of Newton and of the gradient: quadratic 1 and 413, Rosenbrock 21 and 11365, Beale 7
+and 1070, Himmelblau 6 and 23, steep optima 3 and 8.
+Time: 8 s.
 """
 
 import dataclasses

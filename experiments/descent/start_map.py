@@ -6,11 +6,12 @@ start reaches a minimum, and the map does not change with the resolution. Moment
 some starts to other minima than the gradient does, momentum by far the more. Newton's bare step
 converges to whatever stationary point is near: many starts end at a saddle or at the maximum.
 
-Source: the backpropagation tutorial, section on the start of the search; Nocedal and Wright (2006),
-section 3.3, on Newton's step.
-Command: python -m experiments.descent.start_map
-Time: 8 s. Expected: gradient 100 % at minima, momentum to others in 18 %, Adam in 7 %; Newton's
-bare step 58 % at minima.
+Source: Technion tutorial 5, the start of the search; Nocedal and Wright (2006), section 3.3, on
+Newton's step.
+Command: python -m experiments start_map
+Expected: gradient 100 % at minima, momentum to others in 18 %, Adam in 7 %; Newton's bare step 58 %
+at minima.
+Time: 8 s.
 """
 
 import dataclasses

@@ -7,11 +7,12 @@ that. On an ill-scaled quadratic with exact line search, coordinate descent need
 axes of the ellipses are those of the coordinates, sign descent if they are turned by 45 degrees;
 the gradient's path turns with them, and zig-zags as much. In float64.
 
-Source: the backpropagation tutorial, section on descent directions; Boyd and Vandenberghe (2004),
-section 9.4; Balles et al. (2020) for the rotated quadratic.
-Command: python -m experiments.descent.steepest_directions
-Time: 8 s. Expected: steps to 1e-9 of the loss, axes as the coordinates: L1 2, L2 52; turned:
-LInf 2, L2 as before.
+Source: Technion tutorial 5, descent directions; Boyd and Vandenberghe (2004), section 9.4; Balles
+et al. (2020) for the rotated quadratic.
+Command: python -m experiments steepest_directions
+Expected: steps to 1e-9 of the loss, axes as the coordinates: L1 2, L2 52; turned: LInf 2, L2 as
+before.
+Time: 8 s.
 """
 
 import dataclasses

@@ -6,11 +6,12 @@ eta, best at 2/(lambda_min + lambda_max), where the factor is (kappa - 1)/(kappa
 beyond 2/lambda_max. The 1/lambda_max that the tutorial calls optimal takes about twice as many
 steps. Measured on quadratics whose axes are turned at random, in float64.
 
-Source: the backpropagation tutorial, section on step size and curvature; the factors are those of
-Polyak (1964) and Nocedal and Wright (2006), theorem 3.3.
-Command: python -m experiments.descent.step_size_and_curvature
-Time: 3 s. Expected: at a condition number of 20 the best rate is .0952, and 1/lambda_max takes 1.8
-times the steps (1.95 in the limit).
+Source: Technion tutorial 5, step size and curvature; the factors are those of Polyak (1964) and
+Nocedal and Wright (2006), theorem 3.3.
+Command: python -m experiments step_size_and_curvature
+Expected: at a condition number of 20 the best rate is .0952, and 1/lambda_max takes 1.8 times the
+steps (1.95 in the limit).
+Time: 3 s.
 """
 
 import dataclasses

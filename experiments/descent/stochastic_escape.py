@@ -6,10 +6,11 @@ learning rate, throw the frequency out, and it settles at the right one, where e
 hence the noise is 0. The noise counts, not the method: batches of 64, or a learning rate ten times
 smaller, hardly ever find it.
 
-Source: the backpropagation tutorial, section on stochastic gradient descent; noise in proportion
-to learning rate over batch size as in Smith and Le (2018), eq. (6).
-Command: python -m experiments.descent.stochastic_escape
-Time: 6 s. Expected: share at the right frequency after 2000 steps: full 0, single examples .94.
+Source: Technion tutorial 5, stochastic gradient descent; noise in proportion to learning rate over
+batch size as in Smith and Le (2018), eq. (6).
+Command: python -m experiments stochastic_escape
+Expected: share at the right frequency after 2000 steps: full 0, single examples .94.
+Time: 6 s.
 """
 
 import dataclasses

@@ -8,11 +8,11 @@ gradient, but needs about the root of the condition number in steps instead of t
 Normalising the inputs over the batch makes the condition number nearly 1: a few steps suffice.
 Newton takes one step. In float64.
 
-Source: the backpropagation tutorial, section on zig-zag and its remedies; rates by Polyak (1964).
-Command: python -m experiments.descent.zig_zag
-Time: 4 s. Expected: condition number 62 before, 1.2 after; steps to 1e-9 of the loss: gradient 323,
-exact line search 323, momentum 52
-(about 200 at the gradient's step size), BatchNorm 5, Newton 1.
+Source: Technion tutorial 5, the zig-zag and its remedies; rates by Polyak (1964).
+Command: python -m experiments zig_zag
+Expected: condition number 62 before, 1.2 after; steps to 1e-9 of the loss: gradient 323, exact line
+search 323, momentum 52 (about 200 at the gradient's step size), BatchNorm 5, Newton 1.
+Time: 4 s.
 """
 
 import dataclasses

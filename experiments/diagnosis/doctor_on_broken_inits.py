@@ -10,9 +10,10 @@ layers too little for a verdict.
 Beyond the tutorial: its constant gradients of the hidden layers are rounding errors. The cotangents
 of a softmax sum to zero over the classes, so that equal weights send back exactly zero.
 
-Source: UvA Deep Learning tutorial 4, its part on initialization.
-Command: python -m experiments.diagnosis.doctor_on_broken_inits [--data full]
-Time: 20 s, nearly all of it compiling. Expected: every share 1, no verdict on healthy starts.
+Source: UvA tutorial 4, initialization.
+Command: python -m experiments doctor_on_broken_inits [--data full]
+Expected: every share 1, no verdict on healthy starts.
+Time: 20 s, nearly all of it compiling.
 """
 
 import dataclasses

@@ -4,11 +4,12 @@ Claim: with the same weights, `taps` finds the same layers in the same order in 
 same roles, and the values and the cotangents at matching layers are equal up to rounding. The model
 is not edited in any library; sites are named after the parameters, whatever the library calls them.
 
-Source: requests for a way to read values inside a model: equinox#864, flax#4058, jax#5159.
-Rounding: a layer of fan-in k adds at most k eps times |h| |W| (Higham 2002, eq. 3.5), and a network
-passes on what came before with its norms.
-Command: python -m experiments.diagnosis.same_values_in_every_library
-Time: 5 s. Expected: five layers each, and compiled no difference at all.
+Source: beyond the tutorials; requests for a way to read values inside a model: equinox#864,
+flax#4058, jax#5159. Rounding: a layer of fan-in k adds at most k eps times |h| |W| (Higham 2002,
+eq. 3.5), and a network passes on what came before with its norms.
+Command: python -m experiments same_values_in_every_library
+Expected: five layers each, and compiled no difference at all.
+Time: 5 s.
 """
 
 import dataclasses

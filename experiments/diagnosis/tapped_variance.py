@@ -8,10 +8,11 @@ behind a ReLU, so that N(0, 1/d_in) holds the signal, N(0, 1/d_out) would hold t
 Xavier is between the two. And in 50 tanh layers inside a `scan`, whose steps are read one by one:
 behind Xavier the variance falls like 1 / (2 l), on the edge of chaos signal and gradient stay.
 
-Source: UvA Deep Learning tutorial 4, its part on initialization; Schoenholz et al. (2017).
-Command: python -m experiments.diagnosis.tapped_variance [--data full]
-Time: 10 s. Expected: theory within 4 standard errors in all layers, both ways; Xavier and tanh .027
-at layer 20, not the .25 of the tutorial.
+Source: UvA tutorial 4, initialization; Schoenholz et al. (2017).
+Command: python -m experiments tapped_variance [--data full]
+Expected: theory within 4 standard errors in all layers, both ways; Xavier and tanh .027 at layer
+20, not the .25 of the tutorial.
+Time: 10 s.
 """
 
 import dataclasses

@@ -8,9 +8,10 @@ log q at layer L should be the sum of s^(2k) times that, k < L. Where s <= 1 net
 near 1; where s > 1 (GELU, SiLU, Mish) they leave it for zero or infinity: there the gain fails.
 Without the gain, q falls or rises by decades, as the variance map predicts.
 
-Source: beyond UvA Deep Learning tutorial 4, which stops at ReLU; Poole et al. (2016) for the map.
-Command: python -m experiments.initialization.activation_gains
-Time: 20 s. Expected scatter of log q at layer 50: ReLU .7, tanh .09; GELU, SiLU, Mish beyond 1.
+Source: UvA tutorial 4, initialization, which stops at ReLU; Poole et al. (2016) for the map.
+Command: python -m experiments activation_gains
+Expected: scatter of log q at layer 50: ReLU .7, tanh .09; GELU, SiLU, Mish beyond 1.
+Time: 20 s.
 """
 
 import dataclasses

@@ -6,9 +6,10 @@ that of the last between classes only: the layers stay as if they had one unit e
 .005 times the sum of those below, so that the variance of the pre-activations is multiplied by
 (.005 d_in)^2 a layer, whatever the data.
 
-Source: UvA Deep Learning tutorial 4, its part on constant initialization.
-Command: python -m experiments.initialization.constant_initialization [--data full]
-Time: 5 s. Expected variances of layers 1 to 5: 2.0 13 22 36 15; one gradient in each middle layer.
+Source: UvA tutorial 4, constant initialization.
+Command: python -m experiments constant_initialization [--data full]
+Expected: variances of layers 1 to 5: 2.0 13 22 36 15; one gradient in each middle layer.
+Time: 5 s.
 """
 
 import dataclasses

@@ -7,9 +7,10 @@ is .286041, which rounds to .2860. The variance arguments of all initializers
 assume E[x] = 0 and Var[x] = 1 over the pixels; single pixels are far from it (those of the border
 are almost always black), which the arguments don't need.
 
-Source: UvA Deep Learning tutorial 4, its preparation of the data.
-Command: python -m experiments.initialization.data_statistics [--data full]
-Time: 3 s. Expected: full data .286041 and .353024; the bundled 6000 images .28702 and .35399.
+Source: UvA tutorial 4, preparation of the data.
+Command: python -m experiments data_statistics [--data full]
+Expected: bundled images .28702 and .35399; full data .286041 and .353024.
+Time: 3 s.
 """
 
 import dataclasses

@@ -7,9 +7,10 @@ the chaotic phase: gradients grow by 1.18 a layer. A bias variance of .05 with i
 variance 1.76 lies on the edge of chaos: variance .57 and gradients of one size in all layers.
 Theory is the mean-field recursion, image by image; at width n it is off by about depth / n.
 
-Source: UvA Deep Learning tutorial 4, its paragraph on tanh; Schoenholz et al. (2017) for the edge.
-Command: python -m experiments.initialization.deep_tanh [--data full]
-Time: 15 s. Expected: Xavier .053 at layer 10, .027 at 20; gain 1.0 and edge .57 at all layers.
+Source: UvA tutorial 4, its paragraph on tanh; Schoenholz et al. (2017) for the edge.
+Command: python -m experiments deep_tanh [--data full]
+Expected: Xavier .053 at layer 10, .027 at 20; gain 1.0 and edge .57 at all layers.
+Time: 15 s.
 """
 
 import dataclasses

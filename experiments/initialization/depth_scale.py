@@ -9,9 +9,10 @@ of chaos: that is why only networks close to it can be deep.
 Ordered: pairs start at c = .9999. Chaotic: what decays is the difference between pairs that start
 above and as far below c*, in which the curvature of C and the bias of finite width cancel.
 
-Source: Schoenholz et al. (2017), eq. 9 and figure 2; beyond the tutorial.
-Command: python -m experiments.initialization.depth_scale [--data full]
-Time: 15 s; 2 minutes with --data full, which makes the networks wider. Expected: all within 4 %.
+Source: beyond the tutorials; Schoenholz et al. (2017), eq. 9 and figure 2.
+Command: python -m experiments depth_scale [--data full]
+Expected: all within 4 %.
+Time: 15 s; 2 minutes with --data full, which makes the networks wider.
 """
 
 import dataclasses

@@ -8,11 +8,12 @@ Xavier and 1/d_in do not.
 Predictions are for the second moment, exact in expectation over the weights:
 q_l = d_in Var[w] q_(l-1), half of it behind a ReLU, q_0 the mean square of the batch's pixels.
 
-Source: UvA Deep Learning tutorial 4, its part on initialization.
-Command: python -m experiments.initialization.initializer_variance [--data full]
-Time: 25 s. Expected variances of layers 1 to 5: .01: .079 .0041 1e-4 3e-6 4e-8; .1: 7.9 41
-107 272 353; 1/d_in: 1.0 in all; Xavier and tanh 1.2 .56 .29 .25 .34; Kaiming and ReLU 1.0 in all
-(the last layer has 10 units and scatters).
+Source: UvA tutorial 4, initialization.
+Command: python -m experiments initializer_variance [--data full]
+Expected: variances of layers 1 to 5: std .01: .079 .0041 1e-4 3e-6 4e-8; std .1: 7.9 41 107 272
+353; 1/d_in: 1.0 in all; Xavier and tanh 1.2 .56 .29 .25 .34; Kaiming and ReLU 1.0 in all (the last
+layer has 10 units and scatters).
+Time: 25 s.
 """
 
 import dataclasses

@@ -6,10 +6,11 @@ network is several times too large for the widest. With the factors of `mup_mult
 the shapes at two widths, the best rate stays where it was, and carried over from the narrowest
 network it costs the widest next to nothing.
 
-Source: Yang, Hu et al. (2022), figure 1 and table 3.
-Command: python -m experiments.initialization.mup_learning_rate [--data full]
-Time: 12 s. Expected exponent of the best rate in the width: standard -.7, maximal update -.1; loss
-of the widest at the narrowest's best rate, over its best: 1.07 and 1.00.
+Source: beyond the tutorials; Yang, Hu et al. (2022), figure 1 and table 3.
+Command: python -m experiments mup_learning_rate [--data full]
+Expected: exponent of the best rate in the width: standard -.7, maximal update -.1; loss of the
+widest at the narrowest's best rate, over its best: 1.07 and 1.00.
+Time: 12 s.
 """
 
 import dataclasses

@@ -6,10 +6,11 @@ for tanh, ReLU, GELU and ELU alike: chi is the factor on the gradient's variance
 that chi^24 is what reaches the first layer. The further chi is from one the less is learnt; where
 chi^24 is far from one the networks stay near chance (.1).
 
-Source: Schoenholz et al. (2017), figure 5, for tanh; beyond the tutorial.
-Command: python -m experiments.initialization.phase_diagram [--data full]
-Time: 20 s; 2 minutes with --data full, on a finer grid with more steps. Expected: rank correlations
-of accuracy and nearness to chi = 1 about .75, accuracies of .3 to .5 on the line.
+Source: beyond the tutorials; Schoenholz et al. (2017), figure 5, for tanh.
+Command: python -m experiments phase_diagram [--data full]
+Expected: rank correlations of accuracy and nearness to chi = 1 about .75, accuracies of .3 to .5 on
+the line.
+Time: 20 s; 2 minutes with --data full, on a finer grid with more steps.
 """
 
 import dataclasses

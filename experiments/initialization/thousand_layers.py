@@ -8,11 +8,11 @@ SGD: its variance is critical for tanh too, but the signal dies like 1 / (2 l) a
 values spread over decades. Critical Gaussian weights keep the signal and lose the directions. The
 learning rate that serves goes down with the depth: about 1 / depth.
 
-Source: Pennington, Schoenholz, Ganguli (2017), Xiao et al. (2018); beyond the tutorial.
-Command: python -m experiments.initialization.thousand_layers [--data full]
+Source: beyond the tutorials; Pennington, Schoenholz, Ganguli (2017), Xiao et al. (2018).
+Command: python -m experiments thousand_layers [--data full]
+Expected: test accuracy: critical and orthogonal .73 at 100 layers and .71 at 1 000; Gaussian .36
+and .1, Xavier .28 and .1.
 Time: 10 s for 100 layers; 2 minutes with --data full, which takes all images and 1 000 layers.
-Expected test accuracy: critical and orthogonal .73 at 100 layers and .71 at 1 000; Gaussian .36 and
-.1, Xavier .28 and .1.
 """
 
 import dataclasses

@@ -4,10 +4,11 @@ Claim: five epochs from a standard deviation of .01 leave SGD (learning rate .1)
 decay .9) at chance or little above and bring Adam (.001) most of the way; from a constant of .005,
 where all units of a layer are copies, Adam still gets past chance and they do not.
 
-Source: UvA Deep Learning tutorial 4, its remark on Adam's robustness.
-Command: python -m experiments.optimization.bad_initialization [--data full]
-Time: 20 s; with --data full 2 minutes. Expected test accuracy of SGD, momentum, Adam in per cent:
-full data 20, 18, 86 (std .01) and 10, 10, 27 (constant); bundled images 10, 10, 74 and 10, 10, 20.
+Source: UvA tutorial 4, its remark on Adam's robustness.
+Command: python -m experiments bad_initialization [--data full]
+Expected: test accuracy of SGD, momentum, Adam in per cent: bundled images 10, 10, 74 (std .01) and
+10, 10, 20 (constant); full data 20, 18, 86 and 10, 10, 27.
+Time: 20 s; with --data full 2 minutes.
 """
 
 import dataclasses

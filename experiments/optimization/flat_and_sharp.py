@@ -7,11 +7,12 @@ is decided by the learning rate: gradient descent can settle in a minimum of cur
 sharp well; not all end in the flat one, some are thrown into the plain, but on the mean over the
 starts the test loss is lower.
 
-Source: UvA Deep Learning tutorial 4, closing section on which optimizer to take (a sketch there);
-the thresholds are those of linear stability, for momentum Polyak (1964).
-Command: python -m experiments.optimization.flat_and_sharp
-Time: 3 s. Expected: test losses .048 (flat) and .887 (sharp); SGD leaves the sharp well at a
-learning rate of .029, momentum (decay .9) at .55; mean test loss of SGD .47 below, .28 above.
+Source: UvA tutorial 4, closing section on which optimizer to take (a sketch there); the thresholds
+are those of linear stability, for momentum Polyak (1964).
+Command: python -m experiments flat_and_sharp
+Expected: test losses .048 (flat) and .887 (sharp); SGD leaves the sharp well at a learning rate of
+.029, momentum (decay .9) at .55; mean test loss of SGD .47 below, .28 above.
+Time: 3 s.
 """
 
 import dataclasses

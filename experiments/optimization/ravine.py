@@ -7,9 +7,10 @@ the mean of their last 20 losses, and by the median over 65 starts around (5, 5)
 Beyond the tutorial: no learning rate at all saves SGD within 100 updates, rate 1 does within 300;
 Adam works over more than a decade of learning rates, momentum over less than one.
 
-Source: UvA Deep Learning tutorial 4, section "Pathological curvatures".
-Command: python -m experiments.optimization.ravine
-Time: 4 s. Expected from (5, 5): SGD .99, momentum .0015, Adam .0001; momentum at 20: .83.
+Source: UvA tutorial 4, pathological curvatures.
+Command: python -m experiments ravine
+Expected: from (5, 5): SGD .99, momentum .0015, Adam .0001; momentum at 20: .83.
+Time: 4 s.
 """
 
 import dataclasses

@@ -7,10 +7,11 @@ starts around the origin (normal, std .05).
 Beyond the tutorial: it is the learning rate that is wrong, not momentum: a tenth of it arrives
 from most starts, at the price of hundreds of updates in the plain.
 
-Source: UvA Deep Learning tutorial 4, section "Steep optima".
-Command: python -m experiments.optimization.steep_optima
-Time: 5 s. Expected losses from (0, 0) after 100 updates: Adam -3.979 (the infimum), SGD -6e-10
-after touching -3.91, momentum 0 after leaving to |w| = 6.7.
+Source: UvA tutorial 4, steep optima.
+Command: python -m experiments steep_optima
+Expected: losses from (0, 0) after 100 updates: Adam -3.979 (the infimum), SGD -6e-10 after touching
+-3.91, momentum 0 after leaving to |w| = 6.7.
+Time: 5 s.
 """
 
 import dataclasses

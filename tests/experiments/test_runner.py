@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
 import sys
 import types
 
@@ -58,95 +57,9 @@ def report(out, name="one"):
     return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
-def test_list_names_every_script_by_part_without_importing_jax():
-    code = (
-        "import sys; from experiments.__main__ import main; code = main(['list']); "
-        "assert 'jax' not in sys.modules; sys.exit(code)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    parts = {}
-    for line in done.stdout.splitlines():
-        word = line.split()[0]
-        if line.startswith("  "):
-            parts[part].append(word)
-        else:
-            part = word.removesuffix(":")
-            parts[part] = []
-    assert list(parts) == list(_catalog.PARTS)
-    assert parts == _catalog.by_part()
-    assert {"ravine", "steep_optima", "optimizer_comparison"} <= set(parts["optimization"])
-    assert not [name for names in parts.values() for name in names if name.startswith("_")]
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["ravine", "deep_tanh", "ravine"], ["ravine", "deep_tanh"]),
-        (["optimization/ravine"], ["ravine"]),
-        (["experiments/optimization/ravine.py"], ["ravine"]),
-        (["./experiments/optimization/ravine.py"], ["ravine"]),
-        ([str(_catalog.FOLDER / "optimization" / "ravine.py")], ["ravine"]),
-        (["diagnosis"], _catalog.by_part()["diagnosis"]),
-        (["experiments/diagnosis/"], _catalog.by_part()["diagnosis"]),
-        (["tapped_variance", "diagnosis"], None),
-    ],
-)
-def test_an_experiment_is_found_by_its_name_its_part_and_its_path(words, names):
-    if names is None:
-        names = dict.fromkeys(["tapped_variance", *_catalog.by_part()["diagnosis"]])
-    assert _catalog.resolve(words) == list(names)
-
-
-@pytest.mark.parametrize(
-    "word", ["canyon", "descent/ravine", "ravine/optimization", "_runner", "__init__", "", "."]
-)
-def test_an_unknown_name_is_refused_with_the_known_ones(word, capsys):
-    assert main(["run", "ravine", word]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith(f"no experiment or part is named {word}; there are:\n")
-    assert "\n  initialization: activation_gains, " in message
-    assert "steep_optima" in message
-
-
 def test_run_without_a_name_is_refused(capsys):
     assert main(["run"]) == 2
     assert capsys.readouterr().err.startswith("name an experiment or a part; there are:")
-
-
-@pytest.mark.parametrize(
-    ("files", "sentence"),
-    [
-        (
-            ["descent/twin", "bilevel/twin"],
-            "two experiments are named twin, in descent and in bilevel, and the results of both "
-            "would go to results/twin; rename one",
-        ),
-        (["alone"], "experiments/alone.py lies in no part; move it into one of the folders "),
-        (["descent/more/deep"], "experiments/descent/more/deep.py lies in no part; move it "),
-        (["descent/bilevel", "bilevel/x"], "experiments/descent/bilevel.py has the name of a part"),
-        (["descent/all"], "experiments/descent/all.py has the name of a command; rename it"),
-    ],
-)
-def test_a_script_that_would_not_be_found_is_an_error(
-    files, sentence, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(_catalog, "FOLDER", tmp_path)
-    for file in files:
-        path = tmp_path / f"{file}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text('"""Nothing."""\n', encoding="utf-8")
-    for arguments in (["list"], ["all"], ["x"]):
-        assert main(arguments) == 2
-        assert capsys.readouterr().err.startswith(sentence)
-
-
-def test_hidden_folders_and_machinery_are_no_experiments(tmp_path, monkeypatch):
-    monkeypatch.setattr(_catalog, "FOLDER", tmp_path)
-    for file in ("_top", "part/_helper", "part/real", ".ipynb_checkpoints/real", "new/other"):
-        path = tmp_path / f"{file}.py"
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    assert _catalog.find() == {"other": "new", "real": "part"}
 
 
 def test_a_run_writes_figures_and_strict_json(make_script):
