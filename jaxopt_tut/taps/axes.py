@@ -27,13 +27,6 @@ def label_axes(nodes: Sequence[Node], origins: Sequence[Origin]) -> list[Labels]
 
     The first axis of the data counts examples. A contraction with a parameter makes the axes
     that come from the parameter units. Both are then followed through the program.
-
-    Args:
-      nodes: The graph.
-      origins: What each node depends on.
-
-    Returns:
-      One tuple a node, one label an axis.
     """
     labels: list[Labels] = [(None,) * len(node.shape) for node in nodes]
     # The second sweep knows what a carry becomes after a step.
@@ -44,7 +37,9 @@ def label_axes(nodes: Sequence[Node], origins: Sequence[Origin]) -> list[Labels]
     return labels
 
 
-def _labels_of(node, nodes, labels, origins) -> Labels:
+def _labels_of(
+    node: Node, nodes: Sequence[Node], labels: Sequence[Labels], origins: Sequence[Origin]
+) -> Labels:
     rank = len(node.shape)
     unknown: Labels = (None,) * rank
     if node.op in ("input", "constant"):
@@ -123,6 +118,7 @@ def _reshape(node: Node, operands: Sequence[_Operand]) -> Labels:
     """Match runs of axes with equal products; a merged axis with units in it counts units."""
     old, new = operands[0].shape, node.shape
     out: list[Label] = [None] * len(new)
+    # Leading axes that stay are themselves, whatever becomes of those behind.
     start = 0
     while start < min(len(old), len(new)) and old[start] == new[start]:
         out[start] = operands[0].labels[start]
@@ -131,6 +127,8 @@ def _reshape(node: Node, operands: Sequence[_Operand]) -> Labels:
     before = [axis for axis in range(start, len(old)) if old[axis] != 1]
     after = [axis for axis in range(start, len(new)) if new[axis] != 1]
     while before and after:
+        # The shorter side takes one more axis until both hold as many entries: (6, 4) -> (2, 12)
+        # is one run, (6, 4) -> (2, 3, 4) two.
         run, to = [before.pop(0)], [after.pop(0)]
         while (left := math.prod(old[i] for i in run)) != (right := math.prod(new[i] for i in to)):
             short, rest = (run, before) if left < right else (to, after)
@@ -160,7 +158,7 @@ def _gather(node: Node, operands: Sequence[_Operand]) -> Labels:
     )
 
 
-_RULES: dict[str, Callable[..., Labels]] = {
+_RULES: dict[str, Callable[[Node, Sequence[_Operand]], Labels]] = {
     "dot_general": _dot_general,
     "conv_general_dilated": _convolution,
     "transpose": _transpose,

@@ -8,11 +8,20 @@ from jax.extend import core
 
 from jaxopt_tut import jaxprs
 
-Place = tuple[tuple[int, ...], int]
+Path = tuple[int, ...]
+"""Equation indices and sub-jaxpr numbers in turn."""
+
+Place = tuple[Path, int]
 """Where a value is made: equation indices and sub-jaxpr numbers in turn, then the output.
 
 The same inner jaxpr may serve two calls, so an equation object alone does not name a place.
 """
+
+AnyJaxpr = core.ClosedJaxpr | core.Jaxpr
+"""From JAX 0.12 on they are one class."""
+
+Operands = Sequence[int | None]
+"""For each operand the number of its node, None for a literal."""
 
 
 class Frame(NamedTuple):
@@ -67,22 +76,16 @@ class Node:
     users: list[int] = field(default_factory=list)
 
 
-def read_graph(jaxpr: Any) -> list[Node]:
-    """List every value of a program, its calls and loops unfolded.
+def read_graph(jaxpr: core.ClosedJaxpr) -> list[Node]:
+    """List every value of a program in topological order, its calls and loops unfolded.
 
     `jit` and `remat` calls, scan bodies, the branches of a `cond` and the body of a `while` are
     entered; a custom derivative rule is one node, and its inside follows, marked `apart`. Other
     calls (`shard_map`, `custom_linear_solve`) are one node a result and stay closed.
-
-    Args:
-      jaxpr: A closed jaxpr.
-
-    Returns:
-      The nodes in topological order; the first ones are the inputs.
     """
     reader = _Reader()
     program = jaxprs.open_jaxpr(jaxpr)
-    inputs = [reader.add("input", (), var.aval, Frame()) for var in program.invars]
+    inputs = [reader.add("input", (), var, Frame()) for var in program.invars]
     reader.walk(jaxpr, inputs, (), "", Frame())
     return reader.nodes
 
@@ -90,11 +93,15 @@ def read_graph(jaxpr: Any) -> list[Node]:
 class _Reader:
     """Holds the nodes while the program is walked."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.marks = ""
 
-    def add(self, op, inputs, aval, frame, **fields) -> int:
+    def add(
+        self, op: str, inputs: Sequence[int | None], var: core.Var, frame: Frame, **fields: Any
+    ) -> int:
+        """Add the node of one variable; return its number."""
+        aval: Any = var.aval  # an array's or a key's, with shape and dtype
         node = Node(
             len(self.nodes), op, tuple(inputs), tuple(aval.shape), aval.dtype, frame, **fields
         )
@@ -106,14 +113,16 @@ class _Reader:
                 self.nodes[source].users.append(node.index)
         return node.index
 
-    def walk(self, jaxpr, inputs, path, scope, frame) -> list[int | None]:
+    def walk(
+        self, jaxpr: AnyJaxpr, inputs: Sequence[int | None], path: Path, scope: str, frame: Frame
+    ) -> list[int | None]:
         """Add the nodes of one jaxpr; return those of its outputs."""
         program = jaxprs.open_jaxpr(jaxpr)
         env: dict[Any, int | None] = dict(zip(program.invars, inputs, strict=True))
         for var, value in zip(program.constvars, jaxprs.constants(jaxpr), strict=True):
-            env[var] = self.add("constant", (), var.aval, frame, value=value)
+            env[var] = self.add("constant", (), var, frame, value=value)
 
-        def read(atom):
+        def read(atom: Any) -> int | None:
             return None if jaxprs.is_literal(atom) else env[atom]
 
         for i, eqn in enumerate(program.eqns):
@@ -125,7 +134,9 @@ class _Reader:
             env.update(zip(eqn.outvars, results, strict=True))
         return [read(atom) for atom in program.outvars]
 
-    def equation(self, eqn, operands, path, scope, frame) -> Sequence[int | None]:
+    def equation(
+        self, eqn: core.JaxprEqn, operands: Operands, path: Path, scope: str, frame: Frame
+    ) -> Sequence[int | None]:
         """Add the nodes of one equation; return one an output."""
         kind = jaxprs.kind_of_call(eqn)
         if kind in ("jit", "remat"):
@@ -139,9 +150,7 @@ class _Reader:
         else:
             ends = [operands] * len(eqn.outvars)
         outputs = [
-            self.add(
-                eqn.primitive.name, end, var.aval, frame, scope=scope, eqn=eqn, place=(path, k)
-            )
+            self.add(eqn.primitive.name, end, var, frame, scope=scope, eqn=eqn, place=(path, k))
             for k, (end, var) in enumerate(zip(ends, eqn.outvars, strict=True))
         ]
         if kind in ("custom_jvp", "custom_vjp"):
@@ -150,7 +159,9 @@ class _Reader:
             self.walk(jaxprs.called_jaxpr(eqn), operands, (*path, 0), scope, inside)
         return outputs
 
-    def inlined(self, eqn, operands, path, scope, frame) -> list[int | None]:
+    def inlined(
+        self, eqn: core.JaxprEqn, operands: Operands, path: Path, scope: str, frame: Frame
+    ) -> list[int | None]:
         """Enter a call; tap what it returns outside, so that it can stay in one piece."""
         start = len(self.nodes)
         outputs = self.walk(jaxprs.called_jaxpr(eqn), operands, (*path, 0), scope, frame)
@@ -158,40 +169,48 @@ class _Reader:
             if index is None or index < start or outputs.count(index) > 1:
                 continue
             node = self.nodes[index]
+            # Readers inside would not hear of a bump that is given outside.
             if node.place is not None and not node.users:
                 node.place = (path, k)
         return outputs
 
-    def scan(self, eqn, operands, path, scope, frame):
+    def scan(
+        self, eqn: core.JaxprEqn, operands: Operands, path: Path, scope: str, frame: Frame
+    ) -> list[Operands]:
+        """Add what the body sees of one step; return for each output what it is stacked of."""
         parts = jaxprs.scan_parts(eqn)
         body = jaxprs.open_jaxpr(parts.body)
         inside = frame._replace(lengths=(*frame.lengths, parts.length), loop=path)
         consts, carry, xs = parts.split_inputs(operands)
         _, carry_vars, x_vars = parts.split_inputs(body.invars)
         carry_nodes = [
-            self.add("carry", (c,), v.aval, inside) for c, v in zip(carry, carry_vars, strict=True)
+            self.add("carry", (c,), v, inside) for c, v in zip(carry, carry_vars, strict=True)
         ]
-        steps = [self.add("step", (x,), v.aval, inside) for x, v in zip(xs, x_vars, strict=True)]
+        steps = [self.add("step", (x,), v, inside) for x, v in zip(xs, x_vars, strict=True)]
         ends = self.walk(parts.body, [*consts, *carry_nodes, *steps], (*path, 0), scope, inside)
         for node, end in zip(carry_nodes, ends, strict=False):
             self.nodes[node].loop_end = end
         return [(end,) for end in ends]
 
-    def while_loop(self, eqn, operands, path, scope, frame):
+    def while_loop(
+        self, eqn: core.JaxprEqn, operands: Operands, path: Path, scope: str, frame: Frame
+    ) -> list[Operands]:
+        """Add what the body sees of one step; return for each output what it ends as."""
         parts = jaxprs.while_parts(eqn)
         inside = frame._replace(blocked_by=frame.blocked_by or "while_loop")
         _, consts, carry = parts.split(operands)
         body = jaxprs.open_jaxpr(parts.body)
         carry_vars = body.invars[len(consts) :]
-        nodes = [
-            self.add("carry", (c,), v.aval, inside) for c, v in zip(carry, carry_vars, strict=True)
-        ]
+        nodes = [self.add("carry", (c,), v, inside) for c, v in zip(carry, carry_vars, strict=True)]
         ends = self.walk(parts.body, [*consts, *nodes], (*path, 1), scope, inside)
         for node, end in zip(nodes, ends, strict=True):
             self.nodes[node].loop_end = end
         return [(end,) for end in ends]
 
-    def cond(self, eqn, operands, path, scope, frame):
+    def cond(
+        self, eqn: core.JaxprEqn, operands: Operands, path: Path, scope: str, frame: Frame
+    ) -> list[Operands]:
+        """Add the nodes of all branches; return for each output what it is in each of them."""
         ends = [
             self.walk(branch, operands[1:], (*path, k), scope, frame)
             for k, branch in enumerate(jaxprs.cond_branches(eqn))

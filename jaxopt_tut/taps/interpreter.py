@@ -5,13 +5,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 from jaxtyping import Array, Bool, Inexact
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.taps.graph import Place
+from jaxopt_tut.taps.graph import AnyJaxpr, Place
 
 Places = Mapping[Place, int]
 """The number of each tapped value, by place."""
+
+Bumps = Mapping[int, Any]
+"""What each of them is to meet, by number."""
+
+Meet = Callable[[Any, Any], Any]
+"""From a value and its bump to what the program goes on with."""
 
 
 class Recording(NamedTuple):
@@ -29,7 +36,7 @@ class Recording(NamedTuple):
 
 
 @jax.custom_jvp
-def tap(value, _bump):
+def tap(value: Inexact[Array, "..."], _bump: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
     """Return the value; its derivative with respect to the bump, which is never read, is one.
 
     Adding a bump of zero would turn -0.0 into 0.0 and cost an addition.
@@ -38,36 +45,25 @@ def tap(value, _bump):
 
 
 @tap.defjvp
-def _tap_jvp(primals, tangents):
+def _tap_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     return primals[0], tangents[0] + tangents[1]
 
 
 def evaluate(
-    jaxpr: Any,
+    jaxpr: AnyJaxpr,
     inputs: Sequence[Any],
     places: Places,
-    bumps: Mapping[int, Any],
-    meet: Callable[[Any, Any], Any] = tap,
+    bumps: Bumps,
+    meet: Meet = tap,
 ) -> Recording:
     r"""Evaluate a program and keep the values at some places.
 
     $$\tilde v_i = v_i + \epsilon_i, \qquad
       \left.\frac{\partial L}{\partial \epsilon_i}\right|_{\epsilon = 0} = \bar v_i$$
 
-    The equations around the places run as they were written; only calls with a place inside are
-    taken apart and built again.
-
-    Args:
-      jaxpr: A closed jaxpr, or an open one without constants.
-      inputs: One value an invar.
-      places: Where to listen, relative to this jaxpr.
-      bumps: The $\epsilon_i$, by number: zeros in the shape of the recorded value. None is needed
-        where only values are wanted.
-      meet: What the program goes on with, given the value at a place and its bump: the value, by
-        default. A bump of any other shape, with one leading axis a scan, suits a `meet` of its own.
-
-    Returns:
-      The outputs and the recorded values.
+    Only calls with a place inside are taken apart and built again. The bumps $\epsilon_i$, by
+    number, are zeros of the values' shapes, with one leading axis a scan; `meet` says what the
+    program goes on with, and one of its own may read bumps of other shapes behind these axes.
     """
     program = jaxprs.open_jaxpr(jaxpr)
     env = dict(zip(program.invars, inputs, strict=True))
@@ -75,9 +71,10 @@ def evaluate(
     values: dict[int, Any] = {}
     taken: dict[int, Any] = {}
 
-    def read(atom):
+    def read(atom: Any) -> Any:
         return atom.val if jaxprs.is_literal(atom) else env[atom]
 
+    # Places of this jaxpr, and those inside its calls, which are relative to the call from there.
     here: dict[int, dict[int, int]] = {}
     inside: dict[int, dict[Place, int]] = {}
     for (path, output), number in places.items():
@@ -102,7 +99,9 @@ def evaluate(
     return Recording([read(atom) for atom in program.outvars], values, taken)
 
 
-def _enter(eqn, operands, places: Places, bumps, meet) -> Recording:
+def _enter(
+    eqn: core.JaxprEqn, operands: list[Any], places: Places, bumps: Bumps, meet: Meet
+) -> Recording:
     """Build a call again so that it hands out the values inside."""
     kind = jaxprs.kind_of_call(eqn)
     needed = {number: bumps[number] for number in places.values() if number in bumps}
@@ -129,7 +128,10 @@ def _enter(eqn, operands, places: Places, bumps, meet) -> Recording:
     return jax.jit(call)(operands, needed)
 
 
-def _scan(eqn, operands, places, bumps, meet) -> Recording:
+def _scan(
+    eqn: core.JaxprEqn, operands: list[Any], places: Places, bumps: Bumps, meet: Meet
+) -> Recording:
+    """Run a scan that stacks the values of its steps, and hands each step its own bumps."""
     parts = jaxprs.scan_parts(eqn)
     consts, carry, xs = parts.split_inputs(operands)
 
@@ -150,7 +152,7 @@ def _scan(eqn, operands, places, bumps, meet) -> Recording:
     return Recording([*carry, *ys], values, taken)
 
 
-def _while_loop(eqn, operands, places) -> Recording:
+def _while_loop(eqn: core.JaxprEqn, operands: list[Any], places: Places) -> Recording:
     """Carry the values of the latest step along; NaN if there is none."""
     parts = jaxprs.while_parts(eqn)
     for_condition, consts, carry = parts.split(operands)
@@ -168,7 +170,13 @@ def _while_loop(eqn, operands, places) -> Recording:
     return jax.lax.while_loop(goes_on, step, start)
 
 
-def _cond(eqn, operands, branches, bumps, meet) -> Recording:
+def _cond(
+    eqn: core.JaxprEqn,
+    operands: list[Any],
+    branches: Mapping[int, Places],
+    bumps: Bumps,
+    meet: Meet,
+) -> Recording:
     """Fill in NaN for the values of the branches that are not taken."""
     index, *operands = operands
 
@@ -179,6 +187,7 @@ def _cond(eqn, operands, branches, bumps, meet) -> Recording:
 
         return run
 
+    # All branches of a switch return the same tree: first see what each records, then fill it up.
     runs = [branch(k, jaxpr) for k, jaxpr in enumerate(jaxprs.cond_branches(eqn))]
     shapes = [jax.eval_shape(run, operands, bumps) for run in runs]
     values = {n: value for shape in shapes for n, value in shape.values.items()}
@@ -194,9 +203,9 @@ def _cond(eqn, operands, branches, bumps, meet) -> Recording:
     return jax.lax.switch(index, [filled(run) for run in runs], operands, bumps)
 
 
-def _missing(shapes):
+def _missing(shapes: Mapping[int, jax.ShapeDtypeStruct]) -> dict[int, Array]:
     return {n: jnp.full(one.shape, jnp.nan, one.dtype) for n, one in shapes.items()}
 
 
-def _never(shapes):
+def _never(shapes: Mapping[int, jax.ShapeDtypeStruct]) -> dict[int, Array]:
     return {n: jnp.zeros(one.shape, bool) for n, one in shapes.items()}

@@ -1,16 +1,17 @@
 """The role a value plays in a network: pre-activation, activation, normalisation output."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.taps.axes import CONTRACTIONS
-from jaxopt_tut.taps.graph import Node
+from jaxopt_tut.taps.graph import AnyJaxpr, Node
 from jaxopt_tut.taps.provenance import Leaf, Origin, Provenance, find_owners
 
 Kind = Literal["pre_activation", "activation", "norm", "other"]
 """What a site is to a network; `"other"` is everything between the layers."""
 
+# Elementwise operations: those that are linear in one operand, tests, and those that bend.
 _LINEAR = {
     "add", "add_any", "sub", "mul", "div", "neg", "convert_element_type", "reduce_precision",
     "copy", "copy_p", "stop_gradient", "real", "imag",
@@ -53,13 +54,6 @@ def classify(nodes: Sequence[Node], provenance: Provenance) -> list[Role]:
     * A norm output is a product with a reciprocal root of a reduction, after scale and shift.
     * An activation is the end of a maximal elementwise nonlinear region behind one of these, or
       the result of a function of `jax.nn`.
-
-    Args:
-      nodes: The graph.
-      provenance: What `trace_parameters` says about it.
-
-    Returns:
-      One role a node.
     """
     roles = [Role("other", leaf) for leaf in provenance.consumed]
     pre_activations = _pre_activations(nodes, provenance)
@@ -73,10 +67,10 @@ def classify(nodes: Sequence[Node], provenance: Provenance) -> list[Role]:
     return roles
 
 
-def _pre_activations(nodes, provenance) -> dict[int, Leaf | None]:
+def _pre_activations(nodes: Sequence[Node], provenance: Provenance) -> dict[int, Leaf | None]:
     """Map each pre-activation to the weight behind it."""
     found: dict[int, Leaf | None] = {}
-    sums: set[int] = set()
+    sums: set[int] = set()  # contractions that no bias follows, and sums of such
     for node in nodes:
         leaf = provenance.consumed[node.index]
         if node.frame.apart:
@@ -96,11 +90,11 @@ def _pre_activations(nodes, provenance) -> dict[int, Leaf | None]:
     return found
 
 
-def _is_data(index, provenance) -> bool:
+def _is_data(index: int, provenance: Provenance) -> bool:
     return provenance.origins[index] is Origin.DATA
 
 
-def _after_bias(node, nodes, provenance) -> int:
+def _after_bias(node: Node, nodes: Sequence[Node], provenance: Provenance) -> int:
     """Return the sum of a contraction and its bias, or the contraction if it has none."""
     end = node
     while len(end.users) == 1:
@@ -108,6 +102,7 @@ def _after_bias(node, nodes, provenance) -> int:
         if end.frame != node.frame:
             break
         if end.op in ("add", "add_any"):
+            # Sums with data are residual branches: they belong to what comes next.
             others = [i for i in end.inputs if i is not None and not _is_data(i, provenance)]
             is_bias = any(provenance.origins[i] is Origin.PARAMETER for i in others)
             return end.index if is_bias else node.index
@@ -116,13 +111,17 @@ def _after_bias(node, nodes, provenance) -> int:
     return node.index
 
 
-def _norms(nodes, provenance) -> dict[int, Leaf | None]:
-    """Map each output of a normalisation to its scale."""
+def _norms(nodes: Sequence[Node], provenance: Provenance) -> dict[int, Leaf | None]:
+    """Map each output of a normalisation to its scale.
+
+    Followed are statistics (a reduction and what is computed from it alone), their roots s and
+    inverse roots 1/s; where x meets one of the last two in x / s or x * (1/s), x is normalised.
+    """
     found: dict[int, Leaf | None] = {}
     statistics: set[int] = set()
     roots: set[int] = set()
     inverse_roots: set[int] = set()
-    scales: dict[int, Leaf | None] = {}
+    scales: dict[int, Leaf | None] = {}  # multiplied into an inverse root before that meets x
     for node in nodes:
         if node.frame.apart:
             continue
@@ -147,6 +146,8 @@ def _norms(nodes, provenance) -> dict[int, Leaf | None]:
             roots.add(index)
         if (op == "rsqrt" or (op == "pow" and _is_literal_power(node))) and index in statistics:
             inverse_roots.add(index)
+        # A root stays one when it is moved, kept from zero or multiplied by the scale: flax
+        # computes x * (rsqrt(var + eps) * scale).
         if op in _MOVES or op in ("max", "add", "mul"):
             for family in (roots, inverse_roots):
                 of_family = [i for i in varying if i in family]
@@ -156,17 +157,20 @@ def _norms(nodes, provenance) -> dict[int, Leaf | None]:
                     known = [scales.get(i) for i in of_family]
                     known += [provenance.held[i] for i in rest]
                     scales[index] = next((one for one in known if one is not None), None)
+        # 1 / s
         if op == "div" and node.inputs[1] in roots and node.inputs[0] not in varying:
             inverse_roots.add(index)
     return found
 
 
-def _is_literal_power(node) -> bool:
-    exponent = node.eqn.invars[1]
+def _is_literal_power(node: Node) -> bool:
+    """Tell a power with a negative exponent that is written in the program: x ** -0.5."""
+    assert node.eqn is not None
+    exponent: Any = node.eqn.invars[1]
     return jaxprs.is_literal(exponent) and float(exponent.val) < 0
 
 
-def _normalises(node, statistics, roots, inverse_roots) -> bool:
+def _normalises(node: Node, statistics: set[int], roots: set[int], inverse_roots: set[int]) -> bool:
     """Tell whether a product or a quotient divides data by the root of a statistic."""
     left, right = node.inputs
     if left is None or right is None:
@@ -178,7 +182,10 @@ def _normalises(node, statistics, roots, inverse_roots) -> bool:
     )
 
 
-def _after_scale_and_shift(node, scale, nodes, provenance) -> dict[int, Leaf | None]:
+def _after_scale_and_shift(
+    node: Node, scale: Leaf | None, nodes: Sequence[Node], provenance: Provenance
+) -> dict[int, Leaf | None]:
+    """Return the last of a normalisation, its scale and its shift, and the leaf that names it."""
     end, shift = node, None
     while len(end.users) == 1:
         following = nodes[end.users[0]]
@@ -198,12 +205,17 @@ def _after_scale_and_shift(node, scale, nodes, provenance) -> dict[int, Leaf | N
     return {end.index: scale or shift}
 
 
-def _activations(nodes, provenance, starts) -> set[int]:
-    """Return the ends of the elementwise nonlinear regions."""
+def _activations(nodes: Sequence[Node], provenance: Provenance, starts: set[int]) -> set[int]:
+    """Return the ends of the elementwise nonlinear regions.
+
+    A region begins at a layer or a normalisation (`starts`) and goes on through functions of that
+    value alone; where two regions meet, a new one begins.
+    """
     owners = find_owners(nodes, provenance, provenance.consumed)
     source: dict[int, int] = {}  # where the region of a node begins
-    bent: set[int] = set()
+    bent: set[int] = set()  # what is no linear function of that
     ends: set[int] = set()
+    # First pass: grow the regions, and note what is bent in them.
     for node in nodes:
         index, op = node.index, node.op
         if node.frame.apart or not _is_data(index, provenance):
@@ -222,9 +234,11 @@ def _activations(nodes, provenance, starts) -> set[int]:
                 bent.add(index)
         elif (op == "add" or op in _MOVES) and data and -1 not in regions:
             source[index] = index  # a sum of branches, or a part of a layer
+        # Behind a product of regions, as the state of an LSTM is, there is no other region.
         elif op in _SQUASHING and any(owners[i] is not None for i in data):
             source[index] = index
             bent.add(index)
+    # Second pass: a bent value that somebody outside of its region reads is the end of one.
     for index in sorted(bent - starts):
         node = nodes[index]
         readers = [nodes[u] for u in node.users if source.get(u) != source[index]]
@@ -242,28 +256,20 @@ def _activations(nodes, provenance, starts) -> set[int]:
     return ends
 
 
-def _all(readers, prefix) -> bool:
+def _all(readers: Sequence[Node], prefix: str) -> bool:
     return bool(readers) and all(reader.op.startswith(prefix) for reader in readers)
 
 
-def is_named_activation(node, nodes) -> bool:
-    """Tell whether a node is an elementwise call of one argument, such as `jax.nn.relu`.
-
-    Args:
-      node: Any node.
-      nodes: The graph.
-
-    Returns:
-      Whether it is a call with a derivative rule whose inside is elementwise.
-    """
-    if node.op not in _RULES_OF_DERIVATIVES or len(node.eqn.outvars) != 1:
+def is_named_activation(node: Node, nodes: Sequence[Node]) -> bool:
+    """Tell whether a node is an elementwise call with a derivative rule, such as `jax.nn.relu`."""
+    if node.eqn is None or node.op not in _RULES_OF_DERIVATIVES or len(node.eqn.outvars) != 1:
         return False
     (sub,) = jaxprs.sub_jaxprs(node.eqn)
     shapes = {nodes[i].shape for i in node.inputs if i is not None and nodes[i].shape}
     return shapes == {node.shape} and _is_elementwise(sub.jaxpr)
 
 
-def _is_elementwise(jaxpr) -> bool:
+def _is_elementwise(jaxpr: AnyJaxpr) -> bool:
     for eqn in jaxprs.open_jaxpr(jaxpr).eqns:
         subs = jaxprs.sub_jaxprs(eqn)
         name = eqn.primitive.name

@@ -43,14 +43,7 @@ def trace_parameters(nodes: Sequence[Node], leaves: Mapping[int, str]) -> Proven
     """Follow the parameters through a program, up to where they meet data.
 
     What is computed from parameters alone (a cast, a slice, a normalised weight) is still a
-    parameter, and goes by the name of the largest leaf in it.
-
-    Args:
-      nodes: The graph.
-      leaves: For each node that is a parameter leaf, the path of the leaf.
-
-    Returns:
-      What each node depends on, stands for and consumes.
+    parameter, and goes by the name of the largest leaf in it; `leaves` are the paths by node.
     """
     origins: list[Origin] = []
     held: list[Leaf | None] = []
@@ -76,16 +69,7 @@ def trace_parameters(nodes: Sequence[Node], leaves: Mapping[int, str]) -> Proven
 def find_owners(
     nodes: Sequence[Node], provenance: Provenance, layers: Sequence[Leaf | None]
 ) -> list[Leaf | None]:
-    """Say to which layer each node belongs: its own, else the nearest upstream.
-
-    Args:
-      nodes: The graph.
-      provenance: What `trace_parameters` says about it.
-      layers: For each node that is a layer, the leaf of the layer.
-
-    Returns:
-      One leaf a node, None where there is no layer upstream.
-    """
+    """Say to which layer each node belongs: its own, else the nearest upstream, if there is one."""
     owners: list[tuple[int, Leaf] | None] = []
     for node in nodes:
         leaf = layers[node.index] or provenance.held[node.index]

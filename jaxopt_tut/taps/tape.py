@@ -1,6 +1,6 @@
 """An ordered pytree of named values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,11 +23,7 @@ class Tape(Mapping[str, Array]):
     """
 
     def __init__(self, values: Mapping[str, Any]):
-        """Keep names and values.
-
-        Args:
-          values: By name, in order.
-        """
+        """Keep the values, by name and in order."""
         self._values = dict(values)
 
     def __getitem__(self, name: str) -> Any:
@@ -54,21 +50,21 @@ class Tape(Mapping[str, Array]):
         shown = ", ".join(f"{name!r}: {_summary(v)}" for name, v in self._values.items())
         return f"Tape({{{shown}}})"
 
-    def tree_flatten_with_keys(self):
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], tuple[str, ...]]:
         """Give the values as children, the names as structure."""
         keys = [jax.tree_util.DictKey(name) for name in self._values]
         return tuple(zip(keys, self._values.values(), strict=True)), tuple(self._values)
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[str, ...]]:
         """Give the values as children, the names as structure."""
         return tuple(self._values.values()), tuple(self._values)
 
     @classmethod
-    def tree_unflatten(cls, names, values):
+    def tree_unflatten(cls, names: tuple[str, ...], values: Iterable[Any]) -> "Tape":
         """Put values under their names again."""
         return cls(dict(zip(names, values, strict=True)))
 
 
-def _summary(value) -> str:
+def _summary(value: Any) -> str:
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     return repr(value) if shape is None else f"{dtype}[{','.join(map(str, shape))}]"

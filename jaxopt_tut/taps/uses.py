@@ -42,12 +42,7 @@ class Uses:
     """Looks at the uses of weights in a graph."""
 
     def __init__(self, nodes: Sequence[Node], provenance: Provenance):
-        """Number the weights, and find which of them lie upstream of each node.
-
-        Args:
-          nodes: The graph.
-          provenance: What `trace_parameters` says about it.
-        """
+        """Number the weights, and find which of them lie upstream of each node."""
         self.nodes, self.provenance = nodes, provenance
         self.sources: dict[int, int] = {}  # for each contraction its weight, and of that a number
         self.weights: dict[int, int] = {}
@@ -71,16 +66,7 @@ class Uses:
         self.upstream = self._upstream()
 
     def of(self, end: int, contraction: int, num_weight_steps: int) -> Use:
-        """Describe one use.
-
-        Args:
-          end: The pre-activation.
-          contraction: What makes it.
-          num_weight_steps: How many scans cut the weight into one part a step.
-
-        Returns:
-          The use.
-        """
+        """Describe the use of a weight, which so many scans cut into one part a step."""
         node = self.nodes[contraction]
         weight = self.nodes[self.weights[contraction]]
         is_plain = self._is_plain(weight)
@@ -98,7 +84,7 @@ class Uses:
             node.frame.loop if is_shared else (),
         )
 
-    def _is_data(self, index) -> bool:
+    def _is_data(self, index: int) -> bool:
         return self.provenance.origins[index] is Origin.DATA
 
     def _source(self, index: int) -> int:
@@ -144,6 +130,8 @@ class Uses:
             elif user.op not in _SAME_VALUES:
                 break
             node = user
+        # The product of two signals is no parametrisation: queries are scaled by the root of their
+        # size in front of the keys.
         users = [self.nodes[i] for i in node.users]
         meets_data = any(
             user.op in CONTRACTIONS and self.provenance.consumed[user.index] is None
@@ -170,6 +158,7 @@ class Uses:
             return self._constant(source, 0)
         if source.eqn is None or source.shape or len(source.eqn.outvars) != 1:
             return None
+        # Arithmetic on constants, as in 1 / sqrt(n), is done here, by the equation itself.
         values = [self._constant(source, k) for k in range(len(source.inputs))]
         if any(value is None for value in values):
             return None
@@ -181,16 +170,7 @@ class Uses:
 
 
 def stops_gradient(nodes: Sequence[Node], start: int, end: int) -> bool:
-    """Tell whether a `stop_gradient` lies on all ways from one node to another.
-
-    Args:
-      nodes: The graph.
-      start: What the nonlinearity reads.
-      end: What it makes.
-
-    Returns:
-      Whether the derivative is zero by order.
-    """
+    """Tell whether a `stop_gradient` lies on all ways from one node to another."""
     todo, seen = [end], set()
     while todo:
         index = todo.pop()
