@@ -119,38 +119,26 @@ def check_params(params: Params) -> None:
 
 
 def copy_of_state(model_state: PyTree) -> PyTree:
-    """Copy the model's state to the device.
-
-    Args:
-      model_state: A tree of arrays, or None.
-
-    Returns:
-      A copy.
-
-    Raises:
-      TypeError: If a leaf is no array.
-    """
+    """Copy the model's state, a tree of arrays or None, to the device."""
     for name, leaf in named_leaves(model_state):
-        if not isinstance(leaf, (*_ARRAYS, int, float, complex)):
+        if not isinstance(leaf, (*_ARRAYS, int, float, complex)) or not _is_array(leaf):
             raise TypeError(
                 f"fit needs a model_state of arrays, got {type(leaf).__name__} at {name!r}."
             )
     return jax.tree.map(jnp.array, model_state)
 
 
+def _is_array(leaf: Any) -> bool:
+    """Tell whether JAX has a dtype for a leaf: not for 10**400, a text, nor an array of objects."""
+    try:
+        jnp.asarray(leaf)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def like_state(opt_state: PyTree, fresh: optax.OptState) -> optax.OptState:
-    """Copy a state of an optimizer into the form in which it makes a fresh one.
-
-    Args:
-      opt_state: What was handed in: of `fit`, or as read from a file.
-      fresh: What the optimizer makes of the parameters.
-
-    Returns:
-      The numbers of the one in the structure of the other.
-
-    Raises:
-      ValueError: If the leaves' paths, shapes or dtypes differ.
-    """
+    """Copy a state, from `fit` or from a file, into the form of the one the optimizer makes."""
     advice = "it belongs to another optimizer or to other parameters"
     none = ("(no leaf)", None)
     for ours, theirs in zip_longest(named_leaves(fresh), named_leaves(opt_state), fillvalue=none):
@@ -159,10 +147,12 @@ def like_state(opt_state: PyTree, fresh: optax.OptState) -> optax.OptState:
                 f"fit needs the opt_state of its optimizer, got {theirs[0]!r} for {ours[0]!r}: "
                 f"{advice}."
             )
-        expected, found = (jax.typeof(jnp.asarray(leaf)) for leaf in (ours[1], theirs[1]))
-        if (expected.shape, expected.dtype) != (found.shape, found.dtype):
+        expected = jax.typeof(jnp.asarray(ours[1]))
+        found = jax.typeof(jnp.asarray(theirs[1])) if _is_array(theirs[1]) else None
+        if found is None or (expected.shape, expected.dtype) != (found.shape, found.dtype):
+            name = type(theirs[1]).__name__ if found is None else found.str_short()
             raise ValueError(
-                f"fit needs the opt_state of its optimizer, got {found.str_short()} for "
+                f"fit needs the opt_state of its optimizer, got {name} for "
                 f"{expected.str_short()} at {ours[0]!r}: {advice}."
             )
     copies = [jnp.array(leaf) for leaf in jax.tree.leaves(opt_state)]

@@ -76,7 +76,10 @@ def _real_loss(loss: Any) -> Array:
     """Refuse a loss without a derivative."""
     if not isinstance(loss, jax.Array | np.ndarray | np.generic | float | int | complex):
         raise TypeError(f"{_RULE}, got {_described(loss)} as loss.")
-    loss = jnp.asarray(loss)
+    try:
+        loss = jnp.asarray(loss)
+    except (TypeError, ValueError, OverflowError):  # too large an integer, an array of objects
+        raise TypeError(f"{_RULE}, got {_described(loss)} as loss.") from None
     if loss.shape != ():
         raise ValueError(f"fit needs a scalar loss, got shape {loss.shape}.")
     if not jnp.issubdtype(loss.dtype, jnp.floating):

@@ -1,59 +1,29 @@
 """Numbers that users give: counts, metrics and scores."""
 
+import math
 import operator
 from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Shaped
 
 
 def as_metrics(caller: str, function: str, metrics: Any) -> dict[str, Array]:
-    """Make arrays of metrics: numbers of Python, NumPy or JAX in one flat dictionary.
-
-    Args:
-      caller: The name of the function that asks; it opens the messages.
-      function: The name of the argument that returned them.
-      metrics: What it returned.
-
-    Returns:
-      Real scalars, which may be traced.
-
-    Raises:
-      TypeError: If they are anything else.
-
-    Example:
-      >>> as_metrics("evaluator", "metrics_fn", jnp.ones(()))
-      Traceback (most recent call last):
-      ...
-      TypeError: evaluator needs metrics_fn to return a dictionary of scalars, got an array.
-    """
+    """Make arrays, traced ones perhaps, of metrics: real scalars in one flat dictionary."""
     return {
-        name: _real_scalar(caller, name, float(value) if isinstance(value, int) else value, jnp)
+        name: _real_scalar(caller, name, value, jnp)
         for name, value in _require_mapping(caller, function, metrics).items()
     }
 
 
 def as_floats(caller: str, function: str, metrics: Any) -> dict[str, float]:
-    """Make numbers of Python of metrics, in double precision; as `as_metrics` otherwise.
-
-    Args:
-      caller: As there.
-      function: As there.
-      metrics: As there, but not traced.
-
-    Returns:
-      Numbers, in a dictionary.
-
-    Raises:
-      TypeError: As there.
-
-    Example:
-      >>> as_floats("fit", "evaluate", {"accuracy": np.float64(0.1), "right": 3})
-      {'accuracy': 0.1, 'right': 3.0}
-    """
+    """Make numbers of Python, in double precision, of metrics that are not traced."""
     return {
         name: float(_real_scalar(caller, name, value, np))
         for name, value in _require_mapping(caller, function, metrics).items()
@@ -61,23 +31,7 @@ def as_floats(caller: str, function: str, metrics: Any) -> dict[str, float]:
 
 
 def as_score(value: Any) -> float:
-    """Make a number of what `score` returned.
-
-    Args:
-      value: A real scalar.
-
-    Returns:
-      The number; it may be infinite or none.
-
-    Raises:
-      TypeError: If it is anything else.
-
-    Example:
-      >>> as_score(None)
-      Traceback (most recent call last):
-      ...
-      TypeError: fit needs score to return a number, got None.
-    """
+    """Make a number, which may be infinite or none, of what `score` returned."""
     try:
         return float(_real_scalar("fit", "score", value, np))
     except TypeError as error:
@@ -85,22 +39,9 @@ def as_score(value: Any) -> float:
 
 
 def as_count(caller: str, name: str, value: Any) -> int:
-    """Make an integer of Python of any integer.
-
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      name: Of the argument.
-      value: An integer of Python, NumPy or JAX.
-
-    Returns:
-      The integer.
-
-    Raises:
-      TypeError: If it is a truth value, a float (a whole one, too) or no number.
+    """Make an integer of Python of any integer; truth values and whole floats are none.
 
     Example:
-      >>> as_count("fit", "batch_size", np.int64(16))
-      16
       >>> as_count("fit", "batch_size", 16.0)
       Traceback (most recent call last):
       ...
@@ -114,18 +55,21 @@ def as_count(caller: str, name: str, value: Any) -> int:
         raise TypeError(f"{caller} needs an integer {name}, got {name}={value!r}.") from None
 
 
-def _require_mapping(caller: str, function: str, metrics: Any) -> Mapping[str, Any]:
+def _require_mapping(caller: str, function: str, metrics: Any) -> Mapping[Any, Any]:
     if isinstance(metrics, Mapping):
         return metrics
     found = "an array" if isinstance(metrics, jax.Array) else type(metrics).__name__
     raise TypeError(f"{caller} needs {function} to return a dictionary of scalars, got {found}.")
 
 
-def _real_scalar(caller: str, name: str, value: Any, numpy: Any) -> Any:
+def _real_scalar(
+    caller: str, name: Any, value: Any, numpy: ModuleType
+) -> Shaped[Array | np.ndarray, ""]:
     """Make an array by `numpy`, which is NumPy or JAX's; refuse whatever is no real scalar."""
     try:
-        array = numpy.asarray(value)
-        is_number = array.dtype.kind not in "OSU"
+        array = numpy.asarray(_narrowed(value))
+        is_number = not jnp.issubdtype(array.dtype, jax.dtypes.extended)  # as keys are
+        is_number = is_number and array.dtype.kind not in "OSU"
     except (TypeError, ValueError):
         is_number = False
     if not is_number:
@@ -142,3 +86,16 @@ def _real_scalar(caller: str, name: str, value: Any, numpy: Any) -> Any:
             f"got {array.dtype}{list(array.shape)} for {name!r}."
         )
     return array
+
+
+def _narrowed(value: Any) -> Any:
+    """Make a double of a number for which JAX has no dtype, or one in which it wraps around."""
+    is_of_python = isinstance(value, int | Fraction | Decimal)
+    is_of_numpy = isinstance(value, np.ndarray | np.generic) and value.shape == ()
+    is_wide = is_of_numpy and (value.dtype.str[1:] in ("i8", "u8") or value.dtype.char == "g")
+    if not (is_of_python or is_wide):
+        return value
+    try:
+        return float(value)
+    except OverflowError:  # a metric is a value: too large a one is infinite, and no error
+        return math.inf if value > 0 else -math.inf

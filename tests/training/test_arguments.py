@@ -1,6 +1,8 @@
 """What `fit` cannot use is refused in one sentence, and what it can use is taken."""
 
 import re
+from decimal import Decimal
+from fractions import Fraction
 
 import equinox as eqx
 import jax
@@ -10,7 +12,8 @@ import optax
 import pytest
 from flax import linen, nnx
 
-from jaxopt_tut.training import Aux, fit
+from jaxopt_tut.training import Aux, evaluator, fit
+from jaxopt_tut.training.scalars import as_floats, as_metrics, as_score
 
 X = jnp.linspace(-1.0, 1.0, 8)
 STATE = {"mean": jnp.zeros(2)}
@@ -44,6 +47,11 @@ def beside(aux):
         (lambda w, _: Aux({"w": w}), TypeError, FORMS + "got Aux alone."),
         (lambda w, b: print(end=""), TypeError, FORMS + "got None as loss."),  # noqa: ARG005
         (lambda w, _: jnp.int32(3) + 0 * w.astype(int), TypeError, "real floating loss, got int32"),
+        (lambda *_: 10**400, TypeError, FORMS + "got int as loss."),
+        (lambda *_: -(2**70), TypeError, FORMS + "got int as loss."),
+        (lambda *_: np.array(None), TypeError, FORMS + "got object[] as loss."),
+        (lambda *_: np.array("low"), TypeError, FORMS + "got <U3[] as loss."),
+        (lambda *_: 3, TypeError, "real floating loss, got int32"),
         (lambda w, _: w > 0, TypeError, "fit needs a real floating loss, got bool."),
         (lambda w, _: w.astype(complex), TypeError, "needs a real floating loss, got complex64."),
         (lambda w, b: w * b[0][:1], ValueError, "fit needs a scalar loss, got shape (1,)."),
@@ -178,6 +186,12 @@ def test_a_module_of_parameters_alone_is_trained_as_it_is():
     assert losses[-1] < losses[0]
 
 
+def nth_leaf(index, value):
+    """Put something in place of a leaf of Adam's state."""
+    leaves, treedef = jax.tree.flatten(optax.adam(0.1).init(jnp.zeros(())))
+    return jax.tree.unflatten(treedef, [*leaves[:index], value, *leaves[index + 1 :]])
+
+
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
@@ -199,6 +213,19 @@ def test_a_module_of_parameters_alone_is_trained_as_it_is():
         ({"model_state": {"m": "a"}}, TypeError, "model_state of arrays, got str at 'm'."),
         ({"evaluate": (X, X)}, TypeError, "got tuple: evaluator(metrics_fn, dataset) makes one."),
         ({"score": "loss"}, TypeError, "fit needs a function as score, got str."),
+        ({"model_state": {"n": 10**400}}, TypeError, "model_state of arrays, got int at 'n'."),
+        ({"model_state": np.array(["a"])}, TypeError, "of arrays, got ndarray at '(root)'."),
+        ({"opt_state": 10**400}, ValueError, "got '(root)' for '(no leaf)'"),
+        (
+            {"optimizer": optax.adam(0.1), "opt_state": nth_leaf(1, 10**400)},
+            ValueError,
+            "got int for float32[] at '0/mu': it belongs to another optimizer",
+        ),
+        (
+            {"optimizer": optax.adam(0.1), "opt_state": nth_leaf(0, "first")},
+            ValueError,
+            "got str for int32[] at '0/count': it belongs to another optimizer",
+        ),
     ],
 )
 def test_other_arguments_that_are_refused(options, error, sentence):
@@ -218,6 +245,10 @@ def test_other_arguments_that_are_refused(options, error, sentence):
         ({"loss": None}, "in one flat dictionary, got NoneType for 'loss'."),
         ({"loss": "low"}, "in one flat dictionary, got str for 'loss'."),
         ({"loss": 1j}, "got complex128[] for 'loss'."),
+        ({"loss": np.array(10**400)}, "in one flat dictionary, got ndarray for 'loss'."),
+        ({"loss": np.datetime64("2020")}, "got datetime64[Y][] for 'loss'."),
+        ({"loss": jax.random.key(0)}, "in one flat dictionary, got PRNGKeyArray for 'loss'."),
+        ({"loss": Decimal("sNaN")}, "in one flat dictionary, got Decimal for 'loss'."),
     ],
 )
 def test_what_evaluate_must_not_return(metrics, sentence):
@@ -250,6 +281,55 @@ def test_numbers_of_any_kind_are_taken():
 
 
 NAN, INF = float("nan"), float("inf")
+
+NUMBERS = {
+    "int": (3, 3.0),
+    "a long one": (2**70, 2.0**70),
+    "beyond doubles": (10**400, INF),
+    "below doubles": (-(10**400), -INF),
+    "bool": (True, 1.0),
+    "fraction": (Fraction(-1, 4), -0.25),
+    "fraction beyond doubles": (Fraction(10**400, 3), INF),
+    "decimal": (Decimal("0.5"), 0.5),
+    "decimal beyond doubles": (Decimal("-1e400"), -INF),
+    "decimal, not a number": (Decimal("nan"), NAN),
+    "int64": (np.int64(2**40), 2.0**40),
+    "uint64": (np.uint64(2**63), 2.0**63),
+    "int64 without axes": (np.array(-(2**40)), -(2.0**40)),
+    "big-endian": (np.array(2**40, ">i8"), 2.0**40),
+    "uint8": (np.uint8(200), 200.0),
+    "bool of NumPy": (np.bool_(True), 1.0),
+    "long double": (np.longdouble("0.5"), 0.5),
+    "float16": (np.float16(0.5), 0.5),
+    "array": (jnp.int8(-3), -3.0),
+}  # each is exact in single precision, or infinite
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_keep_their_value_whatever_their_kind(name):
+    """As a metric of a loss, of an evaluator or of a function, and as a score."""
+    value, expected = NUMBERS[name]
+    assert as_metrics("fit", "loss_fn", {"m": value})["m"].shape == ()
+    for found in (
+        float(as_metrics("fit", "loss_fn", {"m": value})["m"]),
+        float(jax.jit(lambda: as_metrics("fit", "loss_fn", {"m": value}))()["m"]),
+        evaluator(lambda _p, _b: {"m": value}, jnp.ones(3), batch_size=2)(None)["m"],
+        as_floats("fit", "evaluate", {"m": value})["m"],
+        as_score(value),
+    ):
+        assert type(found) is float
+        np.testing.assert_equal(found, expected)
+
+
+def test_a_metric_too_large_for_any_float_is_infinite_and_no_error():
+    result = run(
+        beside(lambda _: {"m": 10**400}),
+        evaluate=lambda _: {"m": -(10**400)},
+        score=lambda m: m["m"],
+    )
+    assert result.history.train["m"].tolist() == [INF]
+    assert result.history.validation["m"].tolist() == [-INF]
+    assert result.best_score == -INF
 
 
 @pytest.mark.parametrize(
