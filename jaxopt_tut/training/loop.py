@@ -21,7 +21,7 @@ from jaxopt_tut.training.losses import loss_with_state
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.scalars import as_floats, as_score
-from jaxopt_tut.training.steps import Carry, epoch_order, look_back, run_steps
+from jaxopt_tut.training.steps import Carry, Finite, epoch_order, look_back, run_steps
 from jaxopt_tut.training.stops import why_stopped
 from jaxopt_tut.types import LossFn
 
@@ -96,18 +96,32 @@ class Loop:
                 diagnosis = diagnose(loss, self.carry.params, batch)
                 self.diagnoses[self.epoch * num_steps + start] = diagnosis
             with self.interrupts.held():
-                self.carry = run_steps(
-                    self.carry,
-                    self.data,
-                    order,
-                    np.int32(stop),
-                    loss_fn=self.loss_fn,
-                    optimizer=self.optimizer,
-                    has_model_state=has_model_state,
-                    one_step_per_call=self.steps_per_call == 1,
-                    sharding=self.sharding,
-                    exact=self.exact,
-                )
+                self.carry = self._dispatch(self.carry, order, stop)
+
+    def _dispatch(
+        self, carry: Carry, order: Int[Array, "steps batch"], stop: int, *, mended: bool = False
+    ) -> Carry:
+        return run_steps(
+            carry,
+            self.data,
+            order,
+            np.int32(stop),
+            loss_fn=self.loss_fn,
+            optimizer=self.optimizer,
+            has_model_state=carry.model_state is not None,
+            one_step_per_call=self.steps_per_call == 1,
+            sharding=self.sharding,
+            exact=self.exact,
+            mended=mended,
+        )
+
+    def retry(self, opt_state: optax.OptState, mended: bool) -> Finite:
+        """Look at what the step that could not be taken leads to from another optimizer state."""
+        order = epoch_order(self.shuffle_key, np.uint32(self.epoch), self.data, self.batch_size)
+        start = _copy(self.carry._replace(opt_state=opt_state, alive=~self.carry.alive))
+        finite = self._dispatch(start, order, int(self.carry.step) + 1, mended=mended).finite
+        assert finite is not None  # the step is exact
+        return finite
 
 
 class _Best:
@@ -160,7 +174,7 @@ def run_epochs(
         line.close()
     carry = loop.carry
     if not carry.alive:
-        message = why_stopped(carry, recorder.steps.get("loss", []), loop.epoch)
+        message = _why_stopped(loop, recorder.steps.get("loss", []))
     if best.copy is None:
         best.copy, best.epoch = _copy((carry.params, carry.model_state)), recorder.num_epochs
     return FitResult(
@@ -175,6 +189,13 @@ def run_epochs(
         finite=bool(carry.alive),
         message=message,
     )
+
+
+def _why_stopped(loop: Loop, losses: list[np.ndarray]) -> str:
+    try:
+        return why_stopped(loop.carry, losses, loop.epoch, loop.retry)
+    except KeyboardInterrupt:  # steps were tried again; what there is is returned all the same
+        return why_stopped(loop.carry, losses, loop.epoch)
 
 
 def _record(loop: Loop, recorder: Recorder) -> None:

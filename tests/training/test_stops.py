@@ -1,12 +1,15 @@
 """`fit` keeps the last finite parameters and says what was not finite, where and when."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxopt_tut.training import Aux, fit
+from jaxopt_tut.training import Aux, fit, stops
+from jaxopt_tut.training.loop import Loop
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 STEPS = 6
@@ -196,3 +199,198 @@ def test_a_poisoned_optimizer_state_is_named():
     result = run(lambda p, b: jnp.sum(p["w"] * b), {"w": jnp.ones(())}, optimizer, opt_state=broken)
     assert "update of 'w' and optimizer state at 'trace/w' in epoch 1, step 1" in result.message
     assert float(result.params["w"]) == 1
+
+
+NAN = float("nan")
+
+
+class Made(NamedTuple):
+    """What an optimizer made by hand remembers: steps, and whatever it started with."""
+
+    count: jax.Array
+    more: object
+
+
+def by_hand(update, more=(), rate=0.1):
+    """Build an optimizer whose updates, and more of its state, are `update(count, grads, more)`."""
+
+    def step(grads, state, params=None):
+        del params
+        grads = jax.tree.map(lambda g: -rate * g, grads)
+        grads, more = update(state.count, grads, state.more)
+        return grads, Made(state.count + 1, more)
+
+    init = lambda _: Made(jnp.int32(0), jax.tree.map(jnp.float32, more))
+    return optax.GradientTransformation(init, step)
+
+
+def later(value):
+    """Put a value in place of another from the third step on."""
+    return lambda count, leaf: jnp.where(count >= 2, value, leaf)
+
+
+def update_of_w(value):
+    return lambda count, g, more: ({**g, "w": later(value)(count, g["w"])}, more)
+
+
+def with_gradients(rule, zeroed):
+    """Put zeros in place of NaN in one leaf's gradient before a rule."""
+    return optax.chain(optax.masked(optax.zero_nans(), zeroed), rule)
+
+
+def frozen(rule):
+    """Clip by the norm of all gradients, and train `w` alone."""
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.partition({"w": rule, "v": optax.set_to_zero()}, {"w": "w", "v": "v"}),
+    )
+
+
+def nan_gradient(params, batch):
+    """A finite loss whose gradient of `v` is NaN at every step, and of `w` is 1."""
+    return params["w"] * batch[0] + jnp.sqrt(jnp.sum((0 * params["v"]) ** 2))
+
+
+def linear(params, batch):
+    return (params["w"] + jnp.sum(params["v"])) * batch[0]
+
+
+def growing(loss_fn, at=3):
+    """Beside the loss a model state that overflows at a step."""
+
+    def with_state(params, batch, state):
+        state = {"mean": state["mean"], "var": state["var"] * 10.0}
+        return loss_fn(params, batch), Aux(model_state=state)
+
+    return with_state, {"mean": jnp.zeros(2), "var": jnp.full(2, 5 * 10.0 ** (38 - at), "float32")}
+
+
+HARMLESS = {"best": NAN}
+TWO = {"best": NAN, "scale": NAN}
+CAUSES = {
+    # a NaN of the initial state is not the cause of what comes later
+    "update, infinite": (linear, by_hand(update_of_w(jnp.inf), HARMLESS), 3, "update of 'w'"),
+    "update, not a number": (linear, by_hand(update_of_w(NAN), HARMLESS), 3, "update of 'w'"),
+    "update at once": (
+        linear, by_hand(lambda _, g, more: ({**g, "w": g["w"] / 0}, more), HARMLESS), 1,
+        "update of 'w'",
+    ),
+    "another leaf of the state": (
+        linear,
+        by_hand(lambda n, g, m: (g, {**m, "new": later(NAN)(n, 0.0)}), {**HARMLESS, "new": 0.0}),
+        3, "optimizer state at 'more/new'",
+    ),
+    "both": (
+        linear,
+        by_hand(
+            lambda n, g, m: (update_of_w(NAN)(n, g, m)[0], {**m, "new": later(NAN)(n, 0.0)}),
+            {**HARMLESS, "new": 0.0},
+        ),
+        3, "update of 'w' and optimizer state at 'more/new'",
+    ),
+    "model state": (
+        growing(linear), by_hand(lambda _, g, more: (g, more), HARMLESS), 3, "model state at 'var'",
+    ),
+    "model state and update": (
+        growing(linear), by_hand(update_of_w(jnp.inf), HARMLESS), 3,
+        "model state at 'var' and update of 'w'",
+    ),
+    "gradient": (
+        nan_gradient, by_hand(lambda _, g, more: (g, more), HARMLESS), 1, "gradient of 'v'"
+    ),
+    # but it may be, at once or when it is used
+    "state used later": (
+        linear,
+        by_hand(lambda n, g, m: ({**g, "w": g["w"] + later(m["scale"])(n, 0.0)}, m), TWO),
+        3, "update of 'w' and optimizer state at 'more/scale'",
+    ),
+    "state used for another leaf of it": (
+        linear,
+        by_hand(lambda n, g, m: (g, {**m, "new": later(m["scale"])(n, 0.0)}), {**TWO, "new": 0}),
+        3, "optimizer state at 'more/new' and 1 more",
+    ),
+    "states of which one is enough": (
+        linear,
+        by_hand(lambda n, g, m: ({**g, "w": later(m["best"] + m["scale"])(n, g["w"])}, m), TWO),
+        3, "update of 'w' and optimizer state at 'more/best' and 1 more",
+    ),
+    # a gradient that was skipped is not a cause either
+    "skipped, model state": (
+        growing(nan_gradient), optax.apply_if_finite(optax.sgd(0.1), 100), 3, "model state at 'var'"
+    ),
+    "zeroed, model state": (
+        growing(nan_gradient), with_gradients(optax.sgd(0.1), {"w": True, "v": True}), 3,
+        "model state at 'var'",
+    ),
+    "zeroed, update": (
+        nan_gradient, with_gradients(by_hand(update_of_w(jnp.inf)), {"w": True, "v": True}), 3,
+        "update of 'w'",
+    ),
+    "zeroed, update, with a NaN": (
+        nan_gradient,
+        with_gradients(by_hand(update_of_w(jnp.inf), HARMLESS), {"w": True, "v": True}), 3,
+        "update of 'w'",
+    ),
+    "zeroed, state": (
+        nan_gradient,
+        with_gradients(
+            by_hand(lambda n, g, _: (g, {"new": later(NAN)(n, 0.0)}), {"new": 0.0}),
+            {"w": True, "v": True},
+        ),
+        3, "optimizer state at '1/more/new'",
+    ),
+    # one that was not is, whatever else it spoils
+    "accumulated": (nan_gradient, optax.MultiSteps(optax.sgd(0.1), 4), 1, "gradient of 'v'"),
+    "clipped with the others": (nan_gradient, frozen(optax.sgd(0.1)), 1, "gradient of 'v'"),
+    "accumulated, model state": (
+        growing(nan_gradient, 1), optax.MultiSteps(optax.sgd(0.1), 4), 1,
+        "gradient of 'v' and model state at 'var'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CAUSES)
+def test_only_the_cause_is_named(case):
+    loss_fn, optimizer, step, found = CAUSES[case]
+    loss_fn, model_state = loss_fn if isinstance(loss_fn, tuple) else (loss_fn, None)
+    params = {"v": jnp.ones(3), "w": jnp.array(0.0)}
+    result = run(
+        loss_fn, params, optimizer, jnp.ones(STEPS),
+        model_state=model_state, steps_per_call=1 if step == 1 else 4,
+    )  # fmt: skip
+    loss = result.history.steps["loss"][-1]
+    assert result.message == (
+        f"Stopped at a non-finite {found} in epoch 1, step {step}, where the loss is {loss:.6g}."
+    )
+    assert not result.finite
+    assert result.history.steps["loss"].shape == (step,)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
+
+
+def test_a_state_that_is_nan_all_over_is_named_without_trying_every_leaf(monkeypatch):
+    tried = []
+    retry = Loop.retry
+    monkeypatch.setattr(Loop, "retry", lambda *args: tried.append(1) or retry(*args))
+    monkeypatch.setattr(stops, "MOST_TRIALS", 2)
+    params = dict.fromkeys("abc", jnp.ones(()))
+    optimizer = optax.trace(0.9)
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, optimizer.init(params))
+    loss_fn = lambda p, b: sum(jax.tree.leaves(p)) * b[0]
+    result = run(loss_fn, params, optimizer, jnp.ones(STEPS), opt_state=broken)
+    assert result.message == (
+        "Stopped at a non-finite update of 'a' and 2 more and optimizer state at 'trace/a' "
+        "and 2 more in epoch 1, step 1, where the loss is 3."
+    )
+    assert len(tried) == 1
+
+
+def test_an_interrupted_search_for_the_cause_names_what_is_not_finite(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "retry", interrupted)
+    params = {"v": jnp.ones(3), "w": jnp.array(0.0)}
+    result = run(linear, params, by_hand(update_of_w(jnp.inf), HARMLESS), jnp.ones(STEPS))
+    assert "update of 'w' and optimizer state at 'more/best' in epoch 1, step 3" in result.message
+    result = run(nan_gradient, params, frozen(optax.sgd(0.1)), jnp.ones(STEPS))
+    assert "non-finite gradient of 'v' in epoch 1, step 1" in result.message
