@@ -22,12 +22,11 @@ from jaxopt_tut.taps.inner import (
     evaluate,
     require_examples,
     require_layers,
-    take_apart,
     take_parameters,
     trace_program,
 )
 from jaxopt_tut.tracing import is_traced
-from jaxopt_tut.trees import at_least_single
+from jaxopt_tut.trees import at_least_single, split_arrays
 from jaxopt_tut.types import Batch, Initializer, Params
 
 Variances = dict[str, Float[np.ndarray, "*step"]]
@@ -71,7 +70,7 @@ class Network:
 
     def merged(self) -> Params:
         """Put the weights back into the tree they came in."""
-        return self.parts.whole(self.weights.values())
+        return self.parts.rebuild(self.weights.values())
 
     def scale(self, layer: Layer, factor: Float[np.ndarray, "*step"]) -> None:
         """Multiply the weight of a layer by one factor, or by one a step of the scan around it."""
@@ -226,19 +225,10 @@ def _origin(fn, params, batch, program: Program):
 
     The text tells apart what one function does before and after something it reads has changed.
     """
-    call = take_apart((params, batch))
+    _, rebuild = split_arrays((params, batch))
     closed_over = tuple(map(id, constants(program.jaxpr)))  # kept alive by the frame that has them
     try:
-        hash(
-            origin := (
-                fn,
-                call.treedef,
-                call.is_traced,
-                call.fixed,
-                closed_over,
-                str(program.jaxpr),
-            )
-        )
+        hash(origin := (fn, rebuild, closed_over, str(program.jaxpr)))
     except TypeError:
         return object()
     return origin

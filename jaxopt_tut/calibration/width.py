@@ -17,8 +17,8 @@ from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
 from jaxopt_tut.losses import value_part
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.taps import record
-from jaxopt_tut.taps.inner import leaf_name, take_apart
-from jaxopt_tut.trees import at_least_single, named_leaves, require_same_structure
+from jaxopt_tut.taps.inner import leaf_name
+from jaxopt_tut.trees import at_least_single, named_leaves, require_same_structure, split_arrays
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 
@@ -286,8 +286,8 @@ def _two_shapes(caller, make_params, widths):
         raise ValueError(f"{caller} needs two different widths, got {first} twice.")
 
     def arrays(width):
-        parts = take_apart(make_params(width))
-        return parts.alone(parts.arrays)
+        leaves, rebuild = split_arrays(make_params(width))
+        return rebuild.alone(leaves)
 
     shapes = [jax.eval_shape(lambda width=width: arrays(width)) for width in widths]
     ranks = [jax.tree.map(lambda leaf: np.zeros((0,) * len(leaf.shape)), one) for one in shapes]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import optax
@@ -15,7 +15,7 @@ from jaxopt_tut.diagnostics.measuring.one_pass import Measured, measure
 from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.nonfinite.search import first_nonfinite
 from jaxopt_tut.taps import Site
-from jaxopt_tut.taps.inner import take_apart
+from jaxopt_tut.trees import Rebuild, split_arrays
 from jaxopt_tut.types import Batch, LossFn, Params
 
 
@@ -100,11 +100,8 @@ def diagnose(
     if callable(optimizer):
         name = getattr(optimizer, "__name__", "it")
         raise TypeError(f"diagnose needs an optimizer, got a function: call {name}(...).")
-    leaves, treedef = jax.tree.flatten(params)
-    is_traced = take_apart(params).is_traced
-    arrays = [leaf for leaf, traced in zip(leaves, is_traced, strict=True) if traced]
-    fixed = tuple(leaf for leaf, traced in zip(leaves, is_traced, strict=True) if not traced)
-    frame = _Frame(loss_fn, treedef, is_traced, fixed, optimizer, 1)
+    arrays, rebuild = split_arrays(params)
+    frame = _Frame(loss_fn, rebuild, optimizer, 1)
     measured = jax.device_get(_measure(frame, arrays, batch, key)).unpack()
     if hardly_moves(measured):  # at first, or for good?
         frame = frame._replace(num_updates=MANY_UPDATES)
@@ -144,9 +141,7 @@ class _Frame(NamedTuple):
     """All that is not an array, so that compiled programs are found again by it."""
 
     loss_fn: LossFn
-    treedef: Any
-    is_traced: tuple[bool, ...]
-    fixed: tuple
+    rebuild: Rebuild
     optimizer: optax.GradientTransformation | None
     num_updates: int
 
@@ -158,12 +153,10 @@ rare, and an average that forgets 2 % a step has settled."""
 
 @partial(jax.jit, static_argnums=0)
 def _measure(frame: _Frame, arrays, batch, key) -> Measured:
-    traced, fixed = iter(arrays), iter(frame.fixed)
-    leaves = [next(traced) if is_traced else next(fixed) for is_traced in frame.is_traced]
 
     def loss_fn(params, batch):
         extra = () if key is None else (key,)
         return frame.loss_fn(params, batch, *extra)
 
-    params = frame.treedef.unflatten(leaves)
+    params = frame.rebuild(arrays)
     return measure("diagnose", loss_fn, params, batch, frame.optimizer, frame.num_updates)

@@ -152,7 +152,7 @@ def trace_program(
     call = take_apart((args, dict(kwargs or {})))
 
     def flat(*arrays: Any) -> Any:
-        fresh_args, fresh_kwargs = call.whole(arrays)
+        fresh_args, fresh_kwargs = call.rebuild(arrays)
         return fun(*fresh_args, **fresh_kwargs)
 
     try:

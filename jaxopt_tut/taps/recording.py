@@ -126,7 +126,7 @@ def record_gradients(
             return outputs[0], (outputs, values, taken)
 
         def loss_and_result(arrays):
-            result = loss_fn(params.whole(arrays), *args[1:], **kwargs)
+            result = loss_fn(params.rebuild(arrays), *args[1:], **kwargs)
             return (result[0] if has_aux else result), result
 
         gradient = jax.value_and_grad(loss_and_values, argnums=(0, 1), has_aux=True)
@@ -143,7 +143,7 @@ def record_gradients(
         names = [site.name for site, _ in chosen]
         return (
             tuple(result) if has_aux else result,
-            params.alone(by_array),
+            params.rebuild.alone(by_array),
             Tape({name: values[k] for k, name in enumerate(names)}),
             Tape({name: by_bump[k] for k, name in enumerate(names)}),
         )

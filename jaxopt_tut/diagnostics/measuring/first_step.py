@@ -14,7 +14,7 @@ from optax.contrib import SAMState
 from jaxopt_tut.diagnostics.measuring.summaries import real
 from jaxopt_tut.losses import value_and_ascent, value_part
 from jaxopt_tut.optimizers.inner import updated
-from jaxopt_tut.trees import at_least_single
+from jaxopt_tut.trees import at_least_single, split_arrays
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 TINY_UPDATE = 1e-4
@@ -44,7 +44,6 @@ def take_first_step(
     loss_fn: LossFn,
     params: Params,
     batch: Batch,
-    is_traced: Sequence[bool],
     gradients: Sequence[Array],
     optimizer: optax.GradientTransformation | None,
     num_updates: int = 1,
@@ -57,23 +56,17 @@ def take_first_step(
     Sharpness-aware minimisation first climbs, and is followed until it is back.
     """
     dtype = jnp.result_type(float)
-    leaves, treedef = jax.tree.flatten(params)
     if optimizer is None:
         missing = jnp.full((), jnp.nan, dtype)
         return FirstStep(None, missing, missing, missing, jnp.zeros((), bool))
 
-    def only_arrays(values):
-        values = iter(values)
-        return treedef.unflatten([next(values) if traced else None for traced in is_traced])
-
-    arrays = only_arrays(x for x, traced in zip(leaves, is_traced, strict=True) if traced)
+    weights, rebuild = split_arrays(params)
+    arrays = rebuild.alone(weights)
     # By the conventions of JAX and optax the direction of ascent is the conjugate.
-    gradient = optax.tree.conj(only_arrays(gradients))
+    gradient = optax.tree.conj(rebuild.alone(gradients))
 
     def value_fn(arrays):
-        fresh = iter(jax.tree.leaves(arrays))
-        merged = [next(fresh) if t else x for x, t in zip(leaves, is_traced, strict=True)]
-        return value_part(loss_fn(treedef.unflatten(merged), batch))
+        return value_part(loss_fn(rebuild(jax.tree.leaves(arrays)), batch))
 
     looks: list[Params] = []
     try:

@@ -112,9 +112,7 @@ def read_layers(
     (loss, values), (gradients, cotangents) = jax.value_and_grad(
         loss_and_values, argnums=(0, 1), has_aux=True
     )(arrays, bumps)
-    step = take_first_step(
-        loss_fn, params, batch, parts.is_traced, gradients, optimizer, num_updates
-    )
+    step = take_first_step(loss_fn, params, batch, gradients, optimizer, num_updates)
     index = {name: i for i, name in enumerate(parts.names)}
     handed = _handed_over(program, layers)
     read = []

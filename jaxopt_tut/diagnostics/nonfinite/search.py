@@ -15,11 +15,11 @@ from jaxopt_tut.taps.inner import (
     Program,
     first_by_position,
     leaf_name,
-    take_apart,
     take_parameters,
     trace_program,
 )
 from jaxopt_tut.tracing import is_traced
+from jaxopt_tut.trees import traced_leaves
 
 _CALLER = "first_nonfinite"
 
@@ -136,7 +136,7 @@ def _input_names(fun, args, kwargs) -> list[str]:
             where = positional[where] if where < len(positional) else f"argument {where}"
             where = "" if is_param else where
         names.append("/".join(part for part in (where, rest) if part))
-    return [name for name, traced in zip(names, take_apart(call).is_traced, strict=True) if traced]
+    return [name for name, traced in zip(names, traced_leaves(call), strict=True) if traced]
 
 
 def _inmost(jaxpr: Any, place: Place) -> Place:

@@ -24,7 +24,7 @@ def loss_fn(params, x):
 
 def first_step(optimizer, num_updates):
     gradients = [jax.grad(loss_fn)(WEIGHT, X)]
-    return take_first_step(loss_fn, WEIGHT, X, [True], gradients, optimizer, num_updates)
+    return take_first_step(loss_fn, WEIGHT, X, gradients, optimizer, num_updates)
 
 
 def verdicts(optimizer, params=WEIGHT, loss=loss_fn):
