@@ -8,12 +8,12 @@
 * `indexing`: gather, scatter, sorting.
 * `convolution`: convolutions and pooling windows.
 * `cumulative`: running sums, products and extrema.
-* `control_flow`: scan, cond, while.
+* `scan`, `cond`, `while_loop`: loops and branches.
 * `calls`: custom rules, rematerialization, and JAX's own rule for the rest.
 """
 
 from jaxopt_tut.autodiff.rules import calls as calls
-from jaxopt_tut.autodiff.rules import control_flow as control_flow
+from jaxopt_tut.autodiff.rules import cond as cond
 from jaxopt_tut.autodiff.rules import convolution as convolution
 from jaxopt_tut.autodiff.rules import cumulative as cumulative
 from jaxopt_tut.autodiff.rules import elementwise as elementwise
@@ -21,11 +21,13 @@ from jaxopt_tut.autodiff.rules import indexing as indexing
 from jaxopt_tut.autodiff.rules import linear_algebra as linear_algebra
 from jaxopt_tut.autodiff.rules import numbers as numbers
 from jaxopt_tut.autodiff.rules import reductions as reductions
+from jaxopt_tut.autodiff.rules import scan as scan
 from jaxopt_tut.autodiff.rules import shape as shape
+from jaxopt_tut.autodiff.rules import while_loop as while_loop
 
 __all__ = [
     "calls",
-    "control_flow",
+    "cond",
     "convolution",
     "cumulative",
     "elementwise",
@@ -33,5 +35,7 @@ __all__ = [
     "linear_algebra",
     "numbers",
     "reductions",
+    "scan",
     "shape",
+    "while_loop",
 ]

@@ -1,0 +1,67 @@
+# ruff: noqa: ARG001 (all rules have one signature, whatever they read of it)
+"""Branches: the derivative of the branch that is taken."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
+
+from jaxopt_tut import jaxprs
+from jaxopt_tut.autodiff import loops
+from jaxopt_tut.autodiff.activity import activity
+from jaxopt_tut.autodiff.program import Step, flatten, is_inexact
+from jaxopt_tut.autodiff.registry import CALLS, CallRule
+from jaxopt_tut.autodiff.rules.scan import _filled
+
+
+def _cond_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+    """Keep the operands; the branch that was taken runs again on the way back."""
+    return jaxprs.bind_here(step.eqn, inputs), list(inputs)
+
+
+def _cond_backward(step: Step, inputs: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+    index, *operands = inputs
+    wanted = needed[1:]
+    given = _filled(cotangents, step.eqn.outvars)
+
+    def back_of(branch: Any) -> Any:
+        program = flatten(branch)
+        active = activity(program, wanted)
+
+        def back(values: list, incoming: list) -> list:
+            env = loops.environment(program, values)
+            residuals = loops.forward(env, active, program.steps)
+            adjoints = loops.backpropagate(program, env, residuals, incoming, active)
+            return [
+                lax.full_like(value, 0) if adjoints[i] is None else adjoints[i]
+                for i, value, flag in zip(program.inputs, values, wanted, strict=True)
+                if flag
+            ]
+
+        return back
+
+    branches = [back_of(branch) for branch in jaxprs.cond_branches(step.eqn)]
+    found = iter(lax.switch(index, branches, operands, given))
+    return [None, *(next(found) if flag else None for flag in wanted)]
+
+
+def _cond_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
+    index, *operands = inputs
+
+    def push_of(branch: Any) -> Any:
+        program = flatten(branch)
+
+        def push(values: list, directions: list) -> tuple[list, list]:
+            outputs, pushed = loops.evaluate_with_tangents(program, values, directions)
+            return outputs, [
+                None if not is_inexact(y) else lax.full_like(y, 0) if t is None else t
+                for y, t in zip(outputs, pushed, strict=True)
+            ]
+
+        return push
+
+    branches = [push_of(branch) for branch in jaxprs.cond_branches(step.eqn)]
+    return lax.switch(index, branches, operands, list(tangents[1:]))
+
+
+CALLS["cond"] = CallRule(_cond_forward, _cond_backward, _cond_jvp)
