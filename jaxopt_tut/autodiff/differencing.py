@@ -18,6 +18,7 @@ from jax import lax
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff.widening import Widened, is_inexact, literal, widened
+from jaxopt_tut.autodiff.zeros import zeros
 
 
 class _Moved(NamedTuple):
@@ -25,6 +26,11 @@ class _Moved(NamedTuple):
 
     base: Any
     change: Any
+
+    @property
+    def move(self) -> Any:
+        """The change, with zeros where the value stays."""
+        return zeros(self.base) if self.change is None else self.change
 
     @property
     def there(self) -> Any:
@@ -54,12 +60,7 @@ class Differenced(Widened):
           The values, and the changes of those that are floating.
         """
         found = self._follow(self.closed, [_Moved(*pair) for pair in zip(leaves, moves)])  # noqa: B905
-        changes = [
-            jnp.zeros_like(one.base) if one.change is None else one.change
-            for one in found
-            if is_inexact(one.base)
-        ]
-        return [one.base for one in found], changes
+        return [one.base for one in found], [one.move for one in found if is_inexact(one.base)]
 
     def _follow(self, closed: Any, values: Sequence[_Moved]) -> list[_Moved]:
         jaxpr = jaxprs.open_jaxpr(closed)
@@ -103,9 +104,7 @@ class Differenced(Widened):
             return self._selected(eqn, values, here)
         if any(value.change is not None and not is_inexact(value.base) for value in values):
             return None
-        change = [
-            jnp.zeros_like(value.base) if value.change is None else value.change for value in values
-        ]
+        change = [value.move for value in values]
         first = values[0]
         if name in _LINEAR:
             moves = [
@@ -133,8 +132,7 @@ class Differenced(Widened):
 
     def _selected(self, eqn: Any, values: list[_Moved], here: Sequence[Any]) -> Any:
         which, *cases = values
-        change = [jnp.zeros_like(c.base) if c.change is None else c.change for c in cases]
-        chosen = self.apply(eqn, [which.base, *change])[0]
+        chosen = self.apply(eqn, [which.base, *(case.move for case in cases)])[0]
         if which.change is None:
             return chosen
         apart = self.apply(eqn, [value.there for value in values])[0] - here[0]

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import registry
 from jaxopt_tut.autodiff.program import Step, is_inexact
+from jaxopt_tut.autodiff.zeros import filled
 from jaxopt_tut.tracing import is_tracing
 
 
@@ -82,11 +82,7 @@ def _transposed(step: Step, tangents: list, inputs: list, outputs: Sequence) -> 
         for k, cotangent in zip(places, cotangents, strict=True):
             incoming[k] = cotangent
         found = _rule_here(step, incoming, inputs, outputs, needed)
-        return [
-            jnp.zeros_like(tangent) if cotangent is None else cotangent
-            for cotangent, tangent in zip(found, tangents, strict=True)
-            if tangent is not None
-        ]
+        return [x for x in filled(found, tangents, needed) if x is not None]
 
     shapes = [jax.ShapeDtypeStruct(outputs[k].shape, outputs[k].dtype) for k in places]
     pushed = jax.linear_transpose(pull, *shapes)([t for t in tangents if t is not None])

@@ -21,6 +21,7 @@ import numpy as np
 from jaxopt_tut import jaxprs, trees
 from jaxopt_tut.autodiff import loops, registry
 from jaxopt_tut.autodiff.program import Program, Step, as_array, flatten, is_inexact
+from jaxopt_tut.autodiff.zeros import filled
 from jaxopt_tut.types import PyTree, Shape
 
 
@@ -227,15 +228,8 @@ class Graph:
 
     def _filled(self, derivatives: Sequence[Any]) -> list[Any]:
         """Put zeros where the engine says nothing."""
-        filled = []
-        for derivative, aval in zip(derivatives, self.program.avals, strict=True):
-            if not is_inexact(aval):
-                filled.append(None)
-            elif derivative is None:
-                filled.append(jax.lax.full(aval.shape, 0, aval.dtype))
-            else:
-                filled.append(derivative)
-        return filled
+        avals = self.program.avals
+        return filled(derivatives, avals, map(is_inexact, avals))
 
     def _flat(self, given: tuple, caller: str, tree: Any, *, whole: bool = True) -> list[Any]:
         """Flatten arguments, tangents or a cotangent and check them against the graph."""

@@ -15,6 +15,7 @@ from jaxopt_tut.autodiff.graph import Node, trace
 from jaxopt_tut.autodiff.probing import Channels, Programs
 from jaxopt_tut.autodiff.program import Step
 from jaxopt_tut.autodiff.widening import Widened, is_inexact, widened
+from jaxopt_tut.autodiff.zeros import filled
 from jaxopt_tut.types import PyTree
 
 
@@ -72,11 +73,7 @@ def _is_wrong(step: Step, inputs: list[Any], rng: np.random.Generator) -> bool:
         cotangents = [next(given) if is_inexact(y) else None for y in outputs]
         values = jaxprs.bind(step.eqn, inputs)
         found = pull_step(step, cotangents, inputs, values, needed)
-        return [
-            jnp.zeros_like(x) if cotangent is None else cotangent
-            for x, cotangent, wanted in zip(inputs, found, needed, strict=True)
-            if wanted
-        ]
+        return [x for x in filled(found, inputs, needed) if x is not None]
 
     value = Differenced(jax.make_jaxpr(lambda *inputs: jaxprs.bind(step.eqn, inputs))(*inputs))
     reverse = Widened(jax.make_jaxpr(pull)(inputs, [jnp.zeros_like(y) for y in shapes]))

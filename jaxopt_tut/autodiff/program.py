@@ -43,6 +43,11 @@ class Step:
         """The primitive's name."""
         return self.primitive.name
 
+    @property
+    def output_avals(self) -> list[Any]:
+        """Shape and dtype of each output."""
+        return [var.aval for var in self.eqn.outvars]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
@@ -69,6 +74,11 @@ class Program:
     def num_nodes(self) -> int:
         """How many numbered values there are."""
         return len(self.avals)
+
+    @property
+    def output_avals(self) -> list[Any]:
+        """Shape and dtype of each result."""
+        return [self.avals[index] for index in self.outputs]
 
 
 def is_inexact(aval: Any) -> bool:

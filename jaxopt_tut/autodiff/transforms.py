@@ -16,8 +16,9 @@ from jaxopt_tut import trees
 from jaxopt_tut.autodiff import loops
 from jaxopt_tut.autodiff.activity import activity, live_steps
 from jaxopt_tut.autodiff.graph import trace_to_jaxpr
-from jaxopt_tut.autodiff.program import Program, as_array, flatten, is_inexact
+from jaxopt_tut.autodiff.program import as_array, flatten
 from jaxopt_tut.autodiff.zero_safe import rewritten
+from jaxopt_tut.autodiff.zeros import filled
 from jaxopt_tut.types import PyTree
 
 
@@ -80,7 +81,7 @@ def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False, zero_safe: bool 
         cotangents = [as_array(leaf, aval) for leaf, aval in zip(given, out_avals)]  # noqa: B905
         cotangents += [None] * (len(program.outputs) - len(cotangents))
         adjoints = loops.backpropagate(program, env, residuals, cotangents, active, steps=steps)
-        found = [_filled(adjoints[index], program, index) for index in program.inputs]
+        found = filled([adjoints[index] for index in program.inputs], avals)
         return jax.tree.unflatten(in_tree, found)
 
     value = jax.tree.unflatten(value_tree, values)
@@ -93,13 +94,6 @@ def _split_aux(out_tree: Any, values: list) -> tuple[list, Any, Any]:
         raise TypeError(f"has_aux=True needs a function that returns (value, aux), got {out_tree}.")
     count = children[0].num_leaves
     return values[:count], children[0], jax.tree.unflatten(children[1], values[count:])
-
-
-def _filled(adjoint: Any, program: Program, index: int) -> Any:
-    aval = program.avals[index]
-    if not is_inexact(aval):
-        return np.zeros(aval.shape, jax.dtypes.float0)
-    return jax.lax.full(aval.shape, 0, aval.dtype) if adjoint is None else adjoint
 
 
 def value_and_grad(
@@ -350,11 +344,8 @@ def jvp(
     inputs = [as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
     directions = [as_array(leaf, aval) for leaf, aval in zip(directions, avals, strict=True)]
     values, pushed = loops.evaluate_with_tangents(program, inputs, directions)
-    filled = [
-        _filled(tangent, program, index)
-        for tangent, index in zip(pushed, program.outputs, strict=True)
-    ]
-    return jax.tree.unflatten(out_tree, values), jax.tree.unflatten(out_tree, filled)
+    directions = filled(pushed, program.output_avals)
+    return jax.tree.unflatten(out_tree, values), jax.tree.unflatten(out_tree, directions)
 
 
 def hvp(

@@ -16,8 +16,9 @@ from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import loops
 from jaxopt_tut.autodiff.activity import activity
 from jaxopt_tut.autodiff.dispatch import call_rule
-from jaxopt_tut.autodiff.program import Program, Step, flatten, is_inexact
+from jaxopt_tut.autodiff.program import Program, Step, flatten
 from jaxopt_tut.autodiff.registry import CALLS, CallRule, define, define_push
+from jaxopt_tut.autodiff.zeros import filled
 
 
 def _moving(step: Step, inputs: Sequence[Any], places: list[int]) -> Any:
@@ -41,18 +42,8 @@ def _jax_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list
 
 
 def _jax_backward(step: Step, pull: Any, cotangents: Sequence[Any], needed: tuple) -> list:
-    filled = tuple(
-        _zero_cotangent(var.aval) if g is None else g
-        for g, var in zip(cotangents, step.eqn.outvars, strict=True)
-    )
-    found = iter(pull(filled))
+    found = iter(pull(tuple(filled(cotangents, step.output_avals))))
     return [next(found) if wanted else None for wanted in needed]
-
-
-def _zero_cotangent(aval: Any) -> Any:
-    if is_inexact(aval):
-        return lax.full(aval.shape, 0, aval.dtype)
-    return jax.numpy.zeros(aval.shape, jax.dtypes.float0)
 
 
 def _jax_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:

@@ -11,7 +11,7 @@ from jaxopt_tut.autodiff import loops
 from jaxopt_tut.autodiff.activity import activity
 from jaxopt_tut.autodiff.program import Step, flatten, is_inexact
 from jaxopt_tut.autodiff.registry import CALLS, CallRule
-from jaxopt_tut.autodiff.rules.scan import _filled
+from jaxopt_tut.autodiff.zeros import filled
 
 
 def _cond_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
@@ -22,7 +22,7 @@ def _cond_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[lis
 def _cond_backward(step: Step, inputs: Any, cotangents: Sequence[Any], needed: tuple) -> list:
     index, *operands = inputs
     wanted = needed[1:]
-    given = _filled(cotangents, step.eqn.outvars)
+    given = filled(cotangents, step.output_avals, map(is_inexact, step.output_avals))
 
     def back_of(branch: Any) -> Any:
         program = flatten(branch)
@@ -32,11 +32,8 @@ def _cond_backward(step: Step, inputs: Any, cotangents: Sequence[Any], needed: t
             env = loops.environment(program, values)
             residuals = loops.forward(env, active, program.steps)
             adjoints = loops.backpropagate(program, env, residuals, incoming, active)
-            return [
-                lax.full_like(value, 0) if adjoints[i] is None else adjoints[i]
-                for i, value, flag in zip(program.inputs, values, wanted, strict=True)
-                if flag
-            ]
+            found = filled([adjoints[i] for i in program.inputs], values, wanted)
+            return [adjoint for adjoint, flag in zip(found, wanted, strict=True) if flag]
 
         return back
 
@@ -53,10 +50,7 @@ def _cond_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tup
 
         def push(values: list, directions: list) -> tuple[list, list]:
             outputs, pushed = loops.evaluate_with_tangents(program, values, directions)
-            return outputs, [
-                None if not is_inexact(y) else lax.full_like(y, 0) if t is None else t
-                for y, t in zip(outputs, pushed, strict=True)
-            ]
+            return outputs, filled(pushed, outputs, map(is_inexact, outputs))
 
         return push
 

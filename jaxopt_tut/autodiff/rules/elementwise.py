@@ -13,6 +13,7 @@ from jax import lax
 
 from jaxopt_tut.autodiff import bessel
 from jaxopt_tut.autodiff.registry import define, define_constant, define_push
+from jaxopt_tut.autodiff.zeros import filled
 
 Slope = Callable[..., Any]
 """`slope(g, ans, *inputs, **params)`: the product of `g` with one partial derivative."""
@@ -264,9 +265,7 @@ def _select_rule(cotangents, inputs, outputs, needed):
 
 @define_push("select_n")
 def _select_push(tangents, inputs, outputs):
-    (ans,) = outputs
-    filled = [lax.full_like(ans, 0) if t is None else t for t in tangents[1:]]
-    return [lax.select_n(inputs[0], *filled)]
+    return [lax.select_n(inputs[0], *filled(tangents[1:], inputs[1:]))]
 
 
 define_constant(

@@ -21,6 +21,7 @@ from jaxopt_tut.autodiff.activity import activity, live_steps
 from jaxopt_tut.autodiff.dispatch import call_rule
 from jaxopt_tut.autodiff.program import Step, flatten, is_inexact
 from jaxopt_tut.autodiff.registry import CALLS, CallRule
+from jaxopt_tut.autodiff.zeros import filled, zeros
 
 
 @jax.tree_util.register_static
@@ -102,13 +103,8 @@ class _ScanPlan:
             adjoints = loops.backpropagate(
                 program, env, {**outer, **residuals}, cotangents, self.active
             )
-            return [
-                lax.full(program.avals[i].shape, 0, program.avals[i].dtype)
-                if adjoints[i] is None
-                else adjoints[i]
-                for i, flag in zip(program.inputs, self.flags, strict=True)
-                if flag
-            ]
+            moving = [i for i, flag in zip(program.inputs, self.flags, strict=True) if flag]
+            return filled([adjoints[i] for i in moving], [program.avals[i] for i in moving])
 
         residuals: Any = {}
         if any(call_rule(inner) is not None for inner in self.varying):
@@ -176,7 +172,9 @@ def _scan_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[lis
 def _scan_backward(step: Step, residuals: Any, cotangents: Sequence[Any], needed: tuple) -> list:
     plan, common, tape = residuals
     parts, program = plan.parts, plan.program
-    g_carry, g_ys = parts.split_outputs(_filled(cotangents, step.eqn.outvars))
+    g_carry, g_ys = parts.split_outputs(
+        filled(cotangents, step.output_avals, map(is_inexact, step.output_avals))
+    )
     flags = plan.flags
     num_summed = sum(flags[: plan.first])
     num_carried = sum(flags[plan.first : plan.last])
@@ -194,21 +192,14 @@ def _scan_backward(step: Step, residuals: Any, cotangents: Sequence[Any], needed
 
     moving = [k for k, flag in enumerate(carry_flags) if flag]
     summed = [i for i, flag in zip(program.inputs[: plan.first], flags, strict=False) if flag]
-    zeros = [lax.full(program.avals[i].shape, 0, program.avals[i].dtype) for i in summed]
     stacked = [g for g, flag in zip(g_ys, active_out[parts.num_carry :], strict=True) if flag]
+    start = ([zeros(program.avals[i]) for i in summed], [g_carry[k] for k in moving])
     (totals, carried), found_xs = lax.scan(
-        body, (zeros, [g_carry[k] for k in moving]), (stacked, tape), length=parts.length,
-        reverse=not parts.reverse, unroll=parts.unroll,
+        body, start, (stacked, tape), length=parts.length, reverse=not parts.reverse,
+        unroll=parts.unroll,
     )  # fmt: skip
     found = iter([*totals, *carried, *found_xs])
     return [next(found) if flag else None for flag in flags]
-
-
-def _filled(cotangents: Sequence[Any], outvars: Sequence[Any]) -> list[Any]:
-    return [
-        lax.full(var.aval.shape, 0, var.aval.dtype) if g is None and is_inexact(var.aval) else g
-        for g, var in zip(cotangents, outvars, strict=True)
-    ]
 
 
 def _scan_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
@@ -216,29 +207,21 @@ def _scan_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tup
     plan = _ScanPlan(step, [t is not None for t in tangents])
     parts, program = plan.parts, plan.program
     first, last = plan.first, plan.last
-    filled = [
-        lax.full_like(x, 0) if flag and t is None else (t if flag else None)
-        for x, t, flag in zip(inputs, tangents, plan.flags, strict=True)
-    ]
+    directions = filled(tangents, inputs, plan.flags)
     active_ys = [plan.active[i] for i in program.outputs[parts.num_carry :]]
 
     def body(state, x):
         (carry, d_carry), (x, d_x) = state, x
         outputs, pushed = loops.evaluate_with_tangents(
-            program, [*inputs[:first], *carry, *x], [*filled[:first], *d_carry, *d_x]
+            program, [*inputs[:first], *carry, *x], [*directions[:first], *d_carry, *d_x]
         )
-        pushed = [
-            lax.full_like(y, 0) if flag and t is None else (t if flag else None)
-            for y, t, flag in zip(
-                outputs, pushed, [*plan.flags[first:last], *active_ys], strict=True
-            )
-        ]
+        pushed = filled(pushed, outputs, [*plan.flags[first:last], *active_ys])
         n = parts.num_carry
         return (outputs[:n], pushed[:n]), (outputs[n:], pushed[n:])
 
-    start = (list(inputs[first:last]), filled[first:last])
+    start = (list(inputs[first:last]), directions[first:last])
     (carry, d_carry), (ys, d_ys) = lax.scan(
-        body, start, (list(inputs[last:]), filled[last:]), length=parts.length,
+        body, start, (list(inputs[last:]), directions[last:]), length=parts.length,
         reverse=parts.reverse, unroll=parts.unroll,
     )  # fmt: skip
     return [*carry, *ys], [*d_carry, *d_ys]

@@ -7,6 +7,7 @@ import numpy as np
 from jax import lax
 
 from jaxopt_tut.autodiff.registry import define, define_push, primitive_named
+from jaxopt_tut.autodiff.zeros import filled
 
 
 def push_linear(name: str) -> None:
@@ -83,20 +84,12 @@ def _concatenate_rule(cotangents, inputs, outputs, needed, *, dimension):
 
 @define_push("concatenate")
 def _concatenate_push(tangents, inputs, outputs, *, dimension):
-    filled = [
-        lax.full(x.shape, 0, x.dtype) if t is None else t
-        for t, x in zip(tangents, inputs, strict=True)
-    ]
-    return [lax.concatenate(filled, dimension)]
+    return [lax.concatenate(filled(tangents, inputs), dimension)]
 
 
 @define("split")
 def _split_rule(cotangents, inputs, outputs, needed, *, sizes, axis):
-    filled = [
-        lax.full_like(ans, 0) if g is None else g
-        for g, ans in zip(cotangents, outputs, strict=True)
-    ]
-    return [lax.concatenate(filled, axis)]
+    return [lax.concatenate(filled(cotangents, outputs), axis)]
 
 
 push_linear("split")
@@ -118,11 +111,7 @@ def _pad_rule(cotangents, inputs, outputs, needed, *, padding_config):
 
 @define_push("pad")
 def _pad_push(tangents, inputs, outputs, *, padding_config):
-    moved, filler = (
-        lax.full(np.shape(x), 0, outputs[0].dtype) if t is None else t
-        for t, x in zip(tangents, inputs, strict=True)
-    )
-    return [lax.pad(moved, filler, padding_config)]
+    return [lax.pad(*filled(tangents, inputs), padding_config)]
 
 
 @define("slice")
@@ -157,9 +146,4 @@ def _dynamic_update_slice_rule(cotangents, inputs, outputs, needed, **params):
 
 @define_push("dynamic_update_slice")
 def _dynamic_update_slice_push(tangents, inputs, outputs, **params):
-    x, update, *starts = inputs
-    dx, dupdate = (
-        lax.full(v.shape, 0, v.dtype) if t is None else t
-        for t, v in zip(tangents[:2], (x, update), strict=True)
-    )
-    return [lax.dynamic_update_slice(dx, dupdate, starts)]
+    return [lax.dynamic_update_slice(*filled(tangents[:2], inputs[:2]), inputs[2:])]

@@ -10,6 +10,7 @@ from jaxopt_tut.autodiff import loops
 from jaxopt_tut.autodiff.activity import activity
 from jaxopt_tut.autodiff.program import Step, flatten
 from jaxopt_tut.autodiff.registry import CALLS, CallRule
+from jaxopt_tut.autodiff.zeros import filled
 
 
 def _while_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> Any:
@@ -35,20 +36,14 @@ def _while_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tu
             break
         moving = grown
 
-    def filled(values: Sequence[Any], directions: Sequence[Any]) -> list[Any]:
-        return [
-            lax.full_like(x, 0) if flag and t is None else (t if flag else None)
-            for x, t, flag in zip(values, directions, moving, strict=True)
-        ]
-
     def body(state: tuple[list, list]) -> tuple[list, list]:
         values, directions = state
         outputs, pushed = loops.evaluate_with_tangents(
             program, [*for_body, *values], [*d_body, *directions]
         )
-        return outputs, filled(outputs, pushed)
+        return outputs, filled(pushed, outputs, moving)
 
-    start = (list(carry), filled(carry, d_carry))
+    start = (list(carry), filled(d_carry, carry, moving))
     return lax.while_loop(lambda state: condition(*for_condition, *state[0])[0], body, start)
 
 
