@@ -54,7 +54,7 @@ def run_one(
     precision = jax.default_matmul_precision("highest") if full else contextlib.nullcontext()
     part = _clear_part(name, out)
     part.mkdir(parents=True)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     try:
         with log_output(part / LOG, show=show), precision:
             numbers = module.run(config)
@@ -76,6 +76,7 @@ def run_one(
         "claims": claims,
         "figures": [] if error else list(figures),
         "seconds": round(time.perf_counter() - start, 2),
+        "processor_seconds": round(time.process_time() - used, 2),
         "config": config,
         "versions": _outputs.versions(),
         "error": error,

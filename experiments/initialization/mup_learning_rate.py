@@ -24,8 +24,8 @@ import numpy as np
 import optax
 
 from experiments._claims import Claim, at_least, at_most, between, equal
+from experiments._images import load_coarse
 from experiments._runner import run_script
-from jaxopt_tut import datasets
 from jaxopt_tut.calibration import mup_multipliers, width_axes
 from jaxopt_tut.models import mlp
 from jaxopt_tut.optimizers import adam
@@ -61,14 +61,6 @@ class Result(NamedTuple):
     """Mean of the last quarter of the batches; (widths, parametrisations, rates, seeds)."""
     hidden: tuple[str, ...]
     """The leaves that grow along two axes."""
-
-
-def load(data: str):
-    """Return images averaged over 4 by 4 pixels, and labels."""
-    split = datasets.load(data).train
-    images = np.asarray(split.images, np.float32).reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4))
-    images = (images - images.mean()) / images.std()
-    return jnp.asarray(images.reshape(-1, NUM_INPUTS)), jnp.asarray(split.labels)
 
 
 def make_params(width: int):
@@ -125,7 +117,7 @@ def train(images, labels, params, factors, rates, rows):
 
 
 def run(config: Config) -> Result:
-    images, labels = load(config.data)
+    images, labels = load_coarse(config.data, 4)
     is_full = config.data == "full"
     widths = config.widths or ((64, 128, 256, 512, 1024) if is_full else (32, 64, 128))
     rates = 2.0 ** np.arange(-12 if is_full else -10, -3, dtype=np.float32)

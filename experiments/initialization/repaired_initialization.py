@@ -26,8 +26,8 @@ import numpy as np
 import optax
 
 from experiments._claims import Claim, at_least, at_most
+from experiments._images import load_coarse
 from experiments._runner import run_script
-from jaxopt_tut import datasets
 from jaxopt_tut.calibration import auto_init, gradinit, lsuv, metainit
 from jaxopt_tut.models import mlp
 from jaxopt_tut.optimizers import sgd
@@ -65,14 +65,6 @@ class Result(NamedTuple):
     """MetaInit's smallest over its first, shape (seeds,)."""
 
 
-def load(data: str):
-    """Return images averaged over 2 by 2 pixels, and labels."""
-    split = datasets.load(data).train
-    images = np.asarray(split.images, np.float32).reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4))
-    images = (images - images.mean()) / images.std()
-    return jnp.asarray(images.reshape(-1, SIZES[0])), jnp.asarray(split.labels)
-
-
 def loss_fn(params, batch):
     images, labels = batch
     logits = mlp.apply(params, images)
@@ -80,7 +72,7 @@ def loss_fn(params, batch):
 
 
 def run(config: Config) -> Result:
-    images, labels = load(config.data)
+    images, labels = load_coarse(config.data, 2)
     search = {"num_steps": config.num_search_steps}
     methods = {
         "auto_init": auto_init,

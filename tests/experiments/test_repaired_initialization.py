@@ -45,10 +45,3 @@ def test_every_claim_holds_on_a_good_result_and_can_fail():
     assert [claim.text for claim in claims if not claim.holds] == []
     failed = {c.text for result in falsified for c in experiment.check(result) if not c.holds}
     assert {claim.text for claim in claims} == failed
-
-
-def test_images_are_normalised():
-    images, labels = experiment.load("mini")
-    assert images.shape == (len(labels), experiment.SIZES[0])
-    # Sums of a million single-precision numbers.
-    np.testing.assert_allclose([images.mean(), images.std()], [0, 1], atol=1e-3)
