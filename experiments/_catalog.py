@@ -103,7 +103,10 @@ def docstring(name: str) -> str:
 
 
 def _read_docstring(file: Path) -> str:
-    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    try:
+        return ast.get_docstring(ast.parse(file.read_bytes())) or ""
+    except SyntaxError:  # whoever runs it will be told
+        return ""
 
 
 def summary(name: str) -> str:

@@ -85,9 +85,9 @@ def print_summary(reports: Sequence[dict[str, Any]], seconds: float, console: Co
     """Print how all claims of a run stand, and which experiments did not pass."""
     claims = [claim for report in reports for claim in report["claims"]]
     minutes, seconds = divmod(round(seconds), 60)
-    line = Text(
-        f"\n{len(reports)} experiments in {minutes} min {seconds} s, {len(claims)} claims: "
-    )
+    time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    several = "" if len(reports) == 1 else "s"
+    line = Text(f"\n{len(reports)} experiment{several} in {time}, {len(claims)} claims: ")
     line.append_text(_standing(claims))
     console.print(line, soft_wrap=True)
     if any(claim["verdict"].startswith("differs") for claim in claims):

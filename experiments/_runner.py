@@ -65,7 +65,7 @@ def run_one(
                     (part / f"{title}.svg").write_text(figure, encoding="utf-8")
                 else:
                     save_figure(figure, part / title)
-    except Exception:  # one broken experiment must not take the others with it
+    except (Exception, SystemExit):  # one broken experiment must not take the others with it
         error = traceback.format_exc()
     except BaseException:
         _clear_part(name, out)
@@ -258,7 +258,7 @@ def _run_named(name: str, data: Data, quick: bool, out: Path, show: bool) -> dic
     try:
         module = importlib.import_module(_catalog.module_of(name))
         report = run_one(name, make_config(module, data, quick), module, out, show=show)
-    except Exception:  # the script itself does not import
+    except (Exception, SystemExit):  # the script itself does not import
         report = _broken_script(name, out)
     return {key: report[key] for key in report.keys() - {"config", "numbers"}}
 

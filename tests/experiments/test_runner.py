@@ -163,7 +163,7 @@ def test_all_prints_a_line_an_experiment_a_summary_and_where_to_look(make_script
     assert lines[end + 2] == "     fails: not quite *: -1.5, which is not ≥ 0"
     assert re.fullmatch(r"3/3  part/talks +\d+\.\d s  1 hold", lines[end + 3])
     assert re.fullmatch(
-        r"3 experiments in \d+ min \d+ s, 5 claims: 3 hold, 1 differ, 1 fail \*", lines[end + 5]
+        r"3 experiments in \d+ s, 5 claims: 3 hold, 1 differ, 1 fail \*", lines[end + 5]
     )
     assert lines[end + 6 :] == [
         "differ: what holds is not what the tutorial states.",
@@ -268,6 +268,37 @@ def test_a_script_that_cannot_be_imported_is_reported(make_script):
     del sys.modules["experiments.part.torn"]  # its file lies where no import finds it
     assert main(["run", "torn", "fine", "--out", str(out)]) == 1
     assert "ModuleNotFoundError" in report(out, "torn")["error"]
+    assert report(out, "fine")["passed"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [b"def torn(:\n", b'"""A cl\xe4im."""\n', b"", b"import no_such_module\n", b"exit(3)\n"],
+)
+def test_no_file_takes_the_others_with_it(make_script, capsys, source, monkeypatch):
+    make_script("fine")
+    out = make_script("torn")
+    file = _catalog.FOLDER / "part" / "torn.py"
+    file.write_bytes(source)
+    del sys.modules["experiments.part.torn"]
+    package = types.ModuleType("experiments.part")
+    package.__path__ = [str(file.parent)]
+    monkeypatch.setitem(sys.modules, "experiments.part", package)
+    assert main(["list"]) == 0
+    assert "  torn " in capsys.readouterr().out
+    assert main(["all", "--out", str(out)]) == 1
+    assert "Not passed: torn" in capsys.readouterr().out
+    assert report(out, "fine")["passed"]
+
+
+def test_a_script_that_exits_is_reported(make_script):
+    def leave(_):
+        sys.exit("no water")
+
+    make_script("fine")
+    out = make_script("away", run=leave)
+    assert main(["all", "--out", str(out)]) == 1
+    assert "SystemExit: no water" in report(out, "away")["error"]
     assert report(out, "fine")["passed"]
 
 
