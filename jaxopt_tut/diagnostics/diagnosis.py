@@ -2,21 +2,21 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
-from jaxtyping import Array, Key
 
 from jaxopt_tut.diagnostics.judging.judge import judge
 from jaxopt_tut.diagnostics.judging.learning_rate import hardly_moves
 from jaxopt_tut.diagnostics.judging.verdicts import Verdict
-from jaxopt_tut.diagnostics.measuring.one_pass import Measured, measure
+from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.measuring.stacking import Measured
 from jaxopt_tut.diagnostics.nonfinite.search import first_nonfinite
 from jaxopt_tut.taps import Site
 from jaxopt_tut.trees import Rebuild, split_arrays
-from jaxopt_tut.types import Batch, LossFn, Params
+from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey
 
 
 @jax.tree_util.register_dataclass
@@ -46,7 +46,7 @@ def diagnose(
     batch: Batch,
     *,
     optimizer: optax.GradientTransformation | None = None,
-    key: Key[Array, ""] | None = None,
+    key: PRNGKey | None = None,
 ) -> Diagnosis:
     r"""Say what is wrong with a network on a batch, where, why, and what to do.
 
@@ -152,9 +152,8 @@ rare, and an average that forgets 2 % a step has settled."""
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure(frame: _Frame, arrays, batch, key) -> Measured:
-
-    def loss_fn(params, batch):
+def _measure(frame: _Frame, arrays: list[Any], batch: Batch, key: PRNGKey | None) -> Measured:
+    def loss_fn(params: Params, batch: Batch) -> Any:
         extra = () if key is None else (key,)
         return frame.loss_fn(params, batch, *extra)
 

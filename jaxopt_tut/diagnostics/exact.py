@@ -6,13 +6,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact, Shaped
+from typing_extensions import TypeAliasType
 
-from jaxopt_tut.diagnostics.measuring.one_pass import read_layers
-from jaxopt_tut.diagnostics.measuring.summaries import real
+from jaxopt_tut.diagnostics.measuring.network import read_network
+from jaxopt_tut.diagnostics.measuring.readings import read_layers
+from jaxopt_tut.diagnostics.measuring.summaries import Real, real
 from jaxopt_tut.taps import Tape
-from jaxopt_tut.types import Batch, LossFn, Params
+from jaxopt_tut.types import Batch, LossFn, Params, Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
+
+Quantiles = TypeAliasType("Quantiles", Float[Array, "*step quantile"])
+"""Quantiles of an array for each step of the scans around a layer."""
 
 
 class ExactStatistics(NamedTuple):
@@ -27,12 +32,12 @@ class ExactStatistics(NamedTuple):
       effective_rank: Of the pre-activations, by `effective_rank`.
     """
 
-    weights: Float[Array, "*step quantile"]
-    pre_activations: Float[Array, "*step quantile"]
-    activations: Float[Array, "*step quantile"]
-    cotangents: Float[Array, "*step quantile"]
-    weight_gradients: Float[Array, "*step quantile"]
-    effective_rank: Float[Array, "*step"]
+    weights: Quantiles
+    pre_activations: Quantiles
+    activations: Quantiles
+    cotangents: Quantiles
+    weight_gradients: Quantiles
+    effective_rank: Real
 
 
 def exact_statistics(
@@ -53,17 +58,18 @@ def exact_statistics(
     of `statistics`. Use it inside `jit`.
 
     Args:
-      loss_fn: As in `diagnose`.
-      params: As in `diagnose`.
-      batch: As in `diagnose`.
+      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`.
+      params: The parameters; leaves that are no arrays are held fixed.
+      batch: At least two examples along the first axis of its arrays.
       quantiles: The fractions $0 \le q \le 1$.
 
     Returns:
       An `ExactStatistics` for each layer, by name and in the order of the program.
 
     Raises:
-      TypeError: As in `diagnose`.
-      ValueError: As in `diagnose`, or if a quantile is no fraction.
+      TypeError: If `loss_fn` cannot be traced, or a parameter is an integer array.
+      ValueError: If a quantile is no fraction, no weight meets data, the batch holds fewer than
+        two examples, or the loss is no real scalar.
 
     Example:
       >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
@@ -79,14 +85,14 @@ def exact_statistics(
     for q in quantiles:
         if not 0 <= q <= 1:
             raise ValueError(f"exact_statistics needs quantiles 0 <= q <= 1, got {q}.")
-    readings = read_layers("exact_statistics", loss_fn, params, batch).layers
+    readings = read_layers(read_network("exact_statistics", loss_fn, params, batch)).layers
 
-    def of(values, num_steps):
+    def of(values: Shaped[Array, "..."], num_steps: int) -> Quantiles:
         rows = real(values).reshape(*values.shape[:num_steps], -1)
         fractions = jnp.asarray(quantiles, rows.dtype)
         return jnp.moveaxis(jnp.quantile(rows, fractions, axis=-1), 0, -1)
 
-    def rank(values, num_steps, examples):
+    def rank(values: Inexact[Array, "..."], num_steps: int, examples: tuple[int, ...]) -> Real:
         if num_steps:
             inner = tuple(axis - 1 for axis in examples)
             return jax.vmap(lambda part: rank(part, num_steps - 1, inner))(values)
@@ -108,7 +114,7 @@ def exact_statistics(
     return Tape(layers)
 
 
-def effective_rank(values: Float[Array, "example unit"]) -> Float[Array, ""]:
+def effective_rank(values: Inexact[Array, "example unit"]) -> Scalar:
     r"""Count the directions that examples take: the participation ratio of their Gram matrix.
 
     $$r = \frac{(\sum_i \lambda_i)^2}{\sum_i \lambda_i^2}

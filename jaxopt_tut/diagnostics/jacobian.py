@@ -5,16 +5,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.trees import at_least_single
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import PRNGKey, PyTree, Scalar
 from jaxopt_tut.vectors import matmul
 
 
 def jacobian_singular_values(
-    fun: Callable[[PyTree], PyTree], inputs: PyTree, num_steps: int, *, key: Key[Array, ""]
+    fun: Callable[[PyTree], PyTree], inputs: PyTree, num_steps: int, *, key: PRNGKey
 ) -> Float[Array, "num_steps"]:
     r"""Approximate singular values of an input-output Jacobian without forming it.
 
@@ -99,7 +99,9 @@ def jacobian_singular_values(
     return jnp.linalg.svd(bidiagonal, compute_uv=False)
 
 
-def _next(vector, basis, fresh, scale):
+def _next(
+    vector: Float[Array, "n"], basis: Float[Array, "k n"], fresh: Float[Array, "n"], scale: Scalar
+) -> tuple[Float[Array, "n"], Scalar]:
     """Make a vector orthogonal to a basis, or a fresh one if rounding is all that is left of it."""
     vector = _orthogonal(vector, basis)
     size = jnp.linalg.norm(vector)
@@ -111,7 +113,7 @@ def _next(vector, basis, fresh, scale):
     return direction, jnp.where(is_lost, 0, size)
 
 
-def _orthogonal(vector, basis):
+def _orthogonal(vector: Float[Array, "n"], basis: Float[Array, "k n"]) -> Float[Array, "n"]:
     # Twice is enough: what the first round leaves is rounding of what it took away.
     for _ in range(2):
         vector = vector - matmul(matmul(basis, vector), basis)

@@ -4,12 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.losses import value_part
 from jaxopt_tut.trees import at_least_single
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+from jaxopt_tut.types import Batch, LossFn, Params, PyTree, Scalar
 from jaxopt_tut.vectors import safe_ratio
 
 
@@ -24,18 +23,18 @@ class GradientNoise(NamedTuple):
       leaves: The same three for each parameter.
     """
 
-    scale: Float[Array, ""]
-    trace: Float[Array, ""]
-    squared_norm: Float[Array, ""]
+    scale: Scalar
+    trace: Scalar
+    squared_norm: Scalar
     leaves: PyTree
 
 
 class LeafNoise(NamedTuple):
     """What `gradient_noise` finds of one parameter; see `GradientNoise`."""
 
-    scale: Float[Array, ""]
-    trace: Float[Array, ""]
-    squared_norm: Float[Array, ""]
+    scale: Scalar
+    trace: Scalar
+    squared_norm: Scalar
 
 
 def gradient_noise(
@@ -120,12 +119,13 @@ def gradient_noise(
     return GradientNoise(_ratio(trace, norm), trace, norm, leaves)
 
 
-def _total(tree):
+def _total(tree: PyTree) -> Scalar:
+    """Return the sum of all leaves, in the widest of their dtypes."""
     numbers = jax.tree.leaves(tree)
     widest = max((x.dtype for x in numbers), key=lambda dtype: jnp.finfo(dtype).bits)
     return jnp.sum(jnp.stack([x.astype(widest) for x in numbers]))
 
 
-def _ratio(trace, squared_norm):
+def _ratio(trace: Scalar, squared_norm: Scalar) -> Scalar:
     is_seen = squared_norm > 0
     return safe_ratio(trace, squared_norm, where=is_seen, otherwise=jnp.inf)

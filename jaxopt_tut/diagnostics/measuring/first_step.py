@@ -1,6 +1,6 @@
 """What an optimizer does first: its update, and what the update makes of the loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Inexact
 from optax.contrib import SAMState
 
 from jaxopt_tut.diagnostics.measuring.summaries import real
-from jaxopt_tut.losses import value_and_ascent, value_part
+from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.inner import updated
-from jaxopt_tut.trees import at_least_single, split_arrays
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+from jaxopt_tut.trees import at_least_single
+from jaxopt_tut.types import Params, PyTree, Scalar
 
 TINY_UPDATE = 1e-4
 """Root mean square of an update over that of its weight, below which it hardly moves it."""
@@ -34,51 +34,38 @@ class FirstStep(NamedTuple):
     """
 
     updates: Sequence[Array] | None
-    loss: Float[Array, ""]
-    expected_change: Float[Array, ""]
-    growth: Float[Array, ""]
+    loss: Scalar
+    expected_change: Scalar
+    growth: Scalar
     searches: Bool[Array, ""]
 
 
 def take_first_step(
-    loss_fn: LossFn,
+    value_fn: Callable[[Params], Scalar],
     params: Params,
-    batch: Batch,
-    gradients: Sequence[Array],
+    gradient: PyTree,
     optimizer: optax.GradientTransformation | None,
     num_updates: int = 1,
 ) -> FirstStep:
-    """Take the first step of an optimizer, or try its first steps at one place.
-
-    A first update may be no sample of what follows: a warm-up begins at a rate of 0, accumulation
-    waits for more gradients, an average starts empty, a rate that tunes itself starts tiny. So the
-    optimizer is followed on this batch until it moves, and the last update is the one to judge.
-    Sharpness-aware minimisation first climbs, and is followed until it is back.
-    """
-    dtype = jnp.result_type(float)
+    """Take the first step of an optimizer, or follow it for some while it hardly moves."""
+    # A first update may be no sample of what follows: a warm-up begins at a rate of 0, accumulation
+    # waits for more gradients, an average starts empty, a rate that tunes itself starts tiny. So
+    # the optimizer is followed on this batch until it moves, and the last update is the one to
+    # judge. Sharpness-aware minimisation first climbs, and is followed until it is back.
     if optimizer is None:
-        missing = jnp.full((), jnp.nan, dtype)
+        missing = jnp.full((), jnp.nan, jnp.result_type(float))
         return FirstStep(None, missing, missing, missing, jnp.zeros((), bool))
-
-    weights, rebuild = split_arrays(params)
-    arrays = rebuild.alone(weights)
-    # By the conventions of JAX and optax the direction of ascent is the conjugate.
-    gradient = optax.tree.conj(rebuild.alone(gradients))
-
-    def value_fn(arrays):
-        return value_part(loss_fn(rebuild(jax.tree.leaves(arrays)), batch))
-
     looks: list[Params] = []
     try:
-        state = optimizer.init(arrays)
+        state = optimizer.init(params)
         step = partial(_step, optimizer, value_fn, looks)
-        updates, growth = _try(step, value_fn, gradient, state, arrays, num_updates)
+        updates, growth = _try(step, value_fn, gradient, state, params, num_updates)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if not reason.startswith("diagnose "):
             reason = f"diagnose needs an optimizer that takes a step, got one that says: {reason}"
         raise TypeError(reason) from error
-    after = value_fn(optax.apply_updates(arrays, updates))
+    after = value_fn(optax.apply_updates(params, updates))
     # the products and squares of half precision leave its range, or vanish in it
     wide = at_least_single(after).dtype
     products = jax.tree.map(_inner, gradient, updates)
@@ -88,7 +75,14 @@ def take_first_step(
     return FirstStep(jax.tree.leaves(updates), after, change, growth, jnp.asarray(bool(looks)))
 
 
-def _try(step, value_fn, gradient, state, params, num_updates) -> tuple[PyTree, Array]:
+def _try(
+    step: Callable[[PyTree, PyTree, Params], tuple[PyTree, PyTree]],
+    value_fn: Callable[[Params], Scalar],
+    gradient: PyTree,
+    state: PyTree,
+    params: Params,
+    num_updates: int,
+) -> tuple[PyTree, Scalar]:
     """Return the last of some updates, and how much longer it is than the one half-way to it."""
     climbers = any(part.cache is not None for part in _climbers(state))
     updates, state = step(gradient, state, params)
@@ -96,13 +90,13 @@ def _try(step, value_fn, gradient, state, params, num_updates) -> tuple[PyTree, 
     if num_updates == 1 and not climbers:
         return updates, one
 
-    def goes_on(carry):
+    def goes_on(carry: tuple[Any, ...]) -> Bool[Array, ""] | bool:
         k, _, updates, state, _ = carry
         if climbers:
             return sum(part.steps_since_sync for part in _climbers(state)) != 0
         return (k < num_updates) & ~_does_move(updates, params)
 
-    def follow(carry):
+    def follow(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         k, place, updates, state, halfway = carry
         place = optax.apply_updates(place, updates)
         updates, state = step(value_and_ascent(value_fn)(place)[1], state, place)
@@ -118,16 +112,16 @@ def _try(step, value_fn, gradient, state, params, num_updates) -> tuple[PyTree, 
     return updates, norm / jnp.where(halfway > 0, halfway, 1)
 
 
-def _climbers(state) -> list[SAMState]:
+def _climbers(state: PyTree) -> list[SAMState]:
     """List the states of optimizers whose first update goes uphill on purpose."""
     leaves = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, SAMState))
     return [leaf for leaf in leaves if isinstance(leaf, SAMState)]
 
 
-def _does_move(updates, params) -> Array:
+def _does_move(updates: PyTree, params: Params) -> Bool[Array, ""]:
     """Tell whether any update is more than tiny beside its weight."""
 
-    def of_leaf(update, leaf):
+    def of_leaf(update: Array, leaf: Array) -> Bool[Array, ""]:
         moved, size = (jnp.sum(real(x) ** 2) for x in (update, leaf))
         return (size > 0) & (moved >= TINY_UPDATE**2 * size)
 
@@ -135,19 +129,27 @@ def _does_move(updates, params) -> Array:
     return jnp.any(jnp.stack(leaves))
 
 
-def _inner(a, b):
+def _inner(a: Inexact[Array, "..."], b: Inexact[Array, "..."]) -> Scalar:
+    """Return what the direction of ascent promises for an update, in at least single precision."""
     product = at_least_single(jnp.conj(a)) * at_least_single(b)
     return jnp.sum(jnp.real(product))
 
 
-def _norm(tree):
+def _norm(tree: PyTree) -> Scalar:
     return optax.tree.norm(jax.tree.map(at_least_single, tree))
 
 
-def _step(optimizer, value_fn, looks, gradient, state, params) -> tuple[PyTree, Any]:
+def _step(
+    optimizer: optax.GradientTransformation,
+    value_fn: Callable[[Params], Scalar],
+    looks: list[Params],
+    gradient: PyTree,
+    state: PyTree,
+    params: Params,
+) -> tuple[PyTree, PyTree]:
     """Return an update and the new state; note where the optimizer looks at the loss."""
 
-    def watched(params):
+    def watched(params: Params) -> Scalar:
         looks.append(params)
         return value_fn(params)
 

@@ -1,14 +1,27 @@
-"""What is known of the layers of a network."""
+"""What measuring returns: what is known of the layers of a network."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
+from typing_extensions import TypeAliasType
 
-from jaxopt_tut.diagnostics.measuring.summaries import Summary
+from jaxopt_tut.diagnostics.measuring import summaries
+from jaxopt_tut.diagnostics.measuring.summaries import Real
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.taps.inner import Layer
+from jaxopt_tut.types import Scalar
+
+# By their names alone, signatures print short.
+Summary = TypeAliasType("Summary", summaries.Summary)
+"""What is kept of an array, see `summarize`."""
+
+Count = TypeAliasType("Count", Int[Array, "*step"])
+"""A number of units for each step of the scans around a layer; one alone outside of scans."""
+
+Flag = TypeAliasType("Flag", Bool[Array, ""])
+"""A truth value without axes."""
 
 
 class LayerStatistics(NamedTuple):
@@ -39,13 +52,13 @@ class LayerStatistics(NamedTuple):
     cotangents: Summary
     weight_gradients: Summary
     inputs: Summary | None
-    fraction_dead: Float[Array, "*step"]
-    fraction_saturated: Float[Array, "*step"]
-    correlation: Float[Array, "*step"]
-    distinct_gradients: Int[Array, "*step"]
-    active_gradients: Int[Array, "*step"]
-    update_ratio: Float[Array, "*step"]
-    gain: Float[Array, "*step"]
+    fraction_dead: Real
+    fraction_saturated: Real
+    correlation: Real
+    distinct_gradients: Count
+    active_gradients: Count
+    update_ratio: Real
+    gain: Real
 
 
 @jax.tree_util.register_dataclass
@@ -67,11 +80,11 @@ class Statistics:
     """
 
     layers: Tape
-    loss: Float[Array, ""]
-    loss_after_update: Float[Array, ""]
-    expected_change: Float[Array, ""]
-    update_growth: Float[Array, ""]
-    searches: Bool[Array, ""]
-    is_finite: Bool[Array, ""]
+    loss: Scalar
+    loss_after_update: Scalar
+    expected_change: Scalar
+    update_growth: Scalar
+    searches: Flag
+    is_finite: Flag
     num_updates: int = field(metadata={"static": True})
     wiring: tuple[Layer, ...] = field(metadata={"static": True})

@@ -11,44 +11,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.diagnostics.measuring.first_step import FirstStep
+from jaxopt_tut.diagnostics.measuring.readings import Reading, Readings
 from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
-from jaxopt_tut.diagnostics.measuring.summaries import SummaryStack, summarize_all
+from jaxopt_tut.diagnostics.measuring.summaries import Real, SummaryStack, real, summarize_all
 from jaxopt_tut.diagnostics.measuring.units import (
-    Activity,
-    Axes,
     UnitCounts,
     count_units,
+    mean_square,
     number_activities,
 )
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.taps.inner import Layer
-
-
-class Reading(NamedTuple):
-    """What is taken from one layer.
-
-    Attributes:
-      layer: How it is joined to the others.
-      weight: W.
-      activity: z and a, and their cotangents.
-      cotangent: Of z.
-      gradient: Of W.
-      inputs: x, and the number of its leading axes that count steps; none if a scan hands the
-        array over.
-      axes: What the axes of z and a count.
-      mean_square_update: Of the update of W; NaN without an optimizer.
-      gain: Fan-in times mean square of the matrix that x meets; None where that is W.
-    """
-
-    layer: Layer
-    weight: Array
-    activity: Activity
-    cotangent: Array
-    gradient: Array
-    inputs: tuple[Array, int] | None
-    axes: Axes
-    mean_square_update: Array
-    gain: Array | None = None
+from jaxopt_tut.types import Scalar
 
 
 class Numbers(NamedTuple):
@@ -94,7 +68,7 @@ class Measured:
 
     summaries: SummaryStack
     numbers: Numbers
-    loss: Float[Array, ""]
+    loss: Scalar
     is_finite: Bool[Array, ""]
     step: FirstStep
     num_updates: int = field(metadata={"static": True})
@@ -102,10 +76,12 @@ class Measured:
     entries: tuple[Entry, ...] = field(metadata={"static": True})
 
     def unpack(self) -> Statistics:
-        """Cut the arrays into the statistics of each layer."""
+        """Cut the arrays, NumPy's or JAX's, into the statistics of each layer."""
         layers, start, weight_start = {}, 0, 0
         for layer, entry in zip(self.wiring, self.entries, strict=True):
             *always, inputs = entry.summaries
+            # Two kinds of column: some have an entry for each step of z, some for each of W, which
+            # a scan over one weight repeats.
             stop = start + math.prod(entry.steps)
             weight_stop = weight_start + math.prod(entry.weight_steps)
             dead, saturated, correlation = (
@@ -115,23 +91,16 @@ class Measured:
                 column[weight_start:weight_stop].reshape(entry.weight_steps)
                 for column in (self.numbers.update_ratio, self.numbers.gain, *self.numbers.counts)
             )
-            weights, pre_activations, activations, cotangents, gradients = (
-                self.summaries[k] for k in always
-            )
             layers[layer.name] = LayerStatistics(
-                weights,
-                pre_activations,
-                activations,
-                cotangents,
-                gradients,
-                None if inputs is None else self.summaries.spread(inputs, entry.steps),
-                dead,
-                saturated,
-                correlation,
-                distinct,
-                active,
-                ratio,
-                gain,
+                *(self.summaries[k] for k in always),
+                inputs=None if inputs is None else self.summaries.spread(inputs, entry.steps),
+                fraction_dead=dead,
+                fraction_saturated=saturated,
+                correlation=correlation,
+                distinct_gradients=distinct,
+                active_gradients=active,
+                update_ratio=ratio,
+                gain=gain,
             )
             start, weight_start = stop, weight_stop
         return Statistics(
@@ -147,16 +116,10 @@ class Measured:
         )
 
 
-def stack(
-    readings: Sequence[Reading],
-    loss: Float[Array, ""],
-    is_finite: Bool[Array, ""],
-    step: FirstStep,
-    num_updates: int = 1,
-) -> Measured:
+def stack(found: Readings, step: FirstStep, num_updates: int) -> Measured:
     """Summarise all arrays together, and put all numbers in a row."""
     arrays, entries = [], []
-    for one in readings:
+    for one in found.layers:
         steps, weight_steps = one.layer.num_step_axes, one.layer.num_weight_steps
         value, first = one.activity.pre_activation, len(arrays)
         arrays += [
@@ -173,50 +136,89 @@ def stack(
         places = (first, first + 1, first + 2, first + 3, first + 4, of_inputs)
         entries.append(Entry(places, value.shape[:steps], one.weight.shape[:weight_steps]))
     summaries = summarize_all(arrays)
-    dtype = summaries.rows.mean.dtype
+    return Measured(
+        summaries,
+        _numbers(found.layers, entries, summaries, step.updates),
+        found.loss,
+        found.is_finite,
+        step._replace(updates=None),
+        num_updates,
+        tuple(one.layer for one in found.layers),
+        tuple(entries),
+    )
 
-    def column(numbers):
+
+def _numbers(
+    readings: Sequence[Reading],
+    entries: Sequence[Entry],
+    summaries: SummaryStack,
+    updates: Sequence[Array] | None,
+) -> Numbers:
+    """Compute the numbers of all layers at once, in columns that run through all their steps."""
+    dtype = summaries.rows.mean.dtype
+    num_weight_steps = [math.prod(entry.weight_steps) for entry in entries]
+
+    def column(numbers: Sequence[Array]) -> Float[Array, "row"]:
         return jnp.concatenate([jnp.ravel(number).astype(dtype) for number in numbers])
 
-    def square(places):
+    def repeated(values: Sequence[int], counts: Sequence[int]) -> Float[np.ndarray, "row"]:
+        return np.repeat(values, counts).astype(dtype)
+
+    # These are known from the summaries already.
+    def mean_squares(places: Sequence[int]) -> Float[Array, "row"]:
         rows = np.concatenate([summaries.find_rows(place) for place in places])
         return summaries.rows.variance[rows] + summaries.rows.mean[rows] ** 2
 
-    num_steps = [math.prod(entry.steps) for entry in entries]
-    num_weight_steps = [math.prod(entry.weight_steps) for entry in entries]
+    weight = mean_squares([entry.summaries[0] for entry in entries])
+    own = mean_squares([entry.summaries[1] for entry in entries])  # of z
+    dead, saturated, product = zip(
+        *number_activities([(one.activity, one.axes) for one in readings]), strict=True
+    )
+    # E[z z'] over pairs of n different examples is (n E_u[zbar^2] - E[z^2]) / (n - 1).
     sizes = [
         math.prod(one.activity.pre_activation.shape[axis] for axis in one.axes.examples)
         for one in readings
     ]
-    num_examples = np.repeat(sizes, num_steps).astype(dtype)
-    dead, saturated, product = zip(
-        *number_activities([(one.activity, one.axes) for one in readings]), strict=True
-    )
-    weight, own = (square([entry.summaries[k] for entry in entries]) for k in (0, 1))
+    num_examples = repeated(sizes, [math.prod(entry.steps) for entry in entries])
     crossed = num_examples * column(product) - own
     pairs = np.maximum(num_examples - 1, 1) * jnp.where(own > 0, own, 1)
-    moved = column([one.mean_square_update for one in readings])
-    gains = weight * np.repeat([one.layer.fan_in for one in readings], num_weight_steps).astype(
-        dtype
-    )
-    if any(one.gain is not None for one in readings):
-        parts, start = [], 0
-        for one, count in zip(readings, num_weight_steps, strict=True):
-            parts.append(gains[start : start + count] if one.gain is None else one.gain)
-            start += count
-        gains = column(parts)
-    plain = [one.layer.use.is_plain or one.gain is not None for one in readings]
-    gains = jnp.where(np.repeat(plain, num_weight_steps), gains, jnp.nan)
-    numbers = Numbers(
+    moved = column([_mean_square_update(one, updates) for one in readings])
+    return Numbers(
         column(dead),
         column(saturated),
         jnp.where(own > 0, crossed / pairs, jnp.nan),
         jnp.where(weight > 0, jnp.sqrt(moved / jnp.where(weight > 0, weight, 1)), jnp.nan),
-        gains,
+        _gains(
+            readings,
+            weight * repeated([one.layer.fan_in for one in readings], num_weight_steps),
+            num_weight_steps,
+        ),
         count_units(
             [(one.gradient, one.layer.unit_axes, one.layer.num_weight_steps) for one in readings]
         ),
     )
-    wiring = tuple(one.layer for one in readings)
-    step = step._replace(updates=None)
-    return Measured(summaries, numbers, loss, is_finite, step, num_updates, wiring, tuple(entries))
+
+
+def _mean_square_update(one: Reading, updates: Sequence[Array] | None) -> Real:
+    """Return that of the update of a weight, NaN without an optimizer."""
+    steps = one.layer.num_weight_steps
+    if updates is None:
+        return jnp.full(one.weight.shape[:steps], jnp.nan, real(one.weight).dtype)
+    return mean_square(updates[one.index], steps)
+
+
+def _gains(
+    readings: Sequence[Reading], of_weights: Float[Array, "row"], counts: Sequence[int]
+) -> Float[Array, "row"]:
+    """Take the gain of what a function makes of its weight, where it makes something of it."""
+    gains = of_weights
+    if any(one.gain is not None for one in readings):
+        cut = jnp.split(of_weights, np.cumsum(counts)[:-1])
+        parts = [
+            part if one.gain is None else jnp.ravel(one.gain).astype(part.dtype)
+            for one, part in zip(readings, cut, strict=True)
+        ]
+        gains = jnp.concatenate(parts)
+    # What becomes of a weight cannot always be followed: then its own size says nothing.
+    is_known = [one.layer.use.is_plain or one.gain is not None for one in readings]
+    return jnp.where(np.repeat(is_known, counts), gains, jnp.nan)

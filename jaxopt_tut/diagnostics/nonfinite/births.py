@@ -1,4 +1,13 @@
-"""Find where values that are not finite are born in a program, and try it with some made finite."""
+"""Find where values that are not finite are born in a program, and try it with some made finite.
+
+An entry of a value is *born* if it is not finite though all that it is made of is; else it is
+carried. Those that are born are replaced by finite ones on demand, and what is carried through is
+left: so it shows which of them the result depends on. An operation that mixes its entries is
+evaluated once more with finite operands to see what is born in it; where that says nothing, as with
+a factorisation, all is carried.
+
+Rules for derivatives are left out, and calls other than those of JAX's control flow stay closed.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,11 +15,23 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend import core
 from jaxtyping import Array, Bool, Int
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.diagnostics.nonfinite.origins import finite_stand_in, is_floating, origins, settled
+from jaxopt_tut.diagnostics.nonfinite.origins import (
+    AnyJaxpr,
+    Path,
+    finite_stand_in,
+    is_floating,
+    origins,
+    settled,
+)
 from jaxopt_tut.taps.inner import REARRANGING, Place
+
+Clock = TypeAliasType("Clock", Int[Array, ""])
+"""How many steps of loops have run."""
 
 NEVER = np.iinfo(np.int32).max
 """The time of what does not happen."""
@@ -25,9 +46,9 @@ class Times(NamedTuple):
       clash: A NaN was made of infinities.
     """
 
-    birth: Int[Array, ""]
-    gift: Int[Array, ""]
-    clash: Int[Array, ""]
+    birth: Clock
+    gift: Clock
+    clash: Clock
 
 
 class Run(NamedTuple):
@@ -43,14 +64,17 @@ class Run(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """What is made finite where it is born, or where infinities clash; one entry a place."""
+    """What is made finite where it is born, or where infinities clash; one entry a place.
+
+    Input i is at place `((), i)`, constant i at `((-1,), i)`.
+    """
 
     births: Mapping[Place, Bool[Array, ""]]
     clashes: Mapping[Place, Bool[Array, ""]]
 
 
-def places_of(jaxpr: Any, path: tuple[int, ...] = ()) -> Iterator[Place]:
-    """List the places where an equation of a program makes floating values, in its order."""
+def places_of(jaxpr: AnyJaxpr, path: Path = ()) -> Iterator[Place]:
+    """List the places where equations make floating values; of opened calls, those inside."""
     for i, eqn in enumerate(jaxprs.open_jaxpr(jaxpr).eqns):
         subs = _opened(eqn)
         for k, body in subs.items():
@@ -61,7 +85,7 @@ def places_of(jaxpr: Any, path: tuple[int, ...] = ()) -> Iterator[Place]:
                     yield (*path, i), k
 
 
-def _opened(eqn) -> dict[int, Any]:
+def _opened(eqn: core.JaxprEqn) -> dict[int, AnyJaxpr]:
     """Give the jaxprs that are looked into, by the numbers that stand for them in a path."""
     kind = jaxprs.kind_of_call(eqn)
     if kind in ("jit", "remat", "custom_jvp", "custom_vjp"):
@@ -75,19 +99,9 @@ def _opened(eqn) -> dict[int, Any]:
     return {}
 
 
-def run(jaxpr: Any, inputs: Sequence[Any], is_awake: Sequence[bool], mended: Mended) -> Run:
-    r"""Evaluate a program, note where values that are not finite are born, and mend some.
-
-    An entry of a value is *born* if it is not finite though all that it is made of is; else it is
-    carried. At the places in `mended` those that are born are replaced by finite ones, and what is
-    carried through is left: so it shows which of them the result depends on. An operation that
-    mixes its entries is evaluated once more with finite operands to see what is born in it; where
-    that says nothing, as with a factorisation, all is carried. A constant counts where it meets
-    data, not before.
-
-    Rules for derivatives are left out, and calls other than those of JAX's control flow stay
-    closed.
-    """
+def run(jaxpr: AnyJaxpr, inputs: Sequence[Any], is_awake: Sequence[bool], mended: Mended) -> Run:
+    """Evaluate a program, note where values that are not finite are born, and mend some."""
+    # A constant that is not awake counts where it meets data, not before.
     whole = [_mend(value, mended, ((), i)) for i, value in enumerate(inputs)]
     values = enumerate(jaxprs.constants(jaxpr))
     constants = [_mend(value, mended, ((-1,), i)) for i, value in values]
@@ -103,7 +117,7 @@ def run(jaxpr: Any, inputs: Sequence[Any], is_awake: Sequence[bool], mended: Men
     return Run(outputs, times)
 
 
-def _mend(value, mended, place):
+def _mend(value: Any, mended: Mended, place: Place) -> Any:
     if place not in mended.births:
         return value
     wrong = mended.births[place] & ~jnp.isfinite(value)
@@ -113,10 +127,18 @@ def _mend(value, mended, place):
 class _Runner:
     """Holds what is to be mended while the program is walked."""
 
-    def __init__(self, mended: Mended):
+    def __init__(self, mended: Mended) -> None:
         self.mended = mended
 
-    def walk(self, jaxpr, inputs, is_constant, path, clock, constants=None):
+    def walk(
+        self,
+        jaxpr: AnyJaxpr,
+        inputs: Sequence[Any],
+        is_constant: Sequence[bool],
+        path: Path,
+        clock: Clock,
+        constants: Sequence[tuple[Any, bool]] | None = None,
+    ) -> tuple[list[Any], dict[Place, Times], Clock, list[bool]]:
         """Evaluate one jaxpr; tell also which outputs are constants of the program."""
         program = jaxprs.open_jaxpr(jaxpr)
         env = dict(zip(program.invars, zip(inputs, is_constant, strict=True), strict=True))
@@ -125,7 +147,7 @@ class _Runner:
         env |= zip(program.constvars, constants, strict=True)
         times: dict[Place, Times] = {}
 
-        def read(atom):
+        def read(atom: Any) -> tuple[Any, bool]:
             return (atom.val, True) if jaxprs.is_literal(atom) else env[atom]
 
         for i, eqn in enumerate(program.eqns):
@@ -139,7 +161,15 @@ class _Runner:
         outputs, constant = _unzip([read(atom) for atom in program.outvars])
         return outputs, times, clock, constant
 
-    def equation(self, eqn, operands, constant, path, clock):
+    def equation(
+        self,
+        eqn: core.JaxprEqn,
+        operands: list[Any],
+        constant: list[bool],
+        path: Path,
+        clock: Clock,
+    ) -> tuple[list[Any], dict[Place, Times], Clock, list[bool]]:
+        """Do the same for one equation."""
         kind = jaxprs.kind_of_call(eqn)
         if kind in ("jit", "remat", "custom_jvp", "custom_vjp"):
             return self.walk(jaxprs.called_jaxpr(eqn), operands, constant, (*path, 0), clock)
@@ -160,7 +190,15 @@ class _Runner:
             )
         return outputs, times, clock, awake
 
-    def look(self, eqn, operands, constant, output, place, clock):
+    def look(
+        self,
+        eqn: core.JaxprEqn,
+        operands: list[Any],
+        constant: list[bool],
+        output: Array,
+        place: Place,
+        clock: Clock,
+    ) -> tuple[Array, Times]:
         """Note what is born and what clashes in one value, and mend it on demand."""
         born, clash, is_gift = origins(eqn, operands, constant, output, place[1])
         never = jnp.full((), NEVER, jnp.int32)
@@ -173,7 +211,14 @@ class _Runner:
                 output = jnp.where(wanted[place] & entries, finite_stand_in(output), output)
         return output, Times(happened[0], gift, happened[1])
 
-    def scan(self, eqn, operands, constant, path, clock):
+    def scan(
+        self,
+        eqn: core.JaxprEqn,
+        operands: list[Any],
+        constant: list[bool],
+        path: Path,
+        clock: Clock,
+    ) -> tuple[list[Any], dict[Place, Times], Clock]:
         parts = jaxprs.scan_parts(eqn)
         consts, carry, xs = parts.split_inputs(operands)
         flags, *_ = parts.split_inputs(constant)
@@ -192,7 +237,14 @@ class _Runner:
         (carry, times, clock), ys = lax.scan(step, start, list(xs), **options)
         return [*carry, *ys], times, clock
 
-    def while_loop(self, eqn, operands, constant, path, clock):
+    def while_loop(
+        self,
+        eqn: core.JaxprEqn,
+        operands: list[Any],
+        constant: list[bool],
+        path: Path,
+        clock: Clock,
+    ) -> tuple[list[Any], dict[Place, Times], Clock]:
         parts = jaxprs.while_parts(eqn)
         for_condition, consts, carry = parts.split(operands)
         _, flags, rest = parts.split(constant)
@@ -211,7 +263,14 @@ class _Runner:
         start = list(carry), _never(places_of(parts.body, (*path, 1))), clock
         return lax.while_loop(goes_on, step, start)
 
-    def cond(self, eqn, operands, constant, path, clock):
+    def cond(
+        self,
+        eqn: core.JaxprEqn,
+        operands: list[Any],
+        constant: list[bool],
+        path: Path,
+        clock: Clock,
+    ) -> tuple[list[Any], dict[Place, Times], Clock]:
         index, *operands = operands
         branches = jaxprs.cond_branches(eqn)
         none: dict[Place, Times] = {}
@@ -239,11 +298,13 @@ def _never(places: Iterable[Place]) -> dict[Place, Times]:
     return {place: Times(never, never, never) for place in places}
 
 
-def _earlier(times, others):
+def _earlier(times: dict[Place, Times], others: dict[Place, Times]) -> dict[Place, Times]:
+    """Take for each place the earlier of two times."""
     return times | {
         place: Times(*map(jnp.minimum, times[place], found)) for place, found in others.items()
     }
 
 
-def _unzip(pairs):
+def _unzip(pairs: Iterable[tuple[Any, bool]]) -> tuple[list[Any], list[bool]]:
+    pairs = list(pairs)
     return [one for one, _ in pairs], [two for _, two in pairs]

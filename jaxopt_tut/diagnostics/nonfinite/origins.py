@@ -1,15 +1,24 @@
 """Which entries of what one operation makes are not finite through it alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool
+from jax.extend import core
+from jaxtyping import Array, Bool, Num, Shaped
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.taps.inner import ELEMENTWISE, REARRANGING
+from jaxopt_tut.types import Shape
+
+AnyJaxpr = TypeAliasType("AnyJaxpr", core.ClosedJaxpr | core.Jaxpr)
+"""A program, with its constants or without."""
+
+Path = tuple[int, ...]
+"""Where an equation lies, as in the places of `taps`."""
 
 _ENTRYWISE = ELEMENTWISE | {
     "complex", "conj", "igamma", "igammac", "igamma_grad_a", "polygamma", "zeta", "bessel_i0e",
@@ -41,9 +50,9 @@ class Origins(NamedTuple):
 
 
 def origins(
-    eqn: Any, operands: Sequence[Any], constant: Sequence[bool], output: Array, index: int
+    eqn: core.JaxprEqn, operands: Sequence[Any], constant: Sequence[bool], output: Array, index: int
 ) -> Origins:
-    """Tell what an equation adds to what it reads."""
+    """Tell what an equation adds to the operands, some of which are `constant`, in one output."""
     name = eqn.primitive.name
     if name in REARRANGING:
         return Origins(None, None, None)
@@ -53,19 +62,21 @@ def origins(
     shape = jnp.shape(output)
     clash = None
     if name == "select_n":
+        # Only the case that is selected is looked at.
         which, *cases = operands
         pairs = zip(cases, is_data[1:], strict=True)
         flags = [_wrong(case) if found else jnp.zeros(shape, bool) for case, found in pairs]
         born = bad & ~lax.select_n(which, *flags)
-    elif name in _ENTRYWISE:
+    elif name in _ENTRYWISE:  # entry by entry: what is wrong where no operand was is new
         carried = _any_of([jnp.broadcast_to(_wrong(x), shape) for x in data], shape)
         unclear = _any_of([jnp.broadcast_to(jnp.isnan(x), shape) for x in data], shape)
         born, clash = bad & ~carried, is_nan & carried & ~unclear
     elif name in _SUMS | _CHOICES and not eqn.effects:
+        # Entries are mixed: evaluated once more, with finite operands, only what is born is wrong.
         born = bad & ~jnp.isfinite(_again(eqn, operands, is_data, _wrong)[index])
         if name in _SUMS:
             clash = is_nan & ~born & jnp.isnan(_again(eqn, operands, is_data, jnp.isnan)[index])
-    else:
+    else:  # a factorisation, say: all is carried if any operand is wrong
         carried = _any_of([jnp.any(_wrong(x)) for x in data], ())
         unclear = _any_of([jnp.any(jnp.isnan(x)) for x in data], ())
         born, clash = bad & ~carried, is_nan & carried & ~unclear
@@ -74,15 +85,20 @@ def origins(
     return Origins(born, clash, is_gift if given else None)
 
 
-def _wrong(value) -> Array:
+def _wrong(value: Num[Array, "..."]) -> Bool[Array, "..."]:
     return ~jnp.isfinite(value)
 
 
-def _any_of(flags: Sequence[Array], shape) -> Array:
+def _any_of(flags: Sequence[Bool[Array, "..."]], shape: Shape) -> Bool[Array, "..."]:
     return reduce(jnp.logical_or, flags, jnp.zeros(shape, bool))
 
 
-def _again(eqn, operands, is_data, which) -> list[Any]:
+def _again(
+    eqn: core.JaxprEqn,
+    operands: Sequence[Any],
+    is_data: Sequence[bool],
+    which: Callable[[Array], Bool[Array, "..."]],
+) -> list[Any]:
     """Apply an equation to its operands, some of their entries made finite."""
     pairs = zip(operands, is_data, strict=True)
     clean = [jnp.where(which(x), finite_stand_in(x), x) if found else x for x, found in pairs]
@@ -90,17 +106,15 @@ def _again(eqn, operands, is_data, which) -> list[Any]:
 
 
 def is_floating(value: Any) -> bool:
-    """Tell what can be other than finite."""
+    """Tell whether a value, or what stands for one in a jaxpr, can be other than finite."""
     dtype = getattr(value, "dtype", None)
     return jnp.issubdtype(jnp.result_type(value) if dtype is None else dtype, jnp.inexact)
 
 
-def finite_stand_in(value: Array) -> Array:
-    """Give finite values to put in the place of others.
-
-    They lie between 0.4 and 0.6, where most functions are defined, and differ, so that none is the
-    mean of its neighbours.
-    """
+def finite_stand_in(value: Num[Array, "..."]) -> Num[Array, "..."]:
+    """Give finite values, of the same shape, to put in the place of others."""
+    # They lie between 0.4 and 0.6, where most functions are defined, and differ, so that none is
+    # the mean of its neighbours.
     shape = jnp.shape(value)
     if not shape:
         return jnp.full((), 0.5, value.dtype)
@@ -109,7 +123,7 @@ def finite_stand_in(value: Array) -> Array:
     return (0.4 + 0.2 * (steps * 0.61803399 % 1)).astype(value.dtype)
 
 
-def settled(value: Array) -> Array:
+def settled(value: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
     """Round what is shorter than float32: compilers keep more digits, and a larger range."""
     if not is_floating(value) or not jnp.issubdtype(value.dtype, jnp.floating):
         return value

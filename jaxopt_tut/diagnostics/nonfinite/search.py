@@ -1,12 +1,14 @@
 """Find the place inside a function where what is wrong with its result, or gradient, begins."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from jax.extend import core
 
 from jaxopt_tut import jaxprs
+from jaxopt_tut.diagnostics.nonfinite.origins import AnyJaxpr
 from jaxopt_tut.diagnostics.nonfinite.suspects import find_in_gradient, find_in_result
 from jaxopt_tut.losses import require_loss
 from jaxopt_tut.taps import Site
@@ -100,7 +102,13 @@ def first_nonfinite(
         return None if place is None else _site(program, place, fun, args, kwargs)
 
 
-def _site(program: Program, place: Place, fun, args, kwargs) -> Site:
+def _site(
+    program: Program,
+    place: Place,
+    fun: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Site:
     path, index = place
     if path == (-1,):
         array = jaxprs.constants(program.jaxpr)[index]
@@ -113,12 +121,15 @@ def _site(program: Program, place: Place, fun, args, kwargs) -> Site:
     return at[place]
 
 
-def _given(name, param, array) -> Site:
+def _given(name: str, param: str | None, array: Any) -> Site:
+    """Make a site of what the function is given."""
     shape, dtype = jax.numpy.shape(array), jax.numpy.result_type(array)
     return Site(name, "input", shape, dtype, param, "other", (), ())
 
 
-def _input_names(fun, args, kwargs) -> list[str]:
+def _input_names(
+    fun: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> list[str]:
     """Name the arrays that are handed in by argument and key path, parameters by their path."""
     try:
         known = list(inspect.signature(fun).parameters.values())
@@ -139,7 +150,7 @@ def _input_names(fun, args, kwargs) -> list[str]:
     return [name for name, traced in zip(names, traced_leaves(call), strict=True) if traced]
 
 
-def _inmost(jaxpr: Any, place: Place) -> Place:
+def _inmost(jaxpr: AnyJaxpr, place: Place) -> Place:
     """Go from what a call returns to the equation inside that makes it."""
     (path, index), body = place, jaxpr
     for i, k in zip(path[:-1:2], path[1::2], strict=True):
@@ -156,7 +167,8 @@ def _inmost(jaxpr: Any, place: Place) -> Place:
     return path, index
 
 
-def _body(eqn, number: int) -> Any:
+def _body(eqn: core.JaxprEqn, number: int) -> AnyJaxpr:
+    """Return the jaxpr that a number in a path stands for."""
     kind = jaxprs.kind_of_call(eqn)
     subs = jaxprs.sub_jaxprs(eqn)
     return subs[number if kind in ("cond", "while") else 0].jaxpr

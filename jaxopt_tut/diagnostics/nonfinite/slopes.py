@@ -1,18 +1,22 @@
 """Find whose derivative makes a cotangent that is not finite, and try others in its place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend import core
 from jaxtyping import Array
 
 from jaxopt_tut import jaxprs
-from jaxopt_tut.diagnostics.nonfinite.origins import finite_stand_in, is_floating, settled
-
-Path = tuple[int, ...]
-"""Where an equation lies, as in `taps.graph.Place`."""
+from jaxopt_tut.diagnostics.nonfinite.origins import (
+    AnyJaxpr,
+    Path,
+    finite_stand_in,
+    is_floating,
+    settled,
+)
 
 
 class Marks(NamedTuple):
@@ -29,14 +33,17 @@ class Marks(NamedTuple):
     outputs: Mapping[Path, Array]
 
 
-def blank_marks(jaxpr: Any) -> Marks:
+def blank_marks(jaxpr: AnyJaxpr) -> Marks:
     """Make marks of zero for a program."""
     lengths = dict(_lengths(jaxpr, (), ()))
     zeros = {path: jnp.zeros(shape) for path, shape in lengths.items()}
     return Marks(zeros, dict(zeros))
 
 
-def _lengths(jaxpr, path: Path, lengths: tuple[int, ...]):
+def _lengths(
+    jaxpr: AnyJaxpr, path: Path, lengths: tuple[int, ...]
+) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """List the equations that have a derivative, and the lengths of the scans around each."""
     for i, eqn in enumerate(jaxprs.open_jaxpr(jaxpr).eqns):
         kind = jaxprs.kind_of_call(eqn)
         if kind in ("jit", "remat"):
@@ -51,17 +58,15 @@ def _lengths(jaxpr, path: Path, lengths: tuple[int, ...]):
             yield (*path, i), lengths
 
 
-def run_marked(jaxpr: Any, inputs: Sequence[Any], marks: Marks, path: Path = ()) -> list[Any]:
-    """Evaluate a program whose derivative by the marks tells where cotangents go wrong.
-
-    An equation with a rule of its own is one, and keeps its rule. Where JAX's reverse pass carries
-    nothing, nothing is noted.
-    """
+def run_marked(jaxpr: AnyJaxpr, inputs: Sequence[Any], marks: Marks, path: Path = ()) -> list[Any]:
+    """Evaluate a program whose derivative by the marks tells where cotangents go wrong."""
+    # An equation with a rule of its own is one, and keeps its rule. Where JAX's reverse pass
+    # carries nothing, nothing is noted.
     program = jaxprs.open_jaxpr(jaxpr)
     env = dict(zip(program.invars, inputs, strict=True))
     env |= zip(program.constvars, jaxprs.constants(jaxpr), strict=True)
 
-    def read(atom):
+    def read(atom: Any) -> Any:
         return atom.val if jaxprs.is_literal(atom) else env[atom]
 
     for i, eqn in enumerate(program.eqns):
@@ -87,8 +92,8 @@ def run_marked(jaxpr: Any, inputs: Sequence[Any], marks: Marks, path: Path = ())
     return [read(atom) for atom in program.outvars]
 
 
-def time_of(jaxpr: Any, path: Path, steps: Sequence[int]) -> tuple[int, ...]:
-    """Give the time at which an equation runs at a step of the scans around it."""
+def time_of(jaxpr: AnyJaxpr, path: Path, steps: Sequence[int]) -> tuple[int, ...]:
+    """Give what sorts like the time at which an equation runs at a step of the scans around it."""
     left, time = list(steps), []
     for i, k in zip(path[::2], [*path[1::2], None], strict=True):
         eqn = jaxprs.open_jaxpr(jaxpr).eqns[i]
@@ -102,7 +107,7 @@ def time_of(jaxpr: Any, path: Path, steps: Sequence[int]) -> tuple[int, ...]:
     return tuple(time)
 
 
-def first_floating(jaxpr: Any, path: Path) -> int:
+def first_floating(jaxpr: AnyJaxpr, path: Path) -> int:
     """Give the number of the first output of an equation that has floating values."""
     for i, k in zip(path[:-1:2], path[1::2], strict=True):
         jaxpr = jaxprs.sub_jaxprs(jaxprs.open_jaxpr(jaxpr).eqns[i])[k].jaxpr
@@ -114,15 +119,15 @@ def _inside(marks: Marks, path: Path) -> Marks:
     return Marks(*({p: x for p, x in one.items() if p[: len(path)] == path} for one in marks))
 
 
-def _scan(eqn, operands, marks, path):
+def _scan(eqn: core.JaxprEqn, operands: list[Any], marks: Marks, path: Path) -> list[Any]:
     parts = jaxprs.scan_parts(eqn)
     consts, carry, xs = parts.split_inputs(operands)
 
-    def step(carry, x):
+    def step(carry: list[Any], x: tuple[list[Any], Marks]) -> tuple[list[Any], list[Any]]:
         xs, marks = x
         outputs = run_marked(parts.body, [*consts, *carry, *xs], marks, path)
-        carry, ys = parts.split_outputs(outputs)
-        return list(carry), list(ys)
+        new, ys = parts.split_outputs(outputs)
+        return list(new), list(ys)
 
     inside = _inside(marks, path)
     options = {"length": parts.length, "reverse": parts.reverse}
@@ -130,10 +135,10 @@ def _scan(eqn, operands, marks, path):
     return [*carry, *ys]
 
 
-def _cond(eqn, operands, marks, path):
+def _cond(eqn: core.JaxprEqn, operands: list[Any], marks: Marks, path: Path) -> list[Any]:
     index, *operands = operands
 
-    def branch(k, jaxpr):
+    def branch(k: int, jaxpr: AnyJaxpr) -> Callable[..., list[Any]]:
         return lambda operands, marks: run_marked(jaxpr, operands, marks, (*path, k))
 
     runs = [branch(k, jaxpr) for k, jaxpr in enumerate(jaxprs.cond_branches(eqn))]
@@ -142,15 +147,18 @@ def _cond(eqn, operands, marks, path):
 
 @jax.custom_vjp
 def edge(value: Array, mark: Array) -> Array:  # noqa: ARG001
-    """Return the value, and look at its cotangent on the way back."""
+    """Return the value; where `mark` is 1 its cotangent is made finite on the way back.
+
+    The derivative by the mark is 1 if the cotangent was not finite.
+    """
     return value
 
 
-def _edge_forward(value, mark):
+def _edge_forward(value: Any, mark: Any) -> tuple[Array, Array]:
     return value.value, mark.value
 
 
-def _edge_backward(mark, cotangent):
+def _edge_backward(mark: Array, cotangent: Any) -> tuple[Array | None, Array | None]:
     # What JAX knows to be zero stays so: a zero times an infinite slope would be NaN.
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None

@@ -16,7 +16,7 @@ from jaxopt_tut.taps.inner import Place, Program
 
 
 def find_in_result(program: Program) -> Place | None:
-    """Find where what is wrong with the result of a program begins."""
+    """Find where what is wrong with the result of a program begins; None if nothing is."""
     jaxpr, inputs = program.jaxpr, program.arrays
     if all_finite(jaxprs.function_of(jaxpr)(*inputs)):
         return None
@@ -60,7 +60,7 @@ def find_in_result(program: Program) -> Place | None:
 
 
 def find_in_gradient(program: Program, num_params: int) -> Place | None:
-    """Find whose derivative makes the gradient of a program other than finite."""
+    """Find what the operation makes whose derivative spoils the gradient of the first output."""
     jaxpr = program.jaxpr
     params, data = program.arrays[:num_params], program.arrays[num_params:]
     params = [jnp.asarray(x) for x in params]
@@ -104,19 +104,16 @@ def all_finite(values: Any) -> bool:
     return all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(values) if is_floating(x))
 
 
-def _has_nan(value) -> bool:
+def _has_nan(value: Any) -> bool:
     return is_floating(value) and bool(jnp.any(jnp.isnan(value)))
 
 
 def _first(suspects: Sequence[Any], breaks: Callable[[Collection], bool]) -> Any:
-    """Return the first suspect that does harm with all others mended.
-
-    If there is none, it takes several together: return the first without which the ones before it
-    and itself do none.
-    """
+    """Return the first suspect that does harm with all others mended, if one does."""
     for one in suspects:
         if breaks(set(suspects) - {one}):
             return one
+    # It takes several together: the first without which those before it, and itself, do none.
     for k, one in enumerate(suspects):
         if not breaks(suspects[: k + 1]):
             return one

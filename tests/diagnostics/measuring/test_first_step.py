@@ -23,8 +23,8 @@ def loss_fn(params, x):
 
 
 def first_step(optimizer, num_updates):
-    gradients = [jax.grad(loss_fn)(WEIGHT, X)]
-    return take_first_step(loss_fn, WEIGHT, X, gradients, optimizer, num_updates)
+    value_fn = lambda weight: loss_fn(weight, X)
+    return take_first_step(value_fn, WEIGHT, jax.grad(value_fn)(WEIGHT), optimizer, num_updates)
 
 
 def verdicts(optimizer, params=WEIGHT, loss=loss_fn):

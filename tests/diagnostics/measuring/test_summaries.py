@@ -197,3 +197,11 @@ def test_zeros_are_counted_exactly(size):
     values = jax.random.normal(jax.random.key(0), (size,))
     assert float(summarize(values).fraction_zero) == 0.0
     assert float(summarize(values.at[3].set(0)).fraction_zero) == float(jnp.float32(1 / size))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.float32, jnp.complex64, jnp.int32])
+def test_the_mean_square_is_that_of_the_values(dtype):
+    values = jnp.array([[3.0, -4.0, 0.5], [1.0, 2.0, -7.0]]).astype(dtype)
+    expected = np.mean(np.abs(np.asarray(values).astype(complex)) ** 2, axis=1)
+    # variance and squared mean are two sums of three terms in single precision
+    np.testing.assert_allclose(summarize(values, 1).mean_square, expected, rtol=1e-6)
