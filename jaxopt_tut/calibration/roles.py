@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jaxopt_tut.initializers.arguments import Axes
+from jaxopt_tut.initializers.inner import Axes
 from jaxopt_tut.trees import matching_names
 
 Dims = tuple[tuple[int, int], ...]

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.tracing import known
 from jaxopt_tut.types import Activation
@@ -13,32 +14,10 @@ _OTHER_SHAPE = (4, 32)
 
 
 def require_activation(caller: str, activation: Activation) -> float:
-    r"""Refuse what is no elementwise function of a real array.
-
-    $$f(x)_i = \phi(x_i) \quad\text{for one } \phi \text{, whatever the other entries, the place } i
-      \text{ and the shape are.}$$
+    """Refuse what is no elementwise real function; return the precision of its results.
 
     Half of the entries are moved to other places among other neighbours, and some are put into
     another shape: the values must move with them. Costs three evaluations.
-
-    Args:
-      caller: The function that asks; it opens the messages.
-      activation: The function to try.
-
-    Returns:
-      The relative precision of its results.
-
-    Raises:
-      TypeError: If it is not callable or not real.
-      ValueError: If it fails on an array, changes the shape, mixes the entries, or depends on
-        their places or on the shape.
-
-    Example:
-      >>> import jax
-      >>> require_activation("gain", jax.nn.softmax)
-      Traceback (most recent call last):
-      ...
-      ValueError: gain needs an elementwise activation, got softmax, which mixes the entries.
     """
     if not callable(activation):
         raise TypeError(f"{caller} needs a callable activation, got {activation!r}.")
@@ -75,7 +54,8 @@ def require_activation(caller: str, activation: Activation) -> float:
     return eps
 
 
-def _call(caller, activation, points):
+def _call(caller: str, activation: Activation, points: Float[np.ndarray, "..."]) -> Array:
+    """Evaluate an activation, and refuse one that fails or changes the shape."""
     x = jnp.asarray(points, jnp.result_type(float))
     name = activation_name(activation)
     try:
@@ -94,7 +74,9 @@ def _call(caller, activation, points):
     return jnp.asarray(y)
 
 
-def _differ(a, b, tolerance) -> np.ndarray:
+def _differ(
+    a: Float[np.ndarray, "*shape"], b: Float[np.ndarray, "*shape"], tolerance: float
+) -> Bool[np.ndarray, "*shape"]:
     """Compare by entries, NaN and infinities too; far below the typical size all is rounding."""
     with np.errstate(invalid="ignore", over="ignore"):
         size = np.maximum(np.abs(a), np.abs(b))
@@ -104,16 +86,5 @@ def _differ(a, b, tolerance) -> np.ndarray:
 
 
 def activation_name(activation: Activation) -> str:
-    """Return how to call an activation in a message.
-
-    Args:
-      activation: Any callable.
-
-    Returns:
-      Its name, or its representation if it has none.
-
-    Example:
-      >>> activation_name(jnp.tanh)
-      'tanh'
-    """
+    """Return how to call an activation in a message."""
     return getattr(activation, "__name__", None) or repr(activation)

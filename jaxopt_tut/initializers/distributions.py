@@ -6,21 +6,20 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Key
+from jaxtyping import Array, Inexact
 
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.initializers.arguments import (
     drawing_dtype,
     require_inexact_dtype,
 )
-from jaxopt_tut.types import Initializer, Shape
+from jaxopt_tut.types import DTypeLike, Initializer, Number, PRNGKey, Shape
 
 Distribution = Literal["normal", "uniform", "truncated_normal"]
 DISTRIBUTIONS = get_args(Distribution)
 
 
-def constant(value: ArrayLike) -> Initializer:
+def constant(value: Number) -> Initializer:
     r"""Build an initializer that fills an array with one value.
 
     $$w_{ij} = c.$$
@@ -48,7 +47,7 @@ def constant(value: ArrayLike) -> Initializer:
       Goodfellow, Bengio, Courville (2016), *Deep Learning*, section 8.4, on breaking symmetry.
     """
 
-    def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
+    def init(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         del key  # nothing is drawn
         dtype = require_inexact_dtype("constant", dtype)
         if jnp.iscomplexobj(value) and not jnp.issubdtype(dtype, jnp.complexfloating):
@@ -64,7 +63,7 @@ def constant(value: ArrayLike) -> Initializer:
     return init
 
 
-def normal(stddev: ArrayLike) -> Initializer:
+def normal(stddev: Number) -> Initializer:
     r"""Build an initializer that draws from a normal distribution of a fixed width.
 
     $$w \sim \mathcal N(0, \sigma^2).$$
@@ -95,7 +94,7 @@ def normal(stddev: ArrayLike) -> Initializer:
     """
     require_nonnegative("normal", stddev=stddev)
 
-    def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
+    def init(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("normal", dtype)
         unit, _ = standard_draw(key, tuple(shape), drawing_dtype(dtype), "normal")
         return (unit * cast(stddev, unit.dtype)).astype(dtype)
@@ -103,7 +102,7 @@ def normal(stddev: ArrayLike) -> Initializer:
     return init
 
 
-def uniform(bound: ArrayLike) -> Initializer:
+def uniform(bound: Number) -> Initializer:
     r"""Build an initializer that draws from a uniform distribution around zero.
 
     $$w \sim \mathcal U(-b, b), \qquad \operatorname{Var} w = b^2 / 3.$$
@@ -133,7 +132,7 @@ def uniform(bound: ArrayLike) -> Initializer:
     """
     require_nonnegative("uniform", bound=bound)
 
-    def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
+    def init(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("uniform", dtype)
         unit, _ = standard_draw(key, tuple(shape), drawing_dtype(dtype), "uniform")
         return (unit * cast(bound, unit.dtype)).astype(dtype)
@@ -142,35 +141,9 @@ def uniform(bound: ArrayLike) -> Initializer:
 
 
 def standard_draw(
-    key: Key[Array, ""], shape: Shape, dtype: np.dtype, distribution: Distribution
-) -> tuple[Array, float]:
-    r"""Draw numbers of mean 0 from the plainest member of a family, and tell their variance.
-
-    $$\mathcal N(0, 1): \; 1, \qquad \mathcal U(-1, 1): \; 1/3, \qquad
-      \mathcal N(0, 1) \text{ within } |w| < 2: \; 0.8796^2.$$
-
-    Complex numbers come from the same laws on the plane, with $E|w|^2$ for the variance: the
-    uniform one from the unit disc (1/2); of the truncated one $|w|^2$ is exponential, cut at 4, of
-    mean $1 - 4/(e^4 - 1)$. (`jax.nn.initializers` takes $1 - 5/e^4$ there and so draws a variance
-    of 1.019 for 1.)
-
-    Args:
-      key: The key to draw with.
-      shape: The shape to draw.
-      dtype: A floating or complex dtype of single or double precision.
-      distribution: One of `DISTRIBUTIONS`.
-
-    Returns:
-      The draws and their variance.
-
-    Example:
-      >>> import jax
-      >>> w, variance = standard_draw(
-      ...     jax.random.key(0), (10**5,), jnp.dtype("float32"), "truncated_normal"
-      ... )
-      >>> round(variance, 4), round(float(w.var()) / variance, 1), float(abs(w).max()) < 2
-      (0.7737, 1.0, True)
-    """
+    key: PRNGKey, shape: Shape, dtype: np.dtype, distribution: Distribution
+) -> tuple[Inexact[Array, "..."], float]:
+    """Draw numbers of mean 0 from the plainest member of a family, and tell their variance."""
     if len(shape) > 2:  # the same bits, but XLA compiles a matrix of them five times faster
         flat = (math.prod(shape[:-1]), shape[-1])
         draws, variance = standard_draw(key, flat, dtype, distribution)
@@ -181,6 +154,9 @@ def standard_draw(
         if distribution == "uniform":
             return jax.random.uniform(key, shape, dtype, -1, 1), 1 / 3
         return jax.random.truncated_normal(key, -2, 2, shape, dtype), 0.87962566103423978**2
+    # The same laws on the plane, with E|w|^2 for the variance. Cut at |w| = 2, |w|^2 is exponential
+    # and cut at 4, of mean 1 - 4 / (e^4 - 1); jax.nn.initializers takes 1 - 5 / e^4 there, and so
+    # draws a variance of 1.019 for 1.
     key_radius, key_angle = jax.random.split(key)
     real = jnp.finfo(dtype).dtype
     squared = jax.random.uniform(key_radius, shape, real)

@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from jaxopt_tut.initializers.activations import activation_name
 from jaxopt_tut.initializers.quadrature import (
@@ -15,7 +15,9 @@ from jaxopt_tut.initializers.quadrature import (
     settle,
     value_and_slope,
 )
-from jaxopt_tut.types import Activation
+from jaxopt_tut.types import Activation, Scalar
+
+Mode = Literal["forward", "backward", "centred"]
 
 _MOMENTS = {
     "forward": "second moment",
@@ -24,9 +26,7 @@ _MOMENTS = {
 }
 
 
-def gain(
-    activation: Activation, *, mode: Literal["forward", "backward", "centred"] = "forward"
-) -> float | Float[Array, ""]:
+def gain(activation: Activation, *, mode: Mode = "forward") -> float | Scalar:
     r"""Compute the gain of an activation: the standard deviation to give back behind it.
 
     $$g_\text{forward} = E[\phi(z)^2]^{-1/2}, \quad g_\text{backward} = E[\phi'(z)^2]^{-1/2}, \quad
@@ -105,7 +105,7 @@ def gain(
     return moment**-0.5
 
 
-def _grows_beyond(x, values) -> bool:
+def _grows_beyond(x: Float[np.ndarray, "node"], values: Float[np.ndarray, "node"]) -> bool:
     """Return whether the function outgrows the Gaussian further out than it is averaged."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         logs = np.where(np.isfinite(values), 2 * np.log(np.abs(values)) - x * x / 2, -np.inf)
@@ -114,7 +114,7 @@ def _grows_beyond(x, values) -> bool:
     return bool(np.isfinite(last) and logs[distance > RADIUS + 1].max() > last)
 
 
-def _traced_gain(activation, mode, edges):
+def _traced_gain(activation: Activation, mode: Mode, edges: Float[np.ndarray, "edge"]) -> Scalar:
     """Compute the gain without looking at a number: on the standard panels, as an array."""
     rule = gaussian_rule(jnp.ones((), jnp.result_type(float)), edges)
     values = activation(rule.x) if mode != "backward" else value_and_slope(activation, rule.x)[1]

@@ -4,8 +4,8 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import Array, Inexact
 
 from jaxopt_tut.hyperparameters import cast, require_finite
 from jaxopt_tut.initializers.arguments import (
@@ -13,10 +13,10 @@ from jaxopt_tut.initializers.arguments import (
     require_inexact_dtype,
     require_kernel,
 )
-from jaxopt_tut.types import Initializer, Shape
+from jaxopt_tut.types import DTypeLike, Initializer, Number, PRNGKey, Shape
 
 
-def orthogonal(scale: ArrayLike = 1.0) -> Initializer:
+def orthogonal(scale: Number = 1.0) -> Initializer:
     r"""Build an initializer that draws a (semi-)orthogonal matrix uniformly.
 
     $$W^\top W = s^2 I \quad (\text{rows} \ge \text{columns}), \qquad
@@ -52,7 +52,7 @@ def orthogonal(scale: ArrayLike = 1.0) -> Initializer:
     """
     require_finite("orthogonal", scale=scale)
 
-    def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
+    def init(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("orthogonal", dtype)
         shape = require_kernel("orthogonal", shape)
         if math.prod(shape) == 0:
@@ -63,7 +63,7 @@ def orthogonal(scale: ArrayLike = 1.0) -> Initializer:
     return init
 
 
-def delta_orthogonal(scale: ArrayLike = 1.0) -> Initializer:
+def delta_orthogonal(scale: Number = 1.0) -> Initializer:
     r"""Build an initializer for convolutions that keep the length of every image.
 
     $$K_{h w i o} = s\, \delta_{h, h_0}\, \delta_{w, w_0}\, Q_{i o}, \qquad Q Q^\top = I.$$
@@ -99,7 +99,7 @@ def delta_orthogonal(scale: ArrayLike = 1.0) -> Initializer:
     """
     require_finite("delta_orthogonal", scale=scale)
 
-    def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
+    def init(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype("delta_orthogonal", dtype)
         shape = require_kernel("delta_orthogonal", shape, min_rank=3)
         *window, num_in, num_out = shape
@@ -121,7 +121,9 @@ def delta_orthogonal(scale: ArrayLike = 1.0) -> Initializer:
     return init
 
 
-def _haar(key, num_rows, num_columns, dtype) -> Array:
+def _haar(
+    key: PRNGKey, num_rows: int, num_columns: int, dtype: np.dtype
+) -> Inexact[Array, "rows columns"]:
     """Draw the orthonormal factor of a normal matrix, with the phases QR leaves open."""
     tall = (max(num_rows, num_columns), min(num_rows, num_columns))
     q, r = jnp.linalg.qr(jax.random.normal(key, tall, dtype))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxopt_tut.initializers.activations import activation_name
@@ -18,7 +18,7 @@ from jaxopt_tut.initializers.propagation import (
 )
 from jaxopt_tut.initializers.quadrature import resolve, settle
 from jaxopt_tut.tracing import known
-from jaxopt_tut.types import Activation
+from jaxopt_tut.types import Activation, Number, Scalar
 
 SMALLEST, LARGEST = 2.0**-40, 2.0**40
 """The variances that are told apart from zero and infinity."""
@@ -57,9 +57,7 @@ class Critical(NamedTuple):
     q_star: Float[Array, "*point"]
 
 
-def mean_field(
-    activation: Activation, weight_variance: ArrayLike, bias_variance: ArrayLike
-) -> MeanField:
+def mean_field(activation: Activation, weight_variance: Number, bias_variance: Number) -> MeanField:
     r"""Predict how signals and gradients fare in a deep network with random weights.
 
     $$q^* = V(q^*), \qquad \chi = \sigma_w^2\, E[\phi'(\sqrt{q^*} z)^2], \qquad c^* = C(c^*), \qquad
@@ -128,7 +126,7 @@ def mean_field(
     return MeanField(*jax.jit(jnp.vectorize(point))(*numbers))
 
 
-def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
+def critical(activation: Activation, bias_variance: Number) -> Critical:
     r"""Find the weight variance on the edge of chaos, where gradients keep their size.
 
     $$\chi = \sigma_w^2\, E[\phi'(\sqrt{q^*} z)^2] = 1, \qquad q^* = V(q^*),$$
@@ -190,12 +188,10 @@ def critical(activation: Activation, bias_variance: ArrayLike) -> Critical:
     return result
 
 
-def _first_fixed_point(next_q: Callable[[Array], Array], dtype) -> Float[Array, ""]:
-    """Find the first q that `next_q` keeps, on the side that q = 1 moves to.
-
-    A grid of powers of two brackets it and bisection finishes; both ends of the grid stand for
-    "none on this side". Differences within rounding count as no movement.
-    """
+def _first_fixed_point(next_q: Callable[[Array], Array], dtype: np.dtype) -> Scalar:
+    """Find the first q that `next_q` keeps, on the side that q = 1 moves to."""
+    # A grid of powers of two brackets it and bisection finishes; both ends of the grid stand for
+    # "none on this side". Differences within rounding count as no movement.
     tolerance = _ROUNDING * jnp.finfo(dtype).eps
     grid = 2.0 ** jnp.arange(-40, 41, dtype=dtype)
     start = 40
@@ -219,12 +215,10 @@ def _first_fixed_point(next_q: Callable[[Array], Array], dtype) -> Float[Array, 
     return jax.lax.custom_root(lambda q: next_q(q) - q, grid[start], solve, tangent_solve)
 
 
-def _fixed_distance(distance: Callable[[Array], Array], dtype) -> Float[Array, ""]:
-    """Find the fixed point of the correlation map other than perfect correlation.
-
-    The map is a power series in c with positive coefficients, hence convex on [0, 1], so it meets
-    the diagonal at most once below c = 1.
-    """
+def _fixed_distance(distance: Callable[[Array], Array], dtype: np.dtype) -> Scalar:
+    """Find the fixed point of the correlation map other than perfect correlation."""
+    # A power series in c with positive coefficients is convex on [0, 1], and meets the diagonal at
+    # most once below c = 1: bisection cannot find another.
     one = jnp.ones((), dtype)
 
     def solve(excess, _):
@@ -240,8 +234,8 @@ def _fixed_distance(distance: Callable[[Array], Array], dtype) -> Float[Array, "
 
 
 def _bisect(
-    is_below: Callable[[Array], Array], low: Array, high: Array, num_steps: int
-) -> Float[Array, ""]:
+    is_below: Callable[[Array], Array], low: Scalar, high: Scalar, num_steps: int
+) -> Scalar:
     """Halve a bracket around the point where `is_below` turns false."""
 
     def halve(_, bracket):
@@ -253,6 +247,6 @@ def _bisect(
     return jax.lax.fori_loop(0, num_steps, halve, (low, high))[1]
 
 
-def _with_limits(q: Float[Array, ""]) -> Float[Array, ""]:
+def _with_limits(q: Scalar) -> Scalar:
     """Replace the ends of the range by 0 and inf; the derivative at 0 stays."""
     return (q - jnp.where(q <= SMALLEST, SMALLEST, 0)) * jnp.where(q >= LARGEST, jnp.inf, 1)

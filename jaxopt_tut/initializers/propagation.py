@@ -5,7 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxopt_tut.hyperparameters import require_nonnegative, require_real
@@ -18,7 +17,7 @@ from jaxopt_tut.initializers.quadrature import (
     settle,
     value_and_slope,
 )
-from jaxopt_tut.types import Activation
+from jaxopt_tut.types import Activation, Number, Scalar
 from jaxopt_tut.vectors import safe_ratio
 
 _NUM_COEFFICIENTS = 256
@@ -39,10 +38,7 @@ class Series(NamedTuple):
 
 
 def variance_map(
-    activation: Activation,
-    variance: ArrayLike,
-    weight_variance: ArrayLike,
-    bias_variance: ArrayLike,
+    activation: Activation, variance: Number, weight_variance: Number, bias_variance: Number
 ) -> Float[Array, "*point"]:
     r"""Predict the variance of the pre-activations one layer on.
 
@@ -93,10 +89,10 @@ def variance_map(
 
 def correlation_map(
     activation: Activation,
-    correlation: ArrayLike,
-    variance: ArrayLike,
-    weight_variance: ArrayLike,
-    bias_variance: ArrayLike,
+    correlation: Number,
+    variance: Number,
+    weight_variance: Number,
+    bias_variance: Number,
 ) -> Float[Array, "*point"]:
     r"""Predict the correlation of two inputs' pre-activations one layer on.
 
@@ -152,23 +148,10 @@ def correlation_map(
     return jax.jit(jnp.vectorize(point))(c, *numbers)  # op by op it is dozens of programs
 
 
-def require_variances(caller: str, **numbers: ArrayLike) -> list[Float[Array, "*shape"]]:
+def require_variances(caller: str, **numbers: Number) -> list[Float[Array, "..."]]:
     """Refuse negative variances, and bring all to one floating dtype of at least single precision.
 
-    Args:
-      caller: The function that asks; it opens the messages.
-      **numbers: The variances by their names.
-
-    Returns:
-      The variances as arrays; NaN for those that break the rule and could not be looked at.
-
-    Raises:
-      TypeError: If one is no real number.
-      ValueError: If a static one is negative or not finite.
-
-    Example:
-      >>> [x.dtype.name for x in require_variances("mean_field", a=1, b=jnp.bfloat16(2.0))]
-      ['float32', 'float32']
+    Those that break the rule and could not be looked at are NaN.
     """
     require_nonnegative(caller, scalar=False, **numbers)
     arrays = [jnp.asarray(value) for value in numbers.values()]
@@ -184,51 +167,22 @@ def require_variances(caller: str, **numbers: ArrayLike) -> list[Float[Array, "*
 
 
 def second_moment(
-    activation: Activation, variance: Float[Array, ""], edges: Float[np.ndarray, " edge"]
-) -> Float[Array, ""]:
-    r"""Average the square of an activation over a Gaussian: $E[\phi(\sqrt q\, z)^2]$.
-
-    inf where the average does not converge: where the integrand is still large at its ends.
-
-    Args:
-      activation: The function $\phi$.
-      variance: The variance $q$; may be traced.
-      edges: Where the activation is not smooth, from `quadrature.resolve`.
-
-    Returns:
-      The mean square.
-
-    Example:
-      >>> round(float(second_moment(jnp.abs, jnp.array(9.0), np.array([0.0]))), 4)
-      9.0
-    """
+    activation: Activation, variance: Scalar, edges: Float[np.ndarray, "edge"]
+) -> Scalar:
+    r"""Average an activation's square, $E[\phi(\sqrt q\, z)^2]$; inf if that does not converge."""
     rule = gaussian_rule(variance, edges)
     return _mean_square(activation(rule.x), rule)
 
 
 def slope_moment(
-    activation: Activation, variance: Float[Array, ""], edges: Float[np.ndarray, " edge"]
-) -> Float[Array, ""]:
-    r"""Average the square of an activation's derivative: $E[\phi'(\sqrt q\, z)^2]$.
-
-    Args:
-      activation: The function $\phi$.
-      variance: The variance $q$; may be traced.
-      edges: Where the activation is not smooth, from `quadrature.resolve`.
-
-    Returns:
-      The mean square of the derivative.
-
-    Example:
-      >>> import jax
-      >>> round(float(slope_moment(jax.nn.relu, jnp.array(9.0), np.array([0.0]))), 4)
-      0.5
-    """
+    activation: Activation, variance: Scalar, edges: Float[np.ndarray, "edge"]
+) -> Scalar:
+    r"""Average the square of an activation's derivative: $E[\phi'(\sqrt q\, z)^2]$."""
     rule = gaussian_rule(variance, edges)
     return _mean_square(value_and_slope(activation, rule.x)[1], rule)
 
 
-def _mean_square(values: Float[Array, " node"], rule: Rule) -> Float[Array, ""]:
+def _mean_square(values: Float[Array, "node"], rule: Rule) -> Scalar:
     # Cut to numbers, because empty panels at the ends would make NaN of an overflow.
     largest = jnp.finfo(rule.x.dtype).max
     squares = jnp.minimum((values * rule.density) ** 2, largest)
@@ -238,33 +192,15 @@ def _mean_square(values: Float[Array, " node"], rule: Rule) -> Float[Array, ""]:
 
 
 def covariance_series(
-    activation: Activation, variance: Float[Array, ""], edges: Float[np.ndarray, " edge"]
+    activation: Activation, variance: Scalar, edges: Float[np.ndarray, "edge"]
 ) -> Series:
     r"""Expand the covariance of two activations in powers of the correlation of their inputs.
 
     $$E[\phi(u)\, \phi(v)] = \sum_{k \ge 0} a_k^2\, c^k, \qquad
       a_k = E[\phi(\sqrt q\, z)\, h_k(z)],$$
 
-    with the normalised Hermite polynomials $h_k$ (Mehler's formula). For smooth activations $a_k$
-    falls exponentially; for one with a kink only like $k^{-5/4}$. So the powers from 256 on are not
-    dropped: their sums of $a_k^2$ and of $k\,a_k^2$, even and odd ones, follow from the exact value
-    and slope at $c = \pm 1$, and one even and one odd power with these sums stand for them.
-
-    Args:
-      activation: The function $\phi$.
-      variance: The variance $q$ of both inputs; may be traced.
-      edges: Where the activation is not smooth, from `quadrature.resolve`.
-
-    Returns:
-      The series, for `next_distance`.
-
-    Example:
-      >>> series = covariance_series(lambda x: x**2, jnp.array(1.0), np.array([0.0]))
-      >>> [round(float(square), 4) for square in series.squares[:4]]  # 1 + 2 c^2
-      [1.0, 0.0, 2.0, 0.0]
-
-    References:
-      Daniely, Frostig, Singer (2016), lemma 11. https://arxiv.org/abs/1602.05897
+    with the normalised Hermite polynomials $h_k$: Mehler's formula, as in Daniely, Frostig, Singer
+    (2016), lemma 11, https://arxiv.org/abs/1602.05897.
     """
     q = jnp.maximum(variance, SMALLEST_VARIANCE)
     rule = gaussian_rule(q, np.union1d(edges, -edges))
@@ -288,6 +224,10 @@ def covariance_series(
         sums = jnp.stack([straight + sign * crossed, straight - sign * crossed]) / 2
         return jnp.maximum(sums - jnp.stack([known[::2].sum(), known[1::2].sum()]), 0)
 
+    # For smooth activations a_k falls exponentially; for one with a kink only like k^(-5/4). So the
+    # powers from 256 on are not dropped: their sums of a_k^2 and of k a_k^2, even and odd ones,
+    # follow from the exact value and slope at c = 1 and -1, and one even and one odd power with
+    # these sums stand for them.
     moment = even_and_odd(jnp.sqrt(q) * slope, k * squares, -1)
     # Every power in the rest is at least 256: rounding must not break that, or the slope is lost.
     rest = jnp.minimum(even_and_odd(value, squares, 1), moment / _NUM_COEFFICIENTS)
@@ -296,31 +236,14 @@ def covariance_series(
 
 
 def next_distance(
-    series: Series,
-    distance: Float[Array, ""],
-    weight_variance: Float[Array, ""],
-    bias_variance: Float[Array, ""],
-) -> Float[Array, ""]:
-    r"""Evaluate the correlation map in terms of the distance from perfect correlation.
+    series: Series, distance: Scalar, weight_variance: Scalar, bias_variance: Scalar
+) -> Scalar:
+    r"""Evaluate the correlation map in terms of the distance from perfect correlation, $d = 1 - c$.
 
     $$1 - C(1 - d) = \frac{\sigma_w^2 \sum_k a_k^2\, (1 - (1 - d)^k)}
       {\sigma_w^2 \sum_k a_k^2 + \sigma_b^2},$$
 
     which, unlike $C$ itself, is precise for nearly equal inputs: each term is taken with `expm1`.
-
-    Args:
-      series: From `covariance_series`.
-      distance: $d = 1 - c$ in [0, 2].
-      weight_variance: $\sigma_w^2$.
-      bias_variance: $\sigma_b^2$.
-
-    Returns:
-      The distance one layer on.
-
-    Example:
-      >>> series = Series(jnp.array([1.0, 0.0, 2.0, 0.0]), jnp.zeros(2), jnp.full(2, 256.0))
-      >>> round(float(next_distance(series, 0.5, 2.0, 1.0)), 4)  # of x^2: 2 * 2 (1 - 1/4) / 7
-      0.4286
     """
     squares, rest, power = series
     is_positive = distance <= 1

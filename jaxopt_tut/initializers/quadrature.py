@@ -6,7 +6,7 @@ panels around every kink and jump, wherever they are. Their edges belong to the 
 the Gaussian, so that the same edges serve every variance, also a traced one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from jaxopt_tut.initializers.activations import (
 )
 from jaxopt_tut.initializers.singularities import Core, find_singularities
 from jaxopt_tut.tracing import known
-from jaxopt_tut.types import Activation
+from jaxopt_tut.types import Activation, Scalar
 
 RADIUS = 16.0
 """Standard deviations to integrate over; what lies outside weighs exp(-128)."""
@@ -91,34 +91,17 @@ class _Panel(NamedTuple):
 
 
 def resolve(caller: str, activation: Activation, *, slopes: bool) -> Panels:
-    r"""Split the line until the activation is a polynomial of degree 7 in every panel.
+    r"""Split the line from -64 to 64 until a polynomial of degree 7 fits in every panel.
 
     A panel $P$ around $x$ is smooth when its polynomial $p$ meets $f$ at 128 points inside it,
 
     $$\frac{|P|}{1 + x^2} \operatorname{mean} |p - f|
       \le 16\, \varepsilon \max_{|y| \le |x|} |f(y)|,$$
 
-    for $f = \phi$ and, where asked for, $f = \phi'$; else it is split in sixteen, the worst first.
+    for $f = \phi$ and, with `slopes`, $f = \phi'$; else it is split in sixteen, the worst first.
     The factor in front is a density with heavier tails than any Gaussian; $\varepsilon$ is the
     precision, at least 1e-9 / 16. Costs 4 evaluations at 8192 points for a smooth activation, and
     about 4 more in single precision for one with kinks.
-
-    Args:
-      caller: The function that asks; it opens the messages.
-      activation: The function $\phi$.
-      slopes: Whether to resolve $\phi'$ as well.
-
-    Returns:
-      The panels between -64 and 64.
-
-    Raises:
-      TypeError: If the activation is not callable or not real.
-      ValueError: If it changes the shape, or is not elementwise (see `require_activation`).
-
-    Example:
-      >>> panels = resolve("example", lambda x: jnp.abs(x - 0.3), slopes=True)
-      >>> float(abs(panels.edges - 0.3).min()) < 1e-4
-      True
     """
     with jax.ensure_compile_time_eval():
         eps = require_activation(caller, activation)
@@ -144,25 +127,8 @@ def resolve(caller: str, activation: Activation, *, slopes: bool) -> Panels:
 def settle(caller: str, activation: Activation, panels: Panels, channels: Sequence[int]) -> Panels:
     """Integrate singularities by themselves, and refuse those whose mean square is infinite.
 
-    Args:
-      caller: The function that asks; it opens the messages.
-      activation: The function that was resolved.
-      panels: From `resolve`; returned as they are if nothing in them is singular.
-      channels: Whose mean squares are needed: 0 for the function, 1 for its derivative.
-
-    Returns:
-      Panels and nodes that leave out the inside of each singularity, with the values of the last of
-      the channels.
-
-    Raises:
-      ValueError: If a mean square does not converge around a singularity.
-
-    Example:
-      >>> panels = resolve("gain", jnp.tan, slopes=False)
-      >>> settle("gain", jnp.tan, panels, [0])  # doctest: +ELLIPSIS
-      Traceback (most recent call last):
-      ...
-      ValueError: gain needs ... square under N(0, 1) does not converge around x = 1.5708.
+    The channels are those whose mean squares are needed, 0 for the function and 1 for its
+    derivative; the values of the last of them are kept.
     """
     if not panels.nodes.size:
         return panels
@@ -211,7 +177,12 @@ def settle(caller: str, activation: Activation, panels: Panels, channels: Sequen
     )
 
 
-def _cut(ends, values, cores, evaluate) -> tuple[np.ndarray, np.ndarray]:
+def _cut(
+    ends: Float[np.ndarray, "panel 2"],
+    values: Float[np.ndarray, "panel 8"],
+    cores: Sequence[Core],
+    evaluate: Callable[[np.ndarray], np.ndarray],
+) -> tuple[Float[np.ndarray, "rest 2"], Float[np.ndarray, "rest 8"]]:
     """Take the surroundings of the singularities out of the panels."""
     for core in cores:
         low, high = core.place - core.radius, core.place + core.radius
@@ -225,7 +196,11 @@ def _cut(ends, values, cores, evaluate) -> tuple[np.ndarray, np.ndarray]:
     return ends, values
 
 
-def _split(pending, evaluate_children, tolerance) -> list[_Panel]:
+def _split(
+    pending: list[_Panel],
+    evaluate_children: Callable[[np.ndarray], np.ndarray | None],
+    tolerance: float,
+) -> list[_Panel]:
     """Split the panels whose polynomial misses the function until none is left, or time is up."""
     smooth = []
     for _ in range(_MAX_ROUNDS):
@@ -235,6 +210,7 @@ def _split(pending, evaluate_children, tolerance) -> list[_Panel]:
             break
         ends = np.array([(panel.low, panel.high) for panel in batch])
         values = evaluate_children(ends)
+        assert values is not None  # an activation with traced values has no panels to split
         for i, miss in enumerate(_misfits(batch, ends, values)):
             if miss > tolerance:
                 pending += _children(batch[i], values[:, i], miss)
@@ -243,7 +219,9 @@ def _split(pending, evaluate_children, tolerance) -> list[_Panel]:
     return sorted(smooth + pending, key=lambda panel: panel.low)
 
 
-def _first_panels(ends, values) -> list[_Panel]:
+def _first_panels(
+    ends: Float[np.ndarray, "panel 2"], values: Float[np.ndarray, "channel panel 8"]
+) -> list[_Panel]:
     """Build the standard panels; each knows the size of the function out to its own distance."""
     reach = np.abs(ends).max(axis=1)
     largest = np.where(np.isfinite(values), np.abs(values), 0).max(axis=2)
@@ -253,19 +231,28 @@ def _first_panels(ends, values) -> list[_Panel]:
     ]
 
 
-def _points(ends, nodes) -> np.ndarray:
+def _points(
+    ends: Float[np.ndarray, "panel 2"], nodes: Float[np.ndarray, "node"]
+) -> Float[np.ndarray, "panel node"]:
     low, high = ends[:, :1], ends[:, 1:]
     return (low + high) / 2 + (high - low) / 2 * nodes[None, :]
 
 
-def _evaluate(activation, ends, nodes, slopes) -> np.ndarray | None:
+def _evaluate(
+    activation: Activation,
+    ends: Float[np.ndarray, "panel 2"],
+    nodes: Float[np.ndarray, "node"],
+    slopes: bool,
+) -> Float[np.ndarray, "channel panel node"] | None:
     """Return the channels at each panel's nodes, or None if they are traced."""
     points = _points(ends, nodes)
     values = _evaluate_points(activation, points.ravel(), slopes)
     return values if values is None else values.reshape(-1, *points.shape)
 
 
-def _evaluate_points(activation, points, slopes) -> np.ndarray | None:
+def _evaluate_points(
+    activation: Activation, points: Float[np.ndarray, "point"], slopes: bool
+) -> Float[np.ndarray, "channel point"] | None:
     parts = []
     for start in range(0, points.size, NUM_POINTS):
         part = points[start : start + NUM_POINTS]
@@ -278,7 +265,11 @@ def _evaluate_points(activation, points, slopes) -> np.ndarray | None:
     return np.concatenate(parts, axis=1) if parts else np.zeros((1 + slopes, 0))
 
 
-def _misfits(batch, ends, values) -> np.ndarray:
+def _misfits(
+    batch: list[_Panel],
+    ends: Float[np.ndarray, "panel 2"],
+    values: Float[np.ndarray, "channel panel child"],
+) -> Float[np.ndarray, "panel"]:
     """Measure how far each panel's polynomial is from what its children see."""
     own = np.stack([panel.values for panel in batch], axis=1)
     scale = np.stack([panel.scale for panel in batch], axis=1)
@@ -287,7 +278,9 @@ def _misfits(batch, ends, values) -> np.ndarray:
         return (np.abs(values - own @ _INTERPOLATE).mean(axis=2) / scale * weight).max(axis=0)
 
 
-def _children(panel, values, miss) -> list[_Panel]:
+def _children(
+    panel: _Panel, values: Float[np.ndarray, "channel child"], miss: float
+) -> list[_Panel]:
     edges = np.linspace(panel.low, panel.high, _NUM_CHILDREN + 1)
     return [
         _Panel(edges[i], edges[i + 1], part, panel.scale, miss)
@@ -298,22 +291,7 @@ def _children(panel, values, miss) -> list[_Panel]:
 def value_and_slope(
     activation: Activation, x: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    r"""Evaluate an elementwise function and its derivative.
-
-    $$\phi(x), \quad \phi'(x) = (J_\phi(x)\, 1).$$
-
-    Args:
-      activation: The function $\phi$.
-      x: Where to evaluate it.
-
-    Returns:
-      The values and the derivatives.
-
-    Example:
-      >>> value, slope = value_and_slope(lambda x: x**2, jnp.array([1.0, 3.0]))
-      >>> slope.tolist()
-      [2.0, 6.0]
-    """
+    """Evaluate an elementwise function and its derivative."""
     try:
         return jax.jvp(activation, (x,), (jnp.ones_like(x),))
     except TypeError:  # functions with a custom VJP know no forward mode
@@ -321,7 +299,7 @@ def value_and_slope(
         return value, pullback(jnp.ones_like(value))[0]
 
 
-def gaussian_rule(variance: Float[Array, ""], edges: Float[np.ndarray, " edge"]) -> Rule:
+def gaussian_rule(variance: Scalar, edges: Float[np.ndarray, "edge"]) -> Rule:
     r"""Build the nodes and weights of an average over a centred Gaussian.
 
     $$E[f(x)] = \int f(\sqrt q\, z) \frac{e^{-z^2/2}}{\sqrt{2\pi}}\, dz
@@ -330,18 +308,6 @@ def gaussian_rule(variance: Float[Array, ""], edges: Float[np.ndarray, " edge"])
     Eight Gauss-Legendre nodes on each panel between the given edges and a grid of a quarter
     standard deviation. The edges stay where they are in x while the grid moves with q, so that
     derivatives in q are exact at the kinks too.
-
-    Args:
-      variance: The variance $q$, taken as at least `SMALLEST_VARIANCE`; may be traced.
-      edges: Where the activation is not smooth, from `resolve`.
-
-    Returns:
-      The rule; $8 (128 + \text{number of edges})$ nodes.
-
-    Example:
-      >>> rule = gaussian_rule(jnp.array(4.0), np.array([0.0]))
-      >>> round(float((rule.width * (rule.x * rule.density) ** 2).sum()), 4)
-      4.0
     """
     dtype = variance.dtype
     root = jnp.sqrt(jnp.maximum(variance, SMALLEST_VARIANCE))

@@ -2,16 +2,17 @@
 
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
 from jaxopt_tut.trees import matching_names, path_name
-from jaxopt_tut.types import Initializer, Params
+from jaxopt_tut.types import Initializer, Params, PRNGKey
 
 
-def reinitialize(key: Key[Array, ""], params: Params, rules: Mapping[str, Initializer]) -> Params:
+def reinitialize(key: PRNGKey, params: Params, rules: Mapping[str, Initializer]) -> Params:
     r"""Draw the leaves whose path matches a rule anew, and keep all others.
 
     $$w_p \gets \text{rule}(\text{fold\_in}(\text{key}, \text{crc32}(p)),\;
@@ -77,7 +78,7 @@ def reinitialize(key: Key[Array, ""], params: Params, rules: Mapping[str, Initia
     return jax.tree.unflatten(structure, drawn)
 
 
-def _name(path: tuple) -> str:
+def _name(path: tuple[Any, ...]) -> str:
     """Return the path's name, without the attribute that holds a flax variable's array."""
     if len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey("value"):
         path = path[:-1]
@@ -92,7 +93,7 @@ def _matching(pattern: str, names: list[str]) -> set[str]:
     return {full[name] for name in matching_names(pattern, full)}
 
 
-def _draw(key, name, leaf, rule) -> Array:
+def _draw(key: PRNGKey, name: str, leaf: Any, rule: Initializer) -> Array:
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
         found = type(leaf).__name__ if dtype is None else dtype

@@ -5,8 +5,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.initializers.arguments import (
@@ -18,14 +17,14 @@ from jaxopt_tut.initializers.arguments import (
 )
 from jaxopt_tut.initializers.distributions import DISTRIBUTIONS, Distribution, standard_draw
 from jaxopt_tut.initializers.gains import gain as activation_gain
-from jaxopt_tut.types import Activation, Initializer, Shape
+from jaxopt_tut.types import Activation, DTypeLike, Initializer, Number, PRNGKey, Shape
 from jaxopt_tut.vectors import safe_root
 
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
 
 
 def variance_scaling(
-    scale: ArrayLike,
+    scale: Number,
     mode: Mode = "fan_in",
     distribution: Distribution = "normal",
     *,
@@ -114,9 +113,9 @@ def equal_variance(
     axes: see the list of `variance_scaling`.
 
     Args:
-      in_axis: As in `variance_scaling`.
-      out_axis: As in `variance_scaling`.
-      batch_axis: As in `variance_scaling`.
+      in_axis: Axis or axes that are summed over.
+      out_axis: Axis or axes of the output.
+      batch_axis: Axes along which independent kernels are stacked.
 
     Returns:
       An initializer for kernels of rank >= 2.
@@ -139,7 +138,7 @@ def equal_variance(
 
 
 def xavier_normal(
-    gain: ArrayLike = 1.0, *, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
+    gain: Number = 1.0, *, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 ) -> Initializer:
     r"""Build Glorot's initializer in its normal form.
 
@@ -153,9 +152,9 @@ def xavier_normal(
     Args:
       gain: The factor $g \ge 0$ on the standard deviation, for instance
         `initializers.gain(activation)`; may be traced.
-      in_axis: As in `variance_scaling`.
-      out_axis: As in `variance_scaling`.
-      batch_axis: As in `variance_scaling`.
+      in_axis: Axis or axes that are summed over.
+      out_axis: Axis or axes of the output.
+      batch_axis: Axes along which independent kernels are stacked.
 
     Returns:
       An initializer for kernels of rank >= 2.
@@ -178,7 +177,7 @@ def xavier_normal(
 
 
 def xavier_uniform(
-    gain: ArrayLike = 1.0, *, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
+    gain: Number = 1.0, *, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 ) -> Initializer:
     r"""Build Glorot's initializer in its uniform form.
 
@@ -189,9 +188,9 @@ def xavier_uniform(
     Args:
       gain: The factor $g \ge 0$ on the bound, for instance `initializers.gain(activation)`; may be
         traced.
-      in_axis: As in `variance_scaling`.
-      out_axis: As in `variance_scaling`.
-      batch_axis: As in `variance_scaling`.
+      in_axis: Axis or axes that are summed over.
+      out_axis: Axis or axes of the output.
+      batch_axis: Axes along which independent kernels are stacked.
 
     Returns:
       An initializer for kernels of rank >= 2.
@@ -238,9 +237,9 @@ def kaiming_normal(
         parametric one is a lambda, `lambda x: jax.nn.leaky_relu(x, slope)`; a traced slope works
         too, and the weights are differentiable in it (see `gain`).
       mode: Which pass to keep; `"fan_out"` takes the `"backward"` gain.
-      in_axis: As in `variance_scaling`.
-      out_axis: As in `variance_scaling`.
-      batch_axis: As in `variance_scaling`.
+      in_axis: Axis or axes that are summed over.
+      out_axis: Axis or axes of the output.
+      batch_axis: Axes along which independent kernels are stacked.
 
     Returns:
       An initializer for kernels of rank >= 2.
@@ -286,11 +285,11 @@ def kaiming_uniform(
     multi-head kernels need their axes: see the list of `variance_scaling`.
 
     Args:
-      activation: As in `kaiming_normal`.
-      mode: As in `kaiming_normal`.
-      in_axis: As in `variance_scaling`.
-      out_axis: As in `variance_scaling`.
-      batch_axis: As in `variance_scaling`.
+      activation: The function $\phi$ in front of the layer, any that `kaiming_normal` takes.
+      mode: Which pass to keep.
+      in_axis: Axis or axes that are summed over.
+      out_axis: Axis or axes of the output.
+      batch_axis: Axes along which independent kernels are stacked.
 
     Returns:
       An initializer for kernels of rank >= 2.
@@ -311,14 +310,26 @@ def kaiming_uniform(
     return _kaiming("kaiming_uniform", activation, mode, "uniform", (in_axis, out_axis, batch_axis))
 
 
-def _kaiming(caller, activation, mode, distribution, axes) -> Initializer:
+def _kaiming(
+    caller: str,
+    activation: Activation,
+    mode: Mode,
+    distribution: Distribution,
+    axes: tuple[Axes, Axes, Axes],
+) -> Initializer:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"{caller} needs mode 'fan_in' or 'fan_out', got mode={mode!r}.")
     factor = activation_gain(activation, mode="forward" if mode == "fan_in" else "backward")
     return _scaled(caller, factor, mode, distribution, axes)
 
 
-def _scaled(caller, factor, mode, distribution, axes) -> Initializer:
+def _scaled(
+    caller: str,
+    factor: Number,
+    mode: Mode,
+    distribution: Distribution,
+    axes: tuple[Axes, Axes, Axes],
+) -> Initializer:
     """Build the initializer of standard deviation `factor / sqrt(fan)`."""
     for name, value, allowed in (
         ("mode", mode, get_args(Mode)),
@@ -328,7 +339,7 @@ def _scaled(caller, factor, mode, distribution, axes) -> Initializer:
             choices = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
             raise ValueError(f"{caller} needs {name} {choices}, got {name}={value!r}.")
 
-    def init(key: Key[Array, ""], shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
+    def init(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = require_inexact_dtype(caller, dtype)
         shape = require_kernel(caller, shape)
         fan_in, fan_out = fans(caller, shape, *axes)

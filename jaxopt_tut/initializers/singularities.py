@@ -9,11 +9,12 @@ converges where that is below 1, and what lies inside of the smallest shell is t
 series.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 _NARROW = 2.0**-8  # a panel this narrow is at a kink, a jump or a singularity
 _GROWTH = 2.0  # times the size around it: less is no singularity worth a closer look
@@ -52,33 +53,16 @@ class Core(NamedTuple):
 
 def find_singularities(
     evaluate: Callable[[np.ndarray], np.ndarray],
-    edges: np.ndarray,
-    values: np.ndarray,
+    edges: Float[np.ndarray, "edge"],
+    values: Float[np.ndarray, "panel node"],
     reach: float,
     *,
     is_coarse: bool = False,
 ) -> list[Core]:
     """Find where a resolved function has no bound, and integrate it there.
 
-    Args:
-      evaluate: The function.
-      edges: The ends of its panels, increasing.
-      values: Its values at the nodes of each panel.
-      reach: How far from 0 to look.
-      is_coarse: Whether the values are too coarse for the panels to narrow at a singularity.
-
-    Returns:
-      One core a singularity; empty for a function without.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxopt_tut.initializers.quadrature import resolve
-      >>> f = lambda x: jnp.abs(x - 1.1) ** -0.5
-      >>> panels = resolve("example", f, slopes=False)
-      >>> values = panels.values.reshape(-1, 8)
-      >>> [core] = find_singularities(lambda x: np.asarray(f(x)), panels.edges, values, 16.0)
-      >>> round(core.place, 6), core.is_finite
-      (1.1, False)
+    Values that are too coarse for the panels to narrow at a singularity are looked through for
+    peaks.
     """
     found = _candidates(edges, values, reach, is_coarse)
     places = [_locate(evaluate, place, width) for place, width in found]
@@ -91,7 +75,12 @@ def find_singularities(
     return cores
 
 
-def _candidates(edges, values, reach, is_coarse) -> Sequence[tuple[float, float]]:
+def _candidates(
+    edges: Float[np.ndarray, "edge"],
+    values: Float[np.ndarray, "panel node"],
+    reach: float,
+    is_coarse: bool,
+) -> list[tuple[float, float]]:
     """Return place and width of the narrow panels with values far above those around them."""
     widths, middles = np.diff(edges), (edges[1:] + edges[:-1]) / 2
     with np.errstate(invalid="ignore"):
@@ -116,10 +105,10 @@ def _candidates(edges, values, reach, is_coarse) -> Sequence[tuple[float, float]
     return [(place, width) for _, place, width in found[:_MAX_POINTS]]
 
 
-def _locate(evaluate, place, width) -> float:
+def _locate(evaluate: Callable[[np.ndarray], np.ndarray], place: float, width: float) -> float:
     """Zoom in on the largest value until the numbers end."""
     # A few units in the last place at least: the panels are narrower than that.
-    half = max(2 * width, 8 * float(_spacing(place)))
+    half = max(2 * width, 8 * _spacing(place))
     for _ in range(_NUM_ZOOMS):
         points = place + half * np.linspace(-1, 1, 129)
         if abs(place) <= half:
@@ -135,9 +124,11 @@ def _locate(evaluate, place, width) -> float:
     return 0.0 if abs(place) < 2.0**-50 else place
 
 
-def _integrate(evaluate, place, limit) -> Core | None:
+def _integrate(
+    evaluate: Callable[[np.ndarray], np.ndarray], place: float, limit: float
+) -> Core | None:
     """Add up the shells; None if there is no singularity after all."""
-    unit = 2.0**-64 if place == 0 else 2 * float(_spacing(place))
+    unit = 2.0**-64 if place == 0 else 2 * _spacing(place)
     largest = min(limit, _NARROW * max(1.0, abs(place)))
     num_shells = int(np.floor(np.log2(largest / (_INTERVALS * unit))))
     if num_shells < _CORE + _FIT + 1:
@@ -185,16 +176,16 @@ def _integrate(evaluate, place, limit) -> Core | None:
     return Core(place, float(distance[-1, -1]), inner, nodes, weights, values, True)
 
 
-def _continue(shells) -> float:
+def _continue(shells: Float[np.ndarray, "shell"]) -> float:
     """Continue the shells of the function itself inwards, as a geometric series."""
     ratio = shells[_CORE] / shells[_CORE + _FIT] if shells[_CORE + _FIT] else 0.0
     ratio = min(max(ratio, 0.0) ** (1 / _FIT), 0.99)
     return float(shells[_CORE] * ratio / (1 - ratio))
 
 
-def _spacing(place):
-    return np.spacing(np.asarray(abs(place), jnp.result_type(float)))
+def _spacing(place: float) -> float:
+    return float(np.spacing(np.asarray(abs(place), jnp.result_type(float))))
 
 
-def _representable(points) -> np.ndarray:
+def _representable(points: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.asarray(points, jnp.result_type(float)).astype(float)
