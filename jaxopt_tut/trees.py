@@ -1,6 +1,6 @@
 """What `optax.tree` lacks: naming leaves, choosing and refusing them, splitting off the arrays."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import zip_longest
@@ -147,12 +147,14 @@ class Rebuild:
         return self.structure.unflatten(leaves)
 
 
-def split_arrays(tree: PyTree, is_array: Sequence[bool] | None = None) -> tuple[list[Any], Rebuild]:
+def split_arrays(
+    tree: PyTree, is_array: Callable[[Any], bool] | None = None
+) -> tuple[list[Any], Rebuild]:
     """Part the arrays of a tree from its functions, flags and other settings.
 
     Args:
       tree: Any pytree, such as a module that keeps its activation beside its weights.
-      is_array: A flag a leaf; without it those of `traced_leaves`.
+      is_array: Tells which leaves to split off; without it those of `traced_leaves`.
 
     Returns:
       The arrays in the order of the leaves, and what puts others in their places.
@@ -165,7 +167,7 @@ def split_arrays(tree: PyTree, is_array: Sequence[bool] | None = None) -> tuple[
       {'act': None, 'weight': 'slope'}
     """
     leaves, structure = jax.tree.flatten(tree)
-    flags = traced_leaves(tree) if is_array is None else is_array
+    flags = traced_leaves(tree) if is_array is None else map(is_array, leaves)
     pairs = list(zip(leaves, flags, strict=True))
     fixed = tuple(None if flag else leaf for leaf, flag in pairs)
     places = tuple(place for place, (_, flag) in enumerate(pairs) if flag)

@@ -133,8 +133,9 @@ def test_arrays_are_split_off_and_put_back(flagged):
     assert jax.tree.structure(rebuild(range(len(arrays)))) == structure
 
 
-def test_flags_may_be_given():
-    arrays, rebuild = trees.split_arrays({"a": 1, "b": None, "c": 2.0}, [True, False])
+def test_what_is_an_array_may_be_told():
+    is_whole = lambda leaf: isinstance(leaf, int)
+    arrays, rebuild = trees.split_arrays({"a": 1, "b": None, "c": 2.0}, is_whole)
     assert (arrays, rebuild([7]), rebuild.alone([7])) == (
         [1],
         {"a": 7, "b": None, "c": 2.0},

@@ -15,6 +15,7 @@ import jax
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff.twins import guarded
 from jaxopt_tut.tracing import is_traced
+from jaxopt_tut.trees import Rebuild, split_arrays
 
 
 def zero_safe(fun: Callable) -> Callable:
@@ -68,25 +69,18 @@ def zero_safe(fun: Callable) -> Callable:
 
     @functools.wraps(fun)
     def safe(*args: Any, **kwargs: Any) -> Any:
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        places = [k for k, leaf in enumerate(leaves) if is_traced(leaf)]
-        result: list[Any] = []
+        traced, with_traced = split_arrays((args, kwargs), is_traced)
+        result: list[Rebuild] = []
 
         def of_tracers(*tracers: Any) -> list[Any]:
-            full = list(leaves)
-            for k, tracer in zip(places, tracers, strict=True):
-                full[k] = tracer
-            args, kwargs = jax.tree.unflatten(tree, full)
-            found, found_tree = jax.tree.flatten(fun(*args, **kwargs))
-            is_array = [isinstance(leaf, jax.Array) for leaf in found]
-            result[:] = [found, found_tree, is_array]
-            return [leaf for leaf, keep in zip(found, is_array, strict=True) if keep]
+            args, kwargs = with_traced(tracers)
+            found, rebuild = split_arrays(fun(*args, **kwargs), lambda x: isinstance(x, jax.Array))
+            result[:] = [rebuild]
+            return found
 
-        closed = jax.make_jaxpr(of_tracers)(*(leaves[k] for k in places))
-        arrays = iter(jaxprs.function_of(rewritten(closed))(*(leaves[k] for k in places)))
-        found, found_tree, is_array = result
-        whole = [next(arrays) if flag else x for x, flag in zip(found, is_array, strict=True)]
-        return jax.tree.unflatten(found_tree, whole)
+        closed = jax.make_jaxpr(of_tracers)(*traced)
+        arrays = jaxprs.function_of(rewritten(closed))(*traced)
+        return result[0](arrays)
 
     return safe
 

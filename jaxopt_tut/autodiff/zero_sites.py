@@ -13,6 +13,7 @@ from jaxopt_tut.autodiff import strict
 from jaxopt_tut.autodiff.graph import Graph
 from jaxopt_tut.autodiff.twins import is_twin
 from jaxopt_tut.autodiff.zero_safe import zero_safe
+from jaxopt_tut.trees import split_arrays
 from jaxopt_tut.types import PyTree, Shape
 
 
@@ -70,21 +71,17 @@ def zero_products(fun: Callable) -> Callable[..., list[ZeroSite]]:
 
     @functools.wraps(fun)
     def listed(*args: PyTree, **kwargs: PyTree) -> list[ZeroSite]:
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        places = [k for k, leaf in enumerate(leaves) if _is_inexact(leaf)]
+        inexact, with_inexact = split_arrays((args, kwargs), _is_inexact)
 
         def backward(moving: list[Any]) -> Any:
             def of(moving: list[Any]) -> Any:
-                full = list(leaves)
-                for k, leaf in zip(places, moving, strict=True):
-                    full[k] = leaf
-                args, kwargs = jax.tree.unflatten(tree, full)
+                args, kwargs = with_inexact(moving)
                 return [x for x in jax.tree.leaves(safe(*args, **kwargs)) if _is_inexact(x)]
 
             values, pull = jax.vjp(of, moving)
             return pull([jnp.ones_like(value) for value in values])
 
-        moving = [jnp.asarray(leaves[k]) for k in places]
+        moving = [jnp.asarray(leaf) for leaf in inexact]
         meetings: dict[int, ZeroSite] = {}
         _run(jax.make_jaxpr(backward)(moving), moving, meetings)
         return list(meetings.values())

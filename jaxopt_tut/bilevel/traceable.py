@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxopt_tut.tracing import is_traced
+from jaxopt_tut.trees import Rebuild, split_arrays
 from jaxopt_tut.types import PyTree
 
 Class = TypeVar("Class", bound=type)
@@ -28,16 +29,9 @@ def register(numbers: Sequence[str]) -> Callable[[Class], Class]:
     return decorate
 
 
-def part_numbers(mode: PyTree) -> tuple[list[jax.Array], Callable[[Sequence[Any]], Any]]:
+def part_numbers(mode: PyTree) -> tuple[list[jax.Array], Rebuild]:
     """Part the arrays of a mode, which may be traced, from what is known."""
-    leaves, structure = jax.tree.flatten(mode)
-    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
-
-    def rebuild(numbers: Sequence[Any]) -> Any:
-        others = dict(zip(places, numbers, strict=True))
-        return jax.tree.unflatten(structure, [others.get(i, leaf) for i, leaf in enumerate(leaves)])
-
-    return [leaves[place] for place in places], rebuild
+    return split_arrays(mode, lambda leaf: isinstance(leaf, jax.Array))
 
 
 def as_code(mode: Any) -> str:
