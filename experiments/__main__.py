@@ -64,7 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments and arguments[0] not in (*_catalog.COMMANDS, "-h", "--help"):
         arguments.insert(0, "run")
-    command = tyro.cli(Command, args=arguments, prog="python -m experiments")
+    command = tyro.cli(
+        Command,
+        args=arguments,
+        prog="python -m experiments",
+        description=(__doc__ or "").strip("`."),
+    )
     try:
         if isinstance(command, List):
             return _list()
