@@ -32,14 +32,6 @@ _NOWHERE: frozenset[str] = frozenset()
 def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: PyTree) -> Any:
     """Loop as `jax.lax.while_loop` does.
 
-    Args:
-      cond: From the carry to whether to go on.
-      body: From carry to carry.
-      init: Where to start.
-
-    Returns:
-      The last carry.
-
     Example:
       >>> print(while_loop(lambda n: n < 10, lambda n: 2 * n, 3))
       12
@@ -60,13 +52,6 @@ def scan(
     reverse: bool = False,
 ) -> tuple[Any, Any]:
     """Loop as `jax.lax.scan` does.
-
-    Args:
-      body: From the carry and a slice to the next carry and an output.
-      init: Where to start.
-      xs: What is sliced along its leading axes.
-      length: How many steps, where `xs` does not tell.
-      reverse: Whether to begin at the end.
 
     Returns:
       The last carry and the outputs.
@@ -91,15 +76,6 @@ def scan(
 def cond(predicate: Any, if_true: Callable, if_false: Callable, *operands: Any) -> Any:
     """Branch as `jax.lax.cond` does.
 
-    Args:
-      predicate: Which branch to take.
-      if_true: A function of the operands.
-      if_false: Another.
-      *operands: What they take.
-
-    Returns:
-      What the branch returns.
-
     Example:
       >>> print(cond(True, lambda x: x + 1, lambda x: x, 1))
       2
@@ -109,14 +85,6 @@ def cond(predicate: Any, if_true: Callable, if_false: Callable, *operands: Any) 
 
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:
     """Branch as `jax.lax.switch` does.
-
-    Args:
-      index: Which branch to take.
-      branches: Functions of the operands.
-      *operands: What they take.
-
-    Returns:
-      What the branch returns.
 
     Example:
       >>> print(switch(1, [lambda x: x, lambda x: -x], 5))
@@ -143,13 +111,6 @@ def _choose(choose: Callable, which: Any, branches: list[Callable], operands: tu
 def like(tree: PyTree, other: PyTree) -> PyTree:
     """Let a tree vary over the axes of a mesh over which another one does.
 
-    Args:
-      tree: Any tree of arrays.
-      other: One of the same structure, of arrays or of shapes.
-
-    Returns:
-      The same values.
-
     Example:
       >>> import jax.numpy as jnp
       >>> print(like({"a": jnp.ones(2)}, {"a": jnp.zeros(2)})["a"])
@@ -166,13 +127,6 @@ def spread(tree: PyTree, function: Callable[[Any], Any]) -> PyTree:
     Parameters that are equal on all devices, and a loss of the data of one: each device solves a
     problem of its own. Where the loss is a mean over devices, the parameters stay equal.
 
-    Args:
-      tree: Any tree of arrays.
-      function: A function of that tree.
-
-    Returns:
-      The same values.
-
     Example:
       >>> print(spread(1.0, lambda w: w**2))
       1.0
@@ -185,10 +139,6 @@ def spread(tree: PyTree, function: Callable[[Any], Any]) -> PyTree:
 
 def sums_over_devices(function: Callable[[Any], Any], argument: PyTree) -> bool:
     """Tell whether a function closes over what differs between devices, but returns what does not.
-
-    Args:
-      function: A function that returns values like its argument.
-      argument: Its argument.
 
     Returns:
       False outside of `jax.shard_map`.
@@ -206,13 +156,6 @@ def sums_over_devices(function: Callable[[Any], Any], argument: PyTree) -> bool:
 def vary(leaf: Any, axes: frozenset[str]) -> Any:
     """Let an array vary over some axes of a mesh, if it does not yet.
 
-    Args:
-      leaf: An array or a number.
-      axes: Names of axes.
-
-    Returns:
-      The same values.
-
     Example:
       >>> vary(1.0, frozenset())
       1.0
@@ -223,12 +166,6 @@ def vary(leaf: Any, axes: frozenset[str]) -> Any:
 
 def agree(*values: Any) -> tuple[Any, ...]:
     """Let the operands of one primitive vary over the same axes of a mesh, as it asks.
-
-    Args:
-      *values: Arrays or numbers.
-
-    Returns:
-      The same values.
 
     Example:
       >>> agree(1.0, 2.0)
@@ -246,12 +183,6 @@ def _in_shard_map() -> bool:
 
 def varying_axes(tree: PyTree) -> frozenset[str]:
     """Return the axes of a mesh over which any leaf of a tree varies.
-
-    Args:
-      tree: Any tree of arrays or shapes.
-
-    Returns:
-      Their names; none outside of `jax.shard_map`.
 
     Example:
       >>> varying_axes({"a": 1.0})

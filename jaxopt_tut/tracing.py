@@ -11,12 +11,6 @@ __all__ = ["is_traced", "is_tracing", "known", "seen"]
 def is_traced(value: Any) -> bool:
     """Tell a tracer, which a transformation of JAX follows, from what has its numbers already.
 
-    Args:
-      value: Anything.
-
-    Returns:
-      Whether it is an array without numbers yet.
-
     Example:
       >>> is_traced(jax.numpy.ones(2)), is_traced(1.0), is_traced("relu")
       (False, False, False)
@@ -37,9 +31,6 @@ def seen(value: Any) -> Any:
     For functions that are called outside of `jit`, and that look at arrays on a device as they look
     at numbers of Python.
 
-    Args:
-      value: A number, an array or a tracer.
-
     Returns:
       A NumPy array, a tracer, or an array that lies in part on other machines.
 
@@ -53,9 +44,6 @@ def seen(value: Any) -> Any:
 
 def known(value: Any) -> np.ndarray | None:
     """Return the numbers of a value, if they can be looked at.
-
-    Args:
-      value: A number, an array or a tracer.
 
     Returns:
       A NumPy array; `None` of a tracer, and of an array that lies in part on other machines.

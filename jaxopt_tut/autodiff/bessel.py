@@ -92,12 +92,8 @@ ANALYTIC = {"bessel_i0e": i0, "bessel_i1e": i1}
 def analytic_product(step: Any, makers: dict[int, Any]) -> tuple[Any, int] | None:
     r"""Recognise $e^{|x|} \cdot e^{-|x|} I_k(x)$, and `jnp.i0`, whose rule stops at order one.
 
-    Args:
-      step: A step of a program.
-      makers: The step that made each numbered value.
-
-    Returns:
-      The equation of a call of `i0` or `i1` and the number of x; None for any other step.
+    Return the equation of a call of `i0` or `i1` and the number of x; `makers` knows the step that
+    made a value.
     """
     name, x = None, -1
     if step.kind == "custom_jvp" and (scaled := _JAXS.get(jaxprs.call_name(step.eqn))):

@@ -56,8 +56,7 @@ class Differenced(Widened):
     def changes(self, leaves: Sequence[Any], moves: Sequence[Any]) -> tuple[list, list]:
         """Evaluate, and move by one change a leaf (None where it stays).
 
-        Returns:
-          The values, and the changes of those that are floating.
+        Return the values, and the changes of those that are floating.
         """
         found = self._follow(self.closed, [_Moved(*pair) for pair in zip(leaves, moves)])  # noqa: B905
         return [one.base for one in found], [one.move for one in found if is_inexact(one.base)]

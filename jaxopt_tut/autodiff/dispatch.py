@@ -5,10 +5,8 @@ under a trace it emits its primitives and nothing else. Its derivative comes fro
 `CallRule` if it is a call, or forwards from the rule transposed.
 """
 
-import contextlib
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,22 +14,9 @@ import jax
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import registry
 from jaxopt_tut.autodiff.program import Step, is_inexact
+from jaxopt_tut.autodiff.registry import Derivatives, Needed, Values
 from jaxopt_tut.autodiff.zeros import filled
 from jaxopt_tut.tracing import is_tracing
-
-
-def for_each(steps: Iterable[Step], do: Callable[[Step], None]) -> None:
-    """Go through steps, each under the mesh, compute type and scope that it was traced in."""
-    for (context, scope), run in itertools.groupby(steps, lambda s: (s.eqn.ctx, s.scope)):
-        with _scoped(context, scope) if scope else context.manager:
-            for step in run:
-                do(step)
-
-
-@contextlib.contextmanager
-def _scoped(context: Any, scope: str) -> Any:
-    with context.manager, jax.named_scope(scope):
-        yield
 
 
 def applied() -> Callable[[Step, list], Sequence[Any]]:
@@ -44,35 +29,28 @@ def pulled() -> Callable[[Step, list, list, list, tuple], Sequence[Any]]:
     return _rule_here if is_tracing() else _rule_compiled
 
 
-def call_rule(step: Step) -> registry.CallRule | None:
-    """Return the `CallRule` of a step, None when a plain rule serves it."""
-    if step.primitive in registry.RULES or step.primitive in registry.CONSTANT:
-        return None
-    return registry.CALLS.get(step.kind, registry.CALLS["jax"])
-
-
 def pull_step(
-    step: Step, cotangents: list, inputs: list, outputs: Sequence, needed: tuple
-) -> Sequence[Any]:
+    step: Step, cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed
+) -> Derivatives:
     """Send cotangents back through one step, by itself."""
-    rule = call_rule(step)
+    rule = step.call_rule
     if rule is None:
         return _rule_here(step, cotangents, inputs, outputs, needed)
     return rule.backward(step, rule.forward(step, inputs, needed)[1], cotangents, needed)
 
 
-def push_step(step: Step, tangents: list, inputs: list, outputs: Sequence) -> Sequence[Any]:
+def push_step(step: Step, tangents: Derivatives, inputs: Values, outputs: Values) -> Derivatives:
     """Send tangents through one step: by a shortcut, a `CallRule`, or the transposed rule."""
     push = registry.PUSHES.get(step.primitive)
     if push is not None:
         return push(tangents, inputs, outputs, **step.eqn.params)
-    rule = call_rule(step)
+    rule = step.call_rule
     if rule is not None:
         return rule.jvp(step, inputs, tangents)[1]
     return _transposed(step, tangents, inputs, outputs)
 
 
-def _transposed(step: Step, tangents: list, inputs: list, outputs: Sequence) -> list[Any]:
+def _transposed(step: Step, tangents: Derivatives, inputs: Values, outputs: Values) -> Derivatives:
     """Transpose the vector-Jacobian product, which is linear in the cotangents."""
     needed = tuple(tangent is not None for tangent in tangents)
     places = [k for k, value in enumerate(outputs) if is_inexact(value)]
@@ -92,12 +70,16 @@ def _transposed(step: Step, tangents: list, inputs: list, outputs: Sequence) -> 
     return result
 
 
-def _rule_here(step: Step, cotangents: list, inputs: list, outputs: Sequence, needed: tuple) -> Any:
+def _rule_here(
+    step: Step, cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed
+) -> Derivatives:
     rule = registry.RULES[step.primitive]
     return rule(cotangents, inputs, outputs, needed, **step.eqn.params)
 
 
-def _rule_compiled(step: Step, cotangents: list, inputs: list, outputs: list, needed: tuple) -> Any:
+def _rule_compiled(
+    step: Step, cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed
+) -> Derivatives:
     rule = registry.RULES[step.primitive]
     try:
         compiled = _compiled_rule(rule, needed, tuple(step.eqn.params.items()))

@@ -154,19 +154,11 @@ def judge(
 ) -> Judgement:
     r"""Compare derivatives with slopes, relative to themselves.
 
+    $\tau$ is the `tolerance`, the rounding allowed to a derivative, and $\rho$ the `resolution`:
+    where the slope is known no better, nothing is concluded. Only a `thorough` ladder is long
+    enough to tell a kink or a jump.
+
     $$|D - B| \le 3 e + \tau \max(|D|, |B|) \quad\text{and}\quad 3 e \le \rho \max(|D|, |B|)$$
-
-    Args:
-      derivative: $D$, one a channel.
-      slope: $B$ and $e$, from `extrapolate`.
-      given: What the slope came from.
-      tolerance: $\tau$, the relative rounding allowed to $D$.
-      resolution: $\rho$: where the slope is known no better, nothing is concluded.
-      thorough: Whether the ladder is long enough to tell a kink or a jump.
-
-    Returns:
-      The verdicts. A derivative that cannot be resolved is right where the slope agrees and the
-      leaf's own size moves the value by less than 1e-12 of itself.
     """
     with np.errstate(all="ignore"):
         larger = np.maximum(np.abs(derivative), np.abs(slope.value))

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxopt_tut import jaxprs, trees
 from jaxopt_tut.autodiff import loops, registry
-from jaxopt_tut.autodiff.program import Program, Step, as_array, flatten, is_inexact
+from jaxopt_tut.autodiff.program import Program, Step, as_arrays, flatten, is_inexact, traced
 from jaxopt_tut.autodiff.zeros import filled
 from jaxopt_tut.types import PyTree, Shape
 
@@ -127,13 +127,9 @@ class Graph:
         $$\bar v_i = \sum_{j \in \mathrm{children}(i)} \bar v_j\,
           \frac{\partial v_j}{\partial v_i}$$
 
-        Args:
-          values: What `evaluate` returned.
-          cotangent: The adjoint of the result, of its structure; `1.0` for a scalar function.
-
-        Returns:
-          The adjoints, aligned with `nodes`: zeros for a node that the result does not depend
-          on, None for an integer or boolean node.
+        `values` is what `evaluate` returned, `cotangent` the adjoint of the result, of its
+        structure: `1.0` for a scalar function. The adjoints are aligned with `nodes`: zeros for a
+        node that the result does not depend on, None for an integer or boolean node.
 
         Raises:
           ValueError: If the cotangent has another structure or another shape than the result.
@@ -146,9 +142,8 @@ class Graph:
         """
         program = self.program
         cotangents = self._flat((cotangent,), "backpropagate", self.out_tree, whole=False)
-        active = [is_inexact(aval) for aval in program.avals]
         env = [*values, *program.literals]
-        adjoints = loops.backpropagate(program, env, {}, cotangents, active, recompute=True)
+        adjoints = loops.backpropagate(program, env, None, cotangents, program.floating)
         return self._filled(adjoints)
 
     def jvp(self, values: Sequence[Any], tangents: PyTree) -> list[Any]:
@@ -187,13 +182,9 @@ class Graph:
         To look into a loop. It runs the body once more, and holds all $T$ values of each of its
         nodes.
 
-        Args:
-          values: What `evaluate` returned.
-          node: A node of this graph with a `body`.
-
-        Returns:
-          The values, aligned with `node.body.nodes`; for a `scan` each has one axis more, the
-          steps, in the order of the `xs` it reads.
+        `values` is what `evaluate` returned, `node` a node of this graph with a `body`. What comes
+        back is aligned with `node.body.nodes`; for a `scan` each value has one axis more, the
+        steps, in the order of the `xs` it reads.
 
         Raises:
           ValueError: If the node has no body.
@@ -228,8 +219,7 @@ class Graph:
 
     def _filled(self, derivatives: Sequence[Any]) -> list[Any]:
         """Put zeros where the engine says nothing."""
-        avals = self.program.avals
-        return filled(derivatives, avals, map(is_inexact, avals))
+        return filled(derivatives, self.program.avals, self.program.floating)
 
     def _flat(self, given: tuple, caller: str, tree: Any, *, whole: bool = True) -> list[Any]:
         """Flatten arguments, tangents or a cotangent and check them against the graph."""
@@ -245,7 +235,7 @@ class Graph:
                     f"got {np.shape(leaf)}."
                 )
         avals = [self.program.avals[index] for index in expected]
-        return [as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
+        return as_arrays(leaves, avals)
 
 
 def trace(
@@ -284,43 +274,15 @@ def trace(
     if not set(enter) <= {"jit", "remat"}:
         raise ValueError(f"trace can enter 'jit' and 'remat' calls, got enter={enter!r}.")
 
-    def traced(*args: PyTree, **kwargs: Any) -> Graph:
+    def graph_at(*args: PyTree, **kwargs: Any) -> Graph:
         bound = functools.partial(fun, **kwargs) if kwargs else fun
-        closed, out_tree = trace_to_jaxpr(bound, args)
-        program = flatten(closed, tuple(enter))
+        program, out_tree = traced(bound, args, enter=enter)
         graph = Graph(program, _input_names(bound, args), jax.tree.structure(args), out_tree)
         if strict:
             refuse_fallbacks(graph)
         return graph
 
-    return traced
-
-
-_NEEDS_VALUES = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-
-
-def trace_to_jaxpr(fun: Callable, args: tuple) -> tuple[Any, Any]:
-    """Trace a function to a closed jaxpr and the structure of its result."""
-    try:
-        closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
-    except _NEEDS_VALUES as error:
-        error.add_note(
-            "autodiff traces the function, so that Python cannot read the value of an argument: "
-            "write jnp.where or jax.lax.cond for a branch, or hand over what Python has to read "
-            "by an argument that is not differentiated."
-        )
-        raise
-    if getattr(closed, "effects", None):
-        effectful = [eqn.primitive.name for eqn in closed.eqns if eqn.effects]
-        raise ValueError(
-            f"trace needs a function without effects, got {effectful[0] if effectful else fun} "
-            f"with {sorted(map(str, closed.effects))}."
-        )
-    return closed, jax.tree.structure(shapes)
+    return graph_at
 
 
 def refuse_fallbacks(graph: Graph) -> None:

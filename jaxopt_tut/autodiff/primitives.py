@@ -29,19 +29,7 @@ def define_primitive(
     transpose: Transpose,
     batch: Batch,
 ) -> core.Primitive:
-    """Make a primitive with one result.
-
-    Args:
-      name: What programs call it.
-      type_rule: `type_rule(*types, **params)`: the type of the result (`type_of` a primitive).
-      compute: `compute(*operands, **params)`, in operations of JAX.
-      jvp: Its derivative.
-      transpose: Its transpose, where it is linear.
-      batch: How it is vectorized.
-
-    Returns:
-      The primitive; `primitive.bind(*operands, **params)` applies it.
-    """
+    """Make a primitive with one result; `type_rule` and `compute` take operands and parameters."""
     made = core.Primitive(name)
     made.def_impl(compute)
     made.def_abstract_eval(type_rule)

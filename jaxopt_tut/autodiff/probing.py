@@ -62,8 +62,8 @@ class Finding(NamedTuple):
 
     Attributes:
       verdict: A number of `extrapolation`.
-      error: As in `Judgement`.
-      uncertainty: As in `Judgement`.
+      error: Distance from the slope beyond its own uncertainty, relative to the larger of the two.
+      uncertainty: That uncertainty, likewise relative.
       step: The step that the slope was taken at, in units of the direction.
       slope: Exponent of the Taylor remainder.
       mode: `"forward"` or `"reverse"`.

@@ -8,10 +8,33 @@ without ever forming the Jacobian. The rules themselves live in `jaxopt_tut.auto
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
+from jax import Array
 from jax.extend import core
+from jax.typing import ArrayLike
+
+if TYPE_CHECKING:
+    # Which inputs are arrays, and which cotangents are there, a rule knows and no checker does.
+    Value = Any
+    Derivative = Any
+else:
+    Value = ArrayLike
+    """An array or a tracer, or a number written into the program."""
+
+    Derivative = Array | np.ndarray | None
+    """A cotangent or a tangent; None for zero, `float0` zeros where JAX says so."""
+
+Values = Sequence[Value]
+"""One value an input, or an output, of a step."""
+
+Derivatives = Sequence[Derivative]
+"""One derivative a value."""
+
+Needed = Sequence[bool]
+"""Which inputs want a cotangent."""
 
 Rule = Callable[..., Sequence[Any]]
 """`rule(cotangents, inputs, outputs, needed, **params) -> one cotangent or None per input`."""

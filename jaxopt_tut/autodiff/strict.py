@@ -28,15 +28,9 @@ from jaxopt_tut.autodiff.primitives import (
 
 
 def zero_product(a: Any, b: Any, *, op: str = "mul") -> Any:
-    r"""Multiply; a zero times anything is zero.
+    r"""Multiply; a zero times anything is zero, in the derivative of the operation `op`.
 
-    Args:
-      a: A factor.
-      b: Another, of the same dtype and, unless one of them is a scalar, shape.
-      op: The operation in whose derivative the product stands.
-
-    Returns:
-      $a \otimes b$. Of a complex number both parts must be zero to count as zero.
+    Of a complex number both parts must be zero to count as zero.
 
     Example:
       >>> import jax.numpy as jnp
@@ -47,15 +41,7 @@ def zero_product(a: Any, b: Any, *, op: str = "mul") -> Any:
 
 
 def zero_quotient(t: Any, b: Any, *, op: str = "div") -> Any:
-    r"""Divide; zero over anything is zero.
-
-    Args:
-      t: The numerator.
-      b: The denominator, of the same dtype and, unless one of them is a scalar, shape.
-      op: The operation in whose derivative the quotient stands.
-
-    Returns:
-      $t \oslash b$.
+    r"""Divide; zero over anything is zero, in the derivative of the operation `op`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -14,10 +14,7 @@ import numpy as np
 
 from jaxopt_tut import trees
 from jaxopt_tut.autodiff import loops
-from jaxopt_tut.autodiff.activity import activity, live_steps
-from jaxopt_tut.autodiff.graph import trace_to_jaxpr
-from jaxopt_tut.autodiff.program import as_array, flatten
-from jaxopt_tut.autodiff.zero_safe import rewritten
+from jaxopt_tut.autodiff.program import as_arrays, traced
 from jaxopt_tut.autodiff.zeros import filled
 from jaxopt_tut.types import PyTree
 
@@ -51,49 +48,48 @@ def vjp(fun: Callable, *primals: PyTree, has_aux: bool = False, zero_safe: bool 
       >>> [float(cotangent) for cotangent in pull(1.0)]
       [0.0, 3.0]
     """
-    closed, out_tree = trace_to_jaxpr(fun, primals)
-    program = flatten(rewritten(closed) if zero_safe else closed)
+    program, out_tree = traced(fun, primals, zero_safe=zero_safe)
     leaves, in_tree = jax.tree.flatten(primals)
-    avals = [program.avals[index] for index in program.inputs]
-    inputs = [as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-    active = activity(program, [True] * len(inputs))
-    steps = live_steps(program)
+    inputs = as_arrays(leaves, program.input_avals)
+    active = program.active([True] * len(inputs))
     env = loops.environment(program, inputs)
-    residuals = loops.forward(env, active, steps)
-    values = [as_array(env[index], program.avals[index]) for index in program.outputs]
-    aux = None
-    if has_aux:
-        values, value_tree, aux = _split_aux(out_tree, values)
-    else:
-        value_tree = out_tree
-    out_avals = [program.avals[index] for index in program.outputs[: len(values)]]
+    residuals = loops.forward(env, active, program.live_steps)
+    value_tree, aux_tree = _split(out_tree, has_aux)
+    num_values = value_tree.num_leaves
 
     def pull(cotangent: PyTree) -> tuple:
-        given, given_tree = jax.tree.flatten(cotangent)
-        if given_tree != value_tree:
-            raise ValueError(f"vjp needs a cotangent like {value_tree}, got {given_tree}.")
-        for leaf, aval in zip(given, out_avals, strict=True):
-            if np.shape(leaf) != aval.shape:
-                raise ValueError(
-                    f"vjp needs cotangents of the output's shape {aval.shape}, "
-                    f"got {np.shape(leaf)}."
-                )
-        cotangents = [as_array(leaf, aval) for leaf, aval in zip(given, out_avals)]  # noqa: B905
-        cotangents += [None] * (len(program.outputs) - len(cotangents))
-        adjoints = loops.backpropagate(program, env, residuals, cotangents, active, steps=steps)
-        found = filled([adjoints[index] for index in program.inputs], avals)
-        return jax.tree.unflatten(in_tree, found)
+        cotangents = _flat(cotangent, value_tree, program.output_avals[:num_values])
+        cotangents += [None] * (len(program.outputs) - num_values)  # those of aux
+        adjoints = loops.backpropagate(program, env, residuals, cotangents, active)
+        slopes = filled([adjoints[i] for i in program.inputs], program.input_avals)
+        return jax.tree.unflatten(in_tree, slopes)
 
-    value = jax.tree.unflatten(value_tree, values)
-    return (value, pull, aux) if has_aux else (value, pull)
+    results = [env[i] for i in program.outputs]
+    value = value_tree.unflatten(results[:num_values])
+    return (value, pull, aux_tree.unflatten(results[num_values:])) if has_aux else (value, pull)
 
 
-def _split_aux(out_tree: Any, values: list) -> tuple[list, Any, Any]:
+def _split(out_tree: Any, has_aux: bool) -> Sequence[Any]:
+    """Split the structure of a result into that of the value and that of what goes with it."""
+    if not has_aux:
+        return out_tree, jax.tree.structure(None)
     children = out_tree.children()
     if len(children) != 2:
         raise TypeError(f"has_aux=True needs a function that returns (value, aux), got {out_tree}.")
-    count = children[0].num_leaves
-    return values[:count], children[0], jax.tree.unflatten(children[1], values[count:])
+    return children
+
+
+def _flat(cotangent: PyTree, tree: Any, avals: Sequence[Any]) -> list[Any]:
+    """Flatten a cotangent, which must be like the value."""
+    leaves, given_tree = jax.tree.flatten(cotangent)
+    if given_tree != tree:
+        raise ValueError(f"vjp needs a cotangent like {tree}, got {given_tree}.")
+    for leaf, aval in zip(leaves, avals, strict=True):
+        if np.shape(leaf) != aval.shape:
+            raise ValueError(
+                f"vjp needs cotangents of the output's shape {aval.shape}, got {np.shape(leaf)}."
+            )
+    return as_arrays(leaves, avals)
 
 
 def value_and_grad(
@@ -337,12 +333,9 @@ def jvp(
       (12.0, 4.0)
     """
     trees.require_same_structure(tuple(primals), tuple(tangents), "jvp")
-    closed, out_tree = trace_to_jaxpr(fun, tuple(primals))
-    program = flatten(rewritten(closed) if zero_safe else closed)
-    avals = [program.avals[index] for index in program.inputs]
-    leaves, directions = jax.tree.leaves(tuple(primals)), jax.tree.leaves(tuple(tangents))
-    inputs = [as_array(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-    directions = [as_array(leaf, aval) for leaf, aval in zip(directions, avals, strict=True)]
+    program, out_tree = traced(fun, tuple(primals), zero_safe=zero_safe)
+    avals = program.input_avals
+    inputs, directions = (as_arrays(jax.tree.leaves(tuple(x)), avals) for x in (primals, tangents))
     values, pushed = loops.evaluate_with_tangents(program, inputs, directions)
     directions = filled(pushed, program.output_avals)
     return jax.tree.unflatten(out_tree, values), jax.tree.unflatten(out_tree, directions)

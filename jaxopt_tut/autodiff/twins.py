@@ -92,8 +92,14 @@ def is_twin(primitive: core.Primitive) -> bool:
 
 
 def _twin_rule(
-    found: Any, cotangents: list, inputs: list, _: Any, needed: tuple, /, **params: Any
-) -> list:
+    found: core.Primitive,
+    cotangents: registry.Derivatives,
+    inputs: registry.Values,
+    _: registry.Values,
+    needed: registry.Needed,
+    /,
+    **params: Any,
+) -> registry.Derivatives:
     """Send a cotangent back, for this library's engine: transpose what `_twin_jvp` pushes."""
 
     def along(*moving: Any) -> Any:
@@ -107,7 +113,14 @@ def _twin_rule(
     return [next(pulled) if wanted else None for wanted in needed]
 
 
-def _product_rule(cotangents: list, inputs: list, _: Any, needed: tuple, *, op: str) -> list:
+def _product_rule(
+    cotangents: registry.Derivatives,
+    inputs: registry.Values,
+    _: registry.Values,
+    needed: registry.Needed,
+    *,
+    op: str,
+) -> registry.Derivatives:
     (g,), (a, b) = cotangents, inputs
     return [
         strict.zero_product(g, b, op=op) if needed[0] else None,
@@ -115,7 +128,14 @@ def _product_rule(cotangents: list, inputs: list, _: Any, needed: tuple, *, op: 
     ]
 
 
-def _quotient_rule(cotangents: list, inputs: list, outputs: list, needed: tuple, *, op: str):
+def _quotient_rule(
+    cotangents: registry.Derivatives,
+    inputs: registry.Values,
+    outputs: registry.Values,
+    needed: registry.Needed,
+    *,
+    op: str,
+) -> registry.Derivatives:
     (g,), (_, b), (quotient,) = cotangents, inputs, outputs
     change = lambda: strict.zero_quotient(strict.zero_product(quotient, g, op=op), b, op=op)
     return [
@@ -129,7 +149,7 @@ registry.RULES[strict.zero_quotient_p] = _quotient_rule
 
 
 def _twin_jvp(
-    primitive: Any, primals: Sequence, tangents: Sequence, /, **params: Any
+    primitive: core.Primitive, primals: Sequence, tangents: Sequence, /, **params: Any
 ) -> tuple[Any, Any]:
     moving = tuple(tangent is not None for tangent in tangents)
     directions = [tangent for tangent in tangents if tangent is not None]
@@ -139,7 +159,7 @@ def _twin_jvp(
 
 
 def _twin_transpose(
-    primitive: Any, g: Any, operands: Sequence, shapes: Sequence, /, **params: Any
+    primitive: core.Primitive, g: Any, operands: Sequence, shapes: Sequence, /, **params: Any
 ) -> Sequence[Any]:
     """Transpose a product or quotient in which a linear argument of the user's function stands."""
     place = next(k for k, operand in enumerate(operands) if operand is None)
@@ -154,7 +174,7 @@ def _twin_transpose(
 
 
 def _twin_batched(
-    primitive: Any, operands: Sequence, batched: Sequence, /, **params: Any
+    primitive: core.Primitive, operands: Sequence, batched: Sequence, /, **params: Any
 ) -> tuple[Any, int]:
     """Batch the operation as JAX does, and put the twin back in."""
     types = tuple(map(_type_of, operands))
@@ -204,7 +224,9 @@ class _Steps(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def _push_steps(primitive: Any, params: tuple, types: tuple[_Type, ...], moving: tuple) -> _Steps:
+def _push_steps(
+    primitive: core.Primitive, params: tuple, types: tuple[_Type, ...], moving: tuple
+) -> _Steps:
     """Return `(*inputs, *tangents) -> (value, tangent)`: JAX's rule, with strict products."""
     places = [k for k, moves in enumerate(moving) if moves]
 
@@ -224,7 +246,9 @@ def _push_steps(primitive: Any, params: tuple, types: tuple[_Type, ...], moving:
 
 
 @functools.lru_cache(maxsize=4096)
-def _batched_steps(primitive: Any, params: tuple, types: tuple[_Type, ...], axes: tuple) -> _Steps:
+def _batched_steps(
+    primitive: core.Primitive, params: tuple, types: tuple[_Type, ...], axes: tuple
+) -> _Steps:
     batched = jax.vmap(lambda *values: primitive.bind(*values, **dict(params)), in_axes=axes)
     program = jax.make_jaxpr(batched)(*(kind.blank() for kind in types))
     return _steps(program, len(types), primitive.name)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.extend import core
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff.twins import guarded
@@ -93,18 +94,12 @@ def rewritten(jaxpr: Any) -> Any:
 
     JAX keeps what it has compiled by the identity of a jaxpr, and hands out the same one for a
     function that it has traced before; hence the memory, which lasts as long as the jaxpr.
-
-    Args:
-      jaxpr: A closed or an open jaxpr.
-
-    Returns:
-      The same with other equations; the very same where there is nothing to do.
     """
     if jaxpr in _REWRITTEN:
         found = _REWRITTEN[jaxpr]
         return jaxpr if found is None else found
     one = jaxprs.open_jaxpr(jaxpr)
-    eqns = [_rewritten_equation(eqn) for eqn in one.eqns]
+    eqns = [safe_equation(eqn) for eqn in one.eqns]
     if all(new is old for new, old in zip(eqns, one.eqns, strict=True)):
         _REWRITTEN[jaxpr] = None
         return jaxpr
@@ -115,6 +110,7 @@ def rewritten(jaxpr: Any) -> Any:
     return found
 
 
-def _rewritten_equation(eqn: Any) -> Any:
+def safe_equation(eqn: core.JaxprEqn) -> core.JaxprEqn:
+    """Exchange an equation for its twin, or guard what stands inside of it."""
     changed = guarded(eqn)
     return jaxprs.with_bodies(eqn, rewritten) if changed is eqn else changed

@@ -92,13 +92,7 @@ def zero_products(fun: Callable) -> Callable[..., list[ZeroSite]]:
 def acting_nodes(graph: Graph, values: Sequence[Any], adjoints: Sequence[Any]) -> set[int]:
     """List the nodes of a zero-safe graph at which a zero adjoint met a slope that is no number.
 
-    Args:
-      graph: What `trace(zero_safe(fun))` returned.
-      values: What `graph.evaluate` returned.
-      adjoints: What `graph.backpropagate` returned.
-
-    Returns:
-      The indices of the nodes; a zero slope that met an adjoint that is no number counts, too.
+    A zero slope that met an adjoint that is no number counts, too.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,53 +1,11 @@
-"""Equations that hold jaxprs: their kinds, and how the inner ends are joined to the outer."""
+"""Equations that hold jaxprs: which, and how the inner ends are joined to the outer."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from jax.extend import core
 
-from jaxopt_tut.jaxprs.parts import open_jaxpr
-
-CallKind = Literal[
-    "primitive", "jit", "remat", "custom_jvp", "custom_vjp", "scan", "while", "cond", "call"
-]
-"""What `kind_of_call` answers."""
-
-_KINDS: dict[str, CallKind] = {
-    "jit": "jit",
-    "pjit": "jit",
-    "remat": "remat",
-    "remat2": "remat",
-    "checkpoint": "remat",
-    "custom_jvp_call": "custom_jvp",
-    "custom_vjp_call": "custom_vjp",
-    "custom_vjp_call_jaxpr": "custom_vjp",
-    "scan": "scan",
-    "while": "while",
-    "cond": "cond",
-}
-
-
-def kind_of_call(eqn: core.JaxprEqn) -> CallKind:
-    """Say how an equation holds further jaxprs, if it does.
-
-    Args:
-      eqn: An equation of a jaxpr.
-
-    Returns:
-      `"jit"`, `"remat"`, `"custom_jvp"`, `"custom_vjp"`, `"scan"`, `"while"` or `"cond"`;
-      `"call"` for any other primitive with a jaxpr inside (`shard_map`, `custom_linear_solve`);
-      `"primitive"` where there is none.
-
-    Example:
-      >>> import jax
-      >>> program = jax.make_jaxpr(lambda x: jax.nn.relu(jax.jit(jax.numpy.sin)(x)) + 1)(1.0)
-      >>> [kind_of_call(eqn) for eqn in program.eqns]
-      ['jit', 'custom_jvp', 'primitive']
-    """
-    kind = _KINDS.get(eqn.primitive.name)
-    if kind is not None:
-        return kind
-    return "call" if next(core.jaxprs_in_params(eqn.params), None) is not None else "primitive"
+from jaxopt_tut.jaxprs.reading import called_jaxpr, kind_of_call, open_jaxpr
 
 
 class SubJaxpr(NamedTuple):
@@ -69,9 +27,6 @@ class SubJaxpr(NamedTuple):
 
 def sub_jaxprs(eqn: core.JaxprEqn) -> list[SubJaxpr]:
     """List the jaxprs that an equation holds, with their wiring.
-
-    Args:
-      eqn: An equation of a jaxpr.
 
     Returns:
       Its jaxprs in a fixed order; none for a plain primitive. The forward part alone of a
@@ -113,17 +68,10 @@ def sub_jaxprs(eqn: core.JaxprEqn) -> list[SubJaxpr]:
 
 
 def with_bodies(eqn: core.JaxprEqn, change: Callable[[Any], Any]) -> core.JaxprEqn:
-    """Return an equation with other jaxprs inside.
+    """Return an equation with other jaxprs inside, the very same where nothing has changed.
 
     Functions with a derivative rule of their own, and calls other than `shard_map` that
     `kind_of_call` does not know, are left alone.
-
-    Args:
-      eqn: An equation of a jaxpr.
-      change: Takes a jaxpr and returns one of the same inputs and outputs, or the same one.
-
-    Returns:
-      The equation; the very same where nothing has changed.
 
     Example:
       >>> import jax
@@ -147,30 +95,6 @@ def with_bodies(eqn: core.JaxprEqn, change: Callable[[Any], Any]) -> core.JaxprE
 
 
 _REWRITABLE = ("jit", "remat", "scan", "while", "cond")
-
-
-def called_jaxpr(eqn: core.JaxprEqn) -> Any:
-    """Return the jaxpr that a `jit`, `remat`, `custom_jvp` or `custom_vjp` equation calls.
-
-    Args:
-      eqn: An equation for which `kind_of_call` says one of the four.
-
-    Returns:
-      The jaxpr, whose invars and outvars match the equation's one to one.
-
-    Raises:
-      ValueError: If the equation is none of the four.
-
-    Example:
-      >>> import jax
-      >>> eqn = jax.make_jaxpr(jax.nn.relu)(1.0).eqns[0]
-      >>> len(open_jaxpr(called_jaxpr(eqn)).invars)
-      1
-    """
-    for name in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
-        if name in eqn.params:
-            return eqn.params[name]
-    raise ValueError(f"called_jaxpr needs a call equation, got {eqn.primitive.name}.")
 
 
 class ScanParts(NamedTuple):
@@ -208,12 +132,6 @@ def scan_parts(eqn: core.JaxprEqn) -> ScanParts:
     A carry has as many axes outside the body as inside; an `x` and a `y` have one more outside.
     That tells them apart without the counts, which jax 0.12 no longer writes down.
 
-    Args:
-      eqn: An equation for which `kind_of_call` says `"scan"`.
-
-    Returns:
-      Its body and the numbers that split its inputs and outputs.
-
     Example:
       >>> import jax
       >>> def weighted_sum(w, xs):
@@ -243,14 +161,7 @@ def _num_same_rank(inside: Sequence, outside: Sequence) -> int:
 
 
 def cond_branches(eqn: core.JaxprEqn) -> tuple[Any, ...]:
-    """Return the branches of a `cond` equation; input 0 of the equation picks one of them.
-
-    Args:
-      eqn: An equation for which `kind_of_call` says `"cond"` (`lax.switch` is one too).
-
-    Returns:
-      The branches' jaxprs; each takes the equation's inputs from the second on.
-    """
+    """Return the branches of a `cond` equation; input 0 of the equation picks one of them."""
     return tuple(eqn.params["branches"])
 
 
@@ -278,12 +189,6 @@ class WhileParts(NamedTuple):
 def while_parts(eqn: core.JaxprEqn) -> WhileParts:
     """Take a `while` equation apart.
 
-    Args:
-      eqn: An equation for which `kind_of_call` says `"while"`.
-
-    Returns:
-      Its two jaxprs and the numbers that split its inputs.
-
     Example:
       >>> import jax
       >>> def doubled(x, limit):
@@ -299,12 +204,5 @@ def while_parts(eqn: core.JaxprEqn) -> WhileParts:
 
 
 def remat_options(eqn: core.JaxprEqn) -> dict[str, Any]:
-    """Return the options of `jax.checkpoint` that a `remat` equation was made with.
-
-    Args:
-      eqn: An equation for which `kind_of_call` says `"remat"`.
-
-    Returns:
-      The keyword arguments `prevent_cse` and `policy`.
-    """
+    """Return the options of `jax.checkpoint` that a `remat` equation was made with."""
     return {name: eqn.params[name] for name in ("prevent_cse", "policy")}

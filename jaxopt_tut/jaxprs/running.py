@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from jaxopt_tut.jaxprs.parts import constants, open_jaxpr
+from jaxopt_tut.jaxprs.reading import constants, open_jaxpr
 
 
 def bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
@@ -14,13 +14,6 @@ def bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
 
     The context holds what `jax.default_matmul_precision`, `jax.enable_x64` and the mesh were
     set to; without it the result could differ from the traced function's.
-
-    Args:
-      eqn: An equation of a jaxpr.
-      values: One value an input.
-
-    Returns:
-      One value an output, also where there is only one.
 
     Example:
       >>> import jax
@@ -36,13 +29,6 @@ def bind_here(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
     """Apply an equation's primitive to new values, in the current context.
 
     For loops that enter `eqn.ctx.manager` themselves, once for a run of equations.
-
-    Args:
-      eqn: An equation of a jaxpr.
-      values: One value an input.
-
-    Returns:
-      One value an output, also where there is only one.
     """
     primitive = eqn.primitive
     outputs = primitive.bind(*values, **primitive.get_bind_params(eqn.params))
@@ -51,12 +37,6 @@ def bind_here(eqn: core.JaxprEqn, values: Sequence[Any]) -> list[Any]:
 
 def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
     """Turn a jaxpr back into a function of flat arguments.
-
-    Args:
-      jaxpr: A closed jaxpr, or an open one without constants (as `remat` holds).
-
-    Returns:
-      A function that takes one value an invar and returns the list of outputs.
 
     Example:
       >>> import jax

@@ -43,16 +43,6 @@ def plain(thing: Any) -> Any | None:
     """Describe an immutable value by its type and text, or return `None` for anything else.
 
     Equal numbers of different types are different: 1, 1.0 and True, or 0.0 and -0.0.
-
-    Args:
-      thing: Anything.
-
-    Returns:
-      Something to hash and compare.
-
-    Example:
-      >>> plain(1) == plain(True), plain(0.5) == plain(0.5), plain([])
-      (False, True, None)
     """
     if type(thing) in _PLAIN or isinstance(thing, np.generic | np.dtype):
         return type(thing), repr(thing)
@@ -60,51 +50,20 @@ def plain(thing: Any) -> Any | None:
 
 
 def content(array: np.ndarray) -> Any:
-    """Describe an array by what is in it now.
-
-    Args:
-      array: An array of numbers.
-
-    Returns:
-      Something to hash and compare.
-
-    Example:
-      >>> content(np.arange(3)) == content(np.array([0, 1, 2]))
-      True
-    """
+    """Describe an array by what is in it now."""
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return array.dtype.str, array.shape, hashlib.blake2b(flat.data, digest_size=16).digest()
 
 
 def is_library(module: str | None) -> bool:
-    """Tell whether a module is one whose globals never change.
-
-    Args:
-      module: Its name.
-
-    Returns:
-      True for JAX, optax, NumPy and this library.
-
-    Example:
-      >>> is_library("optax._src.base"), is_library("__main__")
-      (True, False)
-    """
+    """Tell whether a module is one whose globals never change."""
     return (module or "").split(".")[0] in _LIBRARIES
 
 
 def is_installed(module: str | None) -> bool:
     """Tell whether a module came with Python or with a package, so that users don't change it.
 
-    Args:
-      module: Its name.
-
-    Returns:
-      True for libraries; False for scripts, notebooks and packages that are worked on.
-
-    Example:
-      >>> import flax
-      >>> is_installed("json.decoder"), is_installed("flax"), is_installed("__main__")
-      (True, True, False)
+    Scripts, notebooks and packages that are worked on did not.
     """
     if not module or module == "__main__":
         return False
@@ -121,16 +80,7 @@ def _is_in_packages(path: str) -> bool:
 def is_installed_class(kind: type) -> bool:
     """Tell whether a class came with Python or with a package.
 
-    Args:
-      kind: A class.
-
-    Returns:
-      False also for those of code without a module, which say that they stand among the built-ins.
-
-    Example:
-      >>> exec("class Config: pass", scope := {})
-      >>> is_installed_class(dict), is_installed_class(scope["Config"])
-      (True, False)
+    Classes of code without a module did not, though they say that they are built in.
     """
     if kind.__module__ == "builtins":
         return getattr(builtins, kind.__name__, None) is kind or not kind.__flags__ & _ON_HEAP
@@ -142,38 +92,14 @@ _ON_HEAP = 1 << 9
 
 
 def is_library_function(function: Any) -> bool:
-    """Tell whether a function was defined in such a module; decorators only claim to be.
-
-    Args:
-      function: A Python function.
-
-    Returns:
-      Whether its globals are those of the module.
-
-    Example:
-      >>> import optax
-      >>> is_library_function(optax.adam), is_library_function(lambda: 0)
-      (True, False)
-    """
+    """Tell whether a function was defined in such a module; decorators only claim to be."""
     name = function.__globals__.get("__name__")
     module = sys.modules.get(name)
     return is_library(name) and getattr(module, "__dict__", None) is function.__globals__
 
 
 def is_library_global(thing: Any) -> bool:
-    """Tell whether a thing stands in such a module, under its own name.
-
-    Args:
-      thing: Anything; functions and types know where they stand.
-
-    Returns:
-      False for what was made by calling something.
-
-    Example:
-      >>> import jax, optax
-      >>> is_library_global(jax.nn.relu), is_library_global(optax.sgd(0.1).update)
-      (True, False)
-    """
+    """Tell whether a thing stands in such a module, under its own name."""
     try:
         module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
     except Exception:  # a user's object, which may answer as it likes

@@ -81,20 +81,7 @@ class Ingredients:
 
 
 def handed_on(tree: Any, arrays: list[Any]) -> Any:
-    """Rebuild a tree with other arrays, and with functions that the program does not keep alive.
-
-    Args:
-      tree: As `Ingredients` took it apart.
-      arrays: What stands in place of its floating arrays.
-
-    Returns:
-      A tree that works like the first.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> handed_on((1, jnp.ones(2), jnp.float32(3.0)), ["first", "second"])
-      (1, 'first', 'second')
-    """
+    """Rebuild a tree with other arrays, and with functions that the program does not keep alive."""
     return _Rebuilder(arrays).rebuild(tree)
 
 

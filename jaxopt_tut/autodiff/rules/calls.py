@@ -14,10 +14,16 @@ from jax import lax
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import loops
-from jaxopt_tut.autodiff.activity import activity
-from jaxopt_tut.autodiff.dispatch import call_rule
 from jaxopt_tut.autodiff.program import Program, Step, flatten
-from jaxopt_tut.autodiff.registry import CALLS, CallRule, define, define_push
+from jaxopt_tut.autodiff.registry import (
+    CALLS,
+    CallRule,
+    Derivatives,
+    Needed,
+    Values,
+    define,
+    define_push,
+)
 from jaxopt_tut.autodiff.zeros import filled
 
 
@@ -34,19 +40,19 @@ def _moving(step: Step, inputs: Sequence[Any], places: list[int]) -> Any:
     return apply
 
 
-def _jax_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+def _jax_forward(step: Step, inputs: Values, needed: Needed) -> tuple[list, Any]:
     """Let JAX run the node and keep what its own rule wants to keep."""
     places = [k for k, wanted in enumerate(needed) if wanted]
     outputs, pull = jax.vjp(_moving(step, inputs, places), *(inputs[k] for k in places))
     return list(outputs), pull
 
 
-def _jax_backward(step: Step, pull: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+def _jax_backward(step: Step, pull: Any, cotangents: Derivatives, needed: Needed) -> list:
     found = iter(pull(tuple(filled(cotangents, step.output_avals))))
     return [next(found) if wanted else None for wanted in needed]
 
 
-def _jax_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
+def _jax_jvp(step: Step, inputs: Values, tangents: Derivatives) -> tuple[list, list]:
     places = [k for k, tangent in enumerate(tangents) if tangent is not None]
     outputs, pushed = jax.jvp(
         _moving(step, inputs, places),
@@ -59,7 +65,7 @@ def _jax_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tupl
 CALLS["jax"] = CallRule(_jax_forward, _jax_backward, _jax_jvp)
 
 
-def _custom_vjp_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> Any:
+def _custom_vjp_jvp(step: Step, inputs: Values, tangents: Derivatives) -> Any:
     del inputs, tangents
     raise TypeError(
         f"forward mode needs a rule that can be pushed forward, but {step.op} at node "
@@ -72,13 +78,15 @@ CALLS["custom_vjp"] = CallRule(_jax_forward, _jax_backward, _custom_vjp_jvp)
 
 
 @define("name")
-def _name_rule(cotangents, inputs, outputs, needed, *, name):
+def _name_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, *, name: str
+) -> Derivatives:
     """Pass through `checkpoint_name`; only the value has the name."""
     return [cotangents[0]]
 
 
 @define_push("name")
-def _name_push(tangents, inputs, outputs, *, name):
+def _name_push(tangents: Derivatives, inputs: Values, outputs: Values, *, name: str) -> Derivatives:
     return [tangents[0]]
 
 
@@ -86,28 +94,28 @@ def _inner(step: Step) -> Program:
     return flatten(jaxprs.called_jaxpr(step.eqn))
 
 
-def _jit_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+def _jit_forward(step: Step, inputs: Values, needed: Needed) -> tuple[list, Any]:
     program = _inner(step)
     env = loops.environment(program, inputs)
-    active = activity(program, needed)
+    active = program.active(needed)
     residuals = loops.forward(env, active, program.steps)
     return [env[i] for i in program.outputs], (program, env, active, residuals)
 
 
-def _jit_backward(step: Step, kept: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+def _jit_backward(step: Step, kept: Any, cotangents: Derivatives, needed: Needed) -> list:
     program, env, active, residuals = kept
     adjoints = loops.backpropagate(program, env, residuals, cotangents, active)
     return [adjoints[i] for i in program.inputs]
 
 
-def _inlined_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
+def _inlined_jvp(step: Step, inputs: Values, tangents: Derivatives) -> tuple[list, list]:
     return loops.evaluate_with_tangents(_inner(step), inputs, tangents)
 
 
 CALLS["jit"] = CallRule(_jit_forward, _jit_backward, _inlined_jvp)
 
 
-def _remat_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+def _remat_forward(step: Step, inputs: Values, needed: Needed) -> tuple[list, Any]:
     """Keep the inputs, and what the policy of `jax.checkpoint` says may be kept."""
     policy = jaxprs.remat_options(step.eqn)["policy"]
     if policy is None:
@@ -125,19 +133,19 @@ def _is_saved(step: Step, policy: Any) -> bool:
     A policy answers with a bool or, where it also sends values to the host, with a marker; what
     it would send there is computed again.
     """
-    if call_rule(step) is not None:
+    if step.call_rule is not None:
         return False
     answer = policy(step.primitive, *(v.aval for v in step.eqn.invars), **step.eqn.params)
     return answer is True or type(answer).__name__ == "SaveableType"
 
 
-def _remat_backward(step: Step, kept: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+def _remat_backward(step: Step, kept: Any, cotangents: Derivatives, needed: Needed) -> list:
     """Run the part again, behind a barrier that keeps XLA from remembering the first run."""
     program = _inner(step)
     if np.any(jaxprs.remat_options(step.eqn)["prevent_cse"]):
         kept = lax.optimization_barrier(kept)
     inputs, saved = kept
-    active = activity(program, needed)
+    active = program.active(needed)
     env = loops.environment(program, inputs)
     for index, value in saved.items():
         env[index] = value

@@ -1,32 +1,30 @@
 # ruff: noqa: ARG001 (all rules have one signature, whatever they read of it)
 """Branches: the derivative of the branch that is taken."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from jax import lax
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import loops
-from jaxopt_tut.autodiff.activity import activity
 from jaxopt_tut.autodiff.program import Step, flatten, is_inexact
-from jaxopt_tut.autodiff.registry import CALLS, CallRule
+from jaxopt_tut.autodiff.registry import CALLS, CallRule, Derivatives, Needed, Values
 from jaxopt_tut.autodiff.zeros import filled
 
 
-def _cond_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+def _cond_forward(step: Step, inputs: Values, needed: Needed) -> tuple[list, Any]:
     """Keep the operands; the branch that was taken runs again on the way back."""
     return jaxprs.bind_here(step.eqn, inputs), list(inputs)
 
 
-def _cond_backward(step: Step, inputs: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+def _cond_backward(step: Step, inputs: Any, cotangents: Derivatives, needed: Needed) -> list:
     index, *operands = inputs
     wanted = needed[1:]
     given = filled(cotangents, step.output_avals, map(is_inexact, step.output_avals))
 
     def back_of(branch: Any) -> Any:
         program = flatten(branch)
-        active = activity(program, wanted)
+        active = program.active(wanted)
 
         def back(values: list, incoming: list) -> list:
             env = loops.environment(program, values)
@@ -42,7 +40,7 @@ def _cond_backward(step: Step, inputs: Any, cotangents: Sequence[Any], needed: t
     return [None, *(next(found) if flag else None for flag in wanted)]
 
 
-def _cond_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
+def _cond_jvp(step: Step, inputs: Values, tangents: Derivatives) -> tuple[list, list]:
     index, *operands = inputs
 
     def push_of(branch: Any) -> Any:

@@ -6,20 +6,37 @@ that of $w$ a convolution of $x$ with $\bar y$; strides and dilations change pla
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jax.extend import core
 
-from jaxopt_tut.autodiff.registry import define, define_push, primitive_named
+from jaxopt_tut.autodiff.registry import (
+    Derivatives,
+    Needed,
+    Value,
+    Values,
+    define,
+    define_push,
+    primitive_named,
+)
 from jaxopt_tut.autodiff.rules.shape import push_linear
 
 
 @define("conv_general_dilated")
 def _conv_rule(
-    cotangents, inputs, outputs, needed, *, batch_group_count, preferred_element_type, **params
-):
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    batch_group_count: int,
+    preferred_element_type: Any,
+    **params: Any,
+) -> Derivatives:
     (g,), (x, kernel) = cotangents, inputs
     options = {"preferred_element_type": preferred_element_type, **params}
     options.pop("out_sharding", None)
@@ -37,7 +54,7 @@ def _conv_rule(
     ]
 
 
-def _grouped_batch(g: Any, x: Any, kernel: Any, needed: tuple, count: int, options: dict) -> list:
+def _grouped_batch(g: Any, x: Any, kernel: Any, needed: Needed, count: int, options: dict) -> list:
     """Transpose a convolution with grouped batches (rare: the gradient of a grouped one)."""
 
     def conv(left: Any, right: Any) -> Any:
@@ -53,14 +70,24 @@ def _extents(sizes: Any, dilation: Any) -> list[int]:
     return [(n - 1) * step + 1 if n else 0 for n, step in zip(sizes, dilation, strict=True)]
 
 
-def _swapped(spec: tuple) -> tuple:
+def _swapped(spec: Sequence[int]) -> tuple[int, ...]:
     return (spec[1], spec[0], *spec[2:])
 
 
 def _conv_input(
-    g, x, kernel, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
-    feature_group_count, precision, preferred_element_type,
-):  # fmt: skip
+    g: Array,
+    x: Value,
+    kernel: Value,
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: lax.ConvDimensionNumbers,
+    feature_group_count: int,
+    precision: Any,
+    preferred_element_type: Any,
+) -> Array:
     x_spec, kernel_spec, out_spec = dimension_numbers
     window = _extents([kernel.shape[k] for k in kernel_spec[2:]], rhs_dilation)
     reach_x = _extents([x.shape[k] for k in x_spec[2:]], lhs_dilation)
@@ -96,9 +123,19 @@ def _regroup(kernel: Any, outer: int, inner: int, groups: int) -> Any:
 
 
 def _conv_kernel(
-    g, x, kernel, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
-    feature_group_count, precision, preferred_element_type,
-):  # fmt: skip
+    g: Array,
+    x: Value,
+    kernel: Value,
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: lax.ConvDimensionNumbers,
+    feature_group_count: int,
+    precision: Any,
+    preferred_element_type: Any,
+) -> Array:
     x_spec, kernel_spec, out_spec = dimension_numbers
     window = _extents([kernel.shape[k] for k in kernel_spec[2:]], rhs_dilation)
     reach_x = _extents([x.shape[k] for k in x_spec[2:]], lhs_dilation)
@@ -119,7 +156,9 @@ def _conv_kernel(
 
 
 @define_push("conv_general_dilated")
-def _conv_push(tangents, inputs, outputs, **params):
+def _conv_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, **params: Any
+) -> Derivatives:
     conv = primitive_named("conv_general_dilated")
     (x, kernel), (dx, dkernel) = inputs, tangents
     terms = []
@@ -132,9 +171,17 @@ def _conv_push(tangents, inputs, outputs, **params):
 
 @define("reduce_window_sum")
 def _window_sum_rule(
-    cotangents, inputs, outputs, needed, *, window_dimensions, window_strides, padding,
-    base_dilation, window_dilation,
-):  # fmt: skip
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> Derivatives:
     """Spread each window's cotangent over the window: a convolution with ones."""
     (g,), (x,) = cotangents, inputs
     window = _extents(window_dimensions, window_dilation)
@@ -159,8 +206,16 @@ push_linear("reduce_window_sum")
 
 
 def _scatter_windows(
-    g, x, *, select_prim, window_dimensions, window_strides, padding, base_dilation, window_dilation
-):
+    g: Array,
+    x: Value,
+    *,
+    select_prim: core.Primitive,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> Array:
     """Send each window's number to the first place where the extremum is attained."""
     identity = np.asarray(-np.inf if select_prim.name == "ge" else np.inf, x.dtype)
     rank = range(x.ndim)
@@ -202,12 +257,14 @@ def _scatter_windows(
 
 def _window_extremum(name: str, select: str) -> None:
     @define(name)
-    def rule(cotangents, inputs, outputs, needed, **params):
+    def rule(
+        cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+    ) -> Derivatives:
         select_prim = primitive_named(select)
         return [_scatter_windows(cotangents[0], inputs[0], select_prim=select_prim, **params)]
 
     @define_push(name)
-    def push(tangents, inputs, outputs, **params):
+    def push(tangents: Derivatives, inputs: Values, outputs: Values, **params: Any) -> Derivatives:
         gather = primitive_named("select_and_gather_add")
         select_prim = primitive_named(select)
         return [gather.bind(tangents[0], inputs[0], select_prim=select_prim, **params)]
@@ -218,7 +275,9 @@ _window_extremum("reduce_window_min", "le")
 
 
 @define("select_and_scatter_add")
-def _scatter_windows_rule(cotangents, inputs, outputs, needed, **params):
+def _scatter_windows_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+) -> Derivatives:
     """Read back from the selected places; the operand only says which, so it gets nothing."""
     (g,), (_, x) = cotangents, inputs
     ones = (1,) * x.ndim
@@ -227,7 +286,9 @@ def _scatter_windows_rule(cotangents, inputs, outputs, needed, **params):
 
 
 @define_push("select_and_scatter_add")
-def _scatter_windows_push(tangents, inputs, outputs, **params):
+def _scatter_windows_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, **params: Any
+) -> Derivatives:
     if tangents[0] is None:
         return [None]
     scatter = primitive_named("select_and_scatter_add")
@@ -235,12 +296,16 @@ def _scatter_windows_push(tangents, inputs, outputs, **params):
 
 
 @define("select_and_gather_add")
-def _gather_windows_rule(cotangents, inputs, outputs, needed, **params):
+def _gather_windows_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+) -> Derivatives:
     return [_scatter_windows(cotangents[0], inputs[1], **params), None]
 
 
 @define_push("select_and_gather_add")
-def _gather_windows_push(tangents, inputs, outputs, **params):
+def _gather_windows_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, **params: Any
+) -> Derivatives:
     if tangents[0] is None:
         return [None]
     gather = primitive_named("select_and_gather_add")

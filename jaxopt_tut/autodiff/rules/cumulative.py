@@ -14,13 +14,21 @@ import numpy as np
 from jax import lax
 
 from jaxopt_tut.autodiff import loops
-from jaxopt_tut.autodiff.program import flatten, is_inexact
-from jaxopt_tut.autodiff.registry import Rule, define
+from jaxopt_tut.autodiff.program import flatten
+from jaxopt_tut.autodiff.registry import Derivatives, Needed, Rule, Values, define
 from jaxopt_tut.autodiff.rules.shape import push_linear
 
 
 @define("cumsum")
-def _cumsum_rule(cotangents, inputs, outputs, needed, *, axis, reverse):
+def _cumsum_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    axis: int,
+    reverse: bool,
+) -> Derivatives:
     return [lax.cumsum(cotangents[0], axis, not reverse)]
 
 
@@ -46,7 +54,15 @@ def _recur(decay: Any, g: Any, axis: int, reverse: bool) -> Any:
 
 
 @define("cumprod")
-def _cumprod_rule(cotangents, inputs, outputs, needed, *, axis, reverse):
+def _cumprod_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    axis: int,
+    reverse: bool,
+) -> Derivatives:
     (g,), (x,), (ans,) = cotangents, inputs, outputs
     if x.size == 0:
         return [g]
@@ -56,7 +72,15 @@ def _cumprod_rule(cotangents, inputs, outputs, needed, *, axis, reverse):
 
 
 @define("cumlogsumexp")
-def _cumlogsumexp_rule(cotangents, inputs, outputs, needed, *, axis, reverse):
+def _cumlogsumexp_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    axis: int,
+    reverse: bool,
+) -> Derivatives:
     r"""Use $\bar x_i = e^{x_i - a_i} r_i$ with $d_i = e^{a_i - a_{i+1}} \le 1$: no overflow."""
     (g,), (x,), (ans,) = cotangents, inputs, outputs
     if x.size == 0:
@@ -78,15 +102,22 @@ def _running_extremum(pairwise: Any) -> Rule:
     the order of the comparisons; this order is the one JAX differentiates.
     """
 
-    def rule(cotangents, inputs, outputs, needed, *, axis, reverse):
+    def rule(
+        cotangents: Derivatives,
+        inputs: Values,
+        outputs: Values,
+        needed: Needed,
+        *,
+        axis: int,
+        reverse: bool,
+    ) -> Derivatives:
         (g,), (x,) = cotangents, inputs
         if x.size == 0:
             return [g]
         tree = functools.partial(lax.associative_scan, pairwise, reverse=reverse, axis=axis)
         program = flatten(jax.make_jaxpr(tree)(jax.ShapeDtypeStruct(x.shape, x.dtype)))
         env = loops.evaluate(program, [x])
-        active = [is_inexact(aval) for aval in program.avals]
-        return [loops.backpropagate(program, env, {}, [g], active)[program.inputs[0]]]
+        return [loops.backpropagate(program, env, {}, [g], program.floating)[program.inputs[0]]]
 
     return rule
 

@@ -9,10 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from jaxopt_tut.autodiff import bessel
-from jaxopt_tut.autodiff.registry import define, define_constant, define_push
+from jaxopt_tut.autodiff.registry import (
+    Derivatives,
+    Needed,
+    Value,
+    Values,
+    define,
+    define_constant,
+    define_push,
+)
 from jaxopt_tut.autodiff.zeros import filled
 
 Slope = Callable[..., Any]
@@ -23,7 +31,9 @@ def define_elementwise(name: str, *slopes: Slope) -> None:
     """Register an elementwise primitive by one slope an input."""
 
     @define(name)
-    def rule(cotangents, inputs, outputs, needed, **params):
+    def rule(
+        cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+    ) -> Derivatives:
         (g,), (ans,) = cotangents, outputs
         return [
             unbroadcast(slope(g, ans, *inputs, **params), x) if wanted else None
@@ -31,7 +41,7 @@ def define_elementwise(name: str, *slopes: Slope) -> None:
         ]
 
     @define_push(name)
-    def push(tangents, inputs, outputs, **params):
+    def push(tangents: Derivatives, inputs: Values, outputs: Values, **params: Any) -> Derivatives:
         (ans,) = outputs
         total = None
         for slope, tangent in zip(slopes, tangents, strict=True):
@@ -84,30 +94,30 @@ mul, div, neg, square = lax.mul, lax.div, lax.neg, lax.square
 HIGHEST = lax.AccuracyMode.HIGHEST
 
 
-def _tanh(g, ans, x, *, accuracy):
+def _tanh(g: Array, ans: Value, x: Value, *, accuracy: Any) -> Array:
     if accuracy is HIGHEST:  # 1 - tanh^2 as a product that does not cancel
         left, right = (lax.logistic(_times(x, factor), accuracy=accuracy) for factor in (2, -2))
         return mul(g, _times(mul(left, right), 4))
     return mul(lax.add(g, mul(g, ans)), lax.sub(_one(x), ans))
 
 
-def _logistic(g, ans, x, *, accuracy):
+def _logistic(g: Array, ans: Value, x: Value, *, accuracy: Any) -> Array:
     other = lax.logistic(neg(x)) if accuracy is HIGHEST else lax.sub(_one(x), ans)
     return mul(g, mul(ans, other))
 
 
-def _expm1(g, ans, x, *, accuracy):
+def _expm1(g: Array, ans: Value, x: Value, *, accuracy: Any) -> Array:
     return mul(g, lax.exp(x, accuracy=accuracy) if accuracy is HIGHEST else lax.add(ans, _one(x)))
 
 
-def _acosh(g, ans, x):
+def _acosh(g: Array, ans: Value, x: Value) -> Array:
     """For complex numbers a product of two roots: that of the product lies on another branch."""
     if np.issubdtype(x.dtype, np.complexfloating):
         return mul(g, mul(lax.rsqrt(lax.sub(x, _one(x))), lax.rsqrt(lax.add(x, _one(x)))))
     return mul(g, lax.rsqrt(lax.sub(square(x), _one(x))))
 
 
-def _gaussian(factor):
+def _gaussian(factor: float) -> Slope:
     return lambda g, ans, x, **_: mul(_number(factor, x), mul(g, lax.exp(neg(square(x)))))
 
 
@@ -152,7 +162,7 @@ define_elementwise("bessel_i0e", lambda g, ans, x: mul(g, bessel.slope_of_i0e(x,
 define_elementwise("bessel_i1e", lambda g, ans, x: mul(g, bessel.slope_of_i1e(x, ans)))
 
 
-def _integer_power(g, ans, x, *, y):
+def _integer_power(g: Array, ans: Value, x: Value, *, y: int) -> Array:
     if y == 0:
         return lax.full_like(g, 0)
     return g if y == 1 else mul(g, _times(x if y == 2 else lax.integer_pow(x, y - 1), y))
@@ -161,15 +171,15 @@ def _integer_power(g, ans, x, *, y):
 define_elementwise("integer_pow", _integer_power)
 
 
-def _left_of_product(g, ans, x, y, **params):
+def _left_of_product(g: Array, ans: Value, x: Value, y: Value, **params: Any) -> Array:
     return _product(g, y, x, **params)
 
 
-def _right_of_product(g, ans, x, y, **params):
+def _right_of_product(g: Array, ans: Value, x: Value, y: Value, **params: Any) -> Array:
     return _product(g, x, y, **params)
 
 
-def _product(g, other, like, out_dtype=None):
+def _product(g: Array, other: Value, like: Value, out_dtype: Any = None) -> Array:
     if out_dtype is None:
         return mul(g, other)
     return lax.convert_element_type(mul(g, lax.convert_element_type(other, g.dtype)), like.dtype)
@@ -197,7 +207,7 @@ define_elementwise(
 )
 
 
-def _base_of_power(g, ans, x, y):
+def _base_of_power(g: Array, ans: Value, x: Value, y: Value) -> Array:
     """Multiply by y x^(y - 1); a whole y = 0 makes a constant, a real one does so nowhere near."""
     base, exponent = _spread(x, ans), lax.convert_element_type(_spread(y, ans), ans.dtype)
     lower = lax.pow(base, lax.sub(_spread(y, ans), np.asarray(1, y.dtype)))
@@ -208,7 +218,7 @@ def _base_of_power(g, ans, x, y):
     return mul(g, lax.select(lax.eq(exponent, zero), zero, slope))
 
 
-def _exponent_of_power(g, ans, x, y):
+def _exponent_of_power(g: Array, ans: Value, x: Value, y: Value) -> Array:
     """Multiply by log(x) x^y, where 0^y counts as flat."""
     base = _spread(x, ans)
     zero = lax.full_like(base, 0)
@@ -252,7 +262,9 @@ define_elementwise(
 
 
 @define("select_n")
-def _select_rule(cotangents, inputs, outputs, needed):
+def _select_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed
+) -> Derivatives:
     (g,), which = cotangents, inputs[0]
     zero = lax.full_like(g, 0)
     found: list[Any] = [None]
@@ -264,7 +276,7 @@ def _select_rule(cotangents, inputs, outputs, needed):
 
 
 @define_push("select_n")
-def _select_push(tangents, inputs, outputs):
+def _select_push(tangents: Derivatives, inputs: Values, outputs: Values) -> Derivatives:
     return [lax.select_n(inputs[0], *filled(tangents[1:], inputs[1:]))]
 
 

@@ -6,14 +6,30 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from jaxopt_tut.autodiff.registry import define, define_push, primitive_named
+from jaxopt_tut.autodiff.registry import (
+    Derivatives,
+    Needed,
+    Values,
+    define,
+    define_push,
+    primitive_named,
+)
 
 
 @define("gather")
 def _gather_rule(
-    cotangents, inputs, outputs, needed, *, dimension_numbers, slice_sizes, indices_are_sorted,
-    unique_indices, mode, fill_value,
-):  # fmt: skip
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimension_numbers: lax.GatherDimensionNumbers,
+    slice_sizes: tuple[int, ...],
+    indices_are_sorted: bool,
+    unique_indices: bool,
+    mode: Any,
+    fill_value: Any,
+) -> Derivatives:
     (g,), (x, indices) = cotangents, inputs
     numbers = lax.ScatterDimensionNumbers(
         update_window_dims=dimension_numbers.offset_dims,
@@ -31,7 +47,9 @@ def _gather_rule(
 
 
 @define_push("gather")
-def _gather_push(tangents, inputs, outputs, **params):
+def _gather_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, **params: Any
+) -> Derivatives:
     """Read the tangent; what is filled in outside of the array does not move."""
     return [primitive_named("gather").bind(tangents[0], inputs[1], **{**params, "fill_value": 0})]
 
@@ -60,7 +78,15 @@ def _options(params: dict) -> dict:
 
 
 @define("scatter_add")
-def _scatter_add_rule(cotangents, inputs, outputs, needed, *, dimension_numbers, **params):
+def _scatter_add_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimension_numbers: lax.ScatterDimensionNumbers,
+    **params: Any,
+) -> Derivatives:
     (g,), (_, indices, updates) = cotangents, inputs
     read = None
     if needed[2]:
@@ -69,7 +95,15 @@ def _scatter_add_rule(cotangents, inputs, outputs, needed, *, dimension_numbers,
 
 
 @define("scatter_sub")
-def _scatter_sub_rule(cotangents, inputs, outputs, needed, *, dimension_numbers, **params):
+def _scatter_sub_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimension_numbers: lax.ScatterDimensionNumbers,
+    **params: Any,
+) -> Derivatives:
     (g,), (_, indices, updates) = cotangents, inputs
     read = None
     if needed[2]:
@@ -78,7 +112,15 @@ def _scatter_sub_rule(cotangents, inputs, outputs, needed, *, dimension_numbers,
 
 
 @define("scatter")
-def _scatter_rule(cotangents, inputs, outputs, needed, *, dimension_numbers, **params):
+def _scatter_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimension_numbers: lax.ScatterDimensionNumbers,
+    **params: Any,
+) -> Derivatives:
     """Cut out what was overwritten; where two updates met, only the one that stayed counts."""
     (g,), (x, indices, updates) = cotangents, inputs
     options = _options(params)
@@ -101,7 +143,15 @@ def _scatter_rule(cotangents, inputs, outputs, needed, *, dimension_numbers, **p
 
 
 @define("scatter_mul")
-def _scatter_mul_rule(cotangents, inputs, outputs, needed, *, dimension_numbers, **params):
+def _scatter_mul_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimension_numbers: lax.ScatterDimensionNumbers,
+    **params: Any,
+) -> Derivatives:
     """Differentiate `x[i] *= u` for distinct places `i`."""
     (g,), (x, indices, updates) = cotangents, inputs
     if not params["unique_indices"]:
@@ -115,7 +165,15 @@ def _scatter_mul_rule(cotangents, inputs, outputs, needed, *, dimension_numbers,
     return [kept, None, read]
 
 
-def _scatter_extremum(cotangents, inputs, outputs, needed, *, dimension_numbers, **params):
+def _scatter_extremum(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimension_numbers: lax.ScatterDimensionNumbers,
+    **params: Any,
+) -> Derivatives:
     """Share equally among the number that was there and the updates that attain the extremum."""
     (g,), (x, indices, updates), (ans,) = cotangents, inputs, outputs
     options = _options(params)
@@ -142,7 +200,16 @@ define("scatter_min")(_scatter_extremum)
 
 
 @define("sort")
-def _sort_rule(cotangents, inputs, outputs, needed, *, dimension, is_stable, num_keys):
+def _sort_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimension: int,
+    is_stable: bool,
+    num_keys: int,
+) -> Derivatives:
     """Sort the places along with the numbers, then send each cotangent back to its place."""
     shape = inputs[0].shape
     places = lax.broadcasted_iota(np.int32, shape, dimension)
@@ -176,7 +243,9 @@ def _take_along(x: Any, places: Any, axis: int) -> Any:
 
 
 @define("top_k")
-def _top_k_rule(cotangents, inputs, outputs, needed, **params):
+def _top_k_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+) -> Derivatives:
     (g, _), (x,), (_, places) = cotangents, inputs, outputs
     if g is None:
         return [None]

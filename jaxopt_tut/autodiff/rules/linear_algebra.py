@@ -7,15 +7,29 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from jaxopt_tut.autodiff.registry import define, define_push, primitive_named
+from jaxopt_tut.autodiff.registry import (
+    Derivatives,
+    Needed,
+    Values,
+    define,
+    define_push,
+    primitive_named,
+)
 from jaxopt_tut.autodiff.rules.shape import push_linear
 
 
 @define("dot_general")
 def _dot_rule(
-    cotangents, inputs, outputs, needed, *, dimension_numbers, precision, preferred_element_type,
-    **params,
-):  # fmt: skip
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimension_numbers: tuple,
+    precision: Any,
+    preferred_element_type: Any,
+    **params: Any,
+) -> Derivatives:
     r"""$Z = XY$: $\bar X = \bar Z Y^\top$, $\bar Y = X^\top \bar Z$, for any axes."""
     (g,), (x, y) = cotangents, inputs
     (x_sum, y_sum), (x_batch, y_batch) = dimension_numbers
@@ -46,7 +60,7 @@ def _dot_back(g: Any, like: Any, other: Any, other_part: tuple, numbers: Any, op
 
 
 @define_push("dot_general")
-def _dot_push(tangents, inputs, outputs, **params):
+def _dot_push(tangents: Derivatives, inputs: Values, outputs: Values, **params: Any) -> Derivatives:
     dot = primitive_named("dot_general")
     (x, y), (dx, dy) = inputs, tangents
     terms = []
@@ -78,7 +92,9 @@ def _triangle(x: Any, lower: bool, diagonal: float) -> Any:
 
 
 @define("cholesky")
-def _cholesky_rule(cotangents, inputs, outputs, needed, **params):
+def _cholesky_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+) -> Derivatives:
     r"""$A = L L^H$: $\bar A = L^{-\top} \Phi(L^\top \bar L)\, \bar L^{-1}$.
 
     $\Phi$ keeps the lower triangle and halves the diagonal (Murray, 2016, eq. 8).
@@ -98,9 +114,17 @@ def _is_complex(x: Any) -> bool:
 
 @define("triangular_solve")
 def _triangular_rule(
-    cotangents, inputs, outputs, needed, *, left_side, lower, transpose_a, conjugate_a,
-    unit_diagonal,
-):  # fmt: skip
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    left_side: bool,
+    lower: bool,
+    transpose_a: bool,
+    conjugate_a: bool,
+    unit_diagonal: bool,
+) -> Derivatives:
     r"""$X = A^{-1} B$: $\bar B = A^{-\top} \bar X$, $\bar A = -\bar B X^\top$ in the triangle."""
     (g,), (a, _), (x,) = cotangents, inputs, outputs
     solved = lax.linalg.triangular_solve(
@@ -118,7 +142,15 @@ def _triangular_rule(
 
 
 @define("fft")
-def _fft_rule(cotangents, inputs, outputs, needed, *, fft_type, fft_lengths):
+def _fft_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    fft_type: Any,
+    fft_lengths: tuple[int, ...],
+) -> Derivatives:
     r"""$y_k = \sum_j x_j \omega^{jk}$ is symmetric: its transpose is itself.
 
     The real transforms add the projection on real signals, or on half of the spectrum.
@@ -145,7 +177,15 @@ push_linear("fft")
 
 
 @define("eigh")
-def _eigh_rule(cotangents, inputs, outputs, needed, *, subset_by_index=None, **params):
+def _eigh_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    subset_by_index: tuple[int, int] | None = None,
+    **params: Any,
+) -> Derivatives:
     r"""$A = V \Lambda V^H$ with $\bar A = V^{-H} (\bar\Lambda + F \circ (V^\top \bar V)) V^\top$.
 
     $F_{ij} = 1 / (\lambda_j - \lambda_i)$ off the diagonal (Giles, 2008, section 3.1); undefined

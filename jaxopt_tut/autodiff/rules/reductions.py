@@ -8,8 +8,14 @@ import jax
 from jax import lax
 
 from jaxopt_tut.autodiff import loops
-from jaxopt_tut.autodiff.program import Program, flatten, is_inexact
-from jaxopt_tut.autodiff.registry import define, define_push
+from jaxopt_tut.autodiff.program import Program, flatten
+from jaxopt_tut.autodiff.registry import (
+    Derivatives,
+    Needed,
+    Values,
+    define,
+    define_push,
+)
 
 
 def spread(g: Any, shape: tuple, axes: tuple) -> Any:
@@ -19,12 +25,22 @@ def spread(g: Any, shape: tuple, axes: tuple) -> Any:
 
 
 @define("reduce_sum")
-def _sum_rule(cotangents, inputs, outputs, needed, *, axes, **params):
+def _sum_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    axes: tuple[int, ...],
+    **params: Any,
+) -> Derivatives:
     return [spread(cotangents[0], inputs[0].shape, axes)]
 
 
 @define_push("reduce_sum")
-def _sum_push(tangents, inputs, outputs, *, axes, **params):
+def _sum_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, *, axes: tuple[int, ...], **params: Any
+) -> Derivatives:
     return [lax.reduce_sum(tangents[0], axes)]
 
 
@@ -34,13 +50,23 @@ def _hits(x: Any, ans: Any, axes: tuple) -> tuple[Any, Any]:
     return hit, lax.reduce_sum(hit, axes)
 
 
-def _extremum_rule(cotangents, inputs, outputs, needed, *, axes, **params):
+def _extremum_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    axes: tuple[int, ...],
+    **params: Any,
+) -> Derivatives:
     (g,), (x,), (ans,) = cotangents, inputs, outputs
     hit, count = _hits(x, ans, axes)
     return [lax.mul(spread(lax.div(g, count), x.shape, axes), hit)]
 
 
-def _extremum_push(tangents, inputs, outputs, *, axes, **params):
+def _extremum_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, *, axes: tuple[int, ...], **params: Any
+) -> Derivatives:
     (t,), (x,), (ans,) = tangents, inputs, outputs
     hit, count = _hits(x, ans, axes)
     return [lax.div(lax.reduce_sum(lax.mul(t, hit), axes), count)]
@@ -70,13 +96,22 @@ def _product_tree(x: Any, axes: tuple) -> Program:
 
 
 @define("reduce_prod")
-def _product_rule(cotangents, inputs, outputs, needed, *, axes, **params):
+def _product_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    axes: tuple[int, ...],
+    **params: Any,
+) -> Derivatives:
     program = _product_tree(inputs[0], axes)
     env = loops.evaluate(program, inputs)
-    active = [is_inexact(aval) for aval in program.avals]
-    return [loops.backpropagate(program, env, {}, cotangents, active)[program.inputs[0]]]
+    return [loops.backpropagate(program, env, {}, cotangents, program.floating)[program.inputs[0]]]
 
 
 @define_push("reduce_prod")
-def _product_push(tangents, inputs, outputs, *, axes, **params):
+def _product_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, *, axes: tuple[int, ...], **params: Any
+) -> Derivatives:
     return loops.evaluate_with_tangents(_product_tree(inputs[0], axes), inputs, tangents)[1]

@@ -17,10 +17,8 @@ from jax import lax
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import loops
-from jaxopt_tut.autodiff.activity import activity, live_steps
-from jaxopt_tut.autodiff.dispatch import call_rule
 from jaxopt_tut.autodiff.program import Step, flatten, is_inexact
-from jaxopt_tut.autodiff.registry import CALLS, CallRule
+from jaxopt_tut.autodiff.registry import CALLS, CallRule, Derivatives, Needed, Values
 from jaxopt_tut.autodiff.zeros import filled, zeros
 
 
@@ -43,7 +41,7 @@ class _ScanPlan:
         self.program = program = flatten(parts.body)
         self.first, self.last = parts.num_consts, parts.num_consts + parts.num_carry
         self.flags = self._grown(list(active_inputs))
-        self.active = activity(program, self.flags)
+        self.active = program.active(self.flags)
         fixed = {*program.inputs[: self.first], *program.constants}
         self.invariant: list[Step] = []
         self.varying: list[Step] = []
@@ -59,7 +57,7 @@ class _ScanPlan:
         """Mark the carries that become active because a later carry is."""
         carries = self.program.outputs[: self.parts.num_carry]
         while True:
-            active = activity(self.program, flags)
+            active = self.program.active(flags)
             before = flags[self.first : self.last]
             after = [a or active[i] for a, i in zip(before, carries, strict=True)]
             if after == before:
@@ -107,7 +105,7 @@ class _ScanPlan:
             return filled([adjoints[i] for i in moving], [program.avals[i] for i in moving])
 
         residuals: Any = {}
-        if any(call_rule(inner) is not None for inner in self.varying):
+        if any(inner.call_rule is not None for inner in self.varying):
             slices = [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in xs]
             residuals = jax.eval_shape(tape, list(carry), slices)
         values = [_shape(aval) for aval in program.avals]
@@ -115,7 +113,7 @@ class _ScanPlan:
         cotangents = [_shape(program.avals[i]) if self.active[i] else None for i in program.outputs]
         closed = jax.make_jaxpr(back)(values, residuals, fixed, shared_residuals, cotangents)
         self.backward = reads = flatten(closed, ())
-        self.backward_steps = steps = live_steps(reads)
+        self.backward_steps = steps = reads.live_steps
         live = {i for inner in steps for i in inner.operands} | {*reads.outputs}
         self.num_tape = n + len(jax.tree.leaves(residuals))
         places = [k for k, index in enumerate(reads.inputs[: self.num_tape]) if index in live]
@@ -137,7 +135,7 @@ def _shape(aval: Any) -> Any:
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
-def _scan_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[list, Any]:
+def _scan_forward(step: Step, inputs: Values, needed: Needed) -> tuple[list, Any]:
     """Run the loop, stacking those values that the way back reads and that are not at hand."""
     plan = _ScanPlan(step, needed)
     parts, program = plan.parts, plan.program
@@ -169,7 +167,7 @@ def _scan_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> tuple[lis
     return [*last, *ys], (plan, common, tape)
 
 
-def _scan_backward(step: Step, residuals: Any, cotangents: Sequence[Any], needed: tuple) -> list:
+def _scan_backward(step: Step, residuals: Any, cotangents: Derivatives, needed: Needed) -> list:
     plan, common, tape = residuals
     parts, program = plan.parts, plan.program
     g_carry, g_ys = parts.split_outputs(
@@ -202,7 +200,7 @@ def _scan_backward(step: Step, residuals: Any, cotangents: Sequence[Any], needed
     return [next(found) if flag else None for flag in flags]
 
 
-def _scan_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
+def _scan_jvp(step: Step, inputs: Values, tangents: Derivatives) -> tuple[list, list]:
     """Carry values and tangents through the loop side by side."""
     plan = _ScanPlan(step, [t is not None for t in tangents])
     parts, program = plan.parts, plan.program

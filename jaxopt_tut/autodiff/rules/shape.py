@@ -1,13 +1,22 @@
 # ruff: noqa: ARG001 (all rules have one signature, whatever they read of it)
 r"""Operations that move numbers: each is a 0-1 matrix, its rule the transposed move."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jax import lax
 
-from jaxopt_tut.autodiff.registry import define, define_push, primitive_named
+from jaxopt_tut.autodiff.registry import (
+    Derivatives,
+    Needed,
+    Values,
+    define,
+    define_push,
+    primitive_named,
+)
 from jaxopt_tut.autodiff.zeros import filled
+from jaxopt_tut.types import Shape
 
 
 def push_linear(name: str) -> None:
@@ -15,7 +24,7 @@ def push_linear(name: str) -> None:
     primitive = primitive_named(name)
 
     @define_push(name)
-    def push(tangents, inputs, outputs, **params):
+    def push(tangents: Derivatives, inputs: Values, outputs: Values, **params: Any) -> Derivatives:
         out = primitive.bind(tangents[0], *inputs[1:], **params)
         return list(out) if primitive.multiple_results else [out]
 
@@ -25,7 +34,16 @@ for _name in ("reshape", "transpose", "squeeze", "expand_dims", "rev", "slice", 
 
 
 @define("broadcast_in_dim")
-def _broadcast_rule(cotangents, inputs, outputs, needed, *, shape, broadcast_dimensions, **params):
+def _broadcast_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    shape: Shape,
+    broadcast_dimensions: tuple[int, ...],
+    **params: Any,
+) -> Derivatives:
     (g,), x = cotangents, inputs[0]
     old = np.shape(x)
     stretched = [
@@ -37,7 +55,15 @@ def _broadcast_rule(cotangents, inputs, outputs, needed, *, shape, broadcast_dim
     return [found] + [None] * (len(inputs) - 1)
 
 
-def _reshape_back(cotangents, inputs, outputs, needed, *, dimensions=None, **params):
+def _reshape_back(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimensions: tuple[int, ...] | None = None,
+    **params: Any,
+) -> Derivatives:
     """Undo a reshape, and the order of the axes that it may read its input in."""
     (g,), x = cotangents, inputs[0]
     if dimensions is None:
@@ -51,7 +77,9 @@ def _reshape_back(cotangents, inputs, outputs, needed, *, dimensions=None, **par
 define("reshape")(_reshape_back)
 
 
-def _drop_axes_back(cotangents, inputs, outputs, needed, **params):
+def _drop_axes_back(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+) -> Derivatives:
     return [lax.reshape(cotangents[0], inputs[0].shape)] + [None] * (len(inputs) - 1)
 
 
@@ -60,17 +88,33 @@ for _name in ("squeeze", "expand_dims"):
 
 
 @define("transpose")
-def _transpose_rule(cotangents, inputs, outputs, needed, *, permutation):
+def _transpose_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    permutation: tuple[int, ...],
+) -> Derivatives:
     return [lax.transpose(cotangents[0], tuple(int(k) for k in np.argsort(permutation)))]
 
 
 @define("rev")
-def _rev_rule(cotangents, inputs, outputs, needed, *, dimensions):
+def _rev_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    dimensions: tuple[int, ...],
+) -> Derivatives:
     return [lax.rev(cotangents[0], dimensions)]
 
 
 @define("concatenate")
-def _concatenate_rule(cotangents, inputs, outputs, needed, *, dimension):
+def _concatenate_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, *, dimension: int
+) -> Derivatives:
     (g,) = cotangents
     found: list[Any] = []
     start = 0
@@ -83,12 +127,22 @@ def _concatenate_rule(cotangents, inputs, outputs, needed, *, dimension):
 
 
 @define_push("concatenate")
-def _concatenate_push(tangents, inputs, outputs, *, dimension):
+def _concatenate_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, *, dimension: int
+) -> Derivatives:
     return [lax.concatenate(filled(tangents, inputs), dimension)]
 
 
 @define("split")
-def _split_rule(cotangents, inputs, outputs, needed, *, sizes, axis):
+def _split_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    sizes: tuple[int, ...],
+    axis: int,
+) -> Derivatives:
     return [lax.concatenate(filled(cotangents, outputs), axis)]
 
 
@@ -96,7 +150,14 @@ push_linear("split")
 
 
 @define("pad")
-def _pad_rule(cotangents, inputs, outputs, needed, *, padding_config):
+def _pad_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    padding_config: Sequence[tuple[int, int, int]],
+) -> Derivatives:
     (g,), (x, _) = cotangents, inputs
     zero = lax.full((), 0, g.dtype)
     cropped = lax.pad(g, zero, [(-low, -high, 0) for low, high, _ in padding_config])
@@ -110,12 +171,28 @@ def _pad_rule(cotangents, inputs, outputs, needed, *, padding_config):
 
 
 @define_push("pad")
-def _pad_push(tangents, inputs, outputs, *, padding_config):
-    return [lax.pad(*filled(tangents, inputs), padding_config)]
+def _pad_push(
+    tangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    *,
+    padding_config: Sequence[tuple[int, int, int]],
+) -> Derivatives:
+    moved, filler = filled(tangents, inputs)
+    return [lax.pad(moved, filler, padding_config)]
 
 
 @define("slice")
-def _slice_rule(cotangents, inputs, outputs, needed, *, start_indices, limit_indices, strides):
+def _slice_rule(
+    cotangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    needed: Needed,
+    *,
+    start_indices: tuple[int, ...],
+    limit_indices: tuple[int, ...],
+    strides: tuple[int, ...] | None,
+) -> Derivatives:
     (g,), (x,) = cotangents, inputs
     steps = strides or (1,) * x.ndim
     config = []
@@ -126,7 +203,9 @@ def _slice_rule(cotangents, inputs, outputs, needed, *, start_indices, limit_ind
 
 
 @define("dynamic_slice")
-def _dynamic_slice_rule(cotangents, inputs, outputs, needed, **params):
+def _dynamic_slice_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+) -> Derivatives:
     (g,), (x, *starts) = cotangents, inputs
     zeros = lax.full(x.shape, 0, g.dtype)
     return [lax.dynamic_update_slice(zeros, g, starts)] + [None] * len(starts)
@@ -136,7 +215,9 @@ push_linear("dynamic_slice")
 
 
 @define("dynamic_update_slice")
-def _dynamic_update_slice_rule(cotangents, inputs, outputs, needed, **params):
+def _dynamic_update_slice_rule(
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, **params: Any
+) -> Derivatives:
     (g,), (_, update, *starts) = cotangents, inputs
     zeros = lax.full(update.shape, 0, g.dtype)
     kept = lax.dynamic_update_slice(g, zeros, starts) if needed[0] else None
@@ -145,5 +226,8 @@ def _dynamic_update_slice_rule(cotangents, inputs, outputs, needed, **params):
 
 
 @define_push("dynamic_update_slice")
-def _dynamic_update_slice_push(tangents, inputs, outputs, **params):
-    return [lax.dynamic_update_slice(*filled(tangents[:2], inputs[:2]), inputs[2:])]
+def _dynamic_update_slice_push(
+    tangents: Derivatives, inputs: Values, outputs: Values, **params: Any
+) -> Derivatives:
+    whole, update = filled(tangents[:2], inputs[:2])
+    return [lax.dynamic_update_slice(whole, update, inputs[2:])]

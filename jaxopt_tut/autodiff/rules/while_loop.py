@@ -1,19 +1,17 @@
 """Loops of unknown length: forward mode only."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from jax import lax
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.autodiff import loops
-from jaxopt_tut.autodiff.activity import activity
 from jaxopt_tut.autodiff.program import Step, flatten
-from jaxopt_tut.autodiff.registry import CALLS, CallRule
+from jaxopt_tut.autodiff.registry import CALLS, CallRule, Derivatives, Needed, Values
 from jaxopt_tut.autodiff.zeros import filled
 
 
-def _while_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> Any:
+def _while_forward(step: Step, inputs: Values, needed: Needed) -> Any:
     del inputs, needed
     raise ValueError(
         f"reverse mode needs loops of known length, got {step.op} at node {step.outputs[0]}"
@@ -22,7 +20,7 @@ def _while_forward(step: Step, inputs: Sequence[Any], needed: tuple) -> Any:
     )
 
 
-def _while_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[list, list]:
+def _while_jvp(step: Step, inputs: Values, tangents: Derivatives) -> tuple[list, list]:
     parts = jaxprs.while_parts(step.eqn)
     for_condition, for_body, carry = parts.split(list(inputs))
     _, d_body, d_carry = parts.split(list(tangents))
@@ -30,7 +28,7 @@ def _while_jvp(step: Step, inputs: Sequence[Any], tangents: Sequence[Any]) -> tu
     condition = jaxprs.function_of(parts.condition)
     moving = [t is not None for t in d_carry]
     while True:
-        flags = activity(program, [*(t is not None for t in d_body), *moving])
+        flags = program.active([*(t is not None for t in d_body), *moving])
         grown = [a or flags[i] for a, i in zip(moving, program.outputs, strict=True)]
         if grown == moving:
             break
