@@ -1,7 +1,6 @@
 """What the calibrations ask of their arguments, and how they refuse the rest."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,21 +11,7 @@ from jaxopt_tut.types import Batch, Params
 
 
 def require_key(caller: str, key: Any) -> None:
-    """Refuse what is no typed key, such as a seed or a key of `jax.random.PRNGKey`.
-
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      key: The argument.
-
-    Raises:
-      TypeError: If it is not one typed key.
-
-    Example:
-      >>> require_key("lsuv", 0)
-      Traceback (most recent call last):
-      ...
-      TypeError: lsuv needs one typed key, such as jax.random.key(0), got int.
-    """
+    """Refuse what is no typed key, such as a seed or a key of `jax.random.PRNGKey`."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
         raise TypeError(
@@ -35,16 +20,7 @@ def require_key(caller: str, key: Any) -> None:
 
 
 def require_arrays(caller: str, params: Params, batch: Batch) -> None:
-    """Refuse parameters and batches without arrays, and functions in place of either.
-
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      params: The parameters.
-      batch: The data.
-
-    Raises:
-      TypeError: If one of them holds no array.
-    """
+    """Refuse parameters and batches without arrays, and functions in place of either."""
     for what, tree in (("parameters", params), ("a batch", batch)):
         leaves = jax.tree.leaves(tree, is_leaf=is_iterator)
         iterator = next(filter(is_iterator, leaves), None)
@@ -64,23 +40,8 @@ def require_arrays(caller: str, params: Params, batch: Batch) -> None:
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 
-def require_function(caller: str, fn: Callable) -> None:
-    """Refuse a function that cannot be called with parameters and a batch alone.
-
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      fn: The function.
-
-    Raises:
-      TypeError: If it is none, or takes another number of arguments.
-
-    Example:
-      >>> require_function("lsuv", lambda params, batch: 0.0)
-      >>> require_function("lsuv", lambda params, batch, key: 0.0)  # doctest: +ELLIPSIS
-      Traceback (most recent call last):
-      ...
-      TypeError: lsuv calls fn(params, batch), and it takes (params, batch, key): wrap it, ...
-    """
+def require_function(caller: str, fn: Any) -> None:
+    """Refuse a function that cannot be called with parameters and a batch alone."""
     if not callable(fn):
         raise TypeError(f"{caller} needs a function, got {_described(fn)}.")
     try:
@@ -99,14 +60,7 @@ def require_function(caller: str, fn: Callable) -> None:
 
 
 def is_iterator(tree: Any) -> bool:
-    """Tell what gives batches one by one, which JAX takes for a leaf with a warning.
-
-    Args:
-      tree: Anything.
-
-    Returns:
-      Whether it is an iterator.
-    """
+    """Tell what gives batches one by one, which JAX takes for a leaf with a warning."""
     return hasattr(tree, "__next__")
 
 

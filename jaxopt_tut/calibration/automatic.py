@@ -1,11 +1,11 @@
 """Initialization that reads the network: theory where it applies, a measurement elsewhere."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
 
 from jaxopt_tut.calibration.asking import require_key
 from jaxopt_tut.calibration.checking import (
@@ -21,9 +21,10 @@ from jaxopt_tut.calibration.lsuv import calibrate, require_target
 from jaxopt_tut.calibration.network import Network, read_network, require_concrete
 from jaxopt_tut.calibration.reporting import give_back, make_report
 from jaxopt_tut.calibration.reports import CalibrationReport, How
+from jaxopt_tut.calibration.spread import Spread
 from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_advice
 from jaxopt_tut.initializers import equal_variance
-from jaxopt_tut.types import Batch, Params
+from jaxopt_tut.types import Batch, Params, PRNGKey
 
 _NORMALISED = "a normalisation follows, its scale has no effect"
 _TOLERANCE = 0.01
@@ -31,8 +32,8 @@ _TOLERANCE = 0.01
 
 
 def auto_init(
-    key: Key[Array, ""],
-    fn: Callable,
+    key: PRNGKey,
+    fn: Callable[..., Any],
     params: Params,
     batch: Batch,
     *,
@@ -122,6 +123,7 @@ def auto_init(
         is_covered = layer.is_elementwise and layer.num_uses == 1
         how[layer.name] = "theory" if is_covered else "measured"
         network.draw(weight_key, layer, equal_variance())
+    # Theory: with Gaussian noise for all pre-activations upstream, what does a layer make of them?
     expected = network.gaussian_variances(noise_key, target, kept)
     scaled = {layer.param: layer for layer in network.layers if layer.name in how}
     for layer in scaled.values():
@@ -129,6 +131,7 @@ def auto_init(
         size = np.log(np.where((size > 0) & np.isfinite(size), size, target))
         over = tuple(range(layer.num_weight_steps, size.ndim))
         network.scale(layer, np.exp((math.log(target) - size.mean(axis=over)) / 2))
+    # Where the batch contradicts, measure: one layer more a time, as its errors are passed on.
     while True:
         measured = {name for name, way in how.items() if way == "measured"}
         if measured:
@@ -151,7 +154,9 @@ def auto_init(
     return network.merged(), make_report(network, before, predicted, after, how, unmet)
 
 
-def _first_refuted(network: Network, how: dict[str, How], after, target: float) -> str | None:
+def _first_refuted(
+    network: Network, how: Mapping[str, How], after: Mapping[str, Spread], target: float
+) -> str | None:
     """Find the first layer that theory was wrong about; the ones behind may suffer from it alone.
 
     A variance over n numbers scatters by a relative root of 2 / n. The one of fewer than eight may

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from jaxopt_tut.calibration.network import Network, Variances
 from jaxopt_tut.calibration.reports import How
@@ -55,20 +56,10 @@ def find_unmet(
     target: float,
     tolerance: float,
 ) -> dict[str, str]:
-    """List the layers that were drawn and are not known to be at their target.
+    """Say of each layer that was drawn why it is not known to be at its target, if it is not.
 
     A weight with several uses is judged by the geometric mean over them: a recurrent weight reads
     a state of zeros at first, which no scale can change.
-
-    Args:
-      network: The layers.
-      how: How the scale of each was set.
-      spreads: What was measured with the weights returned.
-      target: The variance.
-      tolerance: Largest relative deviation of those set by measurement.
-
-    Returns:
-      The reason for each, in the order of the program.
     """
     relative = relative_errors(network, spreads)
     groups: dict[str, list[str]] = {}
@@ -95,7 +86,15 @@ def find_unmet(
     return {layer.name: found[layer.name] for layer in network.layers if layer.name in found}
 
 
-def _reason(ratio, error, varies, bounds, target: float, is_shared: bool) -> str:
+def _reason(
+    ratio: Float[np.ndarray, "use"],
+    error: Float[np.ndarray, "use"],
+    varies: Bool[np.ndarray, "use"],
+    bounds: tuple[float, float],
+    target: float,
+    is_shared: bool,
+) -> str:
+    """Say what is wrong with a variance, relative to its target, and its relative error."""
     if not np.isfinite(ratio).all():
         return f"its variance is {ratio[~np.isfinite(ratio)][0]:g}"
     if not (varies.any() if is_shared else varies.all()):
@@ -120,19 +119,7 @@ def _reason(ratio, error, varies, bounds, target: float, is_shared: bool) -> str
 
 
 def nonfinite_leaves(params: Params, batch: Batch) -> dict[str, str]:
-    """List the floating leaves that hold NaN or infinities.
-
-    Args:
-      params: The parameters.
-      batch: The data.
-
-    Returns:
-      What is the matter with each.
-
-    Example:
-      >>> nonfinite_leaves({"w": jnp.ones(2)}, (jnp.array([1.0, jnp.nan]),))
-      {'batch/0': 'it holds nan'}
-    """
+    """Say what the floating leaves hold that hold NaN or infinities."""
     found = {}
     for root, tree in (("", params), ("batch", batch)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -1,10 +1,11 @@
 """Layer-sequential unit variance: scales set by looking at the data."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Float
 
 from jaxopt_tut.calibration.asking import require_key
 from jaxopt_tut.calibration.checking import find_unmet, is_finite
@@ -16,12 +17,12 @@ from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_
 from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.initializers import orthogonal
 from jaxopt_tut.taps.inner import Layer
-from jaxopt_tut.types import Batch, Params
+from jaxopt_tut.types import Batch, Params, PRNGKey
 
 
 def lsuv(
-    key: Key[Array, ""],
-    fn: Callable,
+    key: PRNGKey,
+    fn: Callable[..., Any],
     params: Params,
     batch: Batch,
     *,
@@ -102,15 +103,7 @@ def lsuv(
 
 
 def require_target(caller: str, target: float) -> None:
-    """Refuse a target variance that is not positive.
-
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      target: The variance.
-
-    Raises:
-      ValueError: If it is not positive and finite.
-    """
+    """Refuse a target variance that is not positive and finite."""
     if not (target > 0 and np.isfinite(target)):
         raise ValueError(f"{caller} needs a finite target > 0, got target={target}.")
 
@@ -122,23 +115,14 @@ def calibrate(
     tolerance: float,
     max_iterations: int,
 ) -> dict[str, Spread]:
-    """Bring the pre-activations of some layers to their target by scaling their weights.
+    """Bring pre-activations to their target by scaling weights in place; return the last spreads.
 
-    Args:
-      network: Whose weights are scaled, in place.
-      names: The layers.
-      target: The variance.
-      tolerance: Largest relative deviation from it.
-      max_iterations: Most passes.
-
-    Returns:
-      What is measured with the last weights. A weight whose layer does not follow its scale
-      (beside a large bias, or normalised itself) gets back the values that it came with, and the
-      network's `left` says so.
+    A weight whose layer does not follow its scale (beside a large bias, or normalised itself) gets
+    back the values that it came with, and the network's `left` says so.
     """
     chosen = [layer for layer in network.layers if layer.name in names]
     weights = dict(network.weights)
-    last: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # deviation and factor, as logarithms
+    last: dict[str, Move] = {}
     num_shared = len({layer.param for layer in chosen if layer.num_uses > 1})
     after = network.spreads()
     for _ in range(max_iterations):
@@ -171,12 +155,16 @@ def calibrate(
     return after
 
 
-def _log(variance: np.ndarray, otherwise: float) -> np.ndarray:
+Move = tuple[Float[np.ndarray, "*step"], Float[np.ndarray, "..."]]
+"""The deviation of a layer, and the factor that its weight got for it, as logarithms."""
+
+
+def _log(variance: Float[np.ndarray, "..."], otherwise: float) -> Float[np.ndarray, "..."]:
     """Take logarithms, of another number where there is nothing to scale."""
     return np.log(np.where((variance > 0) & np.isfinite(variance), variance, otherwise))
 
 
-def _is_stuck(layer: Layer, measured: Variances, last) -> bool:
+def _is_stuck(layer: Layer, measured: Variances, last: Mapping[str, Move]) -> bool:
     """Tell whether a layer moved by less than a twentieth of what its last factor promised.
 
     A promise below 1 % says nothing.
@@ -188,7 +176,7 @@ def _is_stuck(layer: Layer, measured: Variances, last) -> bool:
     return np.abs(factor).max() > 0.01 and np.sum(moved * factor) < 0.05 * np.sum(factor**2)
 
 
-def _largest_error(layers, after: dict[str, Spread], target: float) -> float:
+def _largest_error(layers: Sequence[Layer], after: Mapping[str, Spread], target: float) -> float:
     """Measure the deviation: of the geometric mean over the uses of a weight.
 
     A recurrent weight reads a state of zeros at first, which no scale can change.

@@ -4,7 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Num
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.network import Frame, read_network, require_concrete
@@ -20,11 +20,11 @@ from jaxopt_tut.calibration.search import (
     where_finite,
 )
 from jaxopt_tut.trees import at_least_single
-from jaxopt_tut.types import Batch, LossFn, Params
+from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey
 
 
 def metainit(
-    key: Key[Array, ""],
+    key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
     batch: Batch,
@@ -94,12 +94,21 @@ def metainit(
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, eps):
+def _tune_norms(
+    frame: Frame,
+    num_steps: int,
+    weights: list[Array],
+    data: list[Array],
+    learning_rate: Num[Array, ""],
+    decay: Num[Array, ""],
+    eps: Num[Array, ""],
+) -> Tried:
     """Return what was found at each step."""
     loss = loss_of(frame, data)
     num_weights = sum(leaf.size for leaf in weights)
 
     def quotient(scales):
+        # g and H g in one pass: the derivative of the gradient along itself.
         scaled = scaled_by(weights, scales)
         direction = jax.grad(loss)(scaled)
         (value, slope), (_, change) = jax.jvp(jax.value_and_grad(loss), (scaled,), (direction,))
@@ -113,6 +122,7 @@ def _tune_norms(frame: Frame, num_steps, weights, data, learning_rate, decay, ep
         away = eps.astype(g.dtype) * sign
         return jnp.sum(jnp.abs((g - hg) / (g + away) - 1)).astype(jnp.float32)
 
+    # By how much the factor of a leaf changes with its norm; not at all for biases and zeros.
     norms = [jnp.linalg.norm(at_least_single(leaf.ravel())).astype(jnp.float32) for leaf in weights]
     shares = [
         jnp.where((norm > 0) & (leaf.ndim >= 2), 1 / jnp.where(norm > 0, norm, 1), 0)

@@ -10,15 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Inexact
 
 from jaxopt_tut.calibration.asking import is_iterator, require_arrays, require_function
-from jaxopt_tut.calibration.spread import Spread, moments, spread_of
+from jaxopt_tut.calibration.spread import Moments, Spread, moments, spread_of
 from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.inner import (
     Layer,
     Parts,
     Program,
+    Recording,
     evaluate,
     require_examples,
     require_layers,
@@ -27,10 +28,13 @@ from jaxopt_tut.taps.inner import (
 )
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import at_least_single, split_arrays
-from jaxopt_tut.types import Batch, Initializer, Params
+from jaxopt_tut.types import Batch, Initializer, Params, PRNGKey
 
 Variances = dict[str, Float[np.ndarray, "*step"]]
 """Of the pre-activations, by layer; one entry a step inside scans."""
+
+Bumps = dict[int, Any]
+"""What each pre-activation is to meet: one number a step for all of it, or one for each entry."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Network:
         shape = factor.shape + (1,) * (weight.ndim - factor.ndim)
         self.weights[layer.param] = weight * jnp.asarray(factor.reshape(shape), weight.dtype)
 
-    def draw(self, key: Key[Array, ""], layer: Layer, initializer: Initializer) -> None:
+    def draw(self, key: PRNGKey, layer: Layer, initializer: Initializer) -> None:
         """Draw the weight of a layer as a matrix (fan-in, units), one a step of a scan."""
         weight = self.weights[layer.param]
         steps, shape = layer.num_weight_steps, weight.shape[layer.num_weight_steps :]
@@ -86,7 +90,7 @@ class Network:
         others = tuple(n for axis, n in enumerate(shape) if axis not in layer.unit_axes)
         own = jax.random.fold_in(key, zlib.crc32(layer.param.encode()))
 
-        def one(key):
+        def one(key: PRNGKey) -> Array:
             matrix = initializer(key, (math.prod(others), math.prod(units)), weight.dtype)
             places = range(-len(units), 0)
             return jnp.moveaxis(matrix.reshape(others + units), places, layer.unit_axes)
@@ -102,17 +106,10 @@ class Network:
     def spreads(
         self, given: Collection[str] = (), target: float = 1.0, silenced: Collection[str] = ()
     ) -> dict[str, Spread]:
-        r"""Measure the variance of all pre-activations, and how well each is known.
+        """Measure the variance of all pre-activations, and how well each is known.
 
-        Args:
-          given: Layers whose pre-activations are divided by their deviation, and multiplied by
-            that of the target, before the network goes on with them. What comes after is measured
-            as if they had been calibrated: one pass does the work of one pass a layer.
-          target: The variance they are given.
-          silenced: Layers that the network goes on without.
-
-        Returns:
-          What was found in front of the division.
+        The network goes on with those that are `given` the target, as if they had been calibrated
+        (one pass does the work of one pass a layer), and without those that are `silenced`.
         """
         marks = {name: target for name in given} | dict.fromkeys(silenced, -1.0)
         bumps = {
@@ -136,17 +133,11 @@ class Network:
         return {name: one.variance for name, one in self.spreads(given, target).items()}
 
     def gaussian_variances(
-        self, key: Key[Array, ""], target: float, silenced: Collection[str] = ()
+        self, key: PRNGKey, target: float, silenced: Collection[str] = ()
     ) -> Variances:
         """Measure the variance of each pre-activation when all others upstream are Gaussian.
 
-        Args:
-          key: Draws the noise that takes the place of each pre-activation behind it.
-          target: The variance of the noise.
-          silenced: Layers with zeros in place of noise.
-
-        Returns:
-          The variances.
+        Noise of the target variance takes the place of each behind it, zeros that of the silenced.
         """
         shapes = [layer.pre_activation.site.shape for layer in self.layers]
         sizes = [math.prod(shape) for shape in shapes]
@@ -166,15 +157,7 @@ class Network:
 
 
 def require_concrete(caller: str, *trees: Any) -> None:
-    """Refuse to run inside a transformation, where nothing can be measured.
-
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      *trees: Its arguments.
-
-    Raises:
-      TypeError: If an argument holds a tracer, or a program is being traced.
-    """
+    """Refuse to run inside a transformation, where nothing can be measured."""
     # within `jit` whatever is computed is a tracer, also from arrays that are none
     leaves = jax.tree.leaves(trees, is_leaf=is_iterator)
     if any(map(is_traced, [jnp.zeros(()), *leaves])):
@@ -185,23 +168,8 @@ def require_concrete(caller: str, *trees: Any) -> None:
         )
 
 
-def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Network:
-    """Trace a function and find its layers.
-
-    Args:
-      caller: The name of the function that asks; it opens the messages.
-      fn: `fn(params, batch)`: a model or a loss.
-      params: The parameters.
-      batch: At least two examples.
-
-    Returns:
-      The network.
-
-    Raises:
-      TypeError: If `fn` cannot be traced, a parameter is an integer array, or there is no array in
-        `params` or `batch`.
-      ValueError: If no weight meets data where it can be reached, or the batch holds one example.
-    """
+def read_network(caller: str, fn: Callable[..., Any], params: Params, batch: Batch) -> Network:
+    """Trace a model or a loss, a function of parameters and at least two examples."""
     require_function(caller, fn)
     require_arrays(caller, params, batch)
     parts = take_parameters(caller, params)
@@ -220,7 +188,7 @@ def read_network(caller: str, fn: Callable, params: Params, batch: Batch) -> Net
     return Network(params, parts, program, layers, left, weights, frame)
 
 
-def _origin(fn, params, batch, program: Program):
+def _origin(fn: Callable[..., Any], params: Params, batch: Batch, program: Program) -> Any:
     """Collect all that a trace follows from except for arrays; nothing equals it if it must not.
 
     The text tells apart what one function does before and after something it reads has changed.
@@ -235,7 +203,9 @@ def _origin(fn, params, batch, program: Program):
 
 
 @partial(jax.jit, static_argnums=0)
-def _moments(frame: Frame, arrays, bumps):
+def _moments(
+    frame: Frame, arrays: list[Array], bumps: Bumps
+) -> tuple[list[Moments], dict[int, Array], Array | None]:
     """Return the moments of each layer, and the function's value if that is a real number."""
     outputs, values, taken = _evaluate(frame, arrays, bumps, _normalise)
     found = [
@@ -247,7 +217,9 @@ def _moments(frame: Frame, arrays, bumps):
 
 
 @partial(jax.jit, static_argnums=0)
-def _gaussian_variances(frame: Frame, arrays, bumps) -> list[Float[Array, "*step"]]:
+def _gaussian_variances(
+    frame: Frame, arrays: list[Array], bumps: Bumps
+) -> list[Float[Array, "..."]]:
     _, values, taken = _evaluate(frame, arrays, bumps, _replace)
     found = []
     for k, layer in enumerate(frame.layers):
@@ -262,7 +234,9 @@ def _gaussian_variances(frame: Frame, arrays, bumps) -> list[Float[Array, "*step
     return found
 
 
-def _evaluate(frame: Frame, arrays, bumps, meet: Callable):
+def _evaluate(
+    frame: Frame, arrays: list[Array], bumps: Bumps, meet: Callable[[Array, Array], Array]
+) -> Recording:
     # The bumps come in one by one: as slices of one array they take four times as long to compile.
     places = {layer.pre_activation.place: k for k, layer in enumerate(frame.layers)}
     return evaluate(frame.jaxpr, arrays, places, bumps, meet)
@@ -274,15 +248,15 @@ def _rows(layer: Layer) -> tuple[int, ...]:
     )
 
 
-def _normalise(value, target):
+def _normalise(value: Inexact[Array, "..."], target: Float[Array, ""]) -> Inexact[Array, "..."]:
     """Bring a value to its target; it stays for a target of 0, and is silenced below."""
     wide = at_least_single(value)
     variance = jnp.var(wide)
-    factor = jnp.sqrt(target.astype(wide.dtype) / jnp.where(variance > 0, variance, 1))
+    factor = jnp.sqrt(target.astype(variance.dtype) / jnp.where(variance > 0, variance, 1))
     is_scaled = (target > 0) & (variance > 0)
-    given = jnp.where(is_scaled, (wide * factor).astype(value.dtype), value)
+    given = jnp.where(is_scaled, (wide * factor.astype(wide.dtype)).astype(value.dtype), value)
     return jnp.where(target < 0, jnp.zeros_like(value), given)
 
 
-def _replace(value, noise):
+def _replace(value: Inexact[Array, "..."], noise: Array) -> Inexact[Array, "..."]:
     return noise.astype(value.dtype)

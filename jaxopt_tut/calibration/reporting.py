@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jaxopt_tut.calibration.checking import nonfinite_leaves, relative_errors
 from jaxopt_tut.calibration.network import Network, Variances
@@ -19,21 +20,11 @@ def make_report(
     after: Mapping[str, Spread],
     how: Mapping[str, How],
     unmet: Mapping[str, str],
-    objective=(),
+    objective: Float[Array, " step"] | Float[np.ndarray, " step"] | tuple[()] = (),
 ) -> CalibrationReport:
-    """Put what was measured in the order of the program.
+    """Put what was measured, before and after, in the order of the program.
 
-    Args:
-      network: With the weights that are returned; a loss of it that is not finite is unmet too.
-      before: Measured with the parameters that came in.
-      predicted: What theory expects, where it has a say.
-      after: Measured with those that are returned.
-      how: How the scale of each layer was set.
-      unmet: What keeps `converged` from being true.
-      objective: What was minimised.
-
-    Returns:
-      The report.
+    A loss of the network, with the weights that are returned, that is not finite is unmet too.
     """
     if network.loss is not None and not np.isfinite(network.loss) and "loss" not in unmet:
         unmet = {**unmet, "loss": f"it is {network.loss:g} with the parameters returned"}
@@ -67,21 +58,9 @@ def give_back(
     params: Params,
     batch: Batch,
 ) -> tuple[Params, CalibrationReport]:
-    """Return the parameters as they came, where numbers that came with them are not finite.
+    """Return the parameters as they came, and a report that names the leaves that are not finite.
 
-    Args:
-      caller: The name of the function that asks; it opens the message.
-      network: As it is now.
-      before: Measured with the parameters that came in.
-      after: Measured, and not finite.
-      params: The parameters.
-      batch: The data.
-
-    Returns:
-      The parameters, and a report that names the leaves at fault.
-
-    Raises:
-      ValueError: If all that came in is finite: the network overflows.
+    If all that came in is finite the network overflows, and that is an error.
     """
     drawn = {layer.param for layer in network.layers if layer.name not in network.left}
     unmet = {

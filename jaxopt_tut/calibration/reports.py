@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple
 
 import jax
 from jaxtyping import Array, Float
+from typing_extensions import TypeAliasType
 
-How = Literal["theory", "measured", "learned"]
+How = TypeAliasType("How", Literal["theory", "measured", "learned"])
 """Whether a scale was predicted, set by looking at the data, or found by descent."""
 
 

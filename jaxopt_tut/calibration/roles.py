@@ -4,13 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jaxopt_tut.initializers.inner import Axes
+from typing_extensions import TypeAliasType
+
 from jaxopt_tut.trees import matching_names
+
+Axes = tuple[int, ...]
 
 Dims = tuple[tuple[int, int], ...]
 """For each axis its size at two widths: axes that agree at both are one and the same."""
 
-AxesByName = Axes | Mapping[str, Axes] | None
+AxesByName = TypeAliasType(
+    "AxesByName", int | Sequence[int] | Mapping[str, int | Sequence[int]] | None
+)
 """Axes of every weight, axes by pattern of its path, or None: read them off the tree."""
 
 
@@ -22,19 +27,12 @@ class Roles(NamedTuple):
       outputs: Counted.
     """
 
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    inputs: Axes
+    outputs: Axes
 
 
 def growth(dims: Dims, axes: Sequence[int]) -> float:
     """Return by how much the number of entries along some axes grows from one width to the other.
-
-    Args:
-      dims: Of the leaf.
-      axes: Some of its axes.
-
-    Returns:
-      The ratio, 1 where nothing grows.
 
     Example:
       >>> growth(((4, 8), (3, 3), (2, 6)), (0, 2))
@@ -54,18 +52,6 @@ def axis_roles(
     by the two axes that they share. Where neither is there, the last axis but one holds the inputs
     and the last one the outputs, as in dense and convolution layers, unless another axis grows.
 
-    Args:
-      caller: The name of the function that asks; it opens the messages.
-      leaves: The sizes of each leaf by its path, with slashes.
-      in_axis: The axes that are summed over.
-      out_axis: The axes that count outputs.
-
-    Returns:
-      The roles by path.
-
-    Raises:
-      ValueError: If an axis grows that has no role, or whose role cannot be told.
-
     Example:
       >>> leaves = {"query": ((8, 16), (2, 4), (4, 4)), "out": ((2, 4), (4, 4), (8, 16))}
       >>> for name, roles in axis_roles("example", leaves).items():
@@ -84,14 +70,14 @@ def axis_roles(
     return roles
 
 
-def _by_name(caller: str, axes: AxesByName, leaves: Mapping[str, Dims]) -> dict[str, tuple]:
+def _by_name(caller: str, axes: AxesByName, leaves: Mapping[str, Dims]) -> dict[str, Axes]:
     """Give each leaf the axes of the first pattern that matches it, or all weights the same."""
     if axes is None:
         return {}
     if not isinstance(axes, Mapping):
         weights = [name for name, dims in leaves.items() if not _is_vector(name, dims, leaves)]
         return dict.fromkeys(weights, (axes,) if isinstance(axes, int) else tuple(axes))
-    found: dict[str, tuple] = {}
+    found: dict[str, Axes] = {}
     for pattern, own in axes.items():
         names = matching_names(pattern, leaves)
         if not names:
@@ -103,13 +89,14 @@ def _by_name(caller: str, axes: AxesByName, leaves: Mapping[str, Dims]) -> dict[
     return found
 
 
-def _given(caller: str, name: str, dims: Dims, inputs, outputs) -> Roles:
+def _given(caller: str, name: str, dims: Dims, inputs: Axes | None, outputs: Axes | None) -> Roles:
     """Take the axes as they are given; of those for one role alone the rest have the other."""
     rank = len(dims)
-    for axis in (*(inputs or ()), *(outputs or ())):
+    known = (*(inputs or ()), *(outputs or ()))
+    for axis in known:
         if not -rank <= axis < rank:
             raise ValueError(f"{caller} needs axes of {name!r}, which has {rank}, got axis {axis}.")
-    rest = set(range(rank)) - {axis % rank for axis in (outputs if inputs is None else inputs)}
+    rest = set(range(rank)) - {axis % rank for axis in known}
     inputs, outputs = (
         tuple(sorted(rest)) if axes is None else tuple(axis % rank for axis in axes)
         for axes in (inputs, outputs)
@@ -125,6 +112,7 @@ def _given(caller: str, name: str, dims: Dims, inputs, outputs) -> Roles:
 
 
 def _inferred(caller: str, name: str, dims: Dims, leaves: Mapping[str, Dims]) -> Roles:
+    """Tell the roles by a bias, else by a partner in attention, else by the order of the axes."""
     every = tuple(range(len(dims)))
     if _is_vector(name, dims, leaves):
         return Roles((), every)
@@ -167,7 +155,7 @@ def _bias_of(name: str, leaves: Mapping[str, Dims]) -> Dims | None:
     return None
 
 
-def _outputs_by_bias(dims: Dims, bias: Dims, may_lead: bool = False) -> tuple[int, ...] | None:
+def _outputs_by_bias(dims: Dims, bias: Dims, may_lead: bool = False) -> Axes | None:
     """Find the axes that a bias has too: the last ones, in equinox the first ones.
 
     Layers that are stacked for a scan have their number in front of both. The first axes count only
@@ -187,7 +175,7 @@ def _outputs_by_bias(dims: Dims, bias: Dims, may_lead: bool = False) -> tuple[in
     return None
 
 
-def _outputs_by_partner(name: str, dims: Dims, leaves: Mapping[str, Dims]) -> tuple | None:
+def _outputs_by_partner(name: str, dims: Dims, leaves: Mapping[str, Dims]) -> Axes | None:
     """Find the projection behind (or before) attention: it has the axes of heads in front (behind).
 
     Stacked projections have the number of layers in front of all.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,16 +64,6 @@ def finished(
 
     The best have the smallest objective among those that keep the constraint, whose load is up to
     1; the last finite ones, if none does; the first ones, if none is finite.
-
-    Args:
-      network: With the weights that came in.
-      before: Measured with them.
-      tried: What was found.
-      load: How far the constraint is used up at each step, None without one.
-      batch: The data.
-
-    Returns:
-      The parameters and the report.
     """
     tried = jax.device_get(tried)
     objective = np.asarray(tried.objective, np.float64)
@@ -102,7 +92,13 @@ def finished(
     return network.merged(), make_report(network, before, {}, after, how, unmet, tried.objective)
 
 
-def _unmet(network: Network, tried: Tried, is_sound, load, best: int) -> dict[str, str]:
+def _unmet(
+    network: Network,
+    tried: Tried,
+    is_sound: Bool[np.ndarray, " step"],
+    load: Float[np.ndarray, " step"] | None,
+    best: int,
+) -> dict[str, str]:
     """Say what was not finite, at the first step where something was not; and what is not kept."""
     names = list(network.weights)
     if not is_sound.all():
@@ -127,7 +123,7 @@ def _unmet(network: Network, tried: Tried, is_sound, load, best: int) -> dict[st
     return {}
 
 
-def require_options(caller: str, decay: float, num_steps: int, **positive: float) -> None:
+def require_options(caller: str, decay: float, num_steps: int, **positive: Any) -> None:
     """Refuse options out of their ranges."""
     if not 0 <= decay < 1:
         raise ValueError(f"{caller} needs 0 <= decay < 1, got decay={decay}.")

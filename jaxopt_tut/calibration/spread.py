@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Inexact
 
 
 class Spread(NamedTuple):
@@ -40,16 +40,10 @@ class Moments(NamedTuple):
     fourth: Float[Array, "*step row"]
 
 
-def moments(value: Array, num_steps: int, rows: tuple[int, ...]) -> Moments:
+def moments(value: Inexact[Array, "..."], num_steps: int, rows: tuple[int, ...]) -> Moments:
     """Average what is needed of a layer; few operations, as they are compiled for each.
 
-    Args:
-      value: The pre-activations.
-      num_steps: How many leading axes count steps.
-      rows: The axes that count examples.
-
-    Returns:
-      The moments; of a complex value's modulus where one is asked for.
+    So many leading axes count steps, and `rows` examples; of a complex value the modulus counts.
     """
     if jnp.finfo(value.dtype).bits < 32:
         value = value.astype(jnp.float32)
@@ -59,7 +53,7 @@ def moments(value: Array, num_steps: int, rows: tuple[int, ...]) -> Moments:
     away = value - center
     squares = jnp.abs(away) ** 2
 
-    def of_rows(values):
+    def of_rows(values: Array) -> Array:
         return jnp.mean(values, axis=inner).reshape(*value.shape[:num_steps], -1)
 
     first = jnp.abs(of_rows(away)) if jnp.iscomplexobj(value) else of_rows(away)
@@ -73,15 +67,8 @@ def spread_of(found: Moments, has_rows: bool, taken: np.ndarray | None = None) -
     $$v = \frac1n \sum_i e_i, \qquad e_i = \frac1m \sum_u |z_{iu} - \bar z|^2, \qquad
       s^2 = \frac{1}{n (n - 1)} \sum_i \Bigl(\frac{e_i}{v} - 1\Bigr)^2$$
 
-    Examples are independent of each other; units and pixels of one are not.
-
-    Args:
-      found: As NumPy arrays.
-      has_rows: Whether their last axis counts examples.
-      taken: Of a layer in a branch, whether that was run.
-
-    Returns:
-      One number of each kind a step; zeros where nothing was run.
+    Examples are independent of each other; units and pixels of one are not. Zeros stand for a
+    branch that was not run.
     """
     single = np.finfo(found.second.dtype)
     center, first, second, fourth = (np.asarray(one, np.float64) for one in found)
@@ -114,6 +101,8 @@ _ROUNDING = 64
 def relative_error(spread: Spread, num_rows: int, num_values: int) -> Float[np.ndarray, "*step"]:
     r"""Return the standard error of a variance, relative to it, for few rows and long tails.
 
+    With n rows of m values each (units times places); infinite for three rows or fewer.
+
     $$\epsilon^2 = \max\Bigl(s^2\, \frac{n - 1}{n - 3},\; \frac{2}{(n - 1)\, m}\Bigr)
       \max\Bigl(1, \frac{\kappa - 1}{2}\Bigr)$$
 
@@ -126,19 +115,6 @@ def relative_error(spread: Spread, num_rows: int, num_values: int) -> Float[np.n
     $\epsilon < 1/2$ in each layer two in a hundred have one whose variance on fresh rows is further
     away than four errors. Tails that 16 rows do not show cannot be seen in them: at depth 2, behind
     cubes, exponentials and squares, it is a quarter of them, and one in fifty with 64 rows.
-
-    Args:
-      spread: Of the layer, as NumPy arrays.
-      num_rows: Number n of examples.
-      num_values: Number m of values an example: units times places.
-
-    Returns:
-      The error; infinite for three rows or fewer.
-
-    Example:
-      >>> spread = Spread(np.array(2.0), np.array(0.1), np.array(3.0), np.array(True))
-      >>> round(float(relative_error(spread, 103, 10)), 4), float(relative_error(spread, 3, 10))
-      (0.101, inf)
     """
     if num_rows <= 3:
         return np.full(np.shape(spread.scatter), np.inf)

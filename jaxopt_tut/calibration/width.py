@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Inexact
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.calibration.network import require_concrete
@@ -19,7 +19,7 @@ from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.taps import record
 from jaxopt_tut.taps.inner import leaf_name
 from jaxopt_tut.trees import at_least_single, named_leaves, require_same_structure, split_arrays
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, PyTree, Shape, Transformation
 
 
 def width_axes(
@@ -139,7 +139,7 @@ def mup_multipliers(
     }
     roles = axis_roles("mup_multipliers", dims, in_axis, out_axis)
 
-    def factors(name):
+    def factors(name: str) -> tuple[float, float]:
         fan_in, fan_out = (growth(dims[name], axes) for axes in roles[name])
         is_output = fan_in != 1 and fan_out == 1
         init = fan_in**-0.5 if is_output else 1.0
@@ -148,6 +148,10 @@ def mup_multipliers(
     both = [factors(path) for path in paths]
     treedef = jax.tree.structure(new)
     return MupMultipliers(*(treedef.unflatten(list(one)) for one in zip(*both, strict=True)))
+
+
+MakeRun = TypeAliasType("MakeRun", Callable[[int, PRNGKey], tuple[LossFn, Params, Transformation]])
+"""From a width and a key to a loss, parameters and an optimizer."""
 
 
 @jax.tree_util.register_dataclass
@@ -171,11 +175,11 @@ class CoordinateCheck:
 
 
 def coordinate_check(
-    make: Callable[[int, Key[Array, ""]], tuple[LossFn, Params, optax.GradientTransformation]],
+    make: MakeRun,
     widths: Sequence[int],
     batch: Batch,
     *,
-    key: Key[Array, ""],
+    key: PRNGKey,
     steps: int = 3,
     tolerance: float = 0.25,
     num_seeds: int = 4,
@@ -209,6 +213,7 @@ def coordinate_check(
         their layers, or `steps` is not positive.
 
     Example:
+      >>> import optax
       >>> from jaxopt_tut.models import mlp
       >>> def make(width, key):
       ...     def loss_fn(params, x):
@@ -256,7 +261,7 @@ def coordinate_check(
     return CoordinateCheck(jnp.asarray(changes), jnp.asarray(slopes), names, widths, ok)
 
 
-def _changes(make, width, key, batch, steps) -> dict[str, float]:
+def _changes(make: MakeRun, width: int, key: PRNGKey, batch: Batch, steps: int) -> dict[str, float]:
     """Train for a few steps; return the mean squared change of each layer."""
     loss_fn, params, optimizer = make(width, key)
 
@@ -276,16 +281,21 @@ def _changes(make, width, key, batch, steps) -> dict[str, float]:
     return {name: float(value) for name, value in run(params).items()}
 
 
-def _mean_square_change(before, after):
+def _mean_square_change(
+    before: Inexact[Array, "..."], after: Inexact[Array, "..."]
+) -> Float[Array, ""]:
     return jnp.mean(jnp.abs(at_least_single(after) - at_least_single(before)) ** 2)
 
 
-def _two_shapes(caller, make_params, widths):
+def _two_shapes(
+    caller: str, make_params: Callable[[int], Params], widths: tuple[int, int]
+) -> list[PyTree]:
+    """Trace the parameters of two widths; they differ in sizes alone."""
     first, second = widths
     if first == second:
         raise ValueError(f"{caller} needs two different widths, got {first} twice.")
 
-    def arrays(width):
+    def arrays(width: int) -> PyTree:
         leaves, rebuild = split_arrays(make_params(width))
         return rebuild.alone(leaves)
 
@@ -295,7 +305,7 @@ def _two_shapes(caller, make_params, widths):
     return shapes
 
 
-def _grown(narrow, wide) -> tuple[int, ...]:
+def _grown(narrow: Shape, wide: Shape) -> tuple[int, ...]:
     return tuple(
         axis for axis, sizes in enumerate(zip(narrow, wide, strict=True)) if len(set(sizes)) > 1
     )

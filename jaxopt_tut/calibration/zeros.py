@@ -8,22 +8,16 @@ Where all are zero nothing was meant: no layer but the first can learn.
 
 from dataclasses import replace
 
-from jaxtyping import Array, Key
-
 from jaxopt_tut.calibration.checking import SAME
 from jaxopt_tut.calibration.network import Network
 from jaxopt_tut.initializers import equal_variance
+from jaxopt_tut.types import PRNGKey
 
 
 def keep_zero_weights(network: Network, keep_zeros: bool | None) -> set[str]:
-    """Choose the layers whose weights of zero stay, and say so in what the network leaves.
+    """Name the layers whose weights of zero stay, and say so in what the network leaves.
 
-    Args:
-      network: As it came in.
-      keep_zeros: True: all, False: none, None: all unless every layer's weight is zero.
-
-    Returns:
-      Their names.
+    For True all of them, for False none, for None all unless every layer's weight is zero.
     """
     zero = {layer.name for layer in network.layers if network.is_zero(layer)}
     if keep_zeros is False or (keep_zeros is None and len(zero) == len(network.layers)):
@@ -36,31 +30,17 @@ def keep_zero_weights(network: Network, keep_zeros: bool | None) -> set[str]:
 
 
 def with_advice(unmet: dict[str, str], kept: set[str]) -> dict[str, str]:
-    """Add to what is the same for all examples that weights of zero were kept, if they were.
-
-    Args:
-      unmet: The reasons.
-      kept: The layers of zeros.
-
-    Returns:
-      The reasons, longer.
-    """
+    """Add to what is the same for all examples that weights of zero were kept, if they were."""
     if not kept:
         return unmet
     advice = f"{SAME}; weights of zero were kept, keep_zeros=False draws them"
     return {name: advice if why == SAME else why for name, why in unmet.items()}
 
 
-def stalled_zeros(key: Key[Array, ""], network: Network, kept: set[str]) -> dict[str, str]:
+def stalled_zeros(key: PRNGKey, network: Network, kept: set[str]) -> dict[str, str]:
     """List the weights of zero that cannot learn, as what they read is the same for all examples.
 
-    Args:
-      key: Draws the weights in their place, on trial.
-      network: Calibrated.
-      kept: The layers.
-
-    Returns:
-      The reason for each.
+    Weights are drawn in their place, on trial.
     """
     if not kept:
         return {}

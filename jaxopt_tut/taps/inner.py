@@ -5,7 +5,7 @@ Other rooms import these names from here; nothing about them is promised to user
 
 from jaxopt_tut.taps.axes import CONTRACTIONS
 from jaxopt_tut.taps.graph import Place
-from jaxopt_tut.taps.interpreter import evaluate
+from jaxopt_tut.taps.interpreter import Recording, evaluate
 from jaxopt_tut.taps.kinds import ELEMENTWISE, REARRANGING
 from jaxopt_tut.taps.layers import Layer, require_examples, require_layers
 from jaxopt_tut.taps.program import Program, trace_program
@@ -26,6 +26,7 @@ __all__ = [
     "Parts",
     "Place",
     "Program",
+    "Recording",
     "Tapped",
     "evaluate",
     "first_by_position",

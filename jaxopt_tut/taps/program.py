@@ -164,7 +164,7 @@ def trace_program(
     except Exception as error:
         error.add_note(f"{caller} was tracing the function when this happened.")
         raise
-    own = take_apart(args[0]).names if args else []
+    own = take_apart(args[0]).names if args else ()
     names: list[str | None] = [*own, *[None] * (len(call.arrays) - len(own))]
     constant_names = _names_of_constants(fun, jaxpr, names) if may_close_over and "" in own else {}
     if constant_names:
