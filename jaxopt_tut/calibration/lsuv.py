@@ -5,14 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from jaxopt_tut.calibration.asking import require_key
 from jaxopt_tut.calibration.checking import find_unmet, is_finite
 from jaxopt_tut.calibration.network import Network, Variances, read_network, require_concrete
 from jaxopt_tut.calibration.reporting import give_back, make_report
 from jaxopt_tut.calibration.reports import CalibrationReport, How
-from jaxopt_tut.calibration.spread import Spread
+from jaxopt_tut.calibration.spread import PerStep, Spread
 from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_advice
 from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.initializers import orthogonal
@@ -155,11 +154,11 @@ def calibrate(
     return after
 
 
-Move = tuple[Float[np.ndarray, "*step"], Float[np.ndarray, "..."]]
+Move = tuple[PerStep, PerStep]
 """The deviation of a layer, and the factor that its weight got for it, as logarithms."""
 
 
-def _log(variance: Float[np.ndarray, "..."], otherwise: float) -> Float[np.ndarray, "..."]:
+def _log(variance: PerStep, otherwise: float) -> PerStep:
     """Take logarithms, of another number where there is nothing to scale."""
     return np.log(np.where((variance > 0) & np.isfinite(variance), variance, otherwise))
 
@@ -173,7 +172,8 @@ def _is_stuck(layer: Layer, measured: Variances, last: Mapping[str, Move]) -> bo
         return False
     deviation, factor = last[layer.name]
     moved = _log(measured[layer.name], 1.0) / 2 - deviation
-    return np.abs(factor).max() > 0.01 and np.sum(moved * factor) < 0.05 * np.sum(factor**2)
+    is_promise = np.abs(factor).max() > 0.01
+    return bool(is_promise and np.sum(moved * factor) < 0.05 * np.sum(factor**2))
 
 
 def _largest_error(layers: Sequence[Layer], after: Mapping[str, Spread], target: float) -> float:

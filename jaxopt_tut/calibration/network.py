@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from jaxopt_tut.calibration.asking import is_iterator, require_arrays, require_function
-from jaxopt_tut.calibration.spread import Moments, Spread, moments, spread_of
+from jaxopt_tut.calibration.spread import Moments, PerStep, Spread, moments, spread_of
 from jaxopt_tut.jaxprs import constants
 from jaxopt_tut.taps.inner import (
     Layer,
@@ -30,7 +30,7 @@ from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import at_least_single, split_arrays
 from jaxopt_tut.types import Batch, Initializer, Params, PRNGKey
 
-Variances = dict[str, Float[np.ndarray, "*step"]]
+Variances = dict[str, PerStep]
 """Of the pre-activations, by layer; one entry a step inside scans."""
 
 Bumps = dict[int, Any]
@@ -76,7 +76,7 @@ class Network:
         """Put the weights back into the tree they came in."""
         return self.parts.rebuild(self.weights.values())
 
-    def scale(self, layer: Layer, factor: Float[np.ndarray, "*step"]) -> None:
+    def scale(self, layer: Layer, factor: PerStep) -> None:
         """Multiply the weight of a layer by one factor, or by one a step of the scan around it."""
         weight = self.weights[layer.param]
         shape = factor.shape + (1,) * (weight.ndim - factor.ndim)

@@ -7,16 +7,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxopt_tut.calibration.checking import nonfinite_leaves, relative_errors
-from jaxopt_tut.calibration.network import Network, Variances
+from jaxopt_tut.calibration.network import Network
 from jaxopt_tut.calibration.reports import CalibrationReport, How, LayerCalibration
-from jaxopt_tut.calibration.spread import Spread
+from jaxopt_tut.calibration.spread import PerStep, Spread
 from jaxopt_tut.types import Batch, Params
 
 
 def make_report(
     network: Network,
     before: Mapping[str, Spread],
-    predicted: Variances,
+    predicted: Mapping[str, PerStep],
     after: Mapping[str, Spread],
     how: Mapping[str, How],
     unmet: Mapping[str, str],

@@ -6,6 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
+PerStep = Float[np.ndarray, "..."] | np.floating
+"""A number a step of the scans around a layer; a scalar of NumPy's where there is none."""
+
 
 class Spread(NamedTuple):
     """What a batch tells of the variance of a layer's pre-activations; one entry a step of a scan.
@@ -18,9 +21,9 @@ class Spread(NamedTuple):
       varies: Whether the examples differ by more than rounding.
     """
 
-    variance: Float[np.ndarray, "*step"]
-    scatter: Float[np.ndarray, "*step"]
-    kurtosis: Float[np.ndarray, "*step"]
+    variance: PerStep
+    scatter: PerStep
+    kurtosis: PerStep
     varies: Bool[np.ndarray, "*step"]
 
 
@@ -98,7 +101,7 @@ _ROUNDING = 64
 """Means of equal numbers miss them by less than as many machine epsilons."""
 
 
-def relative_error(spread: Spread, num_rows: int, num_values: int) -> Float[np.ndarray, "*step"]:
+def relative_error(spread: Spread, num_rows: int, num_values: int) -> PerStep:
     r"""Return the standard error of a variance, relative to it, for few rows and long tails.
 
     With n rows of m values each (units times places); infinite for three rows or fewer.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxopt_tut.calibration.spread import moments, relative_error, spread_of
+from jaxopt_tut.calibration.spread import Spread, moments, relative_error, spread_of
 
 
 def spread(value, num_steps=0, rows=(0,)):
@@ -53,6 +53,15 @@ def test_rows_that_are_equal_do_not_vary(value, units):
 
 def test_signs_vary_though_their_squares_do_not():
     assert spread(np.float32([[1], [-1], [1], [-1], [1]])).varies
+
+
+def test_the_error_of_many_rows_is_their_scatter_widened_as_students_t_is():
+    known = Spread(np.array(2.0), np.array(0.1), np.array(3.0), np.array(True))
+    np.testing.assert_allclose(relative_error(known, 103, 10), 0.1 * np.sqrt(102 / 100))
+    tailed = known._replace(kurtosis=np.array(9.0))
+    np.testing.assert_allclose(
+        relative_error(tailed, 103, 10), 0.1 * np.sqrt(102 / 100) * 2, rtol=1e-12
+    )
 
 
 def test_three_rows_tell_nothing():

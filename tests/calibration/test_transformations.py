@@ -69,7 +69,7 @@ def test_parameters_and_what_a_function_closes_over_are_looked_at_too(name):
 
 
 def test_a_traced_option_is_refused():
-    with refused("lsuv"):
+    with pytest.raises(TypeError, match=r"^lsuv decides by what it measures"):
         jax.vmap(lambda v: lsuv(KEY, loss, PARAMS, X, target=v))(jnp.ones(2))
-    with refused("gradinit"):
+    with pytest.raises(TypeError, match=r"^gradinit decides by what it measures"):
         jax.vmap(lambda v: gradinit(KEY, loss, PARAMS, X, step_size=v))(jnp.ones(2))
