@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
 
 _MAX_TRIALS = 50
@@ -18,13 +18,15 @@ class BallMinimum(NamedTuple):
     """The outcome of `ball_minimum`."""
 
     step: Float[Array, "dim"]
-    decrease: Float[Array, ""]  # of the quadratic, 0 or more
+    decrease: Scalar  # of the quadratic, 0 or more
     on_boundary: Bool[Array, ""]
 
 
 @jax.custom_jvp
 def ball_minimum(
-    hessian: Float[Array, "dim dim"], gradient: Float[Array, "dim"], radius: ArrayLike
+    hessian: Float[Array | np.ndarray, "dim dim"],
+    gradient: Float[Array | np.ndarray, "dim"],
+    radius: Number,
 ) -> BallMinimum:
     r"""Minimise a quadratic within a ball, whatever its curvature.
 
@@ -58,14 +60,18 @@ def ball_minimum(
     References:
       Moré and Sorensen (1983), lemmas 2.1 and 2.3. https://doi.org/10.1137/0904038
     """
+    hessian, gradient = jnp.asarray(hessian), jnp.asarray(gradient)
     return _search(hessian, gradient, jnp.asarray(radius, gradient.dtype))[0]
 
 
 @ball_minimum.defjvp
-def _ball_minimum_jvp(primals, tangents):
-    hessian, gradient, radius = primals
-    d_hessian, d_gradient, d_radius = tangents
-    radius = jnp.asarray(radius, gradient.dtype)
+def _ball_minimum_jvp(
+    primals: tuple[Float[Array | np.ndarray, "dim dim"], Float[Array | np.ndarray, "dim"], Number],
+    tangents: tuple[Float[Array | np.ndarray, "dim dim"], Float[Array | np.ndarray, "dim"], Number],
+) -> tuple[BallMinimum, BallMinimum]:
+    hessian, gradient = map(jnp.asarray, primals[:2])
+    d_hessian, d_gradient = map(jnp.asarray, tangents[:2])
+    radius, d_radius = jnp.asarray(primals[2], gradient.dtype), tangents[2]
     found, p, vectors, shifted = _search(hessian, gradient, radius)
     inverse = _inverse(shifted)
     # (H + lambda I) dp + dlambda p = -(dg + dH p), and p^T dp = r dr on the boundary
@@ -81,7 +87,11 @@ def _ball_minimum_jvp(primals, tangents):
     return found, BallMinimum(d_step, d_decrease, no_tangent)
 
 
-def _search(hessian, gradient, radius):
+def _search(
+    hessian: Float[Array, "dim dim"],
+    gradient: Float[Array, "dim"],
+    radius: Scalar,
+) -> tuple[BallMinimum, Float[Array, "dim"], Float[Array, "dim dim"], Float[Array, "dim"]]:
     """Return the minimum, it and the shifted curvatures along the eigenvectors, and these."""
     eps = jnp.finfo(gradient.dtype).eps
     curvatures, vectors = jnp.linalg.eigh(
@@ -134,20 +144,20 @@ def _search(hessian, gradient, radius):
 
 
 class _Trial(NamedTuple):
-    shift: Float[Array, ""]
+    shift: Scalar
     done: Bool[Array, ""]
     count: Int[Array, ""]
 
 
-def _inverse(a: Array) -> Array:
+def _inverse(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Invert what is positive; the rest becomes 0."""
     return safe_ratio(1, a, where=a > 0)
 
 
-def _ratio(a: Array, b: Array) -> Array:
+def _ratio(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
     """Divide, with 0 where both are 0, and infinity only where `a` is not 0."""
     return jnp.where(a == 0, 0, a / jnp.where((a == 0) & (b == 0), 1, b))
 
 
-def _norm(a: Float[Array, "dim"]) -> Float[Array, ""]:
+def _norm(a: Float[Array, "dim"]) -> Scalar:
     return jnp.sqrt(jnp.sum(a**2))

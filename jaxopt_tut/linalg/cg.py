@@ -1,14 +1,13 @@
 """Conjugate gradients for symmetric systems, turning to the normal equations where they must."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.linalg.solution import LinearSolution
+from jaxopt_tut.linalg.solution import LinearSolution, Matvec
+from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import dot, safe_ratio
 
 PATIENCE = 64
@@ -16,12 +15,7 @@ PATIENCE = 64
 
 
 def cg(
-    matvec: Callable[[Float[Array, "dim"]], Float[Array, "dim"]],
-    b: Float[Array, "dim"],
-    *,
-    tol: ArrayLike,
-    max_steps: int,
-    turn: bool = False,
+    matvec: Matvec, b: Float[Array, "dim"], *, tol: Number, max_steps: int, turn: bool = False
 ) -> LinearSolution:
     r"""Solve a symmetric positive definite system by conjugate gradients.
 
@@ -66,6 +60,7 @@ def cg(
     hopeless = jnp.sqrt(rounding) * jnp.sqrt(first_squared)
 
     def advance(s: _State) -> _State:
+        # what a turn does, in every phase; the phase decides which of it is kept
         plain, transposed = s.phase == _PLAIN, s.phase == _TRANSPOSED
         product = matvec(jnp.where(transposed, s.residual, s.direction))
         # q^T q stands where p^T A p does once the equations are A A x = A b with q = A p
@@ -76,12 +71,15 @@ def cg(
         largest = jnp.where(plain, jnp.maximum(s.largest, ratio), s.largest)
         is_convex = curvature > jnp.where(plain, rounding * largest * length_squared, 0)
         moves = is_convex & ~transposed
+        # x and the residual: a transposed turn only looks, and moves by 0
         length = safe_ratio(s.squared, curvature, where=moves)
         residual = s.residual - length * product
+        # the next direction: a forward turn keeps it, as its gradient is not known yet
         gradient = jnp.where(transposed, product, residual)
         squared = jnp.where(s.phase == _FORWARD, s.squared, dot(gradient, gradient))
         ratio = safe_ratio(squared, s.squared, where=s.squared > 0)
         direction = jnp.where(s.phase == _FORWARD, s.direction, gradient + ratio * s.direction)
+        # whether to go on: with more of the same, with the other method, or not at all
         norm = jnp.sqrt(dot(residual, residual))
         is_better = norm < 0.999 * s.best
         best_at = jnp.where(is_better, s.count, s.best_at)
@@ -135,6 +133,10 @@ def cg(
     return LinearSolution(x, norm, last.count, last.is_definite)
 
 
+# Three phases, so that one loop with one product a turn does for both methods. Plain: conjugate
+# gradients on A x = b. Where they cannot go on, the normal equations A A x = A b take two turns a
+# step: transposed, s = A r, from which the next direction comes, and forward, q = A p, which moves
+# x and the residual along it. In the second method `squared` is s^T s, in the first r^T r.
 _PLAIN, _FORWARD, _TRANSPOSED = 0, 1, 2
 
 
@@ -142,11 +144,11 @@ class _State(NamedTuple):
     x: Float[Array, "dim"]
     residual: Float[Array, "dim"]
     direction: Float[Array, "dim"]
-    squared: Float[Array, ""]  # norm of the residual, or of A times it
+    squared: Scalar  # norm of the residual, or of A times it
     phase: Int[Array, ""]
     count: Int[Array, ""]
-    best: Float[Array, ""]
+    best: Scalar
     best_at: Int[Array, ""]
-    largest: Float[Array, ""]  # ratio of the norms of A p and p
+    largest: Scalar  # ratio of the norms of A p and p
     is_definite: Bool[Array, ""]
     done: Bool[Array, ""]

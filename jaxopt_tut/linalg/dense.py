@@ -1,5 +1,6 @@
 """Dense systems, solved in the sense of least squares where the matrix is singular to rounding."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.linalg.solution import Matvec
+from jaxopt_tut.types import Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
 
 
@@ -107,13 +110,17 @@ def solve_square(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> Den
     return _unless(is_safe, first, by_singular_values)
 
 
-def _unless(is_safe, first: DenseSolution, otherwise) -> DenseSolution:
+def _unless(
+    is_safe: Bool[Array, ""],
+    first: DenseSolution,
+    otherwise: Callable[[DenseSolution], DenseSolution],
+) -> DenseSolution:
     """Return `first` where it is safe; a loop, as under `vmap` a branch would always be taken."""
     step = lambda carry: (jnp.ones((), bool), otherwise(carry[1]))
     return control_flow.while_loop(lambda carry: ~carry[0], step, (is_safe, first))[1]
 
 
-def _rounding(matrix: Float[Array, "dim dim"]) -> Float[Array, ""]:
+def _rounding(matrix: Float[Array, "dim dim"]) -> Scalar:
     # errors of the entries add up like independent ones
     return 2 * jnp.sqrt(jnp.asarray(len(matrix), matrix.dtype)) * jnp.finfo(matrix.dtype).eps
 
@@ -138,7 +145,9 @@ def _near_root(size: Float[Array, "dim"]) -> Float[Array, "dim"]:
     return jnp.where(known, jnp.ldexp(jnp.ones_like(size), -(exponent // 2)), 1)
 
 
-def _is_far_from_singular(scaled, skew, invert, transposed) -> Bool[Array, ""]:
+def _is_far_from_singular(
+    scaled: Float[Array, "dim dim"], skew: Scalar, invert: Matvec, transposed: Matvec
+) -> Bool[Array, ""]:
     """Bound the smallest singular value from above by inverse iteration: is it clearly not 0."""
     vector = jnp.cos(1 + jnp.arange(len(scaled), dtype=scaled.dtype) ** 2)
     growth = jnp.ones((), scaled.dtype)
@@ -155,7 +164,15 @@ def _is_far_from_singular(scaled, skew, invert, transposed) -> Bool[Array, ""]:
 _INVERSE_STEPS = 2
 
 
-def _least_squares(rows, left, values, right, columns, is_zero, b):
+def _least_squares(
+    rows: Float[Array, "dim"],
+    left: Float[Array, "dim dim"],
+    values: Float[Array, "dim"],
+    right: Float[Array, "dim dim"],
+    columns: Float[Array, "dim"],
+    is_zero: Bool[Array, "dim"],
+    b: Float[Array, "dim"],
+) -> Float[Array, "dim"]:
     r"""Return the shortest solution of least squares of $D_r^{-1} U S V^T D_c^{-1} x = b$."""
     off_range = _projector(rows[:, None] * left, is_zero)
     null = _projector(columns[:, None] * right, is_zero)
@@ -165,7 +182,7 @@ def _least_squares(rows, left, values, right, columns, is_zero, b):
     return x - null(x)
 
 
-def _projector(basis: Float[Array, "dim dim"], chosen: Bool[Array, "dim"]):
+def _projector(basis: Float[Array, "dim dim"], chosen: Bool[Array, "dim"]) -> Matvec:
     """Return the orthogonal projection onto the span of the chosen columns.
 
     By reflections: units that differ bring the columns near each other, and products of them, as in

@@ -1,20 +1,15 @@
 """The inverse of a matrix by a truncated series, and the largest eigenvalue that scales it."""
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.linalg.solution import Matvec
+from jaxopt_tut.types import Number, Scalar
 
 
 def neumann(
-    matvec: Callable[[Float[Array, "dim"]], Float[Array, "dim"]],
-    b: Float[Array, "dim"],
-    *,
-    num_terms: int,
-    step_size: ArrayLike,
+    matvec: Matvec, b: Float[Array, "dim"], *, num_terms: int, step_size: Number
 ) -> Float[Array, "dim"]:
     r"""Approximate a solution by the first terms of the Neumann series.
 
@@ -53,12 +48,7 @@ def neumann(
     return alpha * total
 
 
-def largest_eigenvalue(
-    matvec: Callable[[Float[Array, "dim"]], Float[Array, "dim"]],
-    like: Float[Array, "dim"],
-    *,
-    num_steps: int,
-) -> Float[Array, ""]:
+def largest_eigenvalue(matvec: Matvec, like: Float[Array, "dim"], *, num_steps: int) -> Scalar:
     r"""Estimate the largest absolute eigenvalue of a symmetric matrix from below.
 
     $$\hat\lambda = \lVert A v_k \rVert, \qquad v_{k+1} = A v_k / \lVert A v_k \rVert$$

@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.types import Scalar
 from jaxopt_tut.vectors import matmul
 
 _MAX_TRIALS = 60
@@ -51,7 +53,8 @@ def modified_cholesky_solve(
     return jnp.where(is_finite, solution, jnp.nan)  # infinity would look like a 0
 
 
-def _smallest_shift(hessian, identity) -> Float[Array, ""]:
+def _smallest_shift(hessian: Float[Array, "dim dim"], identity: Float[Array, "dim dim"]) -> Scalar:
+    """Find the first multiple of the identity that makes the Hessian definite."""
     norm = jnp.sqrt(jnp.sum(hessian**2))
     beta = jnp.where(norm > 0, 1e-3 * norm, 1)
     lowest = jnp.min(jnp.diag(hessian), initial=jnp.inf)
@@ -75,14 +78,14 @@ def _is_definite(factor: Float[Array, "dim dim"]) -> Bool[Array, ""]:
 
 
 class _Trial(NamedTuple):
-    tau: Float[Array, ""]
+    tau: Scalar
     is_definite: Bool[Array, ""]
     count: Int[Array, ""]
 
 
 @jax.custom_jvp
 def saddle_free_solve(
-    hessian: Float[Array, "dim dim"], gradient: Float[Array, "dim"]
+    hessian: Float[Array | np.ndarray, "dim dim"], gradient: Float[Array | np.ndarray, "dim"]
 ) -> Float[Array, "dim"]:
     r"""Solve with the absolute values of the Hessian's eigenvalues.
 
@@ -110,14 +113,17 @@ def saddle_free_solve(
     References:
       Dauphin et al. (2014), algorithm 1. https://arxiv.org/abs/1406.2572
     """
-    _, sizes, vectors, along = _spectrum(hessian, gradient)
+    _, sizes, vectors, along = _spectrum(jnp.asarray(hessian), jnp.asarray(gradient))
     return matmul(vectors, along / sizes)
 
 
 @saddle_free_solve.defjvp
-def _saddle_free_jvp(primals, tangents):
-    hessian, gradient = primals
-    d_hessian, d_gradient = tangents
+def _saddle_free_jvp(
+    primals: tuple[Float[Array | np.ndarray, "dim dim"], Float[Array | np.ndarray, "dim"]],
+    tangents: tuple[Float[Array | np.ndarray, "dim dim"], Float[Array | np.ndarray, "dim"]],
+) -> tuple[Float[Array, "dim"], Float[Array, "dim"]]:
+    hessian, gradient = map(jnp.asarray, primals)
+    d_hessian, d_gradient = map(jnp.asarray, tangents)
     eigenvalues, sizes, vectors, along = _spectrum(hessian, gradient)
     # the divided differences of 1 / |x| without a difference; Higham (2008), theorem 3.11
     signs = (eigenvalues[:, None] + eigenvalues) / (sizes[:, None] + sizes)
@@ -127,7 +133,9 @@ def _saddle_free_jvp(primals, tangents):
     return matmul(vectors, along / sizes), matmul(vectors, d_along)
 
 
-def _spectrum(hessian, gradient):
+def _spectrum(
+    hessian: Float[Array, "dim dim"], gradient: Float[Array, "dim"]
+) -> tuple[Float[Array, "dim"], Float[Array, "dim"], Float[Array, "dim dim"], Float[Array, "dim"]]:
     """Return eigenvalues, their sizes, eigenvectors, and the gradient's parts along them."""
     eigenvalues, vectors = jnp.linalg.eigh(hessian)
     sizes = jnp.abs(eigenvalues)

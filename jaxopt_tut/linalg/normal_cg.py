@@ -1,26 +1,25 @@
 """Conjugate gradients on the normal equations: for any system, square or not."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.cg import PATIENCE
-from jaxopt_tut.linalg.solution import LinearSolution
+from jaxopt_tut.linalg.solution import LinearSolution, Matvec
+from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import dot
 
 
 def normal_cg(
-    matvec: Callable[[Float[Array, "dim"]], Float[Array, "rows"]],
+    matvec: Matvec,
     b: Float[Array, "rows"],
     *,
-    tol: ArrayLike,
+    tol: Number,
     max_steps: int,
-    vecmat: Callable[[Float[Array, "rows"]], Float[Array, "dim"]] | None = None,
+    vecmat: Matvec | None = None,
 ) -> LinearSolution:
     r"""Solve any linear system by conjugate gradients on its normal equations.
 
@@ -103,8 +102,8 @@ class _State(NamedTuple):
     x: Float[Array, "dim"]
     residual: Float[Array, "rows"]
     direction: Float[Array, "dim"]
-    squared: Float[Array, ""]  # norm of A^T r
+    squared: Scalar  # norm of A^T r
     count: Int[Array, ""]
-    best: Float[Array, ""]
+    best: Scalar
     best_at: Int[Array, ""]
     done: Bool[Array, ""]

@@ -2,13 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+import numpy as np
+from jaxtyping import Array, Bool, Float, Inexact
 
+from jaxopt_tut.types import Shape
 from jaxopt_tut.vectors import matmul, safe_ratio
 
 
 @jax.custom_jvp
-def polar_factor(matrix: Inexact[Array, "rows columns"]) -> Inexact[Array, "rows columns"]:
+def polar_factor(
+    matrix: Inexact[Array | np.ndarray, "rows columns"],
+) -> Inexact[Array | np.ndarray, "rows columns"]:
     r"""Replace all singular values by 1.
 
     $$Q = U V^H, \qquad A = U \Sigma V^H$$
@@ -42,19 +46,28 @@ def polar_factor(matrix: Inexact[Array, "rows columns"]) -> Inexact[Array, "rows
     return matmul(u * kept.astype(u.dtype), vh).astype(matrix.dtype)
 
 
-def _decompose(matrix):
+def _decompose(
+    matrix: Inexact[Array | np.ndarray, "rows columns"],
+) -> tuple[Inexact[Array, "rows rank"], Float[Array, "rank"], Inexact[Array, "rank columns"]]:
+    """Decompose into singular vectors and values, in single precision at least."""
     wide = jnp.float32 if jnp.finfo(matrix.dtype).bits < 32 else matrix.dtype
     # LAPACK answers an infinity with finite vectors
     finite = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.nan)
-    return jnp.linalg.svd(finite.astype(wide), full_matrices=False)
+    u, s, vh = jnp.linalg.svd(finite.astype(wide), full_matrices=False)
+    return u, s, vh
 
 
-def _is_kept(s, shape):
+def _is_kept(s: Float[Array, "rank"], shape: Shape) -> Bool[Array, "rank"]:
     return s > max(shape) * jnp.finfo(s.dtype).eps * jnp.max(s)
 
 
 @polar_factor.defjvp
-def _polar_factor_jvp(primals, tangents):
+def _polar_factor_jvp(
+    primals: tuple[Inexact[Array | np.ndarray, "rows columns"]],
+    tangents: tuple[Inexact[Array | np.ndarray, "rows columns"]],
+) -> tuple[
+    Inexact[Array | np.ndarray, "rows columns"], Inexact[Array | np.ndarray, "rows columns"]
+]:
     (matrix,), (change,) = primals, tangents
     if not matrix.size:
         return matrix, change

@@ -1,8 +1,15 @@
-"""What an iterative solve returns."""
+"""What an iterative solve takes and returns."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import TypeAliasType
+
+from jaxopt_tut.types import Scalar
+
+Matvec = TypeAliasType("Matvec", Callable[[Array], Array])
+"""The product of a matrix and a vector, as a function of the vector."""
 
 
 class LinearSolution(NamedTuple):
@@ -16,6 +23,6 @@ class LinearSolution(NamedTuple):
     """
 
     x: Float[Array, "dim"]
-    residual_norm: Float[Array, ""]
+    residual_norm: Scalar
     num_products: Int[Array, ""]
     is_definite: Bool[Array, ""]

@@ -1,13 +1,13 @@
 """Conjugate gradients that need no definite matrix: they stop where it is not."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
+from jaxopt_tut.linalg.solution import Matvec
+from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import dot, magnitude
 
 
@@ -15,20 +15,20 @@ class TruncatedCG(NamedTuple):
     """The outcome of `truncated_cg`."""
 
     step: Float[Array, "dim"]
-    decrease: Float[Array, ""]  # of the quadratic model, 0 or more
-    residual_norm: Float[Array, ""]
+    decrease: Scalar  # of the quadratic model, 0 or more
+    residual_norm: Scalar
     num_products: Int[Array, ""]  # of the matrix and a vector
     is_indefinite: Bool[Array, ""]  # whether a direction of negative curvature was met
     on_boundary: Bool[Array, ""]
 
 
 def truncated_cg(
-    matvec: Callable[[Float[Array, "dim"]], Float[Array, "dim"]],
+    matvec: Matvec,
     gradient: Float[Array, "dim"],
     *,
-    tol: ArrayLike,
-    model_tol: ArrayLike = jnp.inf,
-    radius: ArrayLike = jnp.inf,
+    tol: Number,
+    model_tol: Number = jnp.inf,
+    radius: Number = jnp.inf,
     max_steps: int,
 ) -> TruncatedCG:
     r"""Minimise a quadratic model within a ball, as far as conjugate gradients lead.
@@ -76,6 +76,7 @@ def truncated_cg(
     # with p = b p' and g = a g' the model is a b (g'^T p' + p'^T (b H / a) p' / 2)
     a, b = magnitude(gradient), magnitude(radius)
     scaled = lambda v: matvec(b * v) / a
+    tol = jnp.asarray(tol, dtype)
     found = _solve(scaled, gradient / a, tol / a, model_tol, radius / b, max_steps)
     return found._replace(
         step=b * found.step,
@@ -84,7 +85,15 @@ def truncated_cg(
     )
 
 
-def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> TruncatedCG:
+def _solve(
+    matvec: Matvec,
+    gradient: Float[Array, "dim"],
+    tol: Scalar,
+    model_tol: Number,
+    radius: Scalar,
+    max_steps: int,
+) -> TruncatedCG:
+    """Do what `truncated_cg` does for a gradient and a radius of about 1."""
     dtype = gradient.dtype
     squared = dot(gradient, gradient)
     never = jnp.zeros([], bool)
@@ -93,6 +102,7 @@ def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> Truncate
         product = matvec(s.direction)
         curvature = dot(s.direction, product)
         convex = curvature > 0
+        # the step of conjugate gradients; or, as far as the boundary, along a direction that leaves
         length = s.squared / jnp.where(convex, curvature, 1)
         inside = s.step + length * s.direction
         leaves = ~convex | (dot(inside, inside) >= radius**2)
@@ -108,6 +118,7 @@ def _solve(matvec, gradient, tol, model_tol, radius, max_steps: int) -> Truncate
         ratio = new_squared / jnp.where(s.squared > 0, s.squared, 1)
         gain = 0.5 * length * s.squared  # of this product, in the decrease of the model
         decrease = s.decrease + gain
+        # of k products each lowers the model by gain on average; is the last one well below that
         enough = (s.count + 1).astype(dtype) * gain <= model_tol * decrease
         enough = enough | (s.count + 1 >= gradient.size)  # every direction was seen
         return _State(
@@ -153,14 +164,14 @@ class _State(NamedTuple):
     step: Float[Array, "dim"]
     residual: Float[Array, "dim"]
     direction: Float[Array, "dim"]
-    squared: Float[Array, ""]  # norm of the residual
+    squared: Scalar  # norm of the residual
     count: Int[Array, ""]
     is_indefinite: Bool[Array, ""]
-    decrease: Float[Array, ""]  # of the model
+    decrease: Scalar  # of the model
     done: Bool[Array, ""]
 
 
-def _length_to_boundary(p, d, radius) -> Float[Array, ""]:
+def _length_to_boundary(p: Float[Array, "dim"], d: Float[Array, "dim"], radius: Scalar) -> Scalar:
     """Return t >= 0 with |p + t d| = radius, without cancellation."""
     norm = jnp.sqrt(dot(d, d))
     d = d / jnp.where(norm > 0, norm, 1)
