@@ -6,11 +6,15 @@ A surface is a value, not a class to derive from: `Surface(fun, minima, domain, 
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from typing_extensions import TypeAliasType
+
+from jaxopt_tut.types import Scalar
 
 __all__ = [
     "Surface",
@@ -31,6 +35,16 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+Function = TypeAliasType("Function", Callable[[Array], Scalar])
+"""A real function of one point, an array of shape (dim,)."""
+
+Point = TypeAliasType("Point", Float[np.ndarray, "dim"])
+"""One number a dimension, on the host."""
+
+Numbers = TypeAliasType("Numbers", Sequence[Any] | np.ndarray | Array)
+"""Numbers in a list, a list of lists, or an array."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Surface:
@@ -44,16 +58,22 @@ class Surface:
       infimum: The greatest lower bound of `fun`.
     """
 
-    fun: Callable[[Float[Array, "dim"]], Float[Array, ""]] = dataclasses.field(
-        metadata={"static": True}
-    )
+    fun: Function = dataclasses.field(metadata={"static": True})
     minima: Float[np.ndarray, "num_minima dim"]
-    domain: tuple[Float[np.ndarray, "dim"], Float[np.ndarray, "dim"]]
-    start: Float[np.ndarray, "dim"]
+    domain: tuple[Point, Point]
+    start: Point
     infimum: float
 
 
-def _surface(fun, *, minima, lower, upper, start, infimum) -> Surface:
+def _surface(
+    fun: Function,
+    *,
+    minima: Numbers,
+    lower: Numbers,
+    upper: Numbers,
+    start: Numbers,
+    infimum: float,
+) -> Surface:
     """Build a surface from plain lists; NumPy keeps the import free of device work."""
     start = np.asarray(start, np.float32)
     return Surface(
@@ -65,7 +85,7 @@ def _surface(fun, *, minima, lower, upper, start, infimum) -> Surface:
     )
 
 
-def _ravine(w: Float[Array, "2"]) -> Float[Array, ""]:
+def _ravine(w: Float[Array, "2"]) -> Scalar:
     return jnp.tanh(w[0]) ** 2 + 0.01 * jnp.abs(w[0]) + jax.nn.sigmoid(w[1])
 
 
@@ -83,7 +103,7 @@ _CENTRES = np.array([[1.0, -0.5], [-1.0, 0.5], [-0.5, -0.8]], np.float32)
 _SIGMA = 0.2
 
 
-def _steep_optima(w: Float[Array, "2"]) -> Float[Array, ""]:
+def _steep_optima(w: Float[Array, "2"]) -> Scalar:
     squares = jnp.sum((w - jnp.asarray(_CENTRES, w.dtype)) ** 2, axis=-1)
     return -jnp.sum(jnp.exp(-squares / (2 * _SIGMA**2))) / (2 * np.pi * _SIGMA**2)
 
@@ -106,7 +126,7 @@ $$f(w) = -\sum_{k=1}^{3} \frac{1}{2\pi\sigma^2} e^{-\|w - c_k\|^2 / 2\sigma^2},
 _FLAT, _SHARP = (-1.5, 0.8), (1.5, 0.12)
 
 
-def _double_well(w: Float[Array, "1"]) -> Float[Array, ""]:
+def _double_well(w: Float[Array, "1"]) -> Scalar:
     wells = [jnp.exp(-((w[0] - centre) ** 2) / (2 * width**2)) for centre, width in (_FLAT, _SHARP)]
     return 1 - wells[0] - wells[1]
 
@@ -128,7 +148,7 @@ The flat minimum has curvature $1/0.8^2 = 1.6$, the sharp one $1/0.12^2 = 69$.
 """
 
 
-def shifted(surface: Surface, offset: Sequence[float]) -> Surface:
+def shifted(surface: Surface, offset: Numbers) -> Surface:
     r"""Move a surface: the *test* version of a training surface.
 
     $$g(w) = f(w - o)$$
@@ -167,7 +187,7 @@ double_well_test = shifted(double_well, [0.25])
 """`double_well` moved by 0.25: what a test set does to a training loss."""
 
 
-def quadratic(eigenvalues: Sequence[float]) -> Surface:
+def quadratic(eigenvalues: Numbers) -> Surface:
     r"""Build an axis-aligned quadratic with the given curvatures.
 
     $$f(w) = \tfrac12 \sum_i \lambda_i w_i^2$$

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers.inner import take_step
-from jaxopt_tut.types import Params
+from jaxopt_tut.types import Params, Scalar
 
 
 class Trajectory(NamedTuple):
@@ -22,7 +22,7 @@ class Trajectory(NamedTuple):
 
 
 def descend(
-    fun: Callable[[Params], Float[Array, ""]],
+    fun: Callable[[Params], Scalar],
     start: Params,
     optimizer: optax.GradientTransformation,
     num_steps: int,

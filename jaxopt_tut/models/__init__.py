@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["MLP", "mlp"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> type:
     """Import the nnx twin only when it is asked for."""
     if name == "MLP":
         from jaxopt_tut.models.mlp_nnx import MLP

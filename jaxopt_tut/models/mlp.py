@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.initializers import constant, equal_variance, kaiming_normal
-from jaxopt_tut.types import Activation, Initializer
+from jaxopt_tut.types import Activation, DTypeLike, Initializer, PRNGKey
 
 __all__ = ["FASHION_MNIST_SIZES", "apply", "init"]
 
@@ -27,12 +27,21 @@ def __dir__() -> list[str]:
 FASHION_MNIST_SIZES = (784, 512, 256, 256, 128, 10)
 """Widths of the tutorial's network, input first: 633 226 parameters."""
 
-Layers = tuple[dict[str, Array], ...]
+Layers = TypeAliasType("Layers", tuple[dict[str, Array], ...])
+"""`{"kernel", "bias"}` of every layer."""
+
+Sizes = TypeAliasType("Sizes", Sequence[int])
+"""Widths, input first."""
+
+Inputs = TypeAliasType(
+    "Inputs", Float[Array, "*batch height width"] | Float[Array, "*batch features"]
+)
+"""Images, or vectors of features."""
 
 
 def init(
-    key: Key[Array, ""],
-    sizes: Sequence[int] = FASHION_MNIST_SIZES,
+    key: PRNGKey,
+    sizes: Sizes = FASHION_MNIST_SIZES,
     *,
     kernel_init: Initializer | None = None,
     first_kernel_init: Initializer | None = None,
@@ -85,7 +94,7 @@ def init(
 
 def apply(
     params: Layers,
-    inputs: Float[Array, "*batch height width"] | Float[Array, "*batch features"],
+    inputs: Inputs,
     activation: Activation = jax.nn.relu,
     *,
     return_pre_activations: bool = False,
@@ -121,7 +130,7 @@ def apply(
     return (hidden, tuple(pre_activations)) if return_pre_activations else hidden
 
 
-def _flatten(inputs: Array, num_features: int) -> Array:
+def _flatten(inputs: Inputs, num_features: int) -> Float[Array, "*batch features"]:
     """Bring images to vectors; leave vectors alone."""
     if inputs.ndim >= 1 and inputs.shape[-1] == num_features:
         return inputs

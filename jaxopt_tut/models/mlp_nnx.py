@@ -1,14 +1,13 @@
 """The network of `jaxopt_tut.models.mlp` as a flax nnx module."""
 
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array
 
 from jaxopt_tut.initializers import equal_variance, kaiming_normal
-from jaxopt_tut.models.mlp import FASHION_MNIST_SIZES, _flatten
+from jaxopt_tut.models.mlp import FASHION_MNIST_SIZES, Inputs, Sizes, _flatten
 from jaxopt_tut.types import Activation, Initializer
 
 
@@ -16,6 +15,12 @@ class MLP(nnx.Module):
     """A fully connected network: an activation after every hidden layer, none after the last.
 
     It computes what `mlp.apply` computes; its parameters are those of `nnx.Linear`.
+
+    Args:
+      sizes: Widths, input first.
+      activation: The elementwise function after every hidden layer.
+      kernel_init: Draws all kernels; by default Kaiming's, and N(0, 1/d_in) for the first.
+      rngs: Where the keys come from.
 
     Example:
       >>> import jax.numpy as jnp
@@ -26,20 +31,13 @@ class MLP(nnx.Module):
 
     def __init__(
         self,
-        sizes: Sequence[int] = FASHION_MNIST_SIZES,
+        sizes: Sizes = FASHION_MNIST_SIZES,
         *,
         activation: Activation = jax.nn.relu,
         kernel_init: Initializer | None = None,
         rngs: nnx.Rngs,
     ):
-        """Draw the layers.
-
-        Args:
-          sizes: Widths, input first.
-          activation: The elementwise function after every hidden layer.
-          kernel_init: Draws all kernels; by default Kaiming's, and N(0, 1/d_in) for the first.
-          rngs: Where the keys come from.
-        """
+        """Draw the layers."""
         first = equal_variance() if kernel_init is None else kernel_init
         rest = kaiming_normal() if kernel_init is None else kernel_init
         self.activation = activation
@@ -48,7 +46,7 @@ class MLP(nnx.Module):
             for i, (fan_in, fan_out) in enumerate(pairwise(sizes))
         )
 
-    def __call__(self, inputs: Array, *, return_pre_activations: bool = False):
+    def __call__(self, inputs: Inputs, *, return_pre_activations: bool = False) -> Any:
         """Evaluate the network; the arguments and the result are those of `mlp.apply`."""
         hidden = _flatten(inputs, self.layers[0].in_features)
         pre_activations = []
