@@ -11,11 +11,7 @@ from jaxopt_tut.datasets.fetch import fetch_fashion_mnist
 def main(arguments: list[str] | None = None) -> int:
     """Say where the full set is; download it if it is nowhere; then read and verify it.
 
-    Args:
-      arguments: Those of the command line; None takes them from there.
-
-    Returns:
-      The exit code: 0 if the full set can be loaded now, 130 after Ctrl-C, else 1.
+    The exit code is 0 if the full set can be loaded now, 130 after Ctrl-C, else 1.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxopt_tut.datasets", description=__doc__)
     parser.add_argument("--directory", type=Path, help="look there, and download to there")

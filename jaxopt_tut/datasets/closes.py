@@ -1,12 +1,13 @@
 """Daily closing prices of four shares, which come with the package."""
 
-import hashlib
 import io
 from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
+
+from jaxopt_tut.datasets.bundled import read_bundled
 
 TICKERS = ("AAPL", "MSFT", "IBM", "GOOG")
 FILE = resources.files("jaxopt_tut.datasets") / "data" / "daily_closes.npz"
@@ -53,30 +54,11 @@ def load_daily_closes() -> dict[str, Closes]:
       Quandl WIKI Prices, in the public domain, as `stocks.csv.gz` of bokeh_sampledata 2026.1.
       https://pypi.org/project/bokeh_sampledata
     """
-    packed = FILE.read_bytes()
-    digest = hashlib.sha256(packed).hexdigest()
-    if digest != SHA256:
-        raise ValueError(
-            f"load_daily_closes needs the bundled file with SHA-256 {SHA256}, got {digest}; "
-            "install jaxopt_tut anew."
-        )
-    return unpack(packed)
+    return unpack(read_bundled("load_daily_closes", FILE, SHA256))
 
 
 def pack(series: dict[str, Closes]) -> bytes:
-    """Pack series into one compressed npz file, without pickles.
-
-    Args:
-      series: By ticker; prices with at most four decimals.
-
-    Returns:
-      The bytes of the file. They don't depend on the clock.
-
-    Example:
-      >>> day = Closes(np.array(["2000-03-01"], "M8[D]"), np.array([1.25]), np.array([0.5]))
-      >>> unpack(pack({"X": day}))["X"].closes
-      array([1.25])
-    """
+    """Pack series by ticker, of prices with at most four decimals, into an npz without pickles."""
     arrays = {}
     for ticker, (dates, closes, adjusted) in series.items():
         arrays[f"{ticker}_dates"] = dates.astype("M8[D]").astype(np.int32)
@@ -88,19 +70,7 @@ def pack(series: dict[str, Closes]) -> bytes:
 
 
 def unpack(packed: bytes) -> dict[str, Closes]:
-    """Read what `pack` wrote.
-
-    Args:
-      packed: The bytes of the file.
-
-    Returns:
-      The series by ticker.
-
-    Example:
-      >>> day = Closes(np.array(["2000-03-01"], "M8[D]"), np.array([1.25]), np.array([0.5]))
-      >>> unpack(pack({"X": day}))["X"].dates
-      array(['2000-03-01'], dtype='datetime64[D]')
-    """
+    """Read what `pack` wrote: the series by ticker."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         tickers = [name.removesuffix("_dates") for name in arrays if name.endswith("_dates")]
         return {

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32, Key, UInt8
+from jaxtyping import Array, Int32, UInt8
 
 from jaxopt_tut.datasets.normalization import pixel_statistics, verify_normalization
+from jaxopt_tut.types import PRNGKey
 
 _VERIFIED_BATCH = 1024
 
@@ -45,23 +46,8 @@ class Dataset(NamedTuple):
 def assemble(train: Split, test: Split, *, caller: str) -> Dataset:
     """Compute the normalisation of `train` and verify it on the first batch of 1024 images.
 
-    Args:
-      train: The training images, on the host.
-      test: The test images, on the host.
-      caller: The name of the loader that asks; it opens the message.
-
-    Returns:
-      The data set that the loader returns.
-
-    Raises:
-      ValueError: If the first batch isn't normalised by the statistics of the whole, because the
-        images are sorted or were damaged in a way that no format check sees.
-
-    Example:
-      >>> rows = np.arange(2 * 28 * 28).reshape(2, 28, 28).astype(np.uint8)
-      >>> split = Split(rows, np.zeros(2, np.int32))
-      >>> round(assemble(split, split, caller="example").mean, 6)
-      0.491036
+    That batch is another one if the images are sorted, or damaged in a way that no format check
+    sees.
     """
     mean, std = pixel_statistics(np.asarray(train.images))
     check = verify_normalization(train.images[:_VERIFIED_BATCH], mean, std)
@@ -73,9 +59,7 @@ def assemble(train: Split, test: Split, *, caller: str) -> Dataset:
     return Dataset(train, test, mean, std)
 
 
-def split_train_validation(
-    key: Key[Array, ""], split: Split, num_validation: int
-) -> tuple[Split, Split]:
+def split_train_validation(key: PRNGKey, split: Split, num_validation: int) -> tuple[Split, Split]:
     r"""Split a validation part off the training images, by key.
 
     $$\text{validation} = (x_{\pi(1)}, \dots, x_{\pi(m)}), \qquad

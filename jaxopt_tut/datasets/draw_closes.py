@@ -19,22 +19,7 @@ SOURCE_SHA256 = "5abadf99b2d394f920120a27de6f0df129859d71d4cfb0bf661bcc99446ab1f
 
 
 def draw(table: str) -> dict[str, Closes]:
-    r"""Read the columns Date, Close and Adj Close of the four shares.
-
-    Args:
-      table: The text of the file, comma-separated with a header.
-
-    Returns:
-      The series by ticker, as they are in the table.
-
-    Raises:
-      ValueError: If a share is missing or its dates do not rise.
-
-    Example:
-      >>> rows = [f"{ticker},2000-03-01,130.31,4.18" for ticker in TICKERS]
-      >>> draw("\n".join(["Ticker,Date,Close,Adj Close", *rows]))["IBM"].closes
-      array([130.31])
-    """
+    """Read the columns Date, Close and Adj Close of the four shares off the text of the table."""
     rows: dict[str, list] = {ticker: [] for ticker in TICKERS}
     for row in csv.DictReader(io.StringIO(table)):
         if row["Ticker"] in rows:
@@ -52,14 +37,7 @@ def draw(table: str) -> dict[str, Closes]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the bundled file.
-
-    Args:
-      arguments: Those of the command line; None takes them from there.
-
-    Returns:
-      The exit code: 1 if the source is another file.
-    """
+    """Write the bundled file; the exit code is 1 if the source is another file."""
     (source,) = sys.argv[1:] if arguments is None else arguments
     packed = Path(source).read_bytes()
     digest = hashlib.sha256(packed).hexdigest()

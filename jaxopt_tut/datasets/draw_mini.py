@@ -23,23 +23,6 @@ def draw(split: Split, num_per_class: int, *, seed: bytes) -> Split:
 
     Of each class those whose SHA-256, taken over the seed and the pixels, comes first: as good as
     random, and the same for ever, which no generator of numpy or Python promises.
-
-    Args:
-      split: The images to draw from.
-      num_per_class: How many of each class.
-      seed: Any bytes.
-
-    Returns:
-      The drawn images, unchanged.
-
-    Raises:
-      ValueError: If a class has too few images.
-
-    Example:
-      >>> images = np.arange(40, dtype=np.uint8)[:, None, None]
-      >>> drawn = draw(Split(images, np.arange(40, dtype=np.int32) % 10), 1, seed=b"0")
-      >>> sorted(drawn.labels.tolist())
-      [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
     digests = [hashlib.sha256(seed + image.tobytes()).digest() for image in split.images]
     chosen = []
@@ -54,14 +37,7 @@ def draw(split: Split, num_per_class: int, *, seed: bytes) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draw the subset and write it, or compare it with the one in the package.
-
-    Args:
-      arguments: Those of the command line; None takes them from there.
-
-    Returns:
-      The exit code: 1 if the comparison found a difference.
-    """
+    """Draw the subset and write it, or compare: the exit code is 1 if the package's differs."""
     parser = argparse.ArgumentParser(prog="python -m jaxopt_tut.datasets.draw_mini")
     parser.add_argument("--directory", type=Path, help="where the four full files lie")
     parser.add_argument("--check", action="store_true", help="compare, do not write")

@@ -141,18 +141,6 @@ def _what_is_wrong(directory: Path | None) -> str:
 
 
 def cache_directory() -> Path:
-    """Return the user's own place for the downloaded files.
-
-    Returns:
-      `jaxopt_tut/fashion-mnist` within `$XDG_CACHE_HOME`, or within `~/.cache` where that is
-      not set or not absolute.
-
-    Example:
-      >>> cache_directory().parts[-2:]
-      ('jaxopt_tut', 'fashion-mnist')
-
-    References:
-      XDG Base Directory Specification, 0.8. https://specifications.freedesktop.org/basedir-spec/
-    """
+    """Return the user's own place for the downloaded files, as XDG's specification 0.8 has it."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".cache") / "jaxopt_tut" / "fashion-mnist"

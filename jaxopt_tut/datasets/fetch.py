@@ -6,7 +6,7 @@ import os
 import tempfile
 import urllib.request
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from jaxopt_tut.datasets.fashion_mnist import cache_directory
@@ -133,7 +133,15 @@ def _sha256(path: Path) -> str:
 class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
     """Follow a redirect only to https: urllib would also go on to http and ftp."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
         """Refuse another scheme before a request is made."""
         _require_https(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)

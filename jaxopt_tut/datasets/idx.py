@@ -11,16 +11,18 @@ import operator
 import os
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+
+from jaxopt_tut.types import DTypeLike, Shape
 
 _CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 _DTYPES = {code: np.dtype(">" + name) for name, code in _CODES.items()}
 
 
 def read_idx(
-    path: str | os.PathLike[str], *, shape: tuple[int, ...], dtype: DTypeLike = np.uint8
+    path: str | os.PathLike[str], *, shape: Shape, dtype: DTypeLike = np.uint8
 ) -> np.ndarray:
     r"""Read one gzip-packed idx file whose shape and dtype are known.
 
@@ -89,14 +91,14 @@ def read_idx(
     return np.frombuffer(payload, expected.newbyteorder(">")).astype(expected).reshape(shape)
 
 
-def _as_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _as_shape(shape: Any) -> Shape:
     try:
         return tuple(operator.index(length) for length in shape)
     except TypeError as error:
         raise TypeError(f"read_idx needs a tuple of integers as shape, got {shape!r}.") from error
 
 
-def _check_header(header: bytes, shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
+def _check_header(header: bytes, shape: Shape, dtype: np.dtype, name: str) -> None:
     """Refuse a header other than that of an array of this shape and dtype."""
     if len(header) < 4 or header[:2] != b"\0\0" or header[2] not in _DTYPES:
         raise ValueError(

@@ -1,11 +1,11 @@
 """The 7 000 images of Fashion-MNIST that come with the package."""
 
-import hashlib
 import io
 from importlib import resources
 
 import numpy as np
 
+from jaxopt_tut.datasets.bundled import read_bundled
 from jaxopt_tut.datasets.dataset import Dataset, Split, assemble
 
 FILE = resources.files("jaxopt_tut.datasets") / "data" / "fashion_mnist_mini.npz"
@@ -41,31 +41,12 @@ def load_fashion_mnist_mini() -> Dataset:
     References:
       Xiao, Rasul, Vollgraf (2017), "Fashion-MNIST". https://arxiv.org/abs/1708.07747
     """
-    packed = FILE.read_bytes()
-    digest = hashlib.sha256(packed).hexdigest()
-    if digest != SHA256:
-        raise ValueError(
-            f"load_fashion_mnist_mini needs the bundled file with SHA-256 {SHA256}, got {digest}; "
-            "install jaxopt_tut anew."
-        )
+    packed = read_bundled("load_fashion_mnist_mini", FILE, SHA256)
     return assemble(*unpack(packed), caller="load_fashion_mnist_mini")
 
 
 def pack(train: Split, test: Split) -> bytes:
-    """Pack two splits into one compressed npz file, without pickles.
-
-    Args:
-      train: Images and labels; the labels must fit into a byte.
-      test: Likewise.
-
-    Returns:
-      The bytes of the file. They don't depend on the clock.
-
-    Example:
-      >>> split = Split(np.zeros((1, 28, 28), np.uint8), np.array([9], np.int32))
-      >>> unpack(pack(split, split))[0].labels
-      array([9], dtype=int32)
-    """
+    """Pack two splits, whose labels fit into a byte, into one npz without pickles."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -78,19 +59,7 @@ def pack(train: Split, test: Split) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[Split, Split]:
-    """Read what `pack` wrote.
-
-    Args:
-      packed: The bytes of the file.
-
-    Returns:
-      The training and the test split.
-
-    Example:
-      >>> split = Split(np.full((1, 28, 28), 7, np.uint8), np.array([9], np.int32))
-      >>> int(unpack(pack(split, split))[1].images.max())
-      7
-    """
+    """Read what `pack` wrote: the training and the test split."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         train, test = (
             Split(arrays[f"{part}_images"], arrays[f"{part}_labels"].astype(np.int32))

@@ -4,12 +4,23 @@ One mean and one standard deviation for all pixels, computed from the training i
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, UInt8
+from typing_extensions import TypeAliasType
+
+from jaxopt_tut.types import DTypeLike, Number, Scalar
+
+Images = TypeAliasType("Images", UInt8[np.ndarray | Array, "..."])
+"""Grey values from 0 to 255, one byte each."""
+
+Statistic = TypeAliasType("Statistic", Scalar | np.floating)
+"""A number of JAX's, or of NumPy's where the images were."""
+
+Flag = TypeAliasType("Flag", Bool[Array, ""] | np.bool_)
+"""A truth value, likewise."""
 
 
 def pixel_statistics(images: UInt8[np.ndarray, "..."]) -> tuple[float, float]:
@@ -50,11 +61,7 @@ def pixel_statistics(images: UInt8[np.ndarray, "..."]) -> tuple[float, float]:
 
 
 def normalize(
-    images: UInt8[np.ndarray | Array, "..."],
-    mean: ArrayLike,
-    std: ArrayLike,
-    *,
-    dtype: DTypeLike = jnp.float32,
+    images: Images, mean: Number, std: Number, *, dtype: DTypeLike = jnp.float32
 ) -> Float[np.ndarray | Array, "..."]:
     r"""Scale grey values to zero mean and unit variance.
 
@@ -108,19 +115,15 @@ class NormalizationCheck(NamedTuple):
       max: Largest value; that of a white pixel wherever there is one.
     """
 
-    ok: Bool[np.ndarray | Array, ""]
-    mean: Float[np.ndarray | Array, ""]
-    std: Float[np.ndarray | Array, ""]
-    min: Float[np.ndarray | Array, ""]
-    max: Float[np.ndarray | Array, ""]
+    ok: Flag
+    mean: Statistic
+    std: Statistic
+    min: Statistic
+    max: Statistic
 
 
 def verify_normalization(
-    images: UInt8[np.ndarray | Array, "num ..."],
-    mean: ArrayLike,
-    std: ArrayLike,
-    *,
-    tolerance: float = 0.03,
+    images: Images, mean: Number, std: Number, *, tolerance: float = 0.03
 ) -> NormalizationCheck:
     r"""Normalise one batch and say how close it comes to zero mean and unit variance.
 
@@ -161,7 +164,7 @@ def verify_normalization(
     return NormalizationCheck(ok, center, spread, batch.min(), batch.max())
 
 
-def _require_uint8(images: np.ndarray | Array, caller: str) -> None:
+def _require_uint8(images: Any, caller: str) -> None:
     """Refuse anything but bytes, an unconverted list included."""
     dtype = getattr(images, "dtype", type(images).__name__)
     if dtype != np.uint8:
