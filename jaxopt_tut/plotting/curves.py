@@ -5,9 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
 
-from jaxopt_tut.plotting.numbers import label_for, real_numbers, require_named, scale_for, set_scale
+from jaxopt_tut.plotting.numbers import (
+    Named,
+    Numbers,
+    label_for,
+    real_numbers,
+    require_named,
+    scale_for,
+    set_scale,
+)
 from jaxopt_tut.plotting.style import (
     BAND_ALPHA,
     COLORS,
@@ -20,8 +27,8 @@ from jaxopt_tut.plotting.style import (
 
 
 def plot_training_curves(
-    train: Mapping[str, ArrayLike],
-    validation: Mapping[str, ArrayLike] | None = None,
+    train: Named,
+    validation: Named | None = None,
     *,
     ylabel: str = "accuracy",
     title: str = "",
@@ -86,8 +93,8 @@ def plot_training_curves(
 
 
 def plot_sensitivity(
-    learning_rates: ArrayLike,
-    scores: Mapping[str, ArrayLike],
+    learning_rates: Numbers,
+    scores: Named,
     *,
     chosen: Mapping[str, float] | None = None,
     ylabel: str = "loss",
@@ -163,8 +170,8 @@ def plot_sensitivity(
 
 
 def plot_lines(
-    x: ArrayLike,
-    lines: Mapping[str, ArrayLike],
+    x: Numbers,
+    lines: Named,
     *,
     xlabel: str,
     ylabel: str,

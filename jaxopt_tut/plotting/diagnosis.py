@@ -1,11 +1,13 @@
 """A diagnosis as a picture: histograms of every layer and a profile over the layers."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxopt_tut.diagnostics import Diagnosis, Histogram
 from jaxopt_tut.plotting.layers import plot_profile
-from jaxopt_tut.plotting.style import COLORS, new_figure
+from jaxopt_tut.plotting.numbers import Numbers
+from jaxopt_tut.plotting.style import COLORS, new_figure, small_ticks
 
 _ROWS = {
     "weights": "weights",
@@ -69,11 +71,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, figure: Figure | None = None) -> Fig
             ax.text(
                 0.97, 0.95, text, transform=ax.transAxes, ha="right", va="top", fontsize="x-small"
             )
-            ax.tick_params(labelsize="x-small")
-            ax.locator_params(axis="x", nbins=4)
-            ax.ticklabel_format(axis="both", style="sci", scilimits=(-2, 3))
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.get_offset_text().set_fontsize("x-small")
+            small_ticks(ax)
             if i == 0:
                 title = name + (f"[{','.join(map(str, index))}]" if index else "")
                 color = "#B00000" if title in sick else "black"
@@ -91,12 +89,12 @@ def plot_diagnosis(diagnosis: Diagnosis, *, figure: Figure | None = None) -> Fig
     return figure
 
 
-def _at(array, index) -> float:
-    array = np.asarray(array)
-    return float(array[index[: array.ndim]])
+def _at(array: Numbers, index: tuple[int, ...]) -> float:
+    numbers = np.asarray(array)
+    return float(numbers[index[: numbers.ndim]])
 
 
-def _histogram(ax, histogram: Histogram, index, color: str) -> None:
+def _histogram(ax: Axes, histogram: Histogram, index: tuple[int, ...], color: str) -> None:
     """Draw one panel; values that agree to rounding are a line."""
     counts, edges = (np.asarray(part, np.float64) for part in histogram)
     counts, edges = counts[index[: counts.ndim - 1]], edges[index[: edges.ndim - 1]]

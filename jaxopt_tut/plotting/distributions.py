@@ -4,16 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from typing_extensions import TypeAliasType
 
-from jaxopt_tut.plotting.numbers import real_numbers, require_named
-from jaxopt_tut.plotting.style import COLORS, new_figure
+from jaxopt_tut.plotting.numbers import Named, Numbers, real_numbers, require_named
+from jaxopt_tut.plotting.style import COLORS, new_figure, small_ticks
 from jaxopt_tut.taps import Tape
+
+Rows = TypeAliasType("Rows", Mapping[str, Sequence[Numbers] | Named])
+"""For each quantity the values of the layers, in order or by name."""
 
 
 def plot_distributions(
-    rows: Mapping[str, Sequence[ArrayLike] | Mapping[str, ArrayLike]],
+    rows: Rows,
     *,
     titles: Sequence[str] | None = None,
     title: str = "",
@@ -75,11 +79,7 @@ def plot_distributions(
         for j, values in enumerate(layers):
             ax = panels[i, j]
             _histogram(ax, values.ravel(), bins, COLORS[i % len(COLORS)])
-            ax.tick_params(labelsize="x-small")
-            ax.locator_params(axis="x", nbins=4)
-            ax.ticklabel_format(axis="both", style="sci", scilimits=(-2, 3))
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.get_offset_text().set_fontsize("x-small")
+            small_ticks(ax)
             if i == 0:
                 ax.set_title(titles[j], fontsize="small")
             ax.set_xlabel(name, fontsize="small")
@@ -89,7 +89,7 @@ def plot_distributions(
     return figure
 
 
-def _histogram(ax, values: np.ndarray, bins: int, color: str) -> None:
+def _histogram(ax: Axes, values: np.ndarray, bins: int, color: str) -> None:
     """Draw one panel; non-finite values are counted in the text instead of drawn."""
     finite = values[np.isfinite(values)]
     text = f"Var {np.var(finite):.3g}" if finite.size else "Var -"

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
-from jaxopt_tut.plotting.numbers import real_numbers
+from jaxopt_tut.plotting.numbers import Numbers, real_numbers
 from jaxopt_tut.plotting.style import new_figure
 
 
 def plot_images(
-    images: ArrayLike,
+    images: Numbers,
     titles: Sequence[str] | None = None,
     *,
     columns: int = 5,

@@ -5,17 +5,28 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
-from numpy.typing import ArrayLike
+from typing_extensions import TypeAliasType
 
-from jaxopt_tut.plotting.numbers import label_for, real_numbers, require_named, scale_for, set_scale
+from jaxopt_tut.plotting.numbers import (
+    Named,
+    Numbers,
+    label_for,
+    real_numbers,
+    require_named,
+    scale_for,
+    set_scale,
+)
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, look, tidy
 from jaxopt_tut.taps import Tape
 
+Profiles = TypeAliasType("Profiles", Mapping[str, Numbers | Named])
+"""For each curve one number a layer, for many runs perhaps; or numbers or arrays by layer."""
+
 
 def plot_profile(
-    values: Mapping[str, ArrayLike | Mapping[str, ArrayLike]],
+    values: Profiles,
     *,
-    predicted: Mapping[str, ArrayLike] | None = None,
+    predicted: Named | None = None,
     ylabel: str = "variance",
     xlabel: str = "layer",
     title: str = "",
@@ -103,7 +114,7 @@ def plot_profile(
     return tidy(ax, xlabel=xlabel, ylabel=ylabel, title=title)
 
 
-def _by_layer(name: str, runs) -> np.ndarray:
+def _by_layer(name: str, runs: Numbers | Named) -> np.ndarray:
     """Return one number a layer and run; of arrays by layer the variances."""
     if not isinstance(runs, Mapping):
         shape = "(runs, layers) or (layers,)"
@@ -114,7 +125,7 @@ def _by_layer(name: str, runs) -> np.ndarray:
     return np.array([[_variance(layer, value) for layer, value in runs.items()]])
 
 
-def _variance(layer: str, value: ArrayLike) -> float:
+def _variance(layer: str, value: Numbers) -> float:
     """Take the variance in double precision, of complex numbers about their mean in the plane."""
     if np.iscomplexobj(value):
         return float(np.var(np.asarray(value, np.complex128)))
@@ -122,10 +133,10 @@ def _variance(layer: str, value: ArrayLike) -> float:
 
 
 def plot_predicted(
-    predicted: Mapping[str, ArrayLike],
-    measured: Mapping[str, ArrayLike],
+    predicted: Named,
+    measured: Named,
     *,
-    errors: Mapping[str, ArrayLike] | None = None,
+    errors: Named | None = None,
     xlabel: str = "predicted",
     ylabel: str = "measured",
     title: str = "",

@@ -5,25 +5,18 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+from typing_extensions import TypeAliasType
+
+Numbers = TypeAliasType("Numbers", ArrayLike)
+"""An array of real numbers, or nested lists of them."""
+
+Named = TypeAliasType("Named", Mapping[str, Numbers])
+"""Numbers by the name that the legend gives them."""
 
 
 def require_named(caller: str, values: Any) -> None:
-    """Refuse what does not name its curves.
-
-    Args:
-      caller: The function that asks; it opens the messages.
-      values: What is to be drawn.
-
-    Raises:
-      TypeError: If it is no mapping.
-      ValueError: If it is empty.
-
-    Example:
-      >>> require_named("plot_lines", [1.0, 2.0])
-      Traceback (most recent call last):
-      ...
-      TypeError: plot_lines needs a mapping from names to numbers, got list.
-    """
+    """Refuse what does not name its curves, and what has none."""
     if not isinstance(values, Mapping):
         raise TypeError(
             f"{caller} needs a mapping from names to numbers, got {type(values).__name__}."
@@ -37,25 +30,7 @@ def real_numbers(
 ) -> np.ndarray:
     """Convert to double precision what is an array of real numbers, and refuse the rest.
 
-    Args:
-      caller: The function that asks; it opens the messages.
-      name: Of what is to be drawn.
-      value: The numbers.
-      shape: How the axes are called, for the message.
-      ndims: The numbers of axes there may be; any by default.
-
-    Returns:
-      The array.
-
-    Raises:
-      TypeError: If there are no real numbers in it, or it is a record with named fields.
-      ValueError: If it has another number of axes.
-
-    Example:
-      >>> real_numbers("plot_lines", "f", 1j)
-      Traceback (most recent call last):
-      ...
-      TypeError: plot_lines needs arrays of real numbers, got complex for 'f'.
+    What the axes are called is for the message; they may be as many as `ndims` says, or any number.
     """
     is_record = hasattr(value, "_fields") or hasattr(value, "__dataclass_fields__")
     array = None
@@ -76,30 +51,12 @@ def real_numbers(
 
 
 def scale_for(scale: str, *values: np.ndarray) -> str:
-    """Choose an axis for some numbers: a logarithmic one only where it can show any of them.
-
-    Args:
-      scale: What is asked for.
-      *values: All that is to be shown along the axis.
-
-    Returns:
-      `"linear"` in place of `"log"` where no number is positive and finite.
-
-    Example:
-      >>> scale_for("log", np.array([0.0, 2.0])), scale_for("log", np.array([0.0, -2.0]))
-      ('log', 'linear')
-    """
+    """Choose an axis for some numbers: a logarithmic one only where it can show any of them."""
     return scale if scale != "log" or any(map(_has_positive, values)) else "linear"
 
 
 def set_scale(ax: Axes, axis: Literal["x", "y"], scale: str) -> None:
-    """Scale an axis, a logarithmic one only where something drawn has a place on it.
-
-    Args:
-      ax: The axes, everything drawn.
-      axis: Which.
-      scale: What is asked for.
-    """
+    """Scale an axis, a logarithmic one only where something drawn has a place on it."""
     smallest = getattr(ax.dataLim, f"minpos{axis}")  # of the positive numbers; infinite without any
     scale = "linear" if scale == "log" and not np.isfinite(smallest) else scale
     getattr(ax, f"set_{axis}scale")(scale)

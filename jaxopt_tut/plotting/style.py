@@ -16,18 +16,9 @@ BAND_ALPHA = 0.18
 
 
 def look(index: int) -> dict[str, Any]:
-    """Return the colour, line and marker of the curve with this index.
+    """Return the colour, line and marker of the curve with this index, for `Axes.plot`.
 
-    Args:
-      index: The curve's place in its figure; colour, line style and marker all change with it, so
-        that curves differ in grey print too.
-
-    Returns:
-      Keyword arguments for `Axes.plot`.
-
-    Example:
-      >>> look(0) == look(len(COLORS)), look(0)["marker"] == look(1)["marker"]
-      (True, False)
+    All three change with it, so that curves differ in grey print too.
     """
     i = index % len(COLORS)
     return {"color": COLORS[i], "linestyle": LINES[i], "marker": MARKERS[i], "markersize": 4}
@@ -50,7 +41,7 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def axes_or_new(ax: Axes | None, width: float = 6.4, height: float = 4.2, **kwargs) -> Axes:
+def axes_or_new(ax: Axes | None, width: float = 6.4, height: float = 4.2, **kwargs: Any) -> Axes:
     """Return the axes given, or those of a new figure."""
     return new_figure(width, height).add_subplot(**kwargs) if ax is None else ax
 
@@ -64,6 +55,15 @@ def tidy(ax: Axes, *, xlabel: str, ylabel: str, title: str = "") -> Axes:
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     return ax
+
+
+def small_ticks(ax: Axes) -> None:
+    """Label one panel of many: few ticks, and powers of ten beside the axis."""
+    ax.tick_params(labelsize="x-small")
+    ax.locator_params(axis="x", nbins=4)
+    ax.ticklabel_format(axis="both", style="sci", scilimits=(-2, 3))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_offset_text().set_fontsize("x-small")
 
 
 def legend_below(ax: Axes, columns: int = 4) -> None:

@@ -5,22 +5,29 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.landscape import Trajectory
-from jaxopt_tut.plotting.numbers import real_numbers
+from jaxopt_tut.plotting.numbers import Numbers, real_numbers
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, tidy
+from jaxopt_tut.types import Scalar
 
-Loss = Callable[[Float[Array, "2"]], Float[Array, ""]]
-Domain = tuple[ArrayLike, ArrayLike]
+Loss = TypeAliasType("Loss", Callable[[Array], Scalar])
+"""A real function of one point, an array of shape (2,)."""
+
+Domain = TypeAliasType("Domain", tuple[Numbers, Numbers])
+"""The lower and the upper corner of a box."""
+
+Paths = TypeAliasType("Paths", Mapping[str, Numbers | Trajectory])
+"""Points by the name of who visited them."""
 
 
 def plot_surface(
     fun: Loss,
     domain: Domain,
-    paths: Mapping[str, ArrayLike] | None = None,
+    paths: Paths | None = None,
     *,
     resolution: int = 200,
     title: str = "",
@@ -136,7 +143,9 @@ def plot_surface_3d(
     return ax
 
 
-def _grid(caller: str, fun: Loss, domain: Domain, resolution: int):
+def _grid(
+    caller: str, fun: Loss, domain: Domain, resolution: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Evaluate the loss on a grid: both axes and values with the second parameter in axis 0."""
     if not callable(fun):
         hint = ": pass its .fun and .domain" if hasattr(fun, "domain") else ""
@@ -153,7 +162,8 @@ def _grid(caller: str, fun: Loss, domain: Domain, resolution: int):
     return first, second, np.asarray(values).reshape(resolution, resolution)
 
 
-def _points(caller: str, name: str, path) -> np.ndarray:
+def _points(caller: str, name: str, path: Numbers | Trajectory) -> np.ndarray:
+    """Return the points of a path, an array or what `descend` returned."""
     points = path.points if isinstance(path, Trajectory) else path
     points = real_numbers(caller, name, points, "(points, 2)", [2])
     if points.shape[1] != 2 or not len(points):
