@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
@@ -94,15 +93,7 @@ def _is_inexact(leaf: Any) -> bool:
 
 
 def check_params(params: Params) -> None:
-    """Refuse parameters that cannot be trained; of a module say how to get at them.
-
-    Args:
-      params: A tree, whose leaves may be traced.
-
-    Raises:
-      TypeError: If a leaf is no floating or complex array.
-      ValueError: If there is no leaf.
-    """
+    """Refuse parameters that cannot be trained; of a module say how to get at them."""
     recipe = ""
     for part in jax.tree.leaves(params, is_leaf=lambda part: _library(part) is not None):
         library = _library(part)
@@ -137,7 +128,7 @@ def _is_array(leaf: Any) -> bool:
     return True
 
 
-def like_state(opt_state: PyTree, fresh: optax.OptState) -> optax.OptState:
+def like_state(opt_state: PyTree, fresh: PyTree) -> PyTree:
     """Copy a state, from `fit` or from a file, into the form of the one the optimizer makes."""
     advice = "it belongs to another optimizer or to other parameters"
     none = ("(no leaf)", None)

@@ -6,11 +6,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.datasets import Dataset, Split, normalize
 from jaxopt_tut.trees import named_leaves, path_name
-from jaxopt_tut.types import Batch, PyTree
+from jaxopt_tut.types import Batch, PyTree, Scalar
+
+Data = TypeAliasType("Data", Dataset | PyTree)
+"""A data set of images, or any tree of arrays with a common first axis."""
 
 
 class DeviceData(NamedTuple):
@@ -22,27 +26,16 @@ class DeviceData(NamedTuple):
 
     arrays: PyTree
     """Every leaf has the examples in its first axis."""
-    normalization: tuple[Float[Array, ""], Float[Array, ""]] | None
+    normalization: tuple[Scalar, Scalar] | None
     """Mean and standard deviation of the images, or None for data used as they are."""
 
 
 def device_data(
-    dataset: Dataset | PyTree, caller: str, split: Literal["train", "test"] | Split = "train"
+    dataset: Data, caller: str, split: Literal["train", "test"] | Split = "train"
 ) -> DeviceData:
-    """Put one part of a data set, or any tree of arrays, on the device.
+    """Put one part of a data set, or any tree of arrays with a common first axis, on the device.
 
-    Args:
-      dataset: A `Dataset` of images or a tree of arrays with a common first axis.
-      caller: The name of the function that asks; it opens the messages.
-      split: Which part of a `Dataset`; of a tree of arrays all is taken.
-
-    Returns:
-      The arrays; images stay uint8.
-
-    Raises:
-      TypeError: If `dataset` is a `Split` of bytes, which does not say how to normalise them, the
-        part of a `Dataset` is none, or a leaf is no array of numbers.
-      ValueError: If there is no array, a leaf has no axis, or the first axes differ.
+    Images stay bytes; a `Split` of bytes is refused, as it does not say how to normalise them.
     """
     normalization = None
     if isinstance(dataset, Dataset):
@@ -113,18 +106,7 @@ def take(data: DeviceData, indices: Int[Array, "batch"]) -> Batch:
 
 
 def averaging_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the precision in which numbers are averaged: single, double for what has 64 bits.
-
-    Args:
-      dtype: Of the numbers: real, integer, boolean or complex.
-
-    Returns:
-      A floating dtype, or the complex one given.
-
-    Example:
-      >>> [averaging_dtype(jnp.dtype(name)).name for name in ("bfloat16", "int32", "float64")]
-      ['float32', 'float32', 'float64']
-    """
+    """Return the precision in which numbers are averaged: single, double for what has 64 bits."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return dtype
     return jnp.dtype(jnp.float64 if dtype.itemsize == 8 else jnp.float32)

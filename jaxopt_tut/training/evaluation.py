@@ -1,29 +1,45 @@
 """Metrics over a whole data set, in compiled chunks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.datasets import Dataset, Split
 from jaxopt_tut.tracing import is_traced
-from jaxopt_tut.training.data import DeviceData, averaging_dtype, device_data, num_examples, take
+from jaxopt_tut.training.data import (
+    Data,
+    DeviceData,
+    averaging_dtype,
+    device_data,
+    num_examples,
+    take,
+)
 from jaxopt_tut.training.scalars import as_count, as_metrics
-from jaxopt_tut.types import Batch, Params, PyTree
+from jaxopt_tut.types import Batch, Number, Params, PyTree, Scalar
+
+Metrics = TypeAliasType("Metrics", Callable[..., Mapping[str, Number]])
+"""`(params, batch[, model_state]) -> {name: scalar}`."""
+
+Evaluate = TypeAliasType("Evaluate", Callable[..., Mapping[str, Any]])
+"""`(params[, model_state]) -> {name: number}`."""
+
+Score = TypeAliasType("Score", Callable[[Mapping[str, float]], Any])
+"""The number to be maximised, of what `evaluate` returned."""
 
 
 def evaluator(
-    metrics_fn: Callable[..., Mapping[str, ArrayLike]],
-    dataset: Dataset | PyTree,
+    metrics_fn: Metrics,
+    dataset: Data,
     split: Literal["test", "train"] | Split = "test",
     *,
     batch_size: int = 1000,
-) -> Callable[..., dict[str, Any]]:
+) -> Evaluate:
     r"""Build a function that averages metrics over every example of one part of a data set.
 
     $$\bar m = \sum_k \frac{n_k}{n} m(\theta, B_k)$$
@@ -90,7 +106,7 @@ def evaluator(
     return evaluate
 
 
-def _mean(values: list[Array], counts: list[int]) -> Array:
+def _mean(values: Sequence[Scalar], counts: Sequence[int]) -> Scalar:
     """Average inside a transformation, in single precision at least."""
     dtype = averaging_dtype(values[0].dtype)
     shares = np.asarray(counts, np.float64) / sum(counts)
@@ -103,7 +119,7 @@ def _batch_means(
     model_state: PyTree,
     data: DeviceData,
     start: int,
-    metrics_fn: Callable[..., Mapping[str, ArrayLike]],
+    metrics_fn: Metrics,
     count: int,
 ) -> dict[str, Array]:
     """Return the metrics of one batch."""

@@ -3,35 +3,39 @@
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Key
+from typing_extensions import TypeAliasType
 
-from jaxopt_tut.datasets import Dataset
 from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
-from jaxopt_tut.training.data import device_data, num_examples
+from jaxopt_tut.training.data import Data, device_data, num_examples
+from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.loop import Loop, run_epochs
 from jaxopt_tut.training.result import FitResult
-from jaxopt_tut.types import LossFn, Params, PyTree
+from jaxopt_tut.training.steps import AnyKey
+from jaxopt_tut.types import LossFn, Params, PyTree, Transformation
+
+ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
+"""The parameters, or a function that draws them."""
 
 
 def fit(
     loss_fn: LossFn,
-    params: Params | Callable[[Key[Array, ""]], Params],
-    optimizer: optax.GradientTransformation,
-    dataset: Dataset | PyTree,
+    params: ParamsOrInit,
+    optimizer: Transformation,
+    dataset: Data,
     *,
     batch_size: int,
     num_epochs: int,
-    key: Key[Array, ""],
-    evaluate: Callable[..., Mapping[str, float]] | None = None,
-    score: Callable[[Mapping[str, float]], float] | None = None,
+    key: AnyKey,
+    evaluate: Evaluate | None = None,
+    score: Score | None = None,
     model_state: PyTree = None,
-    opt_state: optax.OptState | None = None,
+    opt_state: PyTree = None,
     steps_per_call: int | None = None,
     diagnose_every: int | None = None,
     mesh: Mesh | None = None,
@@ -161,7 +165,7 @@ def fit(
         return run_epochs(loop, counts["num_epochs"], evaluate, score, progress=progress)
 
 
-def _on_mesh(mesh: Mesh, evaluate: Callable, *args: PyTree) -> Mapping[str, float]:
+def _on_mesh(mesh: Mesh, evaluate: Evaluate, *args: PyTree) -> Mapping[str, Any]:
     """Evaluate in the context of the user's, where arrays have to be of its kind of axes."""
     with jax.set_mesh(mesh):
         return evaluate(*jax.device_put(args, NamedSharding(mesh, PartitionSpec())))

@@ -3,27 +3,27 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int
 
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.training.data import DeviceData, num_examples, take
+from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.history import Recorder
 from jaxopt_tut.training.interrupts import Interrupts
 from jaxopt_tut.training.losses import loss_with_state
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.scalars import as_floats, as_score
-from jaxopt_tut.training.steps import Carry, Finite, epoch_order, look_back, run_steps
+from jaxopt_tut.training.steps import AnyKey, Carry, Finite, epoch_order, look_back, run_steps
 from jaxopt_tut.training.stops import why_stopped
-from jaxopt_tut.types import LossFn
+from jaxopt_tut.types import LossFn, PyTree, Transformation
 
 
 @dataclasses.dataclass
@@ -32,9 +32,9 @@ class Loop:
 
     carry: Carry
     loss_fn: LossFn
-    optimizer: optax.GradientTransformation
+    optimizer: Transformation
     data: DeviceData
-    shuffle_key: Key[Array, ""]
+    shuffle_key: AnyKey
     batch_size: int
     steps_per_call: int
     diagnose_every: int | None
@@ -115,7 +115,7 @@ class Loop:
             mended=mended,
         )
 
-    def retry(self, opt_state: optax.OptState, mended: bool) -> Finite:
+    def retry(self, opt_state: PyTree, mended: bool) -> Finite:
         """Look at what the step that could not be taken leads to from another optimizer state."""
         order = epoch_order(self.shuffle_key, np.uint32(self.epoch), self.data, self.batch_size)
         start = _copy(self.carry._replace(opt_state=opt_state, alive=~self.carry.alive))
@@ -127,7 +127,7 @@ class Loop:
 class _Best:
     """The parameters with the best score so far."""
 
-    def __init__(self, score: Callable[[Mapping[str, float]], float] | None):
+    def __init__(self, score: Score | None):
         self.score_fn = score or _default_score
         self.epoch, self.score, self.copy = 0, math.nan, None
 
@@ -142,8 +142,8 @@ class _Best:
 def run_epochs(
     loop: Loop,
     num_epochs: int,
-    evaluate: Callable[..., Mapping[str, float]] | None,
-    score: Callable[[Mapping[str, float]], float] | None,
+    evaluate: Evaluate | None,
+    score: Score | None,
     *,
     progress: bool,
 ) -> FitResult:
@@ -207,7 +207,7 @@ def _record(loop: Loop, recorder: Recorder) -> None:
             recorder.add_epoch(record, num_steps)
 
 
-def _validate(carry: Carry, evaluate: Callable | None) -> dict[str, float]:
+def _validate(carry: Carry, evaluate: Evaluate | None) -> dict[str, float]:
     if evaluate is None:
         return {}
     state = () if carry.model_state is None else (carry.model_state,)

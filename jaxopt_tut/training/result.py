@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import optax
 
 from jaxopt_tut.training.history import History
 from jaxopt_tut.types import Params, PyTree
@@ -29,7 +28,7 @@ class FitResult:
     """
 
     params: Params
-    opt_state: optax.OptState
+    opt_state: PyTree
     history: History
     best: Params
     model_state: PyTree

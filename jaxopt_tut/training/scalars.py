@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+from jaxtyping import Array
 
 
 def as_metrics(caller: str, function: str, metrics: Any) -> dict[str, Array]:
@@ -62,9 +62,7 @@ def _require_mapping(caller: str, function: str, metrics: Any) -> Mapping[Any, A
     raise TypeError(f"{caller} needs {function} to return a dictionary of scalars, got {found}.")
 
 
-def _real_scalar(
-    caller: str, name: Any, value: Any, numpy: ModuleType
-) -> Shaped[Array | np.ndarray, ""]:
+def _real_scalar(caller: str, name: Any, value: Any, numpy: ModuleType) -> Any:
     """Make an array by `numpy`, which is NumPy or JAX's; refuse whatever is no real scalar."""
     try:
         array = numpy.asarray(_narrowed(value))
@@ -98,4 +96,4 @@ def _narrowed(value: Any) -> Any:
     try:
         return float(value)
     except OverflowError:  # a metric is a value: too large a one is infinite, and no error
-        return math.inf if value > 0 else -math.inf
+        return math.inf if bool(value > 0) else -math.inf  # pyright: ignore[reportOperatorIssue]

@@ -2,30 +2,38 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Key
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.training.arguments import check_params
 from jaxopt_tut.training.data import DeviceData, num_examples, take
 from jaxopt_tut.training.losses import loss_and_aux
-from jaxopt_tut.types import LossFn, Params, PyTree
+from jaxopt_tut.types import LossFn, Number, Params, PyTree, Transformation
+
+AnyKey = TypeAliasType("AnyKey", Key[Array, ""] | UInt32[Array, "2"])
+"""One key of `jax.random.key`, or an older one of `jax.random.PRNGKey`."""
+
+Flags = TypeAliasType("Flags", Bool[Array | np.ndarray, "leaves"])
+"""A truth value a leaf, on the device or fetched."""
 
 
 class Finite(NamedTuple):
     """Whether the last step met finite numbers, a flag a leaf: what a stop is explained by."""
 
-    gradient: Bool[Array, "leaves"]
-    params: Bool[Array, "leaves"]
+    gradient: Flags
+    params: Flags
     """Of the parameters that the update led to, whether or not they were taken."""
-    model_state: Bool[Array, "leaves"]
+    model_state: Flags
     """False where a number that was finite is not any longer."""
-    opt_state: Bool[Array, "leaves"]
+    opt_state: Flags
     """False where there is a NaN that was not there; infinities are initial values of some."""
 
 
@@ -33,7 +41,7 @@ class Carry(NamedTuple):
     """What one step hands to the next; its buffers are donated."""
 
     params: Params
-    opt_state: optax.OptState
+    opt_state: PyTree
     model_state: PyTree
     step: Int[Array, ""]
     """Steps taken in this epoch."""
@@ -50,7 +58,9 @@ def finite_leaves(tree: PyTree) -> Bool[Array, "leaves"]:
     return _flags(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def unspoilt_leaves(good: Callable[[Array], Array], new: PyTree, old: PyTree) -> Bool[Array, "n"]:
+def unspoilt_leaves(
+    good: Callable[[Array], Array], new: PyTree, old: PyTree
+) -> Bool[Array, "leaves"]:
     """Tell for each leaf whether its numbers are good where they were; what is no float is."""
     return _flags(
         jnp.all(good(leaf) | ~good(before)) if is_inexact(before) else True
@@ -73,12 +83,14 @@ def is_inexact(leaf: Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def _flags(leaves: Iterable[ArrayLike]) -> Bool[Array, "leaves"]:
+def _flags(leaves: Iterable[Number]) -> Bool[Array, "leaves"]:
     return jnp.stack([jnp.bool_(True), *map(jnp.asarray, leaves)])[1:]  # also of no leaf
 
 
 @partial(jax.jit, static_argnames=("init", "optimizer"))
-def initial_state(key: Key[Array, ""], init: Callable, optimizer: optax.GradientTransformation):
+def initial_state(
+    key: AnyKey, init: Callable[[AnyKey], Params], optimizer: Transformation
+) -> tuple[Params, PyTree]:
     """Draw parameters and build the optimizer state in one program: eagerly it takes seconds."""
     params = init(key)
     check_params(params)
@@ -86,20 +98,20 @@ def initial_state(key: Key[Array, ""], init: Callable, optimizer: optax.Gradient
 
 
 @partial(jax.jit, static_argnames="optimizer")
-def initial_opt_state(params: Params, optimizer: optax.GradientTransformation) -> optax.OptState:
+def initial_opt_state(params: Params, optimizer: Transformation) -> PyTree:
     """Build the optimizer's state."""
     return optimizer.init(params)
 
 
 @jax.jit
-def initial_carry(params: Params, opt_state: optax.OptState, model_state: PyTree) -> Carry:
+def initial_carry(params: Params, opt_state: PyTree, model_state: PyTree) -> Carry:
     """Start an epoch; without a record, and dead if a parameter is not finite."""
     alive = jnp.all(finite_leaves(params))
     return Carry(params, opt_state, model_state, jnp.int32(0), alive, finite=None, record={})
 
 
 def look_at(
-    before: Carry, grads: Params, params: Params, opt_state: optax.OptState, model_state: PyTree
+    before: Carry, grads: Params, params: Params, opt_state: PyTree, model_state: PyTree
 ) -> Finite:
     """Look at what a step, or many, led to."""
     is_number = lambda leaf: ~jnp.isnan(leaf)
@@ -119,7 +131,7 @@ def look_back(carry: Carry, before: Carry) -> Finite:
 
 @partial(jax.jit, static_argnames=("batch_size",))
 def epoch_order(
-    key: Key[Array, ""], epoch: Int[Array, ""], data: DeviceData, batch_size: int
+    key: AnyKey, epoch: Int[Array, ""] | np.integer, data: DeviceData, batch_size: int
 ) -> Int[Array, "steps batch"]:
     """Shuffle the examples for one epoch; the last partial batch is dropped."""
     size = num_examples(data)
@@ -145,13 +157,13 @@ def run_steps(
     carry: Carry,
     data: DeviceData,
     order: Int[Array, "steps batch"],
-    stop: Int[Array, ""],
+    stop: Int[Array, ""] | np.integer,
     *,
     loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     has_model_state: bool,
     one_step_per_call: bool,
-    sharding: Any = None,
+    sharding: NamedSharding | None = None,
     exact: bool = False,
     mended: bool = False,
 ) -> Carry:

@@ -1,18 +1,17 @@
 """Why a run ended before its time, in one sentence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Bool
 
-from jaxopt_tut.training.steps import Carry, Finite, is_inexact, with_ones
+from jaxopt_tut.training.steps import Carry, Finite, Flags, is_inexact, with_ones
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import PyTree
 
-Retry = Callable[[optax.OptState, bool], Finite]
+Retry = Callable[[PyTree, bool], Finite]
 """Takes the step once more, from this state and perhaps with a mended gradient."""
 
 MOST_TRIALS = 16
@@ -27,7 +26,7 @@ def why_stopped(
     The carry is that of the step that could not be taken, whose loss is the last; `retry` tells
     causes from what else is not finite, and without it all of that is named.
     """
-    at_start = [not jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(carry.params)]
+    at_start = [not bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(carry.params)]
     if any(at_start):  # no step leads there
         found = f"are not finite at {_names(carry.params, at_start)}"
         return f"Stopped before the first step: the parameters {found}."
@@ -108,7 +107,7 @@ def _is_less(bad: Finite, than: Finite) -> bool:
     return bool((~bad.params & than.params).any() or (~bad.opt_state & than.opt_state).any())
 
 
-def _names(tree: PyTree, chosen: list[bool] | Bool[np.ndarray, "leaves"]) -> str:
+def _names(tree: PyTree, chosen: Sequence[bool] | Flags) -> str:
     """Name the first of the chosen leaves, and count the others."""
     names = [name for (name, _), one in zip(named_leaves(tree), chosen, strict=True) if one]
     return repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
