@@ -1,7 +1,8 @@
 """How the weights move: update rules, each an optax transformation.
 
-Recipes take the learning rate first (a number, a schedule or a tracer) and everything else by
-keyword; each is `optax.chain` of a `scale_by_*` part and `scale_by_learning_rate`:
+First-order optimizers take the learning rate first (a number, a schedule or a tracer) and
+everything else by keyword; each is `optax.chain` of a `scale_by_*` part and
+`scale_by_learning_rate`:
 
 * `sgd`: the gradient itself.
 * `steepest_descent`: the steepest direction under one of `norms`, which may differ by leaf.

@@ -115,18 +115,6 @@ def is_curved(s: Float[Array, "dim"], y: Float[Array, "dim"]) -> Bool[Array, ""]
     r"""Tell whether a pair shows positive curvature beyond rounding.
 
     $$s^T y > \epsilon\, \lVert s \rVert\, \lVert y \rVert$$
-
-    Args:
-      s: A step.
-      y: The change of the gradient along it.
-
-    Returns:
-      Whether it does, and is finite.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(is_curved(jnp.array([1.0, 1.0]), jnp.array([1.0, -2.0])))
-      False
     """
     s, y = s / magnitude(s), y / magnitude(y)
     sy, bound = dot(s, y), jnp.sqrt(dot(s, s)) * jnp.sqrt(dot(y, y))
@@ -139,17 +127,6 @@ def shorten(g: Float[Array, "dim"]) -> Float[Array, "dim"]:
     $$d = g / \max(1, \lVert g \rVert)$$
 
     A gradient whose square underflows is made length 1, too.
-
-    Args:
-      g: The gradient.
-
-    Returns:
-      A vector along it.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(shorten(jnp.array([3.0, 4.0])).round(3))
-      [0.6 0.8]
     """
     size = norm(g)
     # where the square underflows no line search could see that it is too short

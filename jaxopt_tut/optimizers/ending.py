@@ -28,27 +28,12 @@ class Point(NamedTuple):
 
 
 def is_finite(point: Point) -> Bool[Array, ""]:
-    """Tell whether a point can be used.
-
-    Args:
-      point: A point.
-
-    Returns:
-      Whether its value and its gradient are finite.
-    """
+    """Tell whether a point can be used."""
     return jnp.isfinite(point.value) & jnp.isfinite(point.grad_norm)
 
 
 def first_status(start: Point, limits: Limits) -> Int[Array, ""]:
-    """Return the code at the start.
-
-    Args:
-      start: The first point.
-      limits: What the user allows.
-
-    Returns:
-      A code of `solution`.
-    """
+    """Return the code at the start."""
     status = jnp.where(limits.max_steps > 0, ended.RUNNING, ended.MAX_STEPS)
     status = jnp.where(start.grad_norm <= limits.gtol, ended.GRADIENT, status)
     return jnp.where(is_finite(start), status, ended.NON_FINITE_START)
@@ -57,21 +42,7 @@ def first_status(start: Point, limits: Limits) -> Int[Array, ""]:
 def next_status(
     old: Point, new: Point, steps, failures, falls, stays, stuck, limits: Limits
 ) -> Int[Array, ""]:
-    """Return the code of the first reason to stop; later lines overrule earlier ones.
-
-    Args:
-      old: The point before a step.
-      new: The point after it.
-      steps: Steps made.
-      failures: How many of the last ones failed in a row.
-      falls: Whether the value only fell, though they failed.
-      stays: Whether standing still is no sign of convergence.
-      stuck: Whether no step will move any more.
-      limits: What the user allows.
-
-    Returns:
-      A code of `solution`.
-    """
+    """Return the code of the first reason to stop; later lines overrule earlier ones."""
     moved = ravel(new.params)[0] - ravel(old.params)[0]
     status = jnp.where(steps >= limits.max_steps, ended.MAX_STEPS, ended.RUNNING)
     status = jnp.where(failures >= 2, jnp.where(falls, ended.UNBOUNDED, ended.FAILED), status)

@@ -56,38 +56,14 @@ def require_optimizer(caller: str, optimizer: Any) -> None:
 def takes_any(update: Callable[..., Any]) -> bool:
     """Tell whether an `update` takes whatever extra arguments there are.
 
-    Args:
-      update: Of an optimizer; `optax.MultiSteps` takes them, though it is no
-        `GradientTransformationExtraArgs`.
-
-    Returns:
-      Whether it has `**extra_args`.
-
-    Example:
-      >>> import optax
-      >>> takes_any(optax.scale(2.0).update), takes_any(optax.sgd(0.1).update)
-      (False, True)
+    `optax.MultiSteps` does, though it is no `GradientTransformationExtraArgs`.
     """
     parameters = inspect.signature(update).parameters.values()
     return any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def names_taken(update: Callable[..., Any], offered: list[str]) -> list[str]:
-    """List those of the extra arguments that an `update` takes by name, or all if it takes any.
-
-    Args:
-      update: Of an optimizer.
-      offered: Names of all that there is.
-
-    Returns:
-      Some of the names; none by which a positional argument goes.
-
-    Example:
-      >>> def update(grad, state, params, *, value, scale=1.0):
-      ...     return grad, state
-      >>> names_taken(update, ["value", "grad", "value_fn"])
-      ['value']
-    """
+    """List those of the extra arguments that an `update` takes by name, or all if it takes any."""
     parameters = list(inspect.signature(update).parameters.values())
     positional = {p.name for p in parameters[:3] if p.kind is not p.KEYWORD_ONLY}
     if takes_any(update):
@@ -96,36 +72,14 @@ def names_taken(update: Callable[..., Any], offered: list[str]) -> list[str]:
 
 
 def written_as_asked(grad: PyTree, state: PyTree) -> PyTree:
-    """Conjugate a gradient for the one line search that wants it as `jax.grad` returns it.
-
-    Args:
-      grad: The direction of ascent.
-      state: The optimizer's state.
-
-    Returns:
-      What to hand over as `grad`.
-    """
+    """Conjugate a gradient for the one line search that wants it as `jax.grad` returns it."""
     if not _has(state, optax.ScaleByBacktrackingLinesearchState):
         return grad
     return optax.tree.conj(grad)
 
 
 def adapted(caller: str, params: Params, grad: PyTree, state: PyTree) -> PyTree:
-    """Return the gradient that an optimizer means, which is not always that of the parameters.
-
-    Args:
-      caller: Who takes the step; it opens messages.
-      params: The parameters.
-      grad: The gradient in them, or what the user knows of it.
-      state: The optimizer's state.
-
-    Returns:
-      The gradient: of the fast parameters for `optax.lookahead`, else as it is.
-
-    Raises:
-      TypeError: If there are no fast ones for it.
-      ValueError: If a gradient of each example is meant, and there is one for all.
-    """
+    """Return the gradient that an optimizer means: of the fast parameters for `optax.lookahead`."""
     if _has(state, optax.LookaheadState):
         if not isinstance(params, optax.LookaheadParams):
             raise TypeError(
@@ -162,18 +116,7 @@ def _missing(error: Exception) -> list[str]:
 def refusal(
     caller: str, error: Exception, offered: list[str], refused: list[str], state: PyTree
 ) -> str | None:
-    """Say in a sentence why an optimizer does not step, if it is for want of an argument.
-
-    Args:
-      caller: Who wanted the step; it opens the sentence.
-      error: What the optimizer raised.
-      offered: The names of all extra arguments that there are.
-      refused: Those that a part of the optimizer does not take.
-      state: The optimizer's state.
-
-    Returns:
-      The sentence, or None.
-    """
+    """Say in a sentence why an optimizer does not step, if it is for want of an argument."""
     searches = optax.ScaleByBacktrackingLinesearchState, optax.ScaleByZoomLinesearchState
     if _has(state, searches) and optax.MaskedNode.__name__ in str(error):
         return (

@@ -72,19 +72,8 @@ def linearize_residual(
 
     $$r(w), \qquad J_{ij} = \partial r_i / \partial w_j$$
 
-    Args:
-      residual_fn: Maps the parameters to any tree of residuals.
-      params: $w$.
-
-    Returns:
-      Both; in forward or reverse mode, whichever takes fewer passes, or in the other one where
-      that is not defined (a `jax.custom_vjp`, a loop of unknown length).
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> residual, jacobian = linearize_residual(lambda w: w**2, jnp.array([1.0, 2.0]))
-      >>> print(residual, jacobian.tolist())
-      [1. 4.] [[2.0, 0.0], [0.0, 4.0]]
+    In the mode of fewer passes, or in the other one where that is not defined (a `custom_vjp`, a
+    loop of unknown length).
     """
     w, unravel = ravel(params)
     flat = lambda v: ravel(residual_fn(unravel(v)))[0].astype(w.dtype)

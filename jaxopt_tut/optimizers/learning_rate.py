@@ -1,4 +1,4 @@
-"""The last link of every recipe: a step against the direction, as long as the learning rate."""
+"""The last link of every optimizer: a step against the direction, as long as the learning rate."""
 
 import jax
 import jax.numpy as jnp

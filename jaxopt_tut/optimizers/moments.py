@@ -14,21 +14,7 @@ from jaxopt_tut.types import PyTree
 
 
 def zeros(params: PyTree, dtype: DTypeLike | None = None, *, real: bool = False) -> PyTree:
-    """Start the averages of a tree at zero.
-
-    Args:
-      params: The parameters; their shapes and shardings are kept.
-      dtype: What to store the averages in; `None` means each parameter's own dtype.
-      real: Whether the averaged quantity is real even where the parameter is complex.
-
-    Returns:
-      A tree of zeros; none is weakly typed, so that the second step compiles nothing new.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> zeros({"w": jnp.ones(2, jnp.complex64)}, real=True)
-      {'w': Array([0., 0.], dtype=float32)}
-    """
+    """Start averages at zero, strongly typed, so that the second step compiles nothing new."""
 
     def leaf(p: ArrayLike) -> jax.Array:
         own = jnp.result_type(p)
@@ -40,22 +26,7 @@ def zeros(params: PyTree, dtype: DTypeLike | None = None, *, real: bool = False)
 
 
 def require_dtype(caller: str, *, real: bool = False, **dtypes: DTypeLike | None) -> None:
-    """Refuse to store averages in a dtype that cannot hold them.
-
-    Args:
-      caller: The optimizer's name; it opens the message.
-      real: Whether the averaged quantity is real, so that a complex dtype is refused too.
-      **dtypes: Dtypes by argument name; `None` passes.
-
-    Raises:
-      ValueError: If a dtype is not floating (nor complex, unless `real`).
-
-    Example:
-      >>> require_dtype("adam", mu_dtype="int8")
-      Traceback (most recent call last):
-      ...
-      ValueError: adam needs a floating or complex mu_dtype, got mu_dtype=int8.
-    """
+    """Refuse to store averages in a dtype that cannot hold them."""
     kind, words = (jnp.floating, "floating") if real else (jnp.inexact, "floating or complex")
     for name, dtype in dtypes.items():
         if dtype is not None and not jnp.issubdtype(dtype, kind):
@@ -65,18 +36,7 @@ def require_dtype(caller: str, *, real: bool = False, **dtypes: DTypeLike | None
 
 
 def require_matching(updates: PyTree, averages: PyTree, caller: str) -> None:
-    """Refuse gradients that the averages of the state cannot take in.
-
-    Args:
-      updates: The gradients of this step.
-      averages: The averages of the last step.
-      caller: The optimizer's name; it opens the message.
-
-    Raises:
-      TypeError: If a gradient is neither floating nor complex, or is complex where its average is
-        real (or the reverse), which would drop a part of it.
-      ValueError: If the trees differ in a path or a shape.
-    """
+    """Refuse gradients that the averages of the state cannot take in, or only the real part of."""
     require_inexact(updates, caller)
     require_same_structure(averages, updates, caller)
     for (name, g), m in zip(named_leaves(updates), jax.tree.leaves(averages), strict=True):
@@ -90,20 +50,7 @@ def require_matching(updates: PyTree, averages: PyTree, caller: str) -> None:
 def average(values: PyTree, averages: PyTree, decay: ArrayLike) -> PyTree:
     r"""Blend new values into their moving averages.
 
-    $$m_t = \beta\, m_{t-1} + (1 - \beta)\, x_t$$
-
-    Args:
-      values: What arrived, $x_t$.
-      averages: The averages so far, $m_{t-1}$.
-      decay: $\beta$ in [0, 1).
-
-    Returns:
-      $m_t$, each leaf in the wider dtype of the two.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(average(jnp.array(1.0), jnp.array(3.0), 0.75))
-      2.5
+    $$m_t = \beta\, m_{t-1} + (1 - \beta)\, x_t, \quad \text{in the wider dtype of the two}$$
     """
 
     def blend(x: jax.Array, m: jax.Array) -> jax.Array:
@@ -117,19 +64,6 @@ def debias(averages: PyTree, decay: ArrayLike, count: ArrayLike) -> PyTree:
     r"""Undo the pull towards the zero at which a moving average starts.
 
     $$\hat m_t = m_t / (1 - \beta^t)$$
-
-    Args:
-      averages: $m_t$.
-      decay: $\beta$ in [0, 1).
-      count: $t \ge 1$.
-
-    Returns:
-      $\hat m_t$: a mean whose weights sum to one.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(debias(jnp.array(0.25), 0.75, jnp.array(1)))
-      1.0
     """
     decay = jnp.real(1.0 * decay)
     weight = 1 - jax.lax.pow(decay, jnp.asarray(count, decay.dtype))
@@ -137,19 +71,7 @@ def debias(averages: PyTree, decay: ArrayLike, count: ArrayLike) -> PyTree:
 
 
 def widen(*arrays: ArrayLike) -> list[jax.Array]:
-    """Bring arrays to their common dtype, also where promotion is strict.
-
-    Args:
-      *arrays: Two or more floating or complex arrays.
-
-    Returns:
-      The same values in the smallest dtype that holds them all.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> [a.dtype.name for a in widen(jnp.bfloat16(1), jnp.float32(1))]
-      ['float32', 'float32']
-    """
+    """Bring arrays to the smallest dtype that holds them all, also where promotion is strict."""
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(*arrays)
     return [jnp.asarray(a, dtype) for a in arrays]

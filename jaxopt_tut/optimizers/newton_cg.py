@@ -89,20 +89,7 @@ def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTran
 def hessian_product(fun, params):
     r"""Return the product with the Hessian in terms of vectors.
 
-    $$v \mapsto \nabla^2 f(w)\, v$$
-
-    Args:
-      fun: A real function of the parameters.
-      params: $w$.
-
-    Returns:
-      A function from vectors to vectors, as `ravel` lays them; the gradient is linearized once.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> product = hessian_product(lambda w: jnp.sum(w**3), jnp.array([1.0, 2.0]))
-      >>> print(product(jnp.array([1.0, 1.0])))
-      [ 6. 12.]
+    $$v \mapsto \nabla^2 f(w)\, v, \quad \text{the gradient being linearized once}$$
     """
     w, unravel = ravel(params)
     gradient = jax.grad(lambda v: fun(unravel(v)))

@@ -18,25 +18,7 @@ from jaxopt_tut.types import Params, PyTree
 def require_objective(
     caller: str, updates: PyTree, params: Params | None, **functions: Any
 ) -> None:
-    """Refuse an `update` that lacks what the solver needs to look at its function.
-
-    Args:
-      caller: The solver's name; it opens the message.
-      updates: The updates, which must match the parameters.
-      params: The parameters.
-      **functions: The functions needed, by argument name.
-
-    Raises:
-      TypeError: If a leaf is neither floating nor complex.
-      ValueError: If the parameters or a function is missing, or if a leaf of the updates differs
-        from that of the parameters in path or shape.
-
-    Example:
-      >>> require_objective("wolfe", 1.0, 1.0, value_fn=None)
-      Traceback (most recent call last):
-      ...
-      ValueError: wolfe needs value_fn: call update(updates, state, params, value_fn=...).
-    """
+    """Refuse an `update` that lacks what the solver needs to look at its function."""
     if params is None:
         raise ValueError(f"{caller} needs params: call update(updates, state, params, ...).")
     for name, function in functions.items():
@@ -79,19 +61,6 @@ def within(function: Callable[..., Any], whole: PyTree) -> Callable[[Any], Any]:
 
     `optax.partition` and `optax.masked` show each of their transformations only its own part; the
     rest stands still while that looks around.
-
-    Args:
-      function: A function of the parameters.
-      whole: All of them.
-
-    Returns:
-      A function of such a part, or of all.
-
-    Example:
-      >>> import optax
-      >>> loss = within(lambda w: w["a"] * w["b"], {"a": 2.0, "b": 3.0})
-      >>> loss({"a": 5.0, "b": optax.MaskedNode()})
-      15.0
     """
 
     def fill(part: Any, rest: Any) -> Any:
@@ -104,20 +73,7 @@ def within(function: Callable[..., Any], whole: PyTree) -> Callable[[Any], Any]:
 
 
 def part_of(tree: PyTree, params: PyTree) -> PyTree:
-    """Mask a tree as the parameters are masked.
-
-    Args:
-      tree: A tree like all parameters, or masked already.
-      params: The parameters that a mask leaves.
-
-    Returns:
-      A tree like `params`.
-
-    Example:
-      >>> import optax
-      >>> part_of({"a": 1.0, "b": 2.0}, {"a": 5.0, "b": optax.MaskedNode()})
-      {'a': 1.0, 'b': MaskedNode()}
-    """
+    """Mask a tree as the parameters are masked."""
     mask = lambda part, leaf: part if _is_masked(part) else leaf
     return jax.tree.map(mask, params, tree, is_leaf=_is_masked)
 

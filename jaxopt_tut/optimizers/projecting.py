@@ -21,16 +21,7 @@ def on_vectors(
     *,
     is_real: bool = False,
 ) -> Projection:
-    """Make a projection of trees from one of vectors.
-
-    Args:
-      caller: The set's name; it opens messages.
-      onto: Maps all leaves end to end, as `ravel` lays them.
-      is_real: Whether complex leaves are refused.
-
-    Returns:
-      A function from trees to trees.
-    """
+    """Make a projection of trees from one of vectors, as `ravel` lays the leaves."""
 
     def project(tree: PyTree) -> PyTree:
         (require_real if is_real else require_inexact)(tree, caller)
@@ -41,48 +32,19 @@ def on_vectors(
 
 
 def coupled(project: Projection) -> Projection:
-    """Note that a set is no box, so that steps scaled by coordinate do not go with it.
-
-    Args:
-      project: The projection onto the set.
-
-    Returns:
-      The same; `stationarity` reads the note.
-    """
+    """Note that a set is no box, so that steps scaled by coordinate do not go with it."""
     vars(project).update(is_separable=False)
     return project
 
 
 def valid(x: Float[Array, "*shape"], *conditions: Bool[Array, "..."]) -> Float[Array, "*shape"]:
-    """Make all entries, and their derivatives, no numbers unless all conditions hold.
-
-    Args:
-      x: The answer.
-      *conditions: Arrays of any shapes, all of whose entries must hold.
-
-    Returns:
-      `x` or what is not a number.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(valid(jnp.ones(2), jnp.array([True, False])))
-      [nan nan]
-    """
+    """Make all entries, and their derivatives, NaN unless all entries of all conditions hold."""
     holds = jnp.all(jnp.stack([jnp.all(condition) for condition in conditions]))
     return x * jnp.where(holds, 1, jnp.nan).astype(x.dtype)
 
 
 def require_finite_array(caller: str, name: str, value: Any) -> None:
-    """Refuse a static array with an entry that is not finite.
-
-    Args:
-      caller: The set's name; it opens the message.
-      name: What the array is.
-      value: The array; one of JAX passes.
-
-    Raises:
-      ValueError: If an entry of a static one is not finite.
-    """
+    """Refuse a static array with an entry that is not finite."""
     if not isinstance(value, jax.Array) and not np.all(np.isfinite(value)):
         raise ValueError(f"{caller} needs a finite {name}, got {name}={value}.")
 

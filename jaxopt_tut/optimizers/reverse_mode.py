@@ -18,15 +18,7 @@ def refuse_reverse_mode(tree: PyTree, caller: str) -> PyTree:
     JAX itself complains when it comes to the loop from behind, after all has been traced, and
     compiled. Forward mode passes. (`jax.linearize` does not: it is the first half of reverse mode.)
 
-    Args:
-      tree: Whatever goes into the loop.
-      caller: Whose loop it is; it opens the message.
-
-    Returns:
-      The same values.
-
     Example:
-      >>> import jax
       >>> try:
       ...     jax.grad(lambda x: 2 * refuse_reverse_mode(x, "minimize"))(1.0)
       ... except ValueError as error:

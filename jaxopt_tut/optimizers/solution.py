@@ -130,10 +130,7 @@ class Solution:
         return self.status.message
 
     def to_scipy(self):
-        """Return the solution as SciPy's solvers do.
-
-        Returns:
-          A `scipy.optimize.OptimizeResult`; its `x` lays the parameters end to end.
+        """Return a `scipy.optimize.OptimizeResult`; its `x` lays the parameters end to end.
 
         Example:
           >>> from jaxopt_tut.optimizers import lbfgs, minimize

@@ -13,28 +13,14 @@ from jaxopt_tut.types import PyTree
 
 
 def climbers(state: PyTree) -> list[optax.contrib.SAMState]:
-    """List the states of sharpness-aware minimization, which climbs before it descends.
-
-    Args:
-      state: An optimizer's state.
-
-    Returns:
-      Those within the state.
-    """
+    """List the states of sharpness-aware minimization, which climbs before it descends."""
     is_climber = lambda part: isinstance(part, optax.contrib.SAMState)
     leaves = jax.tree.leaves(state, is_leaf=is_climber)
     return [leaf for leaf in leaves if is_climber(leaf)]
 
 
 def is_away(state: PyTree) -> Bool[Array, ""]:
-    """Tell whether such an optimizer stands at the top of a climb.
-
-    Args:
-      state: An optimizer's state.
-
-    Returns:
-      Whether any of them does.
-    """
+    """Tell whether such an optimizer stands at the top of a climb."""
     away = [climber.steps_since_sync != 0 for climber in climbers(state)]
     return functools.reduce(jnp.logical_or, away)
 
@@ -43,19 +29,6 @@ def last_evaluation(state: PyTree) -> tuple[Array, PyTree] | None:
     """Return the value and the gradient that an optimizer left at the point it stepped to.
 
     Only the last link of a chain can know them: a link after it may change the step.
-
-    Args:
-      state: An optimizer's state.
-
-    Returns:
-      The two, or `None` if the last link does not keep them.
-
-    Example:
-      >>> import jax.numpy as jnp, optax
-      >>> from jaxopt_tut.optimizers import lbfgs
-      >>> chained = optax.chain(lbfgs(), optax.scale(0.5))
-      >>> last_evaluation(chained.init(jnp.ones(2))) is None
-      True
     """
     while type(state) is tuple and state:
         state = state[-1]
@@ -71,27 +44,13 @@ _OPTAX_SEARCHES = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLi
 
 
 def any_failed(state: PyTree) -> Bool[Array, ""]:
-    """Tell whether a search for a lower point failed.
-
-    Args:
-      state: An optimizer's state.
-
-    Returns:
-      Whether any did.
-    """
+    """Tell whether a search for a lower point failed."""
     flags = [flag for _, flag in optax.tree.get_all_with_path(state, "failed")]
     return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
 
 
 def any_endless(state: PyTree) -> Bool[Array, ""]:
-    """Tell whether a line search went down as far as numbers tell lengths apart, and on.
-
-    Args:
-      state: An optimizer's state.
-
-    Returns:
-      Whether any did.
-    """
+    """Tell whether a line search went down as far as numbers tell lengths apart, and on."""
     is_search = lambda part: isinstance(part, LineSearchState)
     searches = filter(is_search, jax.tree.leaves(state, is_leaf=is_search))
     flags = [s.failed & (s.step_size > 1 / jnp.finfo(s.step_size.dtype).eps) for s in searches]
@@ -99,27 +58,13 @@ def any_endless(state: PyTree) -> Bool[Array, ""]:
 
 
 def any_rejected(state: PyTree) -> Bool[Array, ""]:
-    """Tell whether a solver stayed where it was.
-
-    Args:
-      state: An optimizer's state.
-
-    Returns:
-      Whether any did.
-    """
+    """Tell whether a solver stayed where it was."""
     flags = [~flag for _, flag in optax.tree.get_all_with_path(state, "accepted")]
     return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
 
 
 def num_evaluations(state: PyTree) -> ArrayLike:
-    """Count the evaluations that line searches made.
-
-    Args:
-      state: An optimizer's state.
-
-    Returns:
-      Their number in the last step.
-    """
+    """Count the evaluations that line searches made."""
     counts = [
         count
         for name in ("num_evaluations", "num_linesearch_steps")  # ours, optax's

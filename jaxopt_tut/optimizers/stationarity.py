@@ -128,14 +128,7 @@ def _nonnegative(tree: PyTree) -> PyTree:
 
 
 def closed_arrays(optimizer: optax.GradientTransformation) -> list[jax.Array]:
-    """List the arrays and tracers that an optimizer closes over.
-
-    Args:
-      optimizer: Any optax transformation.
-
-    Returns:
-      The arrays.
-    """
+    """List the arrays and tracers that an optimizer closes over."""
     things = _closed_over(getattr(optimizer, "update", None))
     return [thing for thing in things if isinstance(thing, jax.Array)]
 
@@ -151,14 +144,6 @@ def projected_gradient(projection: Projection | None, params: Params, grad: PyTr
 
     The difference has lost digits where $g$ is small beside $w$; where $P$ changes nothing it is
     $g$ itself.
-
-    Args:
-      projection: $P$, or `None` for no set.
-      params: $w$.
-      grad: $g$.
-
-    Returns:
-      A tree like `params`; its derivative is that of the equation.
     """
     if projection is None:
         return grad

@@ -1,4 +1,4 @@
-"""The last link of every recipe."""
+"""The last link of every optimizer."""
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def test_a_schedule_can_be_differentiated():
     np.testing.assert_allclose(by_decay, -0.1 * (1 + 2 * 0.5) / 1.1, rtol=1e-4)
 
 
-def test_errors_name_the_transform_or_the_recipe():
+def test_errors_name_the_transform_or_the_optimizer():
     with pytest.raises(ValueError, match=r"^scale_by_learning_rate needs a finite learning_rate"):
         scale_by_learning_rate(float("nan"))
     with pytest.raises(ValueError, match=r"^adam needs a finite learning_rate"):

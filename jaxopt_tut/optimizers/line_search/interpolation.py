@@ -26,23 +26,7 @@ def cubic_minimizer(a: Sample, b: Sample) -> Float[Array, ""]:
     d_1 = \phi'_a + \phi'_b - 3\, \frac{\phi_a - \phi_b}{t_a - t_b}, \quad
     d_2 = \mathrm{sign}(t_b - t_a) \sqrt{d_1^2 - \phi'_a \phi'_b}$$
 
-    Args:
-      a: One point.
-      b: Another.
-
-    Returns:
-      The step; infinite or not a number where the cubic has no minimum, or `a` and `b` coincide.
-
-    Example:
-      >>> from jaxopt_tut.optimizers.line_search.search import Point
-      >>> import jax.numpy as jnp
-      >>> cubic = lambda t: t**3 - 3 * t
-      >>> a, b = (Point(t, cubic(t), 3 * t**2 - 3, None) for t in (jnp.array(0.0), jnp.array(3.0)))
-      >>> print(cubic_minimizer(a, b).round(5))
-      1.0
-
-    References:
-      Nocedal and Wright (2006), eq. (3.59). https://doi.org/10.1007/978-0-387-40065-5
+    It is not finite where there is none (Nocedal and Wright, eq. 3.59).
     """
     width = b.step - a.step
     d1 = a.slope + b.slope - 3 * (b.value - a.value) / width
@@ -58,18 +42,6 @@ def secant_root(a: Sample, b: Sample) -> Float[Array, ""]:
 
     $$t = t_a - \phi'_a\, \frac{t_b - t_a}{\phi'_b - \phi'_a}$$
 
-    Args:
-      a: One point.
-      b: Another.
-
-    Returns:
-      The step; infinite or not a number where the slopes are equal.
-
-    Example:
-      >>> from jaxopt_tut.optimizers.line_search.search import Point
-      >>> import jax.numpy as jnp
-      >>> a, b = (Point(t, None, t - 2, None) for t in (jnp.array(0.0), jnp.array(3.0)))
-      >>> print(secant_root(a, b))
-      2.0
+    It is not finite where the slopes are equal.
     """
     return a.step - a.slope * (b.step - a.step) / (b.slope - a.slope)

@@ -48,14 +48,7 @@ class Found(NamedTuple):
 
 
 def can_descend(start: Point) -> Bool[Array, ""]:
-    """Tell whether there is anything to be found along the line.
-
-    Args:
-      start: The point at step 0.
-
-    Returns:
-      Whether the slope is negative, and it and the value are finite.
-    """
+    """Tell whether there is anything to be found along the line."""
     return (start.slope < 0) & jnp.isfinite(start.slope) & jnp.isfinite(start.value)
 
 
