@@ -6,15 +6,29 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Inexact
+from typing_extensions import TypeAliasType
 
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import DTypeLike, Number, PyTree, Shape
 
-__all__ = ["dot", "has_moved", "magnitude", "matmul", "norm", "ravel", "safe_ratio", "safe_root"]
+__all__ = [
+    "Vector",
+    "dot",
+    "has_moved",
+    "magnitude",
+    "matmul",
+    "norm",
+    "ravel",
+    "safe_ratio",
+    "safe_root",
+]
 
 
-def ravel(tree: PyTree) -> tuple[Float[Array, "dim"], Callable[[Float[Array, "dim"]], PyTree]]:
+Vector = TypeAliasType("Vector", Float[Array, "dim"])
+"""A real vector."""
+
+
+def ravel(tree: PyTree) -> tuple[Vector, Callable[[Vector], PyTree]]:
     r"""Lay the leaves of a tree end to end, complex ones as real parts and imaginary parts.
 
     With this convention $\mathrm{Re}\langle a, b\rangle$ of two trees is the dot product of their
@@ -55,7 +69,7 @@ def ravel(tree: PyTree) -> tuple[Float[Array, "dim"], Callable[[Float[Array, "di
     return vector, unravel
 
 
-def _common_dtype(leaves: list[Array]):
+def _common_dtype(leaves: list[Array]) -> DTypeLike:
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(jnp.float32, *(jnp.finfo(leaf.dtype).dtype for leaf in leaves))
 
@@ -66,7 +80,7 @@ def _to_real(leaf: Array) -> Array:
     return leaf.ravel()
 
 
-def _from_real(part: Array, shape: tuple[int, ...], dtype) -> Array:
+def _from_real(part: Array, shape: Shape, dtype: DTypeLike) -> Array:
     if jnp.issubdtype(dtype, jnp.complexfloating):
         real, imaginary = jnp.split(part.astype(jnp.finfo(dtype).dtype), 2)
         return jax.lax.complex(real, imaginary).reshape(shape)
@@ -154,11 +168,11 @@ def safe_root(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def safe_ratio(
-    a: ArrayLike,
+    a: Number,
     b: Inexact[Array, "..."],
     *,
     where: Bool[Array, "..."] | None = None,
-    otherwise: ArrayLike = 0.0,
+    otherwise: Number = 0.0,
 ) -> Inexact[Array, "..."]:
     r"""Return the ratio where there is one, and its derivative there.
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike, DTypeLike
 
 from jaxopt_tut.hyperparameters import cast, require_decay, require_nonnegative
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.moments import (
+    Storage,
     average,
     debias,
     require_dtype,
@@ -18,14 +18,14 @@ from jaxopt_tut.optimizers.moments import (
     zeros,
 )
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import Number, PyTree, ScalarOrSchedule
 from jaxopt_tut.vectors import safe_root
 
 
 class ScaleByAdamState(NamedTuple):
     """What the next step of `scale_by_adam` needs."""
 
-    count: ArrayLike  # updates made: int32, and stays at its largest value
+    count: Number  # updates made: int32, and stays at its largest value
     mu: PyTree  # moving average of the gradients, shaped like the parameters
     nu: PyTree  # moving average of their squared moduli, real
     metric = "diagonal"  # see `stationarity`
@@ -33,12 +33,12 @@ class ScaleByAdamState(NamedTuple):
 
 def scale_by_adam(
     *,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.999,
-    eps: ArrayLike = 1e-8,
-    eps_root: ArrayLike = 0.0,
-    mu_dtype: DTypeLike | None = None,
-    nu_dtype: DTypeLike | None = None,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: Storage = None,
+    nu_dtype: Storage = None,
     caller: str = "adam",
 ) -> optax.GradientTransformation:
     r"""Rescale gradients as Adam does.
@@ -122,12 +122,12 @@ def scale_by_adam(
     return optax.GradientTransformation(init, update)
 
 
-def _squared_modulus(g: ArrayLike, v: ArrayLike) -> jax.Array:
+def _squared_modulus(g: Number, v: Number) -> jax.Array:
     g, _ = widen(g, v)  # first: in half precision a square loses bits, and 1e-4 all of them
     return jnp.real(jnp.conj(g) * g)
 
 
-def _ratio(m: jax.Array, v: jax.Array, eps: ArrayLike, eps_root: ArrayLike) -> jax.Array:
+def _ratio(m: jax.Array, v: jax.Array, eps: Number, eps_root: Number) -> jax.Array:
     """Return m / (root(v + eps_root) + eps), with its derivative where v or the whole is 0.
 
     The tests are for equality, not for `> 0`: a NaN in either average must come out.
@@ -140,14 +140,14 @@ def _ratio(m: jax.Array, v: jax.Array, eps: ArrayLike, eps_root: ArrayLike) -> j
 
 
 def adam(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
     *,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.999,
-    eps: ArrayLike = 1e-8,
-    eps_root: ArrayLike = 0.0,
-    mu_dtype: DTypeLike | None = None,
-    nu_dtype: DTypeLike | None = None,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: Storage = None,
+    nu_dtype: Storage = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build Adam.
 

@@ -6,27 +6,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike, DTypeLike
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.adam import scale_by_adam
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
+from jaxopt_tut.optimizers.moments import Storage
 from jaxopt_tut.optimizers.objective import require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import Number, PyTree, ScalarOrSchedule
+
+Mask = TypeAliasType("Mask", PyTree | Callable[[PyTree], PyTree])
+"""A tree of flags, a function from parameters to one, or `None`."""
 
 
 def adamw(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
     *,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.999,
-    eps: ArrayLike = 1e-8,
-    eps_root: ArrayLike = 0.0,
-    weight_decay: optax.ScalarOrSchedule = 1e-4,
-    mask: PyTree | Callable[[PyTree], PyTree] | None = None,
-    mu_dtype: DTypeLike | None = None,
-    nu_dtype: DTypeLike | None = None,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    weight_decay: ScalarOrSchedule = 1e-4,
+    mask: Mask = None,
+    mu_dtype: Storage = None,
+    nu_dtype: Storage = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build Adam with decoupled weight decay.
 
@@ -97,7 +101,7 @@ def adamw(
     )
 
 
-def _decay(weight_decay: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+def _decay(weight_decay: ScalarOrSchedule) -> optax.GradientTransformation:
     """Add the parameters, in the updates' own precision: optax's would widen bfloat16."""
     if not callable(weight_decay):
         require_nonnegative("adamw", weight_decay=weight_decay)

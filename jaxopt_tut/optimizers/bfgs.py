@@ -7,10 +7,11 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
-from jaxopt_tut.optimizers.line_search import wolfe
+from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.vectors import dot, has_moved, magnitude, matmul, norm, ravel
+from jaxopt_tut.types import ScalarOrSchedule, Transformation
+from jaxopt_tut.vectors import Vector, dot, has_moved, magnitude, matmul, norm, ravel
 
 
 class ScaleByBFGSState(NamedTuple):
@@ -86,7 +87,9 @@ def scale_by_bfgs() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _absorb(state: ScaleByBFGSState, w: Float[Array, "dim"], g: Float[Array, "dim"]):
+def _absorb(
+    state: ScaleByBFGSState, w: Vector, g: Vector
+) -> tuple[Float[Array, "dim dim"], Bool[Array, ""]]:
     """Return the matrix that maps `y` to `s` and is nearest to the old one."""
     s, y = w - state.last_params, g - state.last_grad
     moved = has_moved(w, state.last_params)
@@ -134,13 +137,10 @@ def shorten(g: Float[Array, "dim"]) -> Float[Array, "dim"]:
     return g / jnp.where(is_tiny & (size > 0), size, jnp.maximum(size, 1))
 
 
-_WOLFE = wolfe()
-
-
 def bfgs(
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: ScalarOrSchedule = 1.0,
     *,
-    line_search: optax.GradientTransformation = _WOLFE,
+    line_search: Transformation = WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the BFGS method.
 

@@ -40,9 +40,17 @@ def first_status(start: Point, limits: Limits) -> Int[Array, ""]:
 
 
 def next_status(
-    old: Point, new: Point, steps, failures, falls, stays, stuck, limits: Limits
+    old: Point,
+    new: Point,
+    steps: Int[Array, ""],
+    failures: Int[Array, ""],
+    falls: Bool[Array, ""],
+    stays: Bool[Array, ""],
+    stuck: Bool[Array, ""],
+    limits: Limits,
 ) -> Int[Array, ""]:
     """Return the code of the first reason to stop; later lines overrule earlier ones."""
+    # failures: in a row; falls: though they failed; stuck: no step will move any more
     moved = ravel(new.params)[0] - ravel(old.params)[0]
     status = jnp.where(steps >= limits.max_steps, ended.MAX_STEPS, ended.RUNNING)
     status = jnp.where(failures >= 2, jnp.where(falls, ended.UNBOUNDED, ended.FAILED), status)

@@ -13,39 +13,12 @@ from jaxopt_tut.types import Params, PyTree
 
 
 def is_transformation(thing: Any) -> bool:
-    """Tell whether something is an optimizer, by what it can do.
-
-    Args:
-      thing: Anything.
-
-    Returns:
-      Whether it has `init` and `update`; `optax.MultiSteps` has no class in common with others.
-
-    Example:
-      >>> import optax
-      >>> is_transformation(optax.sgd(0.1)), is_transformation(optax.sgd)
-      (True, False)
-    """
+    """Tell an optimizer by what it can do: `optax.MultiSteps` shares no class with others."""
     return all(callable(getattr(thing, name, None)) for name in ("init", "update"))
 
 
 def require_optimizer(caller: str, optimizer: Any) -> None:
-    """Refuse what is no transformation.
-
-    Args:
-      caller: Who asks; it opens the message.
-      optimizer: What was given as one.
-
-    Raises:
-      TypeError: If it has no `init` and `update`.
-
-    Example:
-      >>> import optax
-      >>> require_optimizer("fit", optax.adam)
-      Traceback (most recent call last):
-      ...
-      TypeError: fit needs an optax transformation as optimizer, got a function: call it, adam(...).
-    """
+    """Refuse what has no `init` and `update`."""
     if is_transformation(optimizer):
         return
     name = getattr(optimizer, "__name__", None) if callable(optimizer) else None

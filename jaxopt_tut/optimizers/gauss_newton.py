@@ -1,5 +1,6 @@
 """The Gauss-Newton method for sums of squares."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +10,10 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.losses import first_that_works
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
-from jaxopt_tut.optimizers.line_search import wolfe
+from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.types import Params, PyTree, ScalarOrSchedule, Transformation
 from jaxopt_tut.vectors import ravel
 
 
@@ -66,7 +68,7 @@ def scale_by_gauss_newton() -> optax.GradientTransformationExtraArgs:
 
 
 def linearize_residual(
-    residual_fn, params
+    residual_fn: Callable[[Params], PyTree], params: Params
 ) -> tuple[Float[Array, "residuals"], Float[Array, "residuals dim"]]:
     r"""Return the residuals and their Jacobian in terms of vectors.
 
@@ -84,13 +86,10 @@ def linearize_residual(
     return residual, first_that_works(few(flat), many(flat))(w)
 
 
-_WOLFE = wolfe()
-
-
 def gauss_newton(
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: ScalarOrSchedule = 1.0,
     *,
-    line_search: optax.GradientTransformation = _WOLFE,
+    line_search: Transformation = WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the Gauss-Newton method for nonlinear least squares.
 

@@ -5,15 +5,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.optimizers.bfgs import shorten
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
-from jaxopt_tut.optimizers.line_search import wolfe
+from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.vectors import dot, has_moved, magnitude, ravel
+from jaxopt_tut.types import Count, Scalar, ScalarOrSchedule, Transformation
+from jaxopt_tut.vectors import Vector, dot, has_moved, magnitude, ravel
 
 
 class ScaleByLBFGSState(NamedTuple):
@@ -23,13 +24,13 @@ class ScaleByLBFGSState(NamedTuple):
     pair that may yet be rejected.
     """
 
-    last_params: Float[Array, "dim"]
-    last_grad: Float[Array, "dim"]  # not `grad`, which optax looks up in line searches
+    last_params: Vector
+    last_grad: Vector  # not `grad`, which optax looks up in line searches
     steps: Float[Array, "memory+1 dim"]  # s
     changes: Float[Array, "memory+1 dim"]  # y, of the gradient along s
     inverse_curvatures: Float[Array, "memory+1"]  # 1 / s^T y; 0 where the ring is unused
-    scale: Float[Array, ""]  # gamma; 0 as long as there is no pair
-    count: Int[Array, ""]  # pairs absorbed so far; -1 before the first update
+    scale: Scalar  # gamma; 0 as long as there is no pair
+    count: Count  # pairs absorbed so far; -1 before the first update
     metric = "dense"  # see `stationarity`
 
 
@@ -107,7 +108,7 @@ def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
 
 def _absorb(
     state: ScaleByLBFGSState, w: Float[Array, "dim"], g: Float[Array, "dim"]
-) -> tuple[ScaleByLBFGSState, Int[Array, ""]]:
+) -> tuple[ScaleByLBFGSState, Count]:
     """Write the newest pair into the ring, if it is curved; return its place, too."""
     s, y = w - state.last_params, g - state.last_grad
     # in units of its size a product of two changes of the gradient does not overflow
@@ -143,7 +144,7 @@ def _absorb(
 
 
 def _precondition(
-    state: ScaleByLBFGSState, newest: Int[Array, ""], g: Float[Array, "dim"]
+    state: ScaleByLBFGSState, newest: Count, g: Float[Array, "dim"]
 ) -> Float[Array, "dim"]:
     """Multiply g with the inverse Hessian that the pairs tell of."""
     size = len(state.steps)
@@ -164,14 +165,11 @@ def _precondition(
     return control_flow.scan(left_factor, u, (places, shares), reverse=True)[0]
 
 
-_WOLFE = wolfe()
-
-
 def lbfgs(
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: ScalarOrSchedule = 1.0,
     *,
     memory: int = 10,
-    line_search: optax.GradientTransformation = _WOLFE,
+    line_search: Transformation = WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the L-BFGS method.
 

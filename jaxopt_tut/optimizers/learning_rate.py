@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from jaxopt_tut.hyperparameters import cast, require_finite
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.types import Number, ScalarOrSchedule
 
 
 def scale_by_learning_rate(
-    learning_rate: optax.ScalarOrSchedule, *, caller: str = "scale_by_learning_rate"
+    learning_rate: ScalarOrSchedule, *, caller: str = "scale_by_learning_rate"
 ) -> optax.GradientTransformation:
     r"""Scale updates by minus the learning rate, in each leaf's own precision.
 
@@ -67,5 +67,5 @@ def scale_by_learning_rate(
     return optax.GradientTransformation(init, update)
 
 
-def _descend(step: ArrayLike, direction: jax.Array) -> jax.Array:
+def _descend(step: Number, direction: jax.Array) -> jax.Array:
     return -cast(step, direction.dtype) * direction

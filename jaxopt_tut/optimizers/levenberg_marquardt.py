@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.optimizers.gauss_newton import linearize_residual
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.vectors import dot, matmul, ravel, safe_root
+from jaxopt_tut.types import Number
+from jaxopt_tut.vectors import Vector, dot, matmul, ravel, safe_root
 
 
 class LevenbergMarquardtState(NamedTuple):
@@ -26,9 +26,7 @@ class LevenbergMarquardtState(NamedTuple):
     metric = "dense"  # see `stationarity`
 
 
-def levenberg_marquardt(
-    *, initial_damping: ArrayLike = 1e-3
-) -> optax.GradientTransformationExtraArgs:
+def levenberg_marquardt(*, initial_damping: Number = 1e-3) -> optax.GradientTransformationExtraArgs:
     r"""Build the Levenberg-Marquardt method for nonlinear least squares.
 
     $$(J^T J + \lambda D^2)\, u = -J^T r, \qquad
@@ -114,7 +112,9 @@ def levenberg_marquardt(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _damped_step(jacobian, r, damping: Float[Array, "dim"]) -> Float[Array, "dim"]:
+def _damped_step(
+    jacobian: Float[Array, "residuals dim"], r: Float[Array, "residuals"], damping: Vector
+) -> Vector:
     """Minimise |J u + r|^2 + |damping u|^2 by QR, which does not square the condition number."""
     stacked = jnp.concatenate([jacobian, jnp.diag(damping)])
     q, upper = jnp.linalg.qr(stacked)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.losses import is_real_scalar, value_and_ascent
@@ -34,21 +34,30 @@ from jaxopt_tut.optimizers.stationarity import (
 )
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.trees import require_inexact, strong
-from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.types import Count, LossFn, Number, Params, PyTree, Transformation
 from jaxopt_tut.vectors import has_moved, ravel
+
+Limit = TypeAliasType("Limit", int | np.integer | Int[Array, ""])
+"""A whole number, which may be traced."""
+
+Tolerance = TypeAliasType("Tolerance", Number | None)
+"""A number, or `None` for one that goes with the precision."""
+
+ResidualFn = TypeAliasType("ResidualFn", Callable[..., PyTree])
+"""`residual_fn(params, *args)` returns a tree whose squares are summed."""
 
 
 def minimize(
-    fun: Callable[..., Any],
+    fun: LossFn,
     x0: Params,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     *args: Any,
-    max_steps: int | Int[Array, ""] = 1000,
-    gtol: ArrayLike | None = None,
-    ftol: ArrayLike = -1.0,
-    xtol: ArrayLike = -1.0,
+    max_steps: Limit = 1000,
+    gtol: Tolerance = None,
+    ftol: Number = -1.0,
+    xtol: Number = -1.0,
     history: bool = False,
-    residual_fn: Callable[..., Any] | None = None,
+    residual_fn: ResidualFn | None = None,
     has_aux: bool = False,
     **unknown: Any,
 ) -> Solution:
@@ -326,13 +335,13 @@ def _first_history(length: int | None, start: Point) -> Point | None:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (length + 1, *leaf.shape)), start)
 
 
-def _record(history: Point | None, steps, point: Point) -> Point | None:
+def _record(history: Point | None, steps: Count, point: Point) -> Point | None:
     if history is None:
         return None
     return jax.tree.map(lambda rows, row: rows.at[steps].set(row), history, point)
 
 
-def _finish(history: Point | None, steps) -> History | None:
+def _finish(history: Point | None, steps: Count) -> History | None:
     if history is None:
         return None
     rows = jnp.minimum(jnp.arange(len(history.value), dtype=steps.dtype), steps)

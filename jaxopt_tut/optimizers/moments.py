@@ -6,17 +6,20 @@ so that bfloat16 gradients can feed a float32 average and the other way round.
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.hyperparameters import cast
 from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import DTypeLike, Number, PyTree
+
+Storage = TypeAliasType("Storage", DTypeLike | None)
+"""A dtype to store averages in; `None` for each parameter's own."""
 
 
-def zeros(params: PyTree, dtype: DTypeLike | None = None, *, real: bool = False) -> PyTree:
+def zeros(params: PyTree, dtype: Storage = None, *, real: bool = False) -> PyTree:
     """Start averages at zero, strongly typed, so that the second step compiles nothing new."""
 
-    def leaf(p: ArrayLike) -> jax.Array:
+    def leaf(p: Number) -> jax.Array:
         own = jnp.result_type(p)
         # canonical, or a float64 asked for without x64 would be a warning at each leaf
         stored = jax.dtypes.canonicalize_dtype(dtype or (jnp.finfo(own).dtype if real else own))
@@ -47,7 +50,7 @@ def require_matching(updates: PyTree, averages: PyTree, caller: str) -> None:
             )
 
 
-def average(values: PyTree, averages: PyTree, decay: ArrayLike) -> PyTree:
+def average(values: PyTree, averages: PyTree, decay: Number) -> PyTree:
     r"""Blend new values into their moving averages.
 
     $$m_t = \beta\, m_{t-1} + (1 - \beta)\, x_t, \quad \text{in the wider dtype of the two}$$
@@ -60,7 +63,7 @@ def average(values: PyTree, averages: PyTree, decay: ArrayLike) -> PyTree:
     return jax.tree.map(blend, values, averages)
 
 
-def debias(averages: PyTree, decay: ArrayLike, count: ArrayLike) -> PyTree:
+def debias(averages: PyTree, decay: Number, count: Number) -> PyTree:
     r"""Undo the pull towards the zero at which a moving average starts.
 
     $$\hat m_t = m_t / (1 - \beta^t)$$
@@ -70,7 +73,7 @@ def debias(averages: PyTree, decay: ArrayLike, count: ArrayLike) -> PyTree:
     return jax.tree.map(lambda m: m / cast(weight, m.dtype), averages)
 
 
-def widen(*arrays: ArrayLike) -> list[jax.Array]:
+def widen(*arrays: Number) -> list[jax.Array]:
     """Bring arrays to the smallest dtype that holds them all, also where promotion is strict."""
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(*arrays)

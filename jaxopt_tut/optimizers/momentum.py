@@ -3,13 +3,12 @@
 from typing import NamedTuple
 
 import optax
-from jax.typing import ArrayLike, DTypeLike
 
 from jaxopt_tut.hyperparameters import require_decay
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
-from jaxopt_tut.optimizers.moments import average, require_dtype, require_matching, zeros
+from jaxopt_tut.optimizers.moments import Storage, average, require_dtype, require_matching, zeros
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import Number, PyTree, ScalarOrSchedule
 
 
 class ScaleByMomentumState(NamedTuple):
@@ -20,9 +19,9 @@ class ScaleByMomentumState(NamedTuple):
 
 def scale_by_momentum(
     *,
-    decay: ArrayLike = 0.9,
+    decay: Number = 0.9,
     nesterov: bool = False,
-    accumulator_dtype: DTypeLike | None = None,
+    accumulator_dtype: Storage = None,
 ) -> optax.GradientTransformation:
     r"""Replace gradients by their exponential moving average.
 
@@ -82,11 +81,11 @@ def scale_by_momentum(
 
 
 def momentum(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
     *,
-    decay: ArrayLike = 0.9,
+    decay: Number = 0.9,
     nesterov: bool = False,
-    accumulator_dtype: DTypeLike | None = None,
+    accumulator_dtype: Storage = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build gradient descent with momentum, in moving-average form.
 

@@ -6,16 +6,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.linalg import saddle_free_solve
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
-from jaxopt_tut.optimizers.line_search import wolfe
+from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.vectors import ravel
+from jaxopt_tut.types import Number, ScalarOrSchedule, Transformation
+from jaxopt_tut.vectors import Vector, ravel
+
+Solve = TypeAliasType("Solve", Callable[[Float[Array, "dim dim"], Vector], Vector])
+"""From a Hessian and a gradient to a direction of ascent."""
 
 
 class ScaleByNewtonState(NamedTuple):
@@ -26,9 +30,8 @@ class ScaleByNewtonState(NamedTuple):
 
 def scale_by_newton(
     *,
-    damping: ArrayLike = 0.0,
-    solve: Callable[[Float[Array, "dim dim"], Float[Array, "dim"]], Float[Array, "dim"]]
-    | None = None,
+    damping: Number = 0.0,
+    solve: Solve | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Precondition gradients by the inverse Hessian.
 
@@ -82,16 +85,12 @@ def scale_by_newton(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-_WOLFE = wolfe()
-
-
 def newton(
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: ScalarOrSchedule = 1.0,
     *,
-    damping: ArrayLike = 0.0,
-    solve: Callable[[Float[Array, "dim dim"], Float[Array, "dim"]], Float[Array, "dim"]]
-    | None = None,
-    line_search: optax.GradientTransformation = _WOLFE,
+    damping: Number = 0.0,
+    solve: Solve | None = None,
+    line_search: Transformation = WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build Newton's method.
 

@@ -1,5 +1,6 @@
 """Newton's method without a matrix: conjugate gradients on Hessian products."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +11,12 @@ from jaxtyping import Array, Bool, Int
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg import truncated_cg
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
-from jaxopt_tut.optimizers.line_search import wolfe
+from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.vectors import norm, ravel
+from jaxopt_tut.types import Params, ScalarOrSchedule, Transformation
+from jaxopt_tut.vectors import Vector, norm, ravel
 
 
 class ScaleByNewtonCGState(NamedTuple):
@@ -86,7 +88,7 @@ def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTran
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def hessian_product(fun, params):
+def hessian_product(fun: Callable[[Params], Any], params: Params) -> Callable[[Vector], Vector]:
     r"""Return the product with the Hessian in terms of vectors.
 
     $$v \mapsto \nabla^2 f(w)\, v, \quad \text{the gradient being linearized once}$$
@@ -97,14 +99,11 @@ def hessian_product(fun, params):
     return lambda v: push(control_flow.like(v, w))
 
 
-_WOLFE = wolfe()
-
-
 def newton_cg(
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: ScalarOrSchedule = 1.0,
     *,
     max_products: int | None = None,
-    line_search: optax.GradientTransformation = _WOLFE,
+    line_search: Transformation = WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the Newton-CG method.
 

@@ -9,8 +9,10 @@ from jaxtyping import Array, Bool, Float
 from jaxopt_tut.optimizers.bfgs import shorten
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
+from jaxopt_tut.optimizers.line_search.search import as_written
 from jaxopt_tut.optimizers.objective import require_objective
 from jaxopt_tut.trees import require_inexact
+from jaxopt_tut.types import ScalarOrSchedule, Transformation
 from jaxopt_tut.vectors import dot, magnitude, norm, ravel
 
 
@@ -93,13 +95,13 @@ def scale_by_nonlinear_cg() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-_WOLFE = wolfe(c2=0.1)
+_WOLFE = as_written("wolfe(c2=0.1)", wolfe(c2=0.1))
 
 
 def nonlinear_cg(
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: ScalarOrSchedule = 1.0,
     *,
-    line_search: optax.GradientTransformation = _WOLFE,
+    line_search: Transformation = _WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the nonlinear conjugate gradient method of Hager and Zhang.
 

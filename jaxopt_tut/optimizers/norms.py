@@ -46,19 +46,7 @@ class Norm(Protocol):
 
 
 def modulus(x: Inexact[Array, "..."]) -> Float[Array, "..."]:
-    """Return the modulus of each entry; if complex, with derivative 0 at 0.
-
-    Args:
-      x: Any shape.
-
-    Returns:
-      The moduli, without overflow.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(modulus(jnp.array([3e30 + 4e30j])))
-      [5.e+30]
-    """
+    """Return the modulus of each entry; if complex, with derivative 0 at 0; no overflow."""
     if not jnp.iscomplexobj(x):
         return jnp.abs(x)
     largest = jax.lax.stop_gradient(jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)))

@@ -1,11 +1,11 @@
 """Flat sets to project onto: affine subspaces, hyperplanes, half-spaces."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxopt_tut.hyperparameters import cast, require_finite
@@ -17,7 +17,7 @@ from jaxopt_tut.optimizers.projecting import (
     valid,
 )
 from jaxopt_tut.trees import require_inexact, require_same_structure
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import Number, PyTree, Scalar
 from jaxopt_tut.vectors import dot, magnitude, matmul, norm, ravel
 
 
@@ -92,7 +92,7 @@ def affine(matrix: Float[Array, "rows dim"], offset: Float[Array, "rows"]) -> Pr
     return on_vectors("affine", onto)
 
 
-def hyperplane(normal: PyTree, offset: ArrayLike) -> Projection:
+def hyperplane(normal: PyTree, offset: Number) -> Projection:
     r"""Build the projection onto a hyperplane.
 
     $$P(x) = x - \frac{\langle a, x \rangle - b}{\langle a, a \rangle}\, a$$
@@ -119,7 +119,7 @@ def hyperplane(normal: PyTree, offset: ArrayLike) -> Projection:
     return _along("hyperplane", normal, offset, lambda gap: gap)
 
 
-def half_space(normal: PyTree, offset: ArrayLike) -> Projection:
+def half_space(normal: PyTree, offset: Number) -> Projection:
     r"""Build the projection onto a half-space.
 
     $$P(x) = x - \frac{\max(0, \langle a, x \rangle - b)}{\langle a, a \rangle}\, a
@@ -146,7 +146,9 @@ def half_space(normal: PyTree, offset: ArrayLike) -> Projection:
     return _along("half_space", normal, offset, lambda gap: jnp.where(gap <= 0, 0, gap))
 
 
-def _along(caller: str, normal: PyTree, offset: ArrayLike, positive) -> Projection:
+def _along(
+    caller: str, normal: PyTree, offset: Number, positive: Callable[[Scalar], Scalar]
+) -> Projection:
     require_finite(caller, offset=offset)
     leaves = jax.tree.leaves(normal)
     for leaf in leaves:

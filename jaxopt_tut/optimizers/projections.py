@@ -10,13 +10,13 @@ which may be traced, the result is not a number. Neither is it where the paramet
 a box loses only the coordinates that are not numbers, and sends infinities to its bounds.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.hyperparameters import (
     cast,
@@ -28,8 +28,8 @@ from jaxopt_tut.optimizers.norms import L1, L2, LInf, Norm, modulus
 from jaxopt_tut.optimizers.planes import affine, half_space, hyperplane
 from jaxopt_tut.optimizers.projecting import Projection, coupled, on_vectors, require_real, valid
 from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure
-from jaxopt_tut.types import PyTree
-from jaxopt_tut.vectors import magnitude, ravel
+from jaxopt_tut.types import Number, PyTree, Scalar
+from jaxopt_tut.vectors import Vector, magnitude, ravel
 from jaxopt_tut.vectors import norm as euclidean
 
 __all__ = ["affine", "ball", "box", "half_space", "hyperplane", "simplex"]
@@ -43,7 +43,7 @@ def __dir__() -> list[str]:
 _L2 = L2()
 
 
-def ball(radius: ArrayLike = 1.0, norm: Norm = _L2) -> Projection:
+def ball(radius: Number = 1.0, norm: Norm = _L2) -> Projection:
     r"""Build the projection onto a ball around 0.
 
     $$P(x) = \arg\min_{\lVert y \rVert \le r} \lVert y - x \rVert_2$$
@@ -88,7 +88,10 @@ def _onto_l2_ball(x: Float[Array, "dim"], radius: Float[Array, ""]) -> Float[Arr
     return valid(jnp.where(outside, radius * direction, x), jnp.isfinite(x), radius >= 0)
 
 
-def _shrink(tree: PyTree, radius: ArrayLike, onto) -> PyTree:
+_Onto = Callable[[Vector, Scalar], tuple[Vector, Bool[Array, "dim"]]]
+
+
+def _shrink(tree: PyTree, radius: Number, onto: _Onto) -> PyTree:
     """Shrink moduli and keep signs and phases; `onto` says which entries stay as they are."""
     require_inexact(tree, "ball")
     sizes = jax.tree.map(modulus, tree)
@@ -107,18 +110,18 @@ def _shrink(tree: PyTree, radius: ArrayLike, onto) -> PyTree:
     return jax.tree.map(replace, tree, sizes, unravel(target), unravel(stays.astype(vector.dtype)))
 
 
-def _onto_linf_ball(size: Float[Array, "dim"], radius: Float[Array, ""]):
+def _onto_linf_ball(size: Vector, radius: Scalar) -> tuple[Vector, Bool[Array, "dim"]]:
     return jnp.broadcast_to(radius, size.shape), size <= radius
 
 
-def _onto_l1_ball(size: Float[Array, "dim"], radius: Float[Array, ""]):
+def _onto_l1_ball(size: Vector, radius: Scalar) -> tuple[Vector, Bool[Array, "dim"]]:
     # the set's faces are simplices; inside, the derivative of that projection must not leak
     inside = jnp.sum(size) <= radius
     target = _onto_simplex(jnp.where(inside, 1, size), jnp.where(inside, 1, radius))
     return target, jnp.broadcast_to(inside, size.shape)
 
 
-def simplex(total: ArrayLike = 1.0) -> Projection:
+def simplex(total: Number = 1.0) -> Projection:
     r"""Build the projection onto a simplex.
 
     $$P(x) = \arg\min \{ \lVert y - x \rVert_2 : y \ge 0,\ \textstyle\sum_i y_i = s \}$$

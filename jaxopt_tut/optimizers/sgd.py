@@ -3,9 +3,10 @@
 import optax
 
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
+from jaxopt_tut.types import ScalarOrSchedule
 
 
-def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+def sgd(learning_rate: ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
     r"""Build (stochastic) gradient descent.
 
     $$w_{t+1} = w_t - \eta\, g_t$$

@@ -1,13 +1,26 @@
 """What `minimize` returns."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import TypeAliasType
 
-from jaxopt_tut.types import Params
+from jaxopt_tut.types import DTypeLike, Params
+
+Numbers = TypeAliasType("Numbers", Float[Array, "*batch"])
+"""A real number a search."""
+
+Flags = TypeAliasType("Flags", Bool[Array, "*batch"])
+"""A truth value a search."""
+
+Counts = TypeAliasType("Counts", Int[Array, "*batch"])
+"""A whole number a search."""
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 RUNNING = -1
 GRADIENT = 0
@@ -46,7 +59,7 @@ class Status:
         falls without end. A batch of searches has a batch of codes.
     """
 
-    code: Int[Array, "*batch"]
+    code: Counts
 
     @property
     def message(self) -> str | list:
@@ -71,7 +84,7 @@ class Status:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """Return the codes as NumPy."""
         return np.array(self.code, dtype=dtype, copy=copy)
 
@@ -115,12 +128,12 @@ class Solution:
     """
 
     params: Params
-    value: Float[Array, "*batch"]
-    grad_norm: Float[Array, "*batch"]
-    converged: Bool[Array, "*batch"]
+    value: Numbers
+    grad_norm: Numbers
+    converged: Flags
     status: Status
-    steps: Int[Array, "*batch"]
-    evaluations: Int[Array, "*batch"]
+    steps: Counts
+    evaluations: Counts
     history: History | None
     aux: Any = None
 
@@ -129,7 +142,7 @@ class Solution:
         """Why the search ended: a sentence, or a list of them for a batch."""
         return self.status.message
 
-    def to_scipy(self):
+    def to_scipy(self) -> "OptimizeResult":
         """Return a `scipy.optimize.OptimizeResult`; its `x` lays the parameters end to end.
 
         Example:

@@ -5,11 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool
 
 from jaxopt_tut.optimizers.line_search.search import LineSearchState
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import Number, PyTree
 
 
 def climbers(state: PyTree) -> list[optax.contrib.SAMState]:
@@ -63,7 +62,7 @@ def any_rejected(state: PyTree) -> Bool[Array, ""]:
     return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
 
 
-def num_evaluations(state: PyTree) -> ArrayLike:
+def num_evaluations(state: PyTree) -> Number:
     """Count the evaluations that line searches made."""
     counts = [
         count

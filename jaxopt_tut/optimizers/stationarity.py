@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_tut.optimizers.projecting import Projection
-from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.types import Params, PyTree, Transformation
 
 
-def stationarity(optimizer: optax.GradientTransformation, params: Params, grad: PyTree) -> PyTree:
+def stationarity(optimizer: Transformation, params: Params, grad: PyTree) -> PyTree:
     r"""Return what is zero exactly where descent has arrived.
 
     $$r(w) = w - P(w - g), \qquad r(w) = g \ \text{without a projection}$$
@@ -62,22 +62,11 @@ def stationarity(optimizer: optax.GradientTransformation, params: Params, grad: 
 
 
 def constraint(
-    caller: str, optimizer: optax.GradientTransformation, state: PyTree, *, strict: bool = True
+    caller: str, optimizer: Transformation, state: PyTree, *, strict: bool = True
 ) -> Projection | None:
-    """Read the projection out of an optimizer, and refuse links that don't go with it.
+    """Read the projections out of an optimizer, and refuse links that don't go with them.
 
-    Args:
-      caller: Who asks; it opens the messages.
-      optimizer: Any optax transformation.
-      state: Its state, or the shapes of one.
-      strict: Whether to refuse a projection that cannot be read, instead of returning `None`.
-
-    Returns:
-      The projection, all of them one after the other; or `None`.
-
-    Raises:
-      ValueError: If a link's metric moves the fixed points of the projected steps, or if a
-        projection cannot be read.
+    One that cannot be read is refused, too, if `strict`, and overlooked otherwise.
     """
     links = list(_links(state))
     found = projections_of(optimizer)
@@ -104,14 +93,7 @@ def constraint(
 
 
 def projections_of(optimizer: optax.GradientTransformation) -> list[Projection]:
-    """List the projections that an optimizer closes over, in the order of its links.
-
-    Args:
-      optimizer: Any optax transformation.
-
-    Returns:
-      The projections.
-    """
+    """List the projections that an optimizer closes over, in the order of its links."""
     things = _closed_over(getattr(optimizer, "update", None))
     functions = (thing for thing in things if isinstance(thing, types.FunctionType))
     return [found for f in functions if (found := _projection(f)) is not None]

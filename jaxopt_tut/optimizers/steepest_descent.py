@@ -10,6 +10,7 @@ import optax
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.norms import L2, LInf, Norm
 from jaxopt_tut.trees import matching_names, named_leaves, path_name, require_inexact
+from jaxopt_tut.types import ScalarOrSchedule
 
 _L2 = L2()
 
@@ -112,7 +113,7 @@ def _norms(tree: Any, norm: Norm | Mapping[str, Norm]) -> dict[str, Norm]:
 
 
 def steepest_descent(
-    learning_rate: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
     *,
     norm: Norm | Mapping[str, Norm] = _L2,
     scale_by_dual_norm: bool = True,

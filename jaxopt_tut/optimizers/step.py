@@ -16,7 +16,7 @@ from jaxopt_tut.optimizers.extra_arguments import (
     written_as_asked,
 )
 from jaxopt_tut.optimizers.objective import within
-from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.types import Params, PyTree, Transformation
 
 
 class Step(NamedTuple):
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 def step(
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     value_fn: Callable[[Params], Any],
     params: Params,
     state: PyTree,
@@ -112,31 +112,14 @@ def step(
 
 def take_step(
     caller: str,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     value_fn: Callable[[Params], Any],
     params: Params,
     state: PyTree,
     known: tuple[Any, PyTree] | None = None,
     **functions: Callable[..., Any],
 ) -> Step:
-    """Do what `step` does for a function that speaks for itself.
-
-    Args:
-      caller: Who takes the step; it opens messages.
-      optimizer: As in `step`.
-      value_fn: As in `step`.
-      params: As in `step`.
-      state: As in `step`.
-      known: As in `step`.
-      **functions: As in `step`.
-
-    Returns:
-      As `step`.
-
-    Raises:
-      TypeError: As `step`.
-      ValueError: As `step`.
-    """
+    """Do what `step` does for a function that speaks for itself: its name opens the messages."""
     known = value_and_ascent(value_fn)(params) if known is None else known
     updates, state = updated(caller, optimizer, value_fn, params, state, known, **functions)
     return Step(optax.apply_updates(params, updates), state, *known)
@@ -144,31 +127,14 @@ def take_step(
 
 def updated(
     caller: str,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     value_fn: Callable[[Params], Any],
     params: Params,
     state: PyTree,
     known: tuple[Any, PyTree],
     **functions: Callable[..., Any],
 ) -> tuple[PyTree, PyTree]:
-    """Return the update of `step` and the new state.
-
-    Args:
-      caller: Who takes the step; it opens messages.
-      optimizer: As in `step`.
-      value_fn: As in `step`.
-      params: As in `step`.
-      state: As in `step`.
-      known: As in `step`.
-      **functions: As in `step`.
-
-    Returns:
-      Both.
-
-    Raises:
-      TypeError: As `step`.
-      ValueError: As `step`.
-    """
+    """Return the update of `take_step` and the new state."""
     value, grad = known[0], adapted(caller, params, known[1], state)
     theirs: list[Exception] = []  # what the functions raise is not to be laid to the optimizer
 

@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.hyperparameters import cast, require_finite, require_positive
@@ -15,7 +13,7 @@ from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import Count, Flag, Number, PyTree, Scalar
 from jaxopt_tut.vectors import magnitude, norm, ravel
 
 _MAX_DENSE = 512
@@ -25,18 +23,18 @@ _MAX_DENSE = 512
 class TrustRegionState(NamedTuple):
     """The radius, and what is known at the point stepped to (or stayed at)."""
 
-    radius: Float[Array, ""]
-    value: Float[Array, ""]
+    radius: Scalar
+    value: Scalar
     grad: PyTree
-    accepted: Bool[Array, ""]  # whether the last step was taken
-    failed: Bool[Array, ""]  # whether the radius has shrunk to nothing
-    num_evaluations: Int[Array, ""]  # of the value and its gradient, in the last update
-    num_products: Int[Array, ""]  # of the Hessian and a vector, in the last update
+    accepted: Flag  # whether the last step was taken
+    failed: Flag  # whether the radius has shrunk to nothing
+    num_evaluations: Count  # of the value and its gradient, in the last update
+    num_products: Count  # of the Hessian and a vector, in the last update
     metric = "dense"  # see `stationarity`
 
 
 def trust_region(
-    *, initial_radius: ArrayLike = 1.0, max_products: int | None = None, max_dense: int = 64
+    *, initial_radius: Number = 1.0, max_products: int | None = None, max_dense: int = 64
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the trust-region Newton method.
 

@@ -4,16 +4,22 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.hyperparameters import cast, require_positive
-from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
+from jaxopt_tut.optimizers.line_search.search import (
+    Evaluate,
+    Found,
+    Point,
+    can_descend,
+    line_search,
+)
+from jaxopt_tut.types import Number
 
 
 def exact(
-    *, tol: ArrayLike | None = None, max_evaluations: int = 60
+    *, tol: Number | None = None, max_evaluations: int = 60
 ) -> optax.GradientTransformationExtraArgs:
     r"""Search the minimum along the direction.
 
@@ -118,7 +124,7 @@ def _first_brackets(start: Point) -> _Brackets:
     )
 
 
-def _advance(b: _Brackets, evaluate, start: Point) -> _Brackets:
+def _advance(b: _Brackets, evaluate: Evaluate, start: Point) -> _Brackets:
     """Try one step, and move the ends of the bracket."""
     trial = evaluate(b.step)
     finite = jnp.isfinite(trial.value) & jnp.isfinite(trial.slope)

@@ -4,19 +4,26 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.interpolation import cubic_minimizer, secant_root
-from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
+from jaxopt_tut.optimizers.line_search.search import (
+    Evaluate,
+    Found,
+    Point,
+    as_written,
+    can_descend,
+    line_search,
+)
+from jaxopt_tut.types import Flag, Number, Scalar
 
 _ROUNDING = 10  # how many units of rounding a difference of two values may carry
 
 
 def wolfe(
-    c1: ArrayLike = 1e-4, c2: ArrayLike = 0.9, *, max_evaluations: int = 30
+    c1: Number = 1e-4, c2: Number = 0.9, *, max_evaluations: int = 30
 ) -> optax.GradientTransformationExtraArgs:
     r"""Search a step that decreases the value enough and flattens the slope.
 
@@ -130,7 +137,9 @@ def _first_bracket(start: Point) -> _Bracket:
     )
 
 
-def _shrink(b: _Bracket, evaluate, start: Point, c1, c2, max_evaluations) -> _Bracket:
+def _shrink(
+    b: _Bracket, evaluate: Evaluate, start: Point, c1: Scalar, c2: Scalar, max_evaluations: Number
+) -> _Bracket:
     """Try one step, and move the ends of the bracket."""
     trial = evaluate(b.step)
     finite = jnp.isfinite(trial.value) & jnp.isfinite(trial.slope)
@@ -158,7 +167,9 @@ def _shrink(b: _Bracket, evaluate, start: Point, c1, c2, max_evaluations) -> _Br
     )
 
 
-def _move_ends(b: _Bracket, trial: _Sample, decreases, noise, *, max_evaluations) -> _Bracket:
+def _move_ends(
+    b: _Bracket, trial: _Sample, decreases: Flag, noise: Scalar, *, max_evaluations: Number
+) -> _Bracket:
     """Narrow the bracket to the half that the trial points to, and choose the next step."""
     too_far = ~decreases | (trial.value > b.low.value + noise)
     # of the two halves, the one into which the trial slopes down
@@ -190,7 +201,7 @@ def _move_ends(b: _Bracket, trial: _Sample, decreases, noise, *, max_evaluations
     )
 
 
-def _inside(low: _Sample, high: _Sample, noise, is_slow) -> Float[Array, ""]:
+def _inside(low: _Sample, high: _Sample, noise: Scalar, is_slow: Flag) -> Float[Array, ""]:
     """Return a step between the ends, not too close to either."""
     width = high.step - low.step
     cubic = cubic_minimizer(low, high)
@@ -216,3 +227,7 @@ def _beyond(low: _Sample, trial: _Sample) -> Float[Array, ""]:
     width = trial.step - low.step
     nearest, farthest = trial.step + 1.1 * width, trial.step + 4 * width
     return jnp.clip(jnp.where(cubic > trial.step, cubic, farthest), nearest, farthest)
+
+
+WOLFE = as_written("wolfe()", wolfe())
+"""The search of all methods that model the curvature."""
