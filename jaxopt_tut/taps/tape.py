@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
-from jaxtyping import Array
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class Tape(Mapping[str, Array]):
+class Tape(Mapping[str, Any]):
     """Values in the order of the program, under names that are part of the tree's structure.
 
     A dict would come out of `jit` in alphabetical order; this keeps the order of the layers.
