@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import optax
 
 from jaxopt_tut.diagnostics.judging.judge import judge
 from jaxopt_tut.diagnostics.judging.learning_rate import hardly_moves
 from jaxopt_tut.diagnostics.judging.verdicts import Verdict
+from jaxopt_tut.diagnostics.measuring.first_step import Optimizer
 from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.measuring.stacking import Measured
@@ -45,7 +45,7 @@ def diagnose(
     params: Params,
     batch: Batch,
     *,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: Optimizer | None = None,
     key: PRNGKey | None = None,
 ) -> Diagnosis:
     r"""Say what is wrong with a network on a batch, where, why, and what to do.
@@ -142,7 +142,7 @@ class _Frame(NamedTuple):
 
     loss_fn: LossFn
     rebuild: Rebuild
-    optimizer: optax.GradientTransformation | None
+    optimizer: Optimizer | None
     num_updates: int
 
 

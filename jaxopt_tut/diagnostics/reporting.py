@@ -82,9 +82,8 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _cells(layer: LayerStatistics, index: tuple[int, ...]) -> list[str]:
-    def at(
-        array: Array | np.ndarray,
-    ) -> float:  # what belongs to a weight may have fewer steps than the rest
+    # What belongs to a weight may have fewer steps than the rest.
+    def at(array: Array | np.ndarray | np.floating) -> float:
         return float(np.asarray(array)[index[: array.ndim]])
 
     def size(summary: Summary) -> float:

@@ -10,12 +10,16 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Inexact
 from optax.contrib import SAMState
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.diagnostics.measuring.summaries import real
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.inner import updated
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Params, PyTree, Scalar
+
+Optimizer = TypeAliasType("Optimizer", optax.GradientTransformation | optax.MultiSteps)
+"""What optax steps with."""
 
 TINY_UPDATE = 1e-4
 """Root mean square of an update over that of its weight, below which it hardly moves it."""
@@ -44,7 +48,7 @@ def take_first_step(
     value_fn: Callable[[Params], Scalar],
     params: Params,
     gradient: PyTree,
-    optimizer: optax.GradientTransformation | None,
+    optimizer: Optimizer | None,
     num_updates: int = 1,
 ) -> FirstStep:
     """Take the first step of an optimizer, or follow it for some while it hardly moves."""
@@ -55,6 +59,8 @@ def take_first_step(
     if optimizer is None:
         missing = jnp.full((), jnp.nan, jnp.result_type(float))
         return FirstStep(None, missing, missing, missing, jnp.zeros((), bool))
+    if isinstance(optimizer, optax.MultiSteps):
+        optimizer = optimizer.gradient_transformation()
     looks: list[Params] = []
     try:
         state = optimizer.init(params)

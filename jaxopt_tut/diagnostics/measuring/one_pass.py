@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from jaxopt_tut.diagnostics.measuring.first_step import take_first_step
+from jaxopt_tut.diagnostics.measuring.first_step import Optimizer, take_first_step
 from jaxopt_tut.diagnostics.measuring.network import read_network
 from jaxopt_tut.diagnostics.measuring.readings import read_layers
 from jaxopt_tut.diagnostics.measuring.stacking import Measured, stack
@@ -16,7 +16,7 @@ def measure(
     loss_fn: LossFn,
     params: Params,
     batch: Batch,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: Optimizer | None = None,
     num_updates: int = 1,
 ) -> Measured:
     """Measure what `statistics` returns, stacked; the optimizer tries up to `num_updates` steps."""

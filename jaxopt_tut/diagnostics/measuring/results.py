@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Int
 from typing_extensions import TypeAliasType
 
@@ -11,16 +12,15 @@ from jaxopt_tut.diagnostics.measuring import summaries
 from jaxopt_tut.diagnostics.measuring.summaries import Real
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.taps.inner import Layer
-from jaxopt_tut.types import Scalar
 
 # By their names alone, signatures print short.
 Summary = TypeAliasType("Summary", summaries.Summary)
 """What is kept of an array, see `summarize`."""
 
-Count = TypeAliasType("Count", Int[Array, "*step"])
+Count = TypeAliasType("Count", Int[Array | np.ndarray, "*step"])
 """A number of units for each step of the scans around a layer; one alone outside of scans."""
 
-Flag = TypeAliasType("Flag", Bool[Array, ""])
+Flag = TypeAliasType("Flag", Bool[Array | np.ndarray, ""])
 """A truth value without axes."""
 
 
@@ -80,10 +80,10 @@ class Statistics:
     """
 
     layers: Tape
-    loss: Scalar
-    loss_after_update: Scalar
-    expected_change: Scalar
-    update_growth: Scalar
+    loss: Real
+    loss_after_update: Real
+    expected_change: Real
+    update_growth: Real
     searches: Flag
     is_finite: Flag
     num_updates: int = field(metadata={"static": True})

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxopt_tut.diagnostics.measuring.first_step import FirstStep
 from jaxopt_tut.diagnostics.measuring.readings import Reading, Readings
-from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
+from jaxopt_tut.diagnostics.measuring.results import Flag, LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.measuring.summaries import Real, SummaryStack, real, summarize_all
 from jaxopt_tut.diagnostics.measuring.units import (
     UnitCounts,
@@ -22,7 +22,6 @@ from jaxopt_tut.diagnostics.measuring.units import (
 )
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.taps.inner import Layer
-from jaxopt_tut.types import Scalar
 
 
 class Numbers(NamedTuple):
@@ -68,8 +67,8 @@ class Measured:
 
     summaries: SummaryStack
     numbers: Numbers
-    loss: Scalar
-    is_finite: Bool[Array, ""]
+    loss: Real
+    is_finite: Flag
     step: FirstStep
     num_updates: int = field(metadata={"static": True})
     wiring: tuple[Layer, ...] = field(metadata={"static": True})
@@ -158,14 +157,14 @@ def _numbers(
     dtype = summaries.rows.mean.dtype
     num_weight_steps = [math.prod(entry.weight_steps) for entry in entries]
 
-    def column(numbers: Sequence[Array]) -> Float[Array, "row"]:
+    def column(numbers: Sequence[Real]) -> Float[Array, "row"]:
         return jnp.concatenate([jnp.ravel(number).astype(dtype) for number in numbers])
 
     def repeated(values: Sequence[int], counts: Sequence[int]) -> Float[np.ndarray, "row"]:
         return np.repeat(values, counts).astype(dtype)
 
     # These are known from the summaries already.
-    def mean_squares(places: Sequence[int]) -> Float[Array, "row"]:
+    def mean_squares(places: Sequence[int]) -> Real:
         rows = np.concatenate([summaries.find_rows(place) for place in places])
         return summaries.rows.variance[rows] + summaries.rows.mean[rows] ** 2
 
@@ -208,7 +207,7 @@ def _mean_square_update(one: Reading, updates: Sequence[Array] | None) -> Real:
 
 
 def _gains(
-    readings: Sequence[Reading], of_weights: Float[Array, "row"], counts: Sequence[int]
+    readings: Sequence[Reading], of_weights: Real, counts: Sequence[int]
 ) -> Float[Array, "row"]:
     """Take the gain of what a function makes of its weight, where it makes something of it."""
     gains = of_weights

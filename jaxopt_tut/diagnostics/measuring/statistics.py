@@ -1,7 +1,6 @@
 """The array part of a diagnosis, to be used inside `jit`."""
 
-import optax
-
+from jaxopt_tut.diagnostics.measuring.first_step import Optimizer
 from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.diagnostics.measuring.results import Statistics
 from jaxopt_tut.types import Batch, LossFn, Params
@@ -12,7 +11,7 @@ def statistics(
     params: Params,
     batch: Batch,
     *,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: Optimizer | None = None,
 ) -> Statistics:
     r"""Measure every layer of a network in one forward and one backward pass.
 

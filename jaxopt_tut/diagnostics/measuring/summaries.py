@@ -20,8 +20,11 @@ SAMPLE_SIZE = 4096
 NUM_BINS = 64
 MAX_GROUPED = 2**16
 
-Real = TypeAliasType("Real", Float[Array, "*step"])
-"""A real number for each step of the scans around a layer; one alone outside of scans."""
+Real = TypeAliasType("Real", Float[Array | np.ndarray, "*step"])
+"""A real number for each step of the scans around a layer; one alone outside of scans.
+
+Whatever holds results holds JAX's arrays while it is traced, and NumPy's once it is judged.
+"""
 
 
 class Histogram(NamedTuple):
@@ -54,7 +57,7 @@ class Summary(NamedTuple):
     histogram: Histogram
 
     @property
-    def mean_square(self) -> Real:
+    def mean_square(self) -> Real | np.floating:
         """The variance and the squared mean together: the size of the values."""
         return self.variance + self.mean**2
 

@@ -9,15 +9,13 @@ a factorisation, all is carried.
 Rules for derivatives are left out, and calls other than those of JAX's control flow stay closed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend import core
-from jaxtyping import Array, Bool, Int
-from typing_extensions import TypeAliasType
+from jaxtyping import Array, Bool
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.diagnostics.nonfinite.origins import (
@@ -28,27 +26,15 @@ from jaxopt_tut.diagnostics.nonfinite.origins import (
     origins,
     settled,
 )
+from jaxopt_tut.diagnostics.nonfinite.times import (
+    NEVER,
+    Clock,
+    Times,
+    earlier,
+    never,
+    places_of,
+)
 from jaxopt_tut.taps.inner import REARRANGING, Place
-
-Clock = TypeAliasType("Clock", Int[Array, ""])
-"""How many steps of loops have run."""
-
-NEVER = np.iinfo(np.int32).max
-"""The time of what does not happen."""
-
-
-class Times(NamedTuple):
-    """When something first happened at a place, in steps of loops since the start.
-
-    Attributes:
-      birth: A value that is not finite was made of finite ones, or of a constant of the program.
-      gift: The same, of a constant that is not finite itself, as the -inf of a mask.
-      clash: A NaN was made of infinities.
-    """
-
-    birth: Clock
-    gift: Clock
-    clash: Clock
 
 
 class Run(NamedTuple):
@@ -73,48 +59,16 @@ class Mended(NamedTuple):
     clashes: Mapping[Place, Bool[Array, ""]]
 
 
-def places_of(jaxpr: AnyJaxpr, path: Path = ()) -> Iterator[Place]:
-    """List the places where equations make floating values; of opened calls, those inside."""
-    for i, eqn in enumerate(jaxprs.open_jaxpr(jaxpr).eqns):
-        subs = _opened(eqn)
-        for k, body in subs.items():
-            yield from places_of(body, (*path, i, k))
-        if not subs:
-            for k, var in enumerate(eqn.outvars):
-                if is_floating(var.aval):
-                    yield (*path, i), k
-
-
-def _opened(eqn: core.JaxprEqn) -> dict[int, AnyJaxpr]:
-    """Give the jaxprs that are looked into, by the numbers that stand for them in a path."""
-    kind = jaxprs.kind_of_call(eqn)
-    if kind in ("jit", "remat", "custom_jvp", "custom_vjp"):
-        return {0: jaxprs.called_jaxpr(eqn)}
-    if kind == "scan":
-        return {0: jaxprs.scan_parts(eqn).body}
-    if kind == "while":
-        return {1: jaxprs.while_parts(eqn).body}
-    if kind == "cond":
-        return dict(enumerate(jaxprs.cond_branches(eqn)))
-    return {}
-
-
 def run(jaxpr: AnyJaxpr, inputs: Sequence[Any], is_awake: Sequence[bool], mended: Mended) -> Run:
     """Evaluate a program, note where values that are not finite are born, and mend some."""
-    # A constant that is not awake counts where it meets data, not before.
     whole = [_mend(value, mended, ((), i)) for i, value in enumerate(inputs)]
     values = enumerate(jaxprs.constants(jaxpr))
     constants = [_mend(value, mended, ((-1,), i)) for i, value in values]
+    # A constant that is not awake counts where it meets data, not before.
     flags = [not awake for awake in is_awake]
-    outputs, times, _, _ = _Runner(mended).walk(
-        jaxpr,
-        whole,
-        [False] * len(whole),
-        (),
-        jnp.zeros((), jnp.int32),
-        list(zip(constants, flags, strict=True)),
-    )
-    return Run(outputs, times)
+    task = _Task(whole, [False] * len(whole), (), jnp.zeros((), jnp.int32))
+    done = _Runner(mended).walk(jaxpr, task, list(zip(constants, flags, strict=True)))
+    return Run(done.outputs, done.times)
 
 
 def _mend(value: Any, mended: Mended, place: Place) -> Any:
@@ -122,6 +76,31 @@ def _mend(value: Any, mended: Mended, place: Place) -> Any:
         return value
     wrong = mended.births[place] & ~jnp.isfinite(value)
     return jnp.where(wrong, finite_stand_in(jnp.asarray(value)), value)
+
+
+class _Task(NamedTuple):
+    """What is handed to an equation or a jaxpr.
+
+    Attributes:
+      values: What it reads.
+      constant: Which of that depends on constants of the program alone.
+      path: Where it lies.
+      clock: When it runs.
+    """
+
+    values: list[Any]
+    constant: list[bool]
+    path: Path
+    clock: Clock
+
+
+class _Done(NamedTuple):
+    """What comes back, and which of it depends on constants of the program alone."""
+
+    outputs: list[Any]
+    times: dict[Place, Times]
+    clock: Clock
+    constant: list[bool]
 
 
 class _Runner:
@@ -133,176 +112,132 @@ class _Runner:
     def walk(
         self,
         jaxpr: AnyJaxpr,
-        inputs: Sequence[Any],
-        is_constant: Sequence[bool],
-        path: Path,
-        clock: Clock,
+        task: _Task,
         constants: Sequence[tuple[Any, bool]] | None = None,
-    ) -> tuple[list[Any], dict[Place, Times], Clock, list[bool]]:
-        """Evaluate one jaxpr; tell also which outputs are constants of the program."""
+    ) -> _Done:
+        """Evaluate one jaxpr."""
         program = jaxprs.open_jaxpr(jaxpr)
-        env = dict(zip(program.invars, zip(inputs, is_constant, strict=True), strict=True))
+        given = zip(task.values, task.constant, strict=True)
+        env = dict(zip(program.invars, given, strict=True))
         if constants is None:
             constants = [(value, True) for value in jaxprs.constants(jaxpr)]
         env |= zip(program.constvars, constants, strict=True)
         times: dict[Place, Times] = {}
+        clock = task.clock
 
         def read(atom: Any) -> tuple[Any, bool]:
             return (atom.val, True) if jaxprs.is_literal(atom) else env[atom]
 
         for i, eqn in enumerate(program.eqns):
-            operands, constant = _unzip([read(atom) for atom in eqn.invars])
+            values, constant = _unzip([read(atom) for atom in eqn.invars])
             with eqn.ctx.manager:
-                outputs, here, clock, flags = self.equation(
-                    eqn, operands, constant, (*path, i), clock
-                )
-            times |= here
-            env.update(zip(eqn.outvars, zip(outputs, flags, strict=True), strict=True))
+                done = self.equation(eqn, _Task(values, constant, (*task.path, i), clock))
+            times, clock = times | done.times, done.clock
+            env.update(zip(eqn.outvars, zip(done.outputs, done.constant, strict=True), strict=True))
         outputs, constant = _unzip([read(atom) for atom in program.outvars])
-        return outputs, times, clock, constant
+        return _Done(outputs, times, clock, constant)
 
-    def equation(
-        self,
-        eqn: core.JaxprEqn,
-        operands: list[Any],
-        constant: list[bool],
-        path: Path,
-        clock: Clock,
-    ) -> tuple[list[Any], dict[Place, Times], Clock, list[bool]]:
-        """Do the same for one equation."""
+    def equation(self, eqn: core.JaxprEqn, task: _Task) -> _Done:
+        """Evaluate one equation."""
         kind = jaxprs.kind_of_call(eqn)
         if kind in ("jit", "remat", "custom_jvp", "custom_vjp"):
-            return self.walk(jaxprs.called_jaxpr(eqn), operands, constant, (*path, 0), clock)
-        awake = [False] * len(eqn.outvars)
+            return self.walk(jaxprs.called_jaxpr(eqn), task._replace(path=(*task.path, 0)))
         if kind == "scan":
-            return *self.scan(eqn, operands, constant, path, clock), awake
+            return self.scan(eqn, task)
         if kind == "while":
-            return *self.while_loop(eqn, operands, constant, path, clock), awake
+            return self.while_loop(eqn, task)
         if kind == "cond":
-            return *self.cond(eqn, operands, constant, path, clock), awake
-        outputs = [settled(output) for output in jaxprs.bind_here(eqn, operands)]
-        times = _never((path, k) for k, x in enumerate(outputs) if is_floating(x))
-        if bool(constant) and all(constant) and eqn.primitive.name in _KEEPING:
-            return outputs, times, clock, [True] * len(outputs)
-        for (_, k), _ in times.items():
-            outputs[k], times[path, k] = self.look(
-                eqn, operands, constant, outputs[k], (path, k), clock
-            )
-        return outputs, times, clock, awake
+            return self.cond(eqn, task)
+        outputs = [settled(output) for output in jaxprs.bind_here(eqn, task.values)]
+        times = never((task.path, k) for k, x in enumerate(outputs) if is_floating(x))
+        if task.constant and all(task.constant) and eqn.primitive.name in _KEEPING:
+            return _Done(outputs, times, task.clock, [True] * len(outputs))
+        for place in times:
+            outputs[place[1]], times[place] = self.look(eqn, task, outputs[place[1]], place)
+        return _awake(outputs, times, task.clock)
 
     def look(
-        self,
-        eqn: core.JaxprEqn,
-        operands: list[Any],
-        constant: list[bool],
-        output: Array,
-        place: Place,
-        clock: Clock,
+        self, eqn: core.JaxprEqn, task: _Task, output: Array, place: Place
     ) -> tuple[Array, Times]:
         """Note what is born and what clashes in one value, and mend it on demand."""
-        born, clash, is_gift = origins(eqn, operands, constant, output, place[1])
-        never = jnp.full((), NEVER, jnp.int32)
+        born, clash, is_gift = origins(eqn, task.values, task.constant, output, place[1])
+        at_no_time = jnp.full((), NEVER, jnp.int32)
         happened = [
-            never if e is None else jnp.where(jnp.any(e), clock, NEVER) for e in (born, clash)
+            at_no_time if e is None else jnp.where(jnp.any(e), task.clock, NEVER)
+            for e in (born, clash)
         ]
-        gift = jnp.where(is_gift, happened[0], NEVER) if is_gift is not None else never
+        gift = jnp.where(is_gift, happened[0], NEVER) if is_gift is not None else at_no_time
         for entries, wanted in ((born, self.mended.births), (clash, self.mended.clashes)):
             if entries is not None and place in wanted:
                 output = jnp.where(wanted[place] & entries, finite_stand_in(output), output)
         return output, Times(happened[0], gift, happened[1])
 
-    def scan(
-        self,
-        eqn: core.JaxprEqn,
-        operands: list[Any],
-        constant: list[bool],
-        path: Path,
-        clock: Clock,
-    ) -> tuple[list[Any], dict[Place, Times], Clock]:
-        parts = jaxprs.scan_parts(eqn)
-        consts, carry, xs = parts.split_inputs(operands)
-        flags, *_ = parts.split_inputs(constant)
-        rest = [False] * (len(operands) - len(consts))
+    # In the loops below only what they close over can be constant: what is carried changes, and
+    # the times of all steps are joined, as a loop has room for one.
 
-        def step(state, x):
+    def scan(self, eqn: core.JaxprEqn, task: _Task) -> _Done:
+        """Evaluate a scan; the clock strikes at each step."""
+        parts, path = jaxprs.scan_parts(eqn), (*task.path, 0)
+        consts, carry, xs = parts.split_inputs(task.values)
+        flags, *_ = parts.split_inputs(task.constant)
+        flags = [*flags, *[False] * (len(task.values) - len(consts))]
+
+        def step(state: tuple[Any, ...], x: list[Any]) -> tuple[tuple[Any, ...], list[Any]]:
             carry, times, clock = state
-            outputs, here, clock, _ = self.walk(
-                parts.body, [*consts, *carry, *x], [*flags, *rest], (*path, 0), clock + 1
-            )
-            carry, ys = parts.split_outputs(outputs)
-            return (list(carry), _earlier(times, here), clock), list(ys)
+            inner = _Task([*consts, *carry, *x], flags, path, clock + 1)
+            done = self.walk(parts.body, inner)
+            carry, ys = parts.split_outputs(done.outputs)
+            return (list(carry), earlier(times, done.times), done.clock), list(ys)
 
-        start = list(carry), _never(places_of(parts.body, (*path, 0))), clock
+        start = list(carry), never(places_of(parts.body, path)), task.clock
         options = {"length": parts.length, "reverse": parts.reverse}
         (carry, times, clock), ys = lax.scan(step, start, list(xs), **options)
-        return [*carry, *ys], times, clock
+        return _awake([*carry, *ys], times, clock)
 
-    def while_loop(
-        self,
-        eqn: core.JaxprEqn,
-        operands: list[Any],
-        constant: list[bool],
-        path: Path,
-        clock: Clock,
-    ) -> tuple[list[Any], dict[Place, Times], Clock]:
-        parts = jaxprs.while_parts(eqn)
-        for_condition, consts, carry = parts.split(operands)
-        _, flags, rest = parts.split(constant)
-        rest = [False] * len(rest)
+    def while_loop(self, eqn: core.JaxprEqn, task: _Task) -> _Done:
+        """Evaluate a loop; its condition makes nothing that goes on."""
+        parts, path = jaxprs.while_parts(eqn), (*task.path, 1)
+        for_condition, consts, carry = parts.split(task.values)
+        _, flags, _ = parts.split(task.constant)
+        flags = [*flags, *[False] * len(carry)]
 
-        def step(state):
+        def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
             carry, times, clock = state
-            carry, here, clock, _ = self.walk(
-                parts.body, [*consts, *carry], [*flags, *rest], (*path, 1), clock + 1
-            )
-            return list(carry), _earlier(times, here), clock
+            done = self.walk(parts.body, _Task([*consts, *carry], flags, path, clock + 1))
+            return done.outputs, earlier(times, done.times), done.clock
 
-        def goes_on(state):
+        def goes_on(state: tuple[Any, ...]) -> Array:
             return jaxprs.function_of(parts.condition)(*for_condition, *state[0])[0]
 
-        start = list(carry), _never(places_of(parts.body, (*path, 1))), clock
-        return lax.while_loop(goes_on, step, start)
+        start = list(carry), never(places_of(parts.body, path)), task.clock
+        return _awake(*lax.while_loop(goes_on, step, start))
 
-    def cond(
-        self,
-        eqn: core.JaxprEqn,
-        operands: list[Any],
-        constant: list[bool],
-        path: Path,
-        clock: Clock,
-    ) -> tuple[list[Any], dict[Place, Times], Clock]:
-        index, *operands = operands
+    def cond(self, eqn: core.JaxprEqn, task: _Task) -> _Done:
+        """Evaluate one branch; in the others nothing happens."""
+        index, *operands = task.values
         branches = jaxprs.cond_branches(eqn)
         none: dict[Place, Times] = {}
         for k, branch in enumerate(branches):
-            none |= _never(places_of(branch, (*path, k)))
+            none |= never(places_of(branch, (*task.path, k)))
 
-        def run_branch(k):
-            def run(operands, clock):
-                outputs, times, clock, _ = self.walk(
-                    branches[k], operands, constant[1:], (*path, k), clock
-                )
-                return list(outputs), none | times, clock
+        def run_branch(k: int) -> Callable[[list[Any], Clock], tuple[Any, ...]]:
+            def run(operands: list[Any], clock: Clock) -> tuple[Any, ...]:
+                inner = _Task(operands, task.constant[1:], (*task.path, k), clock)
+                done = self.walk(branches[k], inner)
+                return done.outputs, none | done.times, done.clock
 
             return run
 
-        return lax.switch(index, [run_branch(k) for k in range(len(branches))], operands, clock)
+        runs = [run_branch(k) for k in range(len(branches))]
+        return _awake(*lax.switch(index, runs, operands, task.clock))
+
+
+def _awake(outputs: list[Any], times: dict[Place, Times], clock: Clock) -> _Done:
+    """Return outputs of which none is a constant."""
+    return _Done(outputs, times, clock, [False] * len(outputs))
 
 
 _KEEPING = REARRANGING | {"convert_element_type", "copy"}
-
-
-def _never(places: Iterable[Place]) -> dict[Place, Times]:
-    """Give the times of what has not run."""
-    never = jnp.full((), NEVER, jnp.int32)
-    return {place: Times(never, never, never) for place in places}
-
-
-def _earlier(times: dict[Place, Times], others: dict[Place, Times]) -> dict[Place, Times]:
-    """Take for each place the earlier of two times."""
-    return times | {
-        place: Times(*map(jnp.minimum, times[place], found)) for place, found in others.items()
-    }
 
 
 def _unzip(pairs: Iterable[tuple[Any, bool]]) -> tuple[list[Any], list[bool]]:

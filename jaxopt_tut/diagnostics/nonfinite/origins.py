@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
-from jaxtyping import Array, Bool, Num, Shaped
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Inexact, Shaped
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import jaxprs
@@ -85,7 +86,7 @@ def origins(
     return Origins(born, clash, is_gift if given else None)
 
 
-def _wrong(value: Num[Array, "..."]) -> Bool[Array, "..."]:
+def _wrong(value: ArrayLike) -> Bool[Array, "..."]:
     return ~jnp.isfinite(value)
 
 
@@ -111,16 +112,16 @@ def is_floating(value: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(value) if dtype is None else dtype, jnp.inexact)
 
 
-def finite_stand_in(value: Num[Array, "..."]) -> Num[Array, "..."]:
+def finite_stand_in(value: ArrayLike) -> Inexact[Array, "..."]:
     """Give finite values, of the same shape, to put in the place of others."""
     # They lie between 0.4 and 0.6, where most functions are defined, and differ, so that none is
     # the mean of its neighbours.
-    shape = jnp.shape(value)
+    shape, dtype = jnp.shape(value), jnp.result_type(value)
     if not shape:
-        return jnp.full((), 0.5, value.dtype)
+        return jnp.full((), 0.5, dtype)
     iotas = [lax.broadcasted_iota(jnp.float32, shape, axis) for axis in range(len(shape))]
     steps = reduce(jnp.add, iotas)
-    return (0.4 + 0.2 * (steps * 0.61803399 % 1)).astype(value.dtype)
+    return (0.4 + 0.2 * (steps * 0.61803399 % 1)).astype(dtype)
 
 
 def settled(value: Shaped[Array, "..."]) -> Shaped[Array, "..."]:

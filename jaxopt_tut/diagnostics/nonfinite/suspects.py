@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.diagnostics.nonfinite import births, slopes
-from jaxopt_tut.diagnostics.nonfinite.births import Mended, places_of
+from jaxopt_tut.diagnostics.nonfinite.births import Mended
 from jaxopt_tut.diagnostics.nonfinite.origins import is_floating
 from jaxopt_tut.diagnostics.nonfinite.slopes import Marks
+from jaxopt_tut.diagnostics.nonfinite.times import NEVER, places_of
 from jaxopt_tut.taps.inner import Place, Program
 
 
@@ -20,6 +22,7 @@ def find_in_result(program: Program) -> Place | None:
     jaxpr, inputs = program.jaxpr, program.arrays
     if all_finite(jaxprs.function_of(jaxpr)(*inputs)):
         return None
+    # First one evaluation that notes when what happens where.
     held = jaxprs.constants(jaxpr)
     # An infinity that the function closes over is a constant of it; NaN, or a weight, is data.
     is_awake = [_has_nan(x) or id(x) in program.constant_names for x in held]
@@ -29,19 +32,21 @@ def find_in_result(program: Program) -> Place | None:
 
     def happened(kind: str) -> list[Place]:
         found = sorted((getattr(one, kind), order[place], place) for place, one in times.items())
-        return [place for time, _, place in found if time < births.NEVER]
+        return [place for time, _, place in found if time < NEVER]
 
+    # Then the suspects, those that are given before those that are born, in the order of time.
     given: dict[Place, Any] = {((), i): x for i, x in enumerate(inputs)}
     given |= {((-1,), i): x for i, x in enumerate(held) if is_awake[i]}
     given = {place: x for place, x in given.items() if not all_finite(x)}
     born, clashes = [*given, *happened("birth")], happened("clash")
     on_purpose = {place for place, x in given.items() if not _has_nan(x)}
-    on_purpose |= {place for place, one in times.items() if one.gift == one.birth < births.NEVER}
+    on_purpose |= {place for place, one in times.items() if one.gift == one.birth < NEVER}
     if len(born) == 1 and not on_purpose:
         return born[0]
 
+    # Then the trial: one compiled program makes finite what its flags say.
     @jax.jit
-    def outputs(inputs, *flags):
+    def outputs(inputs: list[Any], *flags: Array) -> list[Any]:
         named = (dict(zip(*pair, strict=True)) for pair in zip((born, clashes), flags, strict=True))
         return births.run(jaxpr, inputs, is_awake, Mended(*named)).outputs
 
@@ -50,6 +55,7 @@ def find_in_result(program: Program) -> Place | None:
         flags = [np.array([place in chosen for place in places], bool) for places, chosen in pairs]
         return not all_finite(outputs(inputs, *flags))
 
+    # What was put in on purpose is to blame only where infinities do not clash behind it.
     culprit = _first(born, breaks)
     if culprit is not None and culprit not in on_purpose:
         return culprit
