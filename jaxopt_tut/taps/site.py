@@ -1,12 +1,14 @@
 """The places in a function where a value can be read, named after the model's parameters."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from jaxopt_tut import jaxprs
 from jaxopt_tut.taps.axes import label_axes
 from jaxopt_tut.taps.graph import Node, Place
 from jaxopt_tut.taps.kinds import Kind, Role, classify
@@ -32,6 +34,8 @@ class Site:
       blocked_by: Why JAX defines no cotangent: the name of the custom derivative rule it lies
         inside, or `"while_loop"` (`"pure_callback"`, ...) for what is inside one or goes into
         one. None where there is a cotangent.
+      source: The line of the user's code that makes the value, for instance `"model.py:12"`; None
+        where JAX does not know. Sites that differ in it alone are equal.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Site:
     batch_axes: tuple[int, ...]
     scope: str = ""
     blocked_by: str | None = None
+    source: str | None = field(default=None, compare=False)
 
 
 class Tapped(NamedTuple):
@@ -84,9 +89,21 @@ def find_sites(nodes: Sequence[Node], provenance: Provenance) -> list[Tapped]:
             batch_axes=axes["batch"],
             scope=node.scope,
             blocked_by=blocked[index],
+            source=_source(node),
         )
         found.append(Tapped(site, place))
     return found
+
+
+def _source(node: Node) -> str | None:
+    """Return file and line of a node, without the column and the name of the function."""
+    line = jaxprs.source_line(node.eqn) if node.eqn is not None else ""
+    found = _FILE_AND_LINE.match(line)
+    # JAX takes the caller of one of its own functions for the user, and here that is us.
+    return found[0] if found and "trace_program.<locals>" not in line else None
+
+
+_FILE_AND_LINE = re.compile(r"[^:]+:\d+")
 
 
 def _blocked(nodes: Sequence[Node]) -> list[str | None]:

@@ -410,3 +410,35 @@ def test_shard_map_keeps_its_inside_to_itself():
     np.testing.assert_allclose(loss, jnp.sum(value**2), rtol=1e-6)
     with pytest.raises(ValueError, match="found no site for select='op:sin'"):
         taps.record(fun, "op:sin")(w, X)
+
+
+def test_a_site_knows_the_line_of_the_code_that_makes_it():
+    def network(p, x):
+        h = x @ p["w"]
+        h = jax.nn.relu(h)
+        h = jax.jit(lambda h: 2 * h)(h)
+        h, _ = jax.lax.scan(lambda h, w: (h @ w, None), h, p["s"])
+        return jax.vmap(jnp.sum)(h)
+
+    first = network.__code__.co_firstlineno
+    params = {"w": jnp.ones((4, 3)), "s": jnp.ones((2, 3, 3))}
+    sites = taps.sites(network, params, jnp.ones((5, 4)))
+    found = {site.op: site.source for site in sites}
+    lines = {"custom_jvp_call": 2, "mul": 3, "reduce_sum": 5}
+    assert {op: found[op] for op in lines} == {
+        op: f"test_site.py:{first + line}" for op, line in lines.items()
+    }
+    products = [site.source for site in sites if site.op == "dot_general"]
+    assert products == [f"test_site.py:{first + 1}", f"test_site.py:{first + 4}"]
+
+
+def test_a_line_that_nobody_wrote_is_not_known():
+    assert [site.source for site in taps.sites(jnp.sin, X)] == [None]
+
+
+def test_the_line_makes_no_difference_between_sites():
+    one, other = (taps.sites(fun, X) for fun in (lambda x: jnp.sin(x),
+                                                 lambda x: jnp.sin(x)))  # fmt: skip
+    assert one == other
+    assert one[0].source != other[0].source
+    assert hash(one[0]) == hash(other[0])
