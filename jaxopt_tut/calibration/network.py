@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
 from jaxopt_tut.calibration.asking import is_iterator, require_arrays, require_function
@@ -68,8 +69,8 @@ class Network:
     loss: float | None = None
 
     @property
-    def data(self) -> list[Array]:
-        """The arrays of the batch."""
+    def data(self) -> list[ArrayLike]:
+        """The arrays of the batch, which may be NumPy's."""
         return self.program.data
 
     def merged(self) -> Params:
