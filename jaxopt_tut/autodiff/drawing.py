@@ -33,9 +33,9 @@ class _Box(NamedTuple):
 class _Picture(NamedTuple):
     boxes: list[_Box]
     edges: list[tuple[int, int]]
-    places: list[tuple[float, float]]  # the middle of each top edge
-    width: float
-    height: float
+    places: list[tuple[int | float, int | float]]  # the middle of each top edge
+    width: int | float
+    height: int | float
 
 
 def draw(
@@ -96,7 +96,7 @@ def draw(
     return "\n".join([*parts, "</svg>"])
 
 
-def _marks(picture: _Picture, left: float, top: float, *, grey: bool) -> list[str]:
+def _marks(picture: _Picture, left: int | float, top: int | float, *, grey: bool) -> list[str]:
     """Write arrows, then boxes, then what stands inside of the boxes."""
     boxes, edges, places, *_ = picture
     marks = []
@@ -246,17 +246,17 @@ def _text_height(box: _Box) -> int:
     return _LINE * len(box.lines) + 8
 
 
-def _height(box: _Box) -> float:
+def _height(box: _Box) -> int | float:
     return _text_height(box) + (0 if box.inner is None else box.inner.height + _MARGIN)
 
 
-def _width(box: _Box) -> float:
+def _width(box: _Box) -> int | float:
     return _WIDTH if box.inner is None else max(_WIDTH, box.inner.width + 2 * _MARGIN)
 
 
 def _layout(
     boxes: list[_Box], edges: list[tuple[int, int]]
-) -> tuple[list[tuple[float, float]], float, float]:
+) -> tuple[list[tuple[int | float, int | float]], int | float, int | float]:
     """Give each box the middle of its top edge: layer by depth, order by parents."""
     parents: list[list[int]] = [[] for _ in boxes]
     for start, end in edges:

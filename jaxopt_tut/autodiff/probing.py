@@ -171,7 +171,7 @@ def _few_digits(leaf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return draw() + 1j * draw() if np.iscomplexobj(leaf) else np.asarray(draw())
 
 
-def _power_of_two(size: np.ndarray) -> np.ndarray:
+def _power_of_two(size: np.ndarray) -> np.ndarray | np.float64:
     return np.ldexp(1.0, np.frexp(size)[1] - 1)
 
 

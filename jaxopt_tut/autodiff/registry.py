@@ -33,6 +33,9 @@ Values = Sequence[Value]
 Derivatives = Sequence[Derivative]
 """One derivative a value."""
 
+Integer = int | np.integer
+"""A number in the parameters of an equation: NumPy's where the caller computed it."""
+
 Needed = Sequence[bool]
 """Which inputs want a cotangent."""
 

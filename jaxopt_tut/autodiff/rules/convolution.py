@@ -16,6 +16,7 @@ from jax.extend import core
 
 from jaxopt_tut.autodiff.registry import (
     Derivatives,
+    Integer,
     Needed,
     Value,
     Values,
@@ -33,7 +34,7 @@ def _conv_rule(
     outputs: Values,
     needed: Needed,
     *,
-    batch_group_count: int,
+    batch_group_count: Integer,
     preferred_element_type: Any,
     **params: Any,
 ) -> Derivatives:
@@ -54,7 +55,9 @@ def _conv_rule(
     ]
 
 
-def _grouped_batch(g: Any, x: Any, kernel: Any, needed: Needed, count: int, options: dict) -> list:
+def _grouped_batch(
+    g: Any, x: Any, kernel: Any, needed: Needed, count: Integer, options: dict
+) -> list:
     """Transpose a convolution with grouped batches (rare: the gradient of a grouped one)."""
 
     def conv(left: Any, right: Any) -> Any:
@@ -70,7 +73,7 @@ def _extents(sizes: Any, dilation: Any) -> list[int]:
     return [(n - 1) * step + 1 if n else 0 for n, step in zip(sizes, dilation, strict=True)]
 
 
-def _swapped(spec: Sequence[int]) -> tuple[int, ...]:
+def _swapped(spec: Sequence[Integer]) -> tuple[int, ...]:
     return (spec[1], spec[0], *spec[2:])
 
 
@@ -79,12 +82,12 @@ def _conv_input(
     x: Value,
     kernel: Value,
     *,
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
+    window_strides: Sequence[Integer],
+    padding: Sequence[tuple[Integer, Integer]],
+    lhs_dilation: Sequence[Integer],
+    rhs_dilation: Sequence[Integer],
     dimension_numbers: lax.ConvDimensionNumbers,
-    feature_group_count: int,
+    feature_group_count: Integer,
     precision: Any,
     preferred_element_type: Any,
 ) -> Array:
@@ -107,7 +110,7 @@ def _conv_input(
     )  # fmt: skip
 
 
-def _regroup(kernel: Any, outer: int, inner: int, groups: int) -> Any:
+def _regroup(kernel: Any, outer: Integer, inner: Integer, groups: Integer) -> Any:
     """Move the groups from the output channels of a kernel to its input channels."""
     shape = list(kernel.shape)
     shape[outer : outer + 1] = [groups, shape[outer] // groups]
@@ -127,12 +130,12 @@ def _conv_kernel(
     x: Value,
     kernel: Value,
     *,
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
+    window_strides: Sequence[Integer],
+    padding: Sequence[tuple[Integer, Integer]],
+    lhs_dilation: Sequence[Integer],
+    rhs_dilation: Sequence[Integer],
     dimension_numbers: lax.ConvDimensionNumbers,
-    feature_group_count: int,
+    feature_group_count: Integer,
     precision: Any,
     preferred_element_type: Any,
 ) -> Array:
@@ -176,11 +179,11 @@ def _window_sum_rule(
     outputs: Values,
     needed: Needed,
     *,
-    window_dimensions: Sequence[int],
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    base_dilation: Sequence[int],
-    window_dilation: Sequence[int],
+    window_dimensions: Sequence[Integer],
+    window_strides: Sequence[Integer],
+    padding: Sequence[tuple[Integer, Integer]],
+    base_dilation: Sequence[Integer],
+    window_dilation: Sequence[Integer],
 ) -> Derivatives:
     """Spread each window's cotangent over the window: a convolution with ones."""
     (g,), (x,) = cotangents, inputs
@@ -210,11 +213,11 @@ def _scatter_windows(
     x: Value,
     *,
     select_prim: core.Primitive,
-    window_dimensions: Sequence[int],
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    base_dilation: Sequence[int],
-    window_dilation: Sequence[int],
+    window_dimensions: Sequence[Integer],
+    window_strides: Sequence[Integer],
+    padding: Sequence[tuple[Integer, Integer]],
+    base_dilation: Sequence[Integer],
+    window_dilation: Sequence[Integer],
 ) -> Array:
     """Send each window's number to the first place where the extremum is attained."""
     identity = np.asarray(-np.inf if select_prim.name == "ge" else np.inf, x.dtype)

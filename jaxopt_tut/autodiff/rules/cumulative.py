@@ -15,7 +15,7 @@ from jax import lax
 
 from jaxopt_tut.autodiff import loops
 from jaxopt_tut.autodiff.program import flatten
-from jaxopt_tut.autodiff.registry import Derivatives, Needed, Rule, Values, define
+from jaxopt_tut.autodiff.registry import Derivatives, Integer, Needed, Rule, Values, define
 from jaxopt_tut.autodiff.rules.shape import push_linear
 
 
@@ -26,7 +26,7 @@ def _cumsum_rule(
     outputs: Values,
     needed: Needed,
     *,
-    axis: int,
+    axis: Integer,
     reverse: bool,
 ) -> Derivatives:
     return [lax.cumsum(cotangents[0], axis, not reverse)]
@@ -35,14 +35,14 @@ def _cumsum_rule(
 push_linear("cumsum")
 
 
-def _shifted(x: Any, axis: int, reverse: bool, fill: float) -> Any:
+def _shifted(x: Any, axis: Integer, reverse: bool, fill: float) -> Any:
     """Move each number one place towards the start of the running operation."""
     config = [(0, 0, 0)] * x.ndim
     config[axis] = (1, -1, 0) if reverse else (-1, 1, 0)
     return lax.pad(x, lax.full((), fill, x.dtype), config)
 
 
-def _recur(decay: Any, g: Any, axis: int, reverse: bool) -> Any:
+def _recur(decay: Any, g: Any, axis: Integer, reverse: bool) -> Any:
     """Solve r_i = g_i + decay_i r_{i+1}, against the direction of the running operation."""
 
     def combine(later, earlier):
@@ -60,7 +60,7 @@ def _cumprod_rule(
     outputs: Values,
     needed: Needed,
     *,
-    axis: int,
+    axis: Integer,
     reverse: bool,
 ) -> Derivatives:
     (g,), (x,), (ans,) = cotangents, inputs, outputs
@@ -78,7 +78,7 @@ def _cumlogsumexp_rule(
     outputs: Values,
     needed: Needed,
     *,
-    axis: int,
+    axis: Integer,
     reverse: bool,
 ) -> Derivatives:
     r"""Use $\bar x_i = e^{x_i - a_i} r_i$ with $d_i = e^{a_i - a_{i+1}} \le 1$: no overflow."""
@@ -108,7 +108,7 @@ def _running_extremum(pairwise: Any) -> Rule:
         outputs: Values,
         needed: Needed,
         *,
-        axis: int,
+        axis: Integer,
         reverse: bool,
     ) -> Derivatives:
         (g,), (x,) = cotangents, inputs

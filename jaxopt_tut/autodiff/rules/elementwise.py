@@ -74,7 +74,7 @@ def _one_minus_square(x: Any) -> Any:
     return lax.sub(_one(x), lax.square(x))
 
 
-def _number(value: float, x: Any) -> Any:
+def _number(value: float | int, x: Value) -> np.ndarray:
     return np.asarray(value, x.dtype)
 
 
@@ -82,7 +82,7 @@ def _one(x: Any) -> Any:
     return _number(1, x)
 
 
-def _times(x: Any, factor: float) -> Any:
+def _times(x: Value, factor: float | int) -> Array:
     return lax.mul(x, _number(factor, x))
 
 
@@ -117,7 +117,7 @@ def _acosh(g: Array, ans: Value, x: Value) -> Array:
     return mul(g, lax.rsqrt(lax.sub(square(x), _one(x))))
 
 
-def _gaussian(factor: float) -> Slope:
+def _gaussian(factor: float | int) -> Slope:
     return lambda g, ans, x, **_: mul(_number(factor, x), mul(g, lax.exp(neg(square(x)))))
 
 

@@ -8,6 +8,7 @@ from jax import lax
 
 from jaxopt_tut.autodiff.registry import (
     Derivatives,
+    Integer,
     Needed,
     Values,
     define,
@@ -24,7 +25,7 @@ def _gather_rule(
     needed: Needed,
     *,
     dimension_numbers: lax.GatherDimensionNumbers,
-    slice_sizes: tuple[int, ...],
+    slice_sizes: tuple[Integer, ...],
     indices_are_sorted: bool,
     unique_indices: bool,
     mode: Any,
@@ -206,9 +207,9 @@ def _sort_rule(
     outputs: Values,
     needed: Needed,
     *,
-    dimension: int,
+    dimension: Integer,
     is_stable: bool,
-    num_keys: int,
+    num_keys: Integer,
 ) -> Derivatives:
     """Sort the places along with the numbers, then send each cotangent back to its place."""
     shape = inputs[0].shape
@@ -223,12 +224,12 @@ def _sort_rule(
     ]
 
 
-def _along(shape: tuple, axis: int) -> tuple:
+def _along(shape: tuple, axis: Integer) -> tuple:
     """Name the batching axes for indexing along one axis of equally shaped arrays."""
     return tuple(k for k in range(len(shape)) if k != axis)
 
 
-def _take_along(x: Any, places: Any, axis: int) -> Any:
+def _take_along(x: Any, places: Any, axis: Integer) -> Any:
     batch = _along(x.shape, axis)
     numbers = lax.GatherDimensionNumbers(
         offset_dims=(),

@@ -9,6 +9,7 @@ from jax import lax
 
 from jaxopt_tut.autodiff.registry import (
     Derivatives,
+    Integer,
     Needed,
     Values,
     define,
@@ -149,7 +150,7 @@ def _fft_rule(
     needed: Needed,
     *,
     fft_type: Any,
-    fft_lengths: tuple[int, ...],
+    fft_lengths: tuple[Integer, ...],
 ) -> Derivatives:
     r"""$y_k = \sum_j x_j \omega^{jk}$ is symmetric: its transpose is itself.
 
@@ -183,7 +184,7 @@ def _eigh_rule(
     outputs: Values,
     needed: Needed,
     *,
-    subset_by_index: tuple[int, int] | None = None,
+    subset_by_index: tuple[Integer, Integer] | None = None,
     **params: Any,
 ) -> Derivatives:
     r"""$A = V \Lambda V^H$ with $\bar A = V^{-H} (\bar\Lambda + F \circ (V^\top \bar V)) V^\top$.

@@ -13,6 +13,7 @@ from jax import numpy as jnp
 
 from jaxopt_tut.autodiff.registry import (
     Derivatives,
+    Integer,
     Needed,
     Value,
     Values,
@@ -53,8 +54,8 @@ def _precision_rule(
     outputs: Values,
     needed: Needed,
     *,
-    exponent_bits: int,
-    mantissa_bits: int,
+    exponent_bits: Integer,
+    mantissa_bits: Integer,
 ) -> Derivatives:
     return [lax.reduce_precision(cotangents[0], exponent_bits, mantissa_bits)]
 

@@ -9,13 +9,7 @@ from jax import lax
 
 from jaxopt_tut.autodiff import loops
 from jaxopt_tut.autodiff.program import Program, flatten
-from jaxopt_tut.autodiff.registry import (
-    Derivatives,
-    Needed,
-    Values,
-    define,
-    define_push,
-)
+from jaxopt_tut.autodiff.registry import Derivatives, Integer, Needed, Values, define, define_push
 
 
 def spread(g: Any, shape: tuple, axes: tuple) -> Any:
@@ -31,7 +25,7 @@ def _sum_rule(
     outputs: Values,
     needed: Needed,
     *,
-    axes: tuple[int, ...],
+    axes: tuple[Integer, ...],
     **params: Any,
 ) -> Derivatives:
     return [spread(cotangents[0], inputs[0].shape, axes)]
@@ -39,7 +33,12 @@ def _sum_rule(
 
 @define_push("reduce_sum")
 def _sum_push(
-    tangents: Derivatives, inputs: Values, outputs: Values, *, axes: tuple[int, ...], **params: Any
+    tangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    *,
+    axes: tuple[Integer, ...],
+    **params: Any,
 ) -> Derivatives:
     return [lax.reduce_sum(tangents[0], axes)]
 
@@ -56,7 +55,7 @@ def _extremum_rule(
     outputs: Values,
     needed: Needed,
     *,
-    axes: tuple[int, ...],
+    axes: tuple[Integer, ...],
     **params: Any,
 ) -> Derivatives:
     (g,), (x,), (ans,) = cotangents, inputs, outputs
@@ -65,7 +64,12 @@ def _extremum_rule(
 
 
 def _extremum_push(
-    tangents: Derivatives, inputs: Values, outputs: Values, *, axes: tuple[int, ...], **params: Any
+    tangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    *,
+    axes: tuple[Integer, ...],
+    **params: Any,
 ) -> Derivatives:
     (t,), (x,), (ans,) = tangents, inputs, outputs
     hit, count = _hits(x, ans, axes)
@@ -102,7 +106,7 @@ def _product_rule(
     outputs: Values,
     needed: Needed,
     *,
-    axes: tuple[int, ...],
+    axes: tuple[Integer, ...],
     **params: Any,
 ) -> Derivatives:
     program = _product_tree(inputs[0], axes)
@@ -112,6 +116,11 @@ def _product_rule(
 
 @define_push("reduce_prod")
 def _product_push(
-    tangents: Derivatives, inputs: Values, outputs: Values, *, axes: tuple[int, ...], **params: Any
+    tangents: Derivatives,
+    inputs: Values,
+    outputs: Values,
+    *,
+    axes: tuple[Integer, ...],
+    **params: Any,
 ) -> Derivatives:
     return loops.evaluate_with_tangents(_product_tree(inputs[0], axes), inputs, tangents)[1]

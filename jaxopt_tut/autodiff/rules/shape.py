@@ -9,6 +9,7 @@ from jax import lax
 
 from jaxopt_tut.autodiff.registry import (
     Derivatives,
+    Integer,
     Needed,
     Values,
     define,
@@ -41,7 +42,7 @@ def _broadcast_rule(
     needed: Needed,
     *,
     shape: Shape,
-    broadcast_dimensions: tuple[int, ...],
+    broadcast_dimensions: tuple[Integer, ...],
     **params: Any,
 ) -> Derivatives:
     (g,), x = cotangents, inputs[0]
@@ -61,7 +62,7 @@ def _reshape_back(
     outputs: Values,
     needed: Needed,
     *,
-    dimensions: tuple[int, ...] | None = None,
+    dimensions: tuple[Integer, ...] | None = None,
     **params: Any,
 ) -> Derivatives:
     """Undo a reshape, and the order of the axes that it may read its input in."""
@@ -94,7 +95,7 @@ def _transpose_rule(
     outputs: Values,
     needed: Needed,
     *,
-    permutation: tuple[int, ...],
+    permutation: tuple[Integer, ...],
 ) -> Derivatives:
     return [lax.transpose(cotangents[0], tuple(int(k) for k in np.argsort(permutation)))]
 
@@ -106,14 +107,14 @@ def _rev_rule(
     outputs: Values,
     needed: Needed,
     *,
-    dimensions: tuple[int, ...],
+    dimensions: tuple[Integer, ...],
 ) -> Derivatives:
     return [lax.rev(cotangents[0], dimensions)]
 
 
 @define("concatenate")
 def _concatenate_rule(
-    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, *, dimension: int
+    cotangents: Derivatives, inputs: Values, outputs: Values, needed: Needed, *, dimension: Integer
 ) -> Derivatives:
     (g,) = cotangents
     found: list[Any] = []
@@ -128,7 +129,7 @@ def _concatenate_rule(
 
 @define_push("concatenate")
 def _concatenate_push(
-    tangents: Derivatives, inputs: Values, outputs: Values, *, dimension: int
+    tangents: Derivatives, inputs: Values, outputs: Values, *, dimension: Integer
 ) -> Derivatives:
     return [lax.concatenate(filled(tangents, inputs), dimension)]
 
@@ -140,8 +141,8 @@ def _split_rule(
     outputs: Values,
     needed: Needed,
     *,
-    sizes: tuple[int, ...],
-    axis: int,
+    sizes: tuple[Integer, ...],
+    axis: Integer,
 ) -> Derivatives:
     return [lax.concatenate(filled(cotangents, outputs), axis)]
 
@@ -156,7 +157,7 @@ def _pad_rule(
     outputs: Values,
     needed: Needed,
     *,
-    padding_config: Sequence[tuple[int, int, int]],
+    padding_config: Sequence[tuple[Integer, Integer, Integer]],
 ) -> Derivatives:
     (g,), (x, _) = cotangents, inputs
     zero = lax.full((), 0, g.dtype)
@@ -176,7 +177,7 @@ def _pad_push(
     inputs: Values,
     outputs: Values,
     *,
-    padding_config: Sequence[tuple[int, int, int]],
+    padding_config: Sequence[tuple[Integer, Integer, Integer]],
 ) -> Derivatives:
     moved, filler = filled(tangents, inputs)
     return [lax.pad(moved, filler, padding_config)]
@@ -189,9 +190,9 @@ def _slice_rule(
     outputs: Values,
     needed: Needed,
     *,
-    start_indices: tuple[int, ...],
-    limit_indices: tuple[int, ...],
-    strides: tuple[int, ...] | None,
+    start_indices: tuple[Integer, ...],
+    limit_indices: tuple[Integer, ...],
+    strides: tuple[Integer, ...] | None,
 ) -> Derivatives:
     (g,), (x,) = cotangents, inputs
     steps = strides or (1,) * x.ndim
