@@ -1,18 +1,15 @@
 """The solution of an inner problem, as a differentiable function of everything it depends on."""
 
-from collections.abc import Callable
-from typing import Any
-
 from jaxopt_tut import programs
 from jaxopt_tut.bilevel.batches import Batches
 from jaxopt_tut.bilevel.doubts import require_sound
-from jaxopt_tut.bilevel.modes import Mode, Unroll
+from jaxopt_tut.bilevel.modes import DiffMode, Unroll
 from jaxopt_tut.bilevel.pose import Pose
 from jaxopt_tut.bilevel.problem import InnerFn, Inputs, Run
 from jaxopt_tut.bilevel.result import Info, Result, describe
 from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.types import Number, Params, PyTree
 
 _UNROLL = Unroll()
 
@@ -24,13 +21,13 @@ def argmin(
     *,
     solver: SolverLike,
     steps: int,
-    diff: Mode = _UNROLL,
+    diff: DiffMode = _UNROLL,
     hp: PyTree = None,
     batches: Batches = None,
-    tol: float | None = None,
+    tol: Number | None = None,
     strict: bool = True,
     check: bool = False,
-    residual_fn: Callable[..., Any] | None = None,
+    residual_fn: InnerFn | None = None,
 ) -> Result:
     r"""Minimise an inner function, differentiably.
 

@@ -3,16 +3,19 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxopt_tut.bilevel.batches import Batches
 from jaxopt_tut.bilevel.hypergrad import differentiate
-from jaxopt_tut.bilevel.modes import Mode, Unroll
+from jaxopt_tut.bilevel.modes import DiffMode, Unroll
+from jaxopt_tut.bilevel.modes.mode import Grads, Names, OuterFn
 from jaxopt_tut.bilevel.pose import Pose
-from jaxopt_tut.bilevel.problem import Inputs
+from jaxopt_tut.bilevel.problem import InnerFn, Inputs
 from jaxopt_tut.bilevel.result import Info
+from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.trees import require_same_structure
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import dot, ravel
@@ -34,7 +37,7 @@ class AuditRow(NamedTuple):
     """
 
     name: str
-    grads: dict[str, PyTree]
+    grads: Grads
     bias: float
     cosine: float
     bytes: int
@@ -43,18 +46,18 @@ class AuditRow(NamedTuple):
 
 
 def audit(
-    outer: Callable[[Any, Any], Any],
-    f: Callable[..., Any],
+    outer: OuterFn,
+    f: InnerFn,
     y0: Params,
     z: PyTree,
     *,
-    solver: Any,
+    solver: SolverLike,
     steps: int,
-    modes: Mapping[str, Mode],
+    modes: Mapping[str, DiffMode],
     truth: PyTree = None,
     hp: PyTree = None,
-    wrt: Sequence[str] = ("z",),
-    batches: PyTree = None,
+    wrt: Names = ("z",),
+    batches: Batches = None,
 ) -> list[AuditRow]:
     r"""Compare modes of differentiation on one problem.
 
@@ -64,18 +67,18 @@ def audit(
     Compiles and runs one program a mode, so it is itself not to be compiled.
 
     Args:
-      outer: As in `hypergrad`.
-      f: As in `hypergrad`.
-      y0: As in `hypergrad`.
-      z: As in `hypergrad`.
-      solver: As in `hypergrad`.
-      steps: As in `hypergrad`.
+      outer: `outer(y, z)`: a real scalar, or a pair of one and what is dropped.
+      f: `f(y, z)` or, with `batches`, `f(y, z, batch)`, likewise.
+      y0: Where the inner steps start.
+      z: What both depend on.
+      solver: An optax transformation, a function of `hp` that returns one, or a `Solver`.
+      steps: Inner steps at most.
       modes: Modes by name; the rows come in this order.
       truth: The true hypergradient $g^*$: a tree like `z`, or a dictionary by `wrt`. `None` takes
         the exact derivative of these very steps, by `Unroll("sqrt")`.
-      hp: As in `hypergrad`.
-      wrt: As in `hypergrad`.
-      batches: As in `hypergrad`.
+      hp: What the function `solver` takes.
+      wrt: Which of `"z"`, `"hp"`, `"y0"` to differentiate.
+      batches: A tree of arrays with a leading axis of `steps`, or a `Stream`.
 
     Returns:
       A row a mode; `audit_table` prints them.
@@ -98,8 +101,8 @@ def audit(
     pose = Pose(caller="hypergrad", f=f, solver=solver, steps=steps, diff=None)
     wrt = tuple(wrt)
 
-    def gradient(mode: Mode) -> Callable[[Inputs], tuple[dict[str, PyTree], Info]]:
-        def run(inputs: Inputs) -> tuple[dict[str, PyTree], Info]:
+    def gradient(mode: DiffMode) -> Callable[[Inputs], tuple[Grads, Info]]:
+        def run(inputs: Inputs) -> tuple[Grads, Info]:
             posed = replace(pose, diff=mode, **inputs._asdict())
             found, info = differentiate(outer, posed, wrt)
             return found.grads, info

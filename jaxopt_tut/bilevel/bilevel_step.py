@@ -1,6 +1,6 @@
 """One step of the outer optimization, with the inner one continued from where it was."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,13 +11,15 @@ from jaxtyping import Array, Int
 from jaxopt_tut import programs
 from jaxopt_tut.bilevel.doubts import warn_of_doubts
 from jaxopt_tut.bilevel.hypergrad import differentiate
-from jaxopt_tut.bilevel.modes.mode import Hypergradient, Mode
+from jaxopt_tut.bilevel.modes.mode import DiffMode, Hypergradient, Names, OuterFn
 from jaxopt_tut.bilevel.pose import Pose
+from jaxopt_tut.bilevel.problem import InnerFn
 from jaxopt_tut.bilevel.result import Info
+from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.losses import differentiated_by
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.trees import strong
-from jaxopt_tut.types import Batch, Params, PyTree
+from jaxopt_tut.types import Batch, Params, PyTree, ScalarOrSchedule, Transformation
 
 
 class BilevelState(NamedTuple):
@@ -46,15 +48,15 @@ class BilevelStep(NamedTuple):
 
 
 def bilevel_step(
-    outer: Callable[..., Any],
-    f: Callable[..., Any],
+    outer: OuterFn,
+    f: InnerFn,
     *,
-    solver: Any,
+    solver: SolverLike,
     steps: int,
-    diff: Mode,
-    outer_optimizer: optax.GradientTransformation,
-    wrt: Sequence[str] = ("z",),
-    tol: float | Callable[[Array], Any] | None = None,
+    diff: DiffMode,
+    outer_optimizer: Transformation,
+    wrt: Names = ("z",),
+    tol: ScalarOrSchedule | None = None,
 ) -> BilevelStep:
     r"""Build the alternation of inner steps and one outer step.
 
@@ -69,7 +71,7 @@ def bilevel_step(
       outer: `outer(y, z)`, or `outer(y, z, batch)` if `update` is given a batch; what either
         function returns beside a loss is dropped.
       f: `f(y, z)`, or `f(y, z, batch)` with the same batch in every inner step.
-      solver: As in `argmin`.
+      solver: An optax transformation, a function of `hp` that returns one, or a `Solver`.
       steps: Inner steps at most in each outer step.
       diff: The mode of differentiation.
       outer_optimizer: Any optax transformation, for the dictionary of what `wrt` names.

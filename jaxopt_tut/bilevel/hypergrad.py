@@ -1,21 +1,19 @@
 """The derivative of an outer function through an inner solution."""
 
-from collections.abc import Sequence
-
 import jax
 
 from jaxopt_tut import programs
 from jaxopt_tut.bilevel.batches import Batches
 from jaxopt_tut.bilevel.dependence import depends_on
 from jaxopt_tut.bilevel.doubts import require_sound, warn_of_doubts
-from jaxopt_tut.bilevel.modes.mode import Hypergradient, Mode, OuterFn
+from jaxopt_tut.bilevel.modes.mode import DiffMode, Grads, Hypergradient, Mode, Names, OuterFn
 from jaxopt_tut.bilevel.modes.refusal import undefined
 from jaxopt_tut.bilevel.pose import Pose
 from jaxopt_tut.bilevel.problem import InnerFn, Inputs, Problem
 from jaxopt_tut.bilevel.result import Info, describe
 from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import Params, PyTree, Scalar
+from jaxopt_tut.types import Number, Params, PyTree, Scalar
 
 
 def hypergrad(
@@ -26,14 +24,14 @@ def hypergrad(
     *,
     solver: SolverLike,
     steps: int,
-    diff: Mode,
+    diff: DiffMode,
     hp: PyTree = None,
-    wrt: Sequence[str] = ("z",),
+    wrt: Names = ("z",),
     batches: Batches = None,
-    tol: float | None = None,
+    tol: Number | None = None,
     certify: bool = False,
     check: bool = False,
-) -> tuple[Scalar, dict[str, PyTree], Info]:
+) -> tuple[Scalar, Grads, Info]:
     r"""Differentiate an outer function of an inner solution.
 
     $$F(z) = E(y^*(z), z), \qquad
@@ -50,13 +48,13 @@ def hypergrad(
       f: The inner function, as in `argmin`.
       y0: Where the inner steps start.
       z: What both depend on.
-      solver: As in `argmin`.
-      steps: As in `argmin`.
+      solver: An optax transformation, a function of `hp` that returns one, or a `Solver`.
+      steps: Inner steps at most.
       diff: The mode of differentiation.
-      hp: As in `argmin`.
+      hp: What the function `solver` takes.
       wrt: Which of `"z"`, `"hp"`, `"y0"` to differentiate.
-      batches: As in `argmin`.
-      tol: As in `argmin`.
+      batches: A tree of arrays with a leading axis of `steps`, or a `Stream`.
+      tol: Stop after the step that begins with a residual of at most this.
       certify: Whether an implicit mode estimates its error from a Newton step of the solution:
         two more linear solves.
       check: Whether to raise if the run does not end at an optimum.
@@ -65,9 +63,11 @@ def hypergrad(
       The outer value; the gradients, by name; how good they are.
 
     Raises:
-      TypeError: As `argmin`, or if what is to be differentiated has a leaf of integers.
-      ValueError: As `argmin`; if the mode does not define a derivative in `wrt`; if `outer` does
-        not return a real scalar; if the inner function does not depend on `z`.
+      TypeError: If `diff` is no mode, `solver` no solver, or what is to be differentiated, or
+        `y0`, has a leaf of integers.
+      ValueError: If `steps` is negative, the batches don't fit, `f` or `outer` returns no real
+        scalar; if the mode does not define a derivative in `wrt`, or the inner function does not
+        depend on `z`; under `check`, if the run has not converged.
 
     Example:
       With $y^*(z) = z^2$ the derivative of $y^* + 3 z$ at 2 is 7.

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.traceable import is_above, is_at_least, register
@@ -20,11 +20,11 @@ from jaxopt_tut.linalg import (
     solve_square,
     solve_symmetric,
 )
+from jaxopt_tut.types import Number
 from jaxopt_tut.vectors import matmul
 
 Vector = Float[Array, "dim"]
 MatVec = Callable[[Vector], Vector]
-Tolerance = ArrayLike | None
 
 
 class Solved(NamedTuple):
@@ -39,9 +39,7 @@ class Solved(NamedTuple):
 class LinearSolve(Protocol):
     """A way to solve `matvec(x) = b`; a plain function `(matvec, b) -> x` will do too."""
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         ...
 
@@ -65,9 +63,7 @@ class AutoSolve:
     dense_size: int = 512
     max_steps: int = 10_000
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         if b.size > self.dense_size:
             if not is_symmetric:
@@ -91,9 +87,7 @@ class CG:
 
     max_steps: int = 10_000
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         _require_symmetric(self, is_symmetric)
         found = cg(matvec, b, tol=_tolerance(tol, b), max_steps=self.max_steps)
@@ -111,9 +105,7 @@ class NormalCG:
 
     max_steps: int = 10_000
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         found = normal_cg(
             matvec,
@@ -138,9 +130,7 @@ class GMRES:
     restart: int = 20
     max_steps: int = 500
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         del is_symmetric  # either will do
         if control_flow.varying_axes(b):
@@ -180,9 +170,9 @@ class Neumann:
     """
 
     k: int
-    step_size: ArrayLike | None = None
+    step_size: Number | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse an empty series, and one that does not start."""
         count = counts.whole_number(self.k)
         if count is None or count < 1:
@@ -191,9 +181,7 @@ class Neumann:
         if not is_above(self.step_size, 0):
             raise ValueError(f"Neumann needs step_size > 0, got step_size={self.step_size}.")
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the approximation."""
         del is_symmetric, tol  # the number of terms is all
         step_size, products = self.step_size, self.k - 1
@@ -215,9 +203,7 @@ class Dense:
     Where the matrix is singular, up to rounding, the solution is the shortest of least squares.
     """
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         del tol
         count = jnp.asarray(b.size, jnp.int32)
@@ -243,16 +229,14 @@ class LeastSquares:
       ValueError: If `rcond` is negative.
     """
 
-    rcond: ArrayLike | None = None
+    rcond: Number | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse a threshold below 0."""
         if not is_at_least(self.rcond, 0):
             raise ValueError(f"LeastSquares needs rcond >= 0, got rcond={self.rcond}.")
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         del tol
         rtol = max(b.size, 8) * float(np.finfo(b.dtype).eps) if self.rcond is None else self.rcond
@@ -267,13 +251,15 @@ class Custom:
 
     function: Callable[[MatVec, Vector], Any]
 
-    def solve(
-        self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: ArrayLike | None
-    ) -> Solved:
+    def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return what the function does."""
         del is_symmetric, tol
         x = self.function(matvec, b)
         return Solved(x[0] if isinstance(x, tuple) else x)
+
+
+LinearSolveLike = TypeAliasType("LinearSolveLike", LinearSolve | Callable[[MatVec, Vector], Any])
+"""A `LinearSolve`, or a function `(matvec, b) -> x`."""
 
 
 def as_linear_solve(solve: Any) -> LinearSolve:
@@ -296,7 +282,7 @@ def _require_symmetric(solve: LinearSolve, is_symmetric: bool) -> None:
         )
 
 
-def _tolerance(tol: ArrayLike | None, b: Vector) -> ArrayLike:
+def _tolerance(tol: Number | None, b: Vector) -> Number:
     """Return the relative residual at which to stop: a few roundings, unless told otherwise."""
     return 32 * float(np.finfo(b.dtype).eps) if tol is None else tol
 

@@ -11,7 +11,7 @@ from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import batch_at, mean_over_batches
-from jaxopt_tut.bilevel.solvers import Objective, Solver
+from jaxopt_tut.bilevel.solvers.solver import Objective, Solver
 from jaxopt_tut.types import Params, PyTree
 
 InnerFn = TypeAliasType("InnerFn", Callable[..., Any])

@@ -8,8 +8,6 @@ import jax
 import numpy as np
 
 from jaxopt_tut.tracing import is_traced
-from jaxopt_tut.trees import Rebuild, split_arrays
-from jaxopt_tut.types import PyTree
 
 Class = TypeVar("Class", bound=type)
 
@@ -27,11 +25,6 @@ def register(numbers: Sequence[str]) -> Callable[[Class], Class]:
         return jax.tree_util.register_dataclass(cls, data_fields=list(numbers), meta_fields=fixed)
 
     return decorate
-
-
-def part_numbers(mode: PyTree) -> tuple[list[jax.Array], Rebuild]:
-    """Part the arrays of a mode, which may be traced, from what is known."""
-    return split_arrays(mode, lambda leaf: isinstance(leaf, jax.Array))
 
 
 def as_code(mode: Any) -> str:

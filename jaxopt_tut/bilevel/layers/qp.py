@@ -2,11 +2,15 @@
 
 import dataclasses
 import warnings
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.bilevel.layers.active_set import is_active, settle, solve_active
 from jaxopt_tut.bilevel.layers.arguments import at_least_float32, promote
@@ -14,11 +18,31 @@ from jaxopt_tut.bilevel.layers.interior_point import follow_path
 from jaxopt_tut.bilevel.layers.qp_program import (
     Point,
     Program,
+    Residuals,
     equilibrate,
     is_convex,
     rescale,
     residuals_at,
 )
+from jaxopt_tut.types import Count, DTypeLike, Flag, Scalar
+
+Matrix = TypeAliasType("Matrix", Real[Array | np.ndarray, "dim dim"])
+"""A row and a column for each unknown."""
+
+Vector = TypeAliasType("Vector", Real[Array | np.ndarray, "dim"])
+"""An entry for each unknown."""
+
+EqualityRows = TypeAliasType("EqualityRows", Real[Array | np.ndarray, "equalities dim"])
+"""A row for each equality."""
+
+EqualityBounds = TypeAliasType("EqualityBounds", Real[Array | np.ndarray, "equalities"])
+"""An entry for each equality."""
+
+InequalityRows = TypeAliasType("InequalityRows", Real[Array | np.ndarray, "inequalities dim"])
+"""A row for each inequality."""
+
+InequalityBounds = TypeAliasType("InequalityBounds", Real[Array | np.ndarray, "inequalities"])
+"""An entry for each inequality."""
 
 
 @jax.tree_util.register_dataclass
@@ -41,12 +65,12 @@ class QPInfo:
       steps: Interior point steps taken.
     """
 
-    converged: Bool[Array, ""]
-    primal_residual: Float[Array, ""]
-    dual_residual: Float[Array, ""]
-    gap: Float[Array, ""]
-    is_convex: Bool[Array, ""]
-    steps: Int[Array, ""]
+    converged: Flag
+    primal_residual: Scalar
+    dual_residual: Scalar
+    gap: Scalar
+    is_convex: Flag
+    steps: Count
 
 
 @jax.tree_util.register_dataclass
@@ -68,12 +92,12 @@ class QPSolution:
 
 
 def qp(
-    P: Float[Array, "dim dim"],
-    q: Float[Array, "dim"],
-    A: Float[Array, "equalities dim"] | None = None,
-    b: Float[Array, "equalities"] | None = None,
-    G: Float[Array, "inequalities dim"] | None = None,
-    h: Float[Array, "inequalities"] | None = None,
+    P: Matrix,
+    q: Vector,
+    A: EqualityRows | None = None,
+    b: EqualityBounds | None = None,
+    G: InequalityRows | None = None,
+    h: InequalityBounds | None = None,
 ) -> Float[Array, "dim"]:
     r"""Solve a convex quadratic program.
 
@@ -148,29 +172,29 @@ def _reason(info: QPInfo) -> str:
 
 
 def qp_solution(
-    P: Float[Array, "dim dim"],
-    q: Float[Array, "dim"],
-    A: Float[Array, "equalities dim"] | None = None,
-    b: Float[Array, "equalities"] | None = None,
-    G: Float[Array, "inequalities dim"] | None = None,
-    h: Float[Array, "inequalities"] | None = None,
+    P: Matrix,
+    q: Vector,
+    A: EqualityRows | None = None,
+    b: EqualityBounds | None = None,
+    G: InequalityRows | None = None,
+    h: InequalityBounds | None = None,
 ) -> QPSolution:
     """Solve a convex quadratic program, and say how well.
 
     Args:
-      P: As for `qp`.
-      q: As for `qp`.
-      A: As for `qp`.
-      b: As for `qp`.
-      G: As for `qp`.
-      h: As for `qp`.
+      P: Positive semidefinite on the null space of $A$.
+      q: The linear part.
+      A: Equalities; or `None`.
+      b: Their right-hand sides.
+      G: Inequalities; or `None`.
+      h: Their bounds.
 
     Returns:
       What `qp` returns, the multipliers, and residuals.
 
     Raises:
-      TypeError: As from `qp`.
-      ValueError: As from `qp`.
+      TypeError: If an argument is complex.
+      ValueError: If shapes don't fit, or one of a pair `A`, `b` or `G`, `h` is missing.
 
     Example:
       No point is below -1 and above 1.
@@ -190,8 +214,10 @@ def qp_solution(
     return _solve(Program(*promote("qp", P, q, *rows)))
 
 
-def _rows(left: str, right: str, matrix, vector, q):
-    dim = len(q)
+def _rows(
+    left: str, right: str, matrix: ArrayLike | None, vector: ArrayLike | None, q: ArrayLike
+) -> tuple[ArrayLike, ArrayLike]:
+    (dim,) = jnp.shape(q)
     if (matrix is None) != (vector is None):
         raise ValueError(f"qp needs both of {left} and {right} or neither, got one.")
     if matrix is None or vector is None:
@@ -241,15 +267,15 @@ def _solve(program: Program) -> QPSolution:
     )
 
 
-def _all_finite(tree) -> Bool[Array, ""]:
+def _all_finite(tree: Iterable[Array]) -> Flag:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in tree]))
 
 
-def _tolerance(dtype) -> float:
+def _tolerance(dtype: DTypeLike) -> float:
     return float(jnp.finfo(dtype).eps) ** (2 / 3)
 
 
-def _optimum(program: Program):
+def _optimum(program: Program) -> tuple[Point, Residuals, Count]:
     """Find the active set with constants, and solve with it for values and derivatives."""
     constant = jax.lax.stop_gradient(program)
     if not program.h.size:

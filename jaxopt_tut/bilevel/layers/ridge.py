@@ -134,6 +134,6 @@ def _guarded(X: Inexact[Array, "rows dim"], jumps: Bool[Array, ""]) -> Inexact[A
 
 
 @_guarded.defjvp
-def _guarded_jvp(primals, tangents):
+def _guarded_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (X, jumps), (dX, _) = primals, tangents
     return X, dX * jnp.where(jumps, jnp.nan, 1).astype(dX.dtype)

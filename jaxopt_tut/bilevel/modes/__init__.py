@@ -5,13 +5,23 @@ A mode says itself what it defines (`derivatives`, `wrt`); whoever wants to know
 
 from jaxopt_tut.bilevel.modes.forward import Forward
 from jaxopt_tut.bilevel.modes.implicit import Implicit
-from jaxopt_tut.bilevel.modes.mode import Mode
+from jaxopt_tut.bilevel.modes.mode import DiffMode, Mode
 from jaxopt_tut.bilevel.modes.one_step import OneStep
 from jaxopt_tut.bilevel.modes.plan import Plan
 from jaxopt_tut.bilevel.modes.truncate import Truncate
 from jaxopt_tut.bilevel.modes.unroll import Unroll
 
-__all__ = ["MODES", "Forward", "Implicit", "Mode", "OneStep", "Plan", "Truncate", "Unroll"]
+__all__ = [
+    "MODES",
+    "DiffMode",
+    "Forward",
+    "Implicit",
+    "Mode",
+    "OneStep",
+    "Plan",
+    "Truncate",
+    "Unroll",
+]
 
 MODES: tuple[type[Mode], ...] = (Unroll, Forward, Truncate, Implicit, OneStep)
 """All ways, in the order in which errors name them; `Plan` chooses one of them."""

@@ -2,24 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow, jaxprs
 from jaxopt_tut.bilevel.linear_solves import (
     AutoSolve,
-    LinearSolve,
+    LinearSolveLike,
+    MatVec,
     Neumann,
     Solved,
+    Vector,
     as_linear_solve,
 )
 from jaxopt_tut.bilevel.modes.certificate import Adjoint, error_estimate, is_solved
-from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode, value_of
+from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode, OuterFn, value_of
 from jaxopt_tut.bilevel.modes.refusal import refuse_tangents
 from jaxopt_tut.bilevel.modes.tangents import (
     instantiate,
@@ -28,8 +28,9 @@ from jaxopt_tut.bilevel.modes.tangents import (
     zero_tangents,
 )
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.traceable import is_at_least, part_numbers, register
-from jaxopt_tut.types import Params
+from jaxopt_tut.bilevel.traceable import is_at_least, register
+from jaxopt_tut.trees import split_arrays
+from jaxopt_tut.types import Number, Params, PyTree
 from jaxopt_tut.vectors import norm, ravel
 
 _AUTO = AutoSolve()
@@ -87,9 +88,9 @@ class Implicit(Mode):
       Blondel et al. (2022), eq. (2). https://arxiv.org/abs/2105.15183
     """
 
-    solve: LinearSolve | Callable[..., Any] = _AUTO
-    tol: ArrayLike | None = None
-    damping: ArrayLike = 0.0
+    solve: LinearSolveLike = _AUTO
+    tol: Number | None = None
+    damping: Number = 0.0
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp", "second"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z"})
     is_exact: ClassVar[bool] = False
@@ -110,7 +111,7 @@ class Implicit(Mode):
         solve, closed_solve = jaxprs.closure_convert(problem.run, inputs)
         residual, closed_residual = jaxprs.closure_convert(problem.residual, inputs.y0, inputs)
         # and so do the numbers of the mode: the rule may be asked when their trace has ended
-        numbers, mode_of = part_numbers(self)
+        numbers, mode_of = split_arrays(self, lambda leaf: isinstance(leaf, jax.Array))
 
         @jax.custom_jvp
         def solution(inputs: Inputs, closed: tuple, numbers: list) -> Run:
@@ -132,7 +133,7 @@ class Implicit(Mode):
 
     def hypergrad(
         self,
-        outer: Callable[..., Any],
+        outer: OuterFn,
         problem: Problem,
         inputs: Inputs,
         wrt: Sequence[str],
@@ -151,7 +152,14 @@ class Implicit(Mode):
             found.value, {"z": found.grads}, run, self._judged(found, solved), estimate
         )
 
-    def _tangent(self, problem: Problem, residual, y: Params, inputs: Inputs, d_inputs: Inputs):
+    def _tangent(
+        self,
+        problem: Problem,
+        residual: Callable[[Params, Inputs], PyTree],
+        y: Params,
+        inputs: Inputs,
+        d_inputs: Inputs,
+    ) -> Params:
         felt = d_inputs._replace(y0=None, hp=None)
         if all(map(is_zero, jax.tree.leaves(felt))):
             return zero_tangents(y)
@@ -165,9 +173,7 @@ class Implicit(Mode):
         matvec = self._matvec(lambda v: ravel(residual(unravel(v), inputs))[0], flat)
         return unravel(-self._solved(problem, matvec, right).x)
 
-    def adjoint_at(
-        self, outer: Callable[..., Any], problem: Problem, inputs: Inputs, y: Params
-    ) -> Adjoint:
+    def adjoint_at(self, outer: OuterFn, problem: Problem, inputs: Inputs, y: Params) -> Adjoint:
         """Solve for the adjoint at a point."""
         return self._adjoint(outer, problem, inputs, y)[0]
 
@@ -178,11 +184,13 @@ class Implicit(Mode):
         matvec = self._matvec(residual, flat)
         return unravel(flat - self._solved(problem, matvec, residual(flat)).x)
 
-    def solution(self, problem: Problem, product: Callable, right: Array) -> Array:
+    def solution(self, problem: Problem, product: MatVec, right: Vector) -> Vector:
         """Solve one system."""
         return self._solved(problem, product, right).x
 
-    def _adjoint(self, outer, problem: Problem, inputs: Inputs, y: Params):
+    def _adjoint(
+        self, outer: OuterFn, problem: Problem, inputs: Inputs, y: Params
+    ) -> tuple[Adjoint, Solved]:
         value, (y_bar, z_bar) = jax.value_and_grad(
             lambda y, z: value_of(outer, y, z), argnums=(0, 1)
         )(y, inputs.z)
@@ -210,14 +218,14 @@ class Implicit(Mode):
         asked = not isinstance(self.solve, Neumann)  # which errs by a known law
         return LinearInfo(relative, solved.iterations, solved.is_definite, small if asked else None)
 
-    def _matvec(self, residual: Callable, flat: Float[Array, "dim"]) -> Callable:
+    def _matvec(self, residual: MatVec, flat: Vector) -> MatVec:
         _, linear = jax.linearize(residual, flat)
         push = lambda v: linear(control_flow.like(v, flat))
         if isinstance(self.damping, int | float) and self.damping == 0:
             return push
         return lambda v: push(v) + jnp.asarray(self.damping, v.dtype) * v
 
-    def _solved(self, problem: Problem, matvec: Callable, b: Float[Array, "dim"]) -> Solved:
+    def _solved(self, problem: Problem, matvec: MatVec, b: Vector) -> Solved:
         """Solve so that the derivative is again a solve."""
         linear_solve = as_linear_solve(self.solve)
         is_symmetric = problem.solver.is_symmetric
@@ -228,7 +236,7 @@ class Implicit(Mode):
             # the primitive would take the equal vectors of all devices for different ones
             return linear_solve.solve(matvec, b, is_symmetric=is_symmetric, tol=self.tol)
 
-        def solve(matvec: Callable, b: Float[Array, "dim"]):
+        def solve(matvec: MatVec, b: Vector) -> tuple[Vector, Solved]:
             found = linear_solve.solve(matvec, b, is_symmetric=is_symmetric, tol=self.tol)
             found = jax.tree.map(lambda leaf: control_flow.vary(leaf, axes), found)
             return found.x, found._replace(x=None)

@@ -17,6 +17,9 @@ from jaxopt_tut.types import PyTree
 OuterFn = TypeAliasType("OuterFn", Callable[..., Any])
 """`outer(y, z)`: a real scalar, or a pair of one and what is dropped."""
 
+Grads = TypeAliasType("Grads", dict[str, PyTree])
+"""Derivatives by the name of the argument."""
+
 
 class LinearInfo(NamedTuple):
     """How good the solution of a linear system is; `None` where the solve cannot tell.
@@ -38,7 +41,7 @@ class Hypergradient(NamedTuple):
     """The outer value, its derivatives by argument, the inner run, and how good the solve was."""
 
     value: Float[Array, ""]
-    grads: dict[str, PyTree]
+    grads: Grads
     run: Run
     linear: LinearInfo
     error_estimate: Float[Array, ""] | None = None
@@ -99,6 +102,13 @@ class Mode(Protocol):
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:
         """Estimate what is kept from the inner steps for the derivative: the end of the run."""
         return bytes_of_run(problem, inputs)
+
+
+DiffMode = TypeAliasType("DiffMode", Mode)
+"""Any mode: `Unroll()`, `Implicit()`, or one's own."""
+
+Names = TypeAliasType("Names", Sequence[str])
+"""Some of `"z"`, `"hp"` and `"y0"`."""
 
 
 def value_of(outer: OuterFn, y: PyTree, z: PyTree) -> Float[Array, ""]:

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import optax
-
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes import Unroll
+from jaxopt_tut.bilevel.modes import DiffMode, Unroll
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows, require_some
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+from jaxopt_tut.bilevel.solvers import SolverLike
+from jaxopt_tut.types import Batch, LossFn, Params, PyTree, Transformation
 
 
 def distill(
@@ -18,11 +17,11 @@ def distill(
     labels: PyTree,
     data: Batch,
     *,
-    solver: Any,
+    solver: SolverLike,
     inner_steps: int,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     num_steps: int,
-    diff: Any = Unroll("sqrt"),  # noqa: B008  a frozen value
+    diff: DiffMode = Unroll("sqrt"),  # noqa: B008  a frozen value
 ) -> Learned:
     r"""Learn the inputs of a few synthetic examples, for given labels.
 

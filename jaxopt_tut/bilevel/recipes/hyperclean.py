@@ -1,35 +1,34 @@
 """Find mislabelled examples: a weight for each, learned from a clean validation set."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes import Implicit
+from jaxopt_tut.bilevel.modes import DiffMode, Implicit
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
+from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.losses import WithoutAux
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import Batch, Params
+from jaxopt_tut.types import Batch, LossFn, Number, Params, Transformation
 
 
 def hyperclean(
-    losses_fn: Callable[[Params, Batch], Float[Array, "examples"]],
+    losses_fn: LossFn,
     params: Params,
     train: Batch,
     validation: Batch,
     *,
-    solver: Any,
+    solver: SolverLike,
     inner_steps: int,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     num_steps: int,
-    diff: Any = Implicit(),  # noqa: B008  a frozen value
-    penalty: float = 1e-3,
+    diff: DiffMode | None = None,
+    penalty: Number = 1e-3,
 ) -> Learned:
     r"""Learn a weight in (0, 1) for each training example.
 
@@ -48,7 +47,7 @@ def hyperclean(
       inner_steps: Its steps.
       optimizer: The outer optimizer, of the logits $z$; they start at 0, weights at one half.
       num_steps: Its steps.
-      diff: The mode of differentiation.
+      diff: The mode of differentiation; `None` is `Implicit()`.
       penalty: $\gamma$, which makes the inner problem strictly convex.
 
     Returns:
@@ -72,6 +71,7 @@ def hyperclean(
     """
     require_counts("hyperclean", num_steps=num_steps, inner_steps=inner_steps)
     require_nonnegative("hyperclean", scalar=False, penalty=seen(penalty))
+    mode = Implicit() if diff is None else diff
     losses_of = WithoutAux(losses_fn)
     count = jax.eval_shape(losses_of, params, train)
     for batch, losses in (
@@ -93,7 +93,7 @@ def hyperclean(
         return jnp.mean(losses_of(y, validation))
 
     def value_and_grad(z: Array) -> tuple[Any, Any]:
-        options = {"solver": solver, "steps": inner_steps, "diff": diff}
+        options = {"solver": solver, "steps": inner_steps, "diff": mode}
         value, grads, _ = hypergrad(outer, inner, params, z, **options)
         return value, grads["z"]
 

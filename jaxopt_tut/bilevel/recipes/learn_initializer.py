@@ -4,14 +4,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxopt_tut.bilevel.argmin import argmin
-from jaxopt_tut.bilevel.modes import Unroll
+from jaxopt_tut.bilevel.modes import DiffMode, Unroll
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows, require_some
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
+from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.losses import value_part
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree
+from jaxopt_tut.types import Batch, LossFn, Params, PyTree, Transformation
 
 
 def learn_initializer(
@@ -20,10 +20,10 @@ def learn_initializer(
     batches: PyTree,
     validation: Batch,
     *,
-    solver: Any,
-    optimizer: optax.GradientTransformation,
+    solver: SolverLike,
+    optimizer: Transformation,
     num_steps: int,
-    diff: Any = Unroll("sqrt"),  # noqa: B008  a frozen value
+    diff: DiffMode = Unroll("sqrt"),  # noqa: B008  a frozen value
 ) -> Learned:
     r"""Learn a factor for each leaf of the initial parameters.
 

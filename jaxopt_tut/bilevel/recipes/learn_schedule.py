@@ -1,20 +1,24 @@
 """Learn the learning rate of every step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 from jaxtyping import Array
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes import Unroll
+from jaxopt_tut.bilevel.modes import DiffMode, Unroll
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.optimizers import sgd
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import LossFn, Params
+from jaxopt_tut.types import LossFn, Number, Params, Transformation
+
+OptimizerOf = TypeAliasType("OptimizerOf", Callable[[optax.Schedule], optax.GradientTransformation])
+"""From a schedule to an optimizer."""
 
 
 def learn_schedule(
@@ -22,11 +26,11 @@ def learn_schedule(
     params: Params,
     *,
     inner_steps: int,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     num_steps: int,
-    start: ArrayLike = 0.1,
-    optimizer_of: Any = sgd,
-    diff: Any = Unroll(),  # noqa: B008  a frozen value
+    start: Number = 0.1,
+    optimizer_of: OptimizerOf = sgd,
+    diff: DiffMode = Unroll(),  # noqa: B008  a frozen value
 ) -> Learned:
     r"""Learn the learning rate of every step of a short run.
 

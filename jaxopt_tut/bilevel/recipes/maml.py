@@ -4,17 +4,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxopt_tut.bilevel.argmin import argmin
 from jaxopt_tut.bilevel.linear_solves import CG
-from jaxopt_tut.bilevel.modes import Implicit
+from jaxopt_tut.bilevel.modes import DiffMode, Implicit
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
+from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.losses import value_part
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import Batch, LossFn, Params
+from jaxopt_tut.types import Batch, LossFn, Number, Params, Transformation
 
 
 def maml(
@@ -23,9 +23,9 @@ def maml(
     support: Batch,
     query: Batch,
     *,
-    solver: Any,
+    solver: SolverLike,
     inner_steps: int,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     num_steps: int,
     first_order: bool = False,
 ) -> Learned:
@@ -90,12 +90,12 @@ def imaml(
     support: Batch,
     query: Batch,
     *,
-    strength: float,
-    solver: Any,
+    strength: Number,
+    solver: SolverLike,
     inner_steps: int,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     num_steps: int,
-    diff: Any = Implicit(CG()),  # noqa: B008  a frozen value
+    diff: DiffMode | None = None,
 ) -> Learned:
     r"""Learn the centre towards which each task is regularised.
 
@@ -114,7 +114,7 @@ def imaml(
       inner_steps: Its steps: enough to converge.
       optimizer: The outer optimizer.
       num_steps: Its steps.
-      diff: The mode of differentiation.
+      diff: The mode of differentiation; `None` is `Implicit(CG())`.
 
     Returns:
       The learned centre, and the mean query loss before each outer step.
@@ -139,6 +139,8 @@ def imaml(
     require_rows("imaml", "tasks", support=support, query=query)
     require_positive("imaml", scalar=False, finite=True, strength=seen(strength))
 
+    mode = Implicit(CG()) if diff is None else diff
+
     def inner(y: Params, z: tuple) -> Any:
         centre, support = z
         squares = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), y, centre)
@@ -146,7 +148,7 @@ def imaml(
 
     def loss_after(centre: Params, support: Batch, query: Batch) -> Any:
         start = jax.lax.stop_gradient(centre)
-        options = {"solver": solver, "steps": inner_steps, "diff": diff}
+        options = {"solver": solver, "steps": inner_steps, "diff": mode}
         return value_part(loss_fn(argmin(inner, start, (centre, support), **options).y, query))
 
     def mean_loss(centre: Params) -> Any:

@@ -1,40 +1,39 @@
 """Learn how strongly to regularise."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.hypergrad import hypergrad
-from jaxopt_tut.bilevel.modes import Implicit
+from jaxopt_tut.bilevel.modes import DiffMode, Implicit
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
+from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.losses import value_part
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import Params
+from jaxopt_tut.types import LossFn, Number, Params, Transformation
 
 
-def squared_norm(params: Params) -> Array:
+def half_squared_norm(params: Params) -> Array:
     r"""Return $\tfrac12 \lVert w \rVert^2$ over all leaves."""
     return jnp.asarray(0.5 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
 
 
 def tune_regularizer(
-    train_loss: Callable[[Params], Any],
-    validation_loss: Callable[[Params], Any],
+    train_loss: LossFn,
+    validation_loss: LossFn,
     params: Params,
     *,
-    solver: Any,
+    solver: SolverLike,
     inner_steps: int,
-    optimizer: optax.GradientTransformation,
+    optimizer: Transformation,
     num_steps: int,
-    start: float = 1.0,
-    penalty: Callable[[Params], Any] = squared_norm,
-    diff: Any = Implicit(),  # noqa: B008  a frozen value
+    start: Number = 1.0,
+    penalty: LossFn | None = None,
+    diff: DiffMode | None = None,
 ) -> Learned:
     r"""Learn the strength of a penalty by the validation loss.
 
@@ -52,8 +51,8 @@ def tune_regularizer(
       optimizer: The outer optimizer, of the logarithm.
       num_steps: Its steps.
       start: $\lambda > 0$ to start from.
-      penalty: $\Omega$.
-      diff: The mode of differentiation.
+      penalty: $\Omega$; `None` is half the squared norm.
+      diff: The mode of differentiation; `None` is `Implicit()`.
 
     Returns:
       $\lambda$, and the validation loss before each outer step.
@@ -81,11 +80,14 @@ def tune_regularizer(
             f"tune_regularizer needs one number as start, got shape {jnp.shape(start)}."
         )
 
+    mode = Implicit() if diff is None else diff
+    size_of = half_squared_norm if penalty is None else penalty
+
     def inner(w: Params, log_strength: Array) -> Any:
-        return value_part(train_loss(w)) + jnp.exp(log_strength) * value_part(penalty(w))
+        return value_part(train_loss(w)) + jnp.exp(log_strength) * value_part(size_of(w))
 
     def value_and_grad(log_strength: Array) -> tuple[Any, Any]:
-        options = {"solver": solver, "steps": inner_steps, "diff": diff}
+        options = {"solver": solver, "steps": inner_steps, "diff": mode}
         outer = lambda w, _: validation_loss(w)
         value, grads, _ = hypergrad(outer, inner, params, log_strength, **options)
         return value, grads["z"]
