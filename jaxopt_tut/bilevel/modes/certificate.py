@@ -1,7 +1,7 @@
 """How far an implicit hypergradient may be off, wrong on the safe side only."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ class Adjoint(NamedTuple):
     pull: Callable[[Array], PyTree]
 
 
+@runtime_checkable
 class Exact(Protocol):
     """An implicit mode that solves as well as rounding allows."""
 
