@@ -39,6 +39,8 @@ def solve_active(program: Program, active: Bool[Array, "inequalities"]) -> Point
         dual = matmul(P, x) + matmul(A.T, nu) + matmul(G.T, a * mu)
         return jnp.concatenate([dual, matmul(A, x), a * matmul(G, x) - (1 - a) * mu])
 
+    # conditions() as a matrix; multipliers of what is not active are 0 by a row of their own, so
+    # that the system has one shape whatever is active
     zeros = lambda rows, columns: jnp.zeros((rows, columns), q.dtype)
     matrix = jnp.block(
         [
@@ -50,6 +52,7 @@ def solve_active(program: Program, active: Bool[Array, "inequalities"]) -> Point
     signs = jnp.concatenate([jnp.ones_like(q), -jnp.ones_like(b), -jnp.ones_like(h)])
     solve = factorized(*jax.lax.stop_gradient((matrix, signs)))
     right = jnp.concatenate([-q, b, a * h])
+    # derivatives feel the matrix through `conditions` alone; its factors are constants
     z = jax.lax.custom_linear_solve(
         conditions, right, lambda _, right: solve(right), symmetric=True
     )
@@ -80,6 +83,7 @@ def settle(program: Program, active: Bool[Array, "inequalities"]) -> Bool[Array,
         error = residuals_at(program, point).largest()
         is_better = error < s.error
         slack, multiplier = activity(program, point, sizes_at(program, point))
+        # out goes what pulls instead of pressing, in comes what is violated by more than rounding
         new = jnp.where(s.active, multiplier > 0, slack < -rounding)
         return _State(
             active=new,

@@ -50,10 +50,12 @@ def follow_path(program: Program, tol: float) -> tuple[Point, Int[Array, ""]]:
     )
     num_unequal = h.size
 
+    # P x + q + A' nu + G' mu = 0, A x = b, G x + slack = h, mu * slack = complement -> 0
     def newton(p: PathPoint) -> Callable[[Array], PathPoint]:
         """Factorize once, for steps to no residuals and `mu * slack - complement = 0`."""
         dual = matmul(P, p.x) + q + matmul(A.T, p.nu) + matmul(G.T, p.mu)
         equal, unequal = matmul(A, p.x) - b, matmul(G, p.x) + p.slack - h
+        # mu and slack eliminated: what is left is definite on the null space of A
         weight = p.mu / p.slack
         zeros = jnp.zeros((b.size, b.size), q.dtype)
         matrix = jnp.block([[P + matmul(G.T * weight, G), A.T], [A, zeros]])
@@ -83,6 +85,7 @@ def follow_path(program: Program, tol: float) -> tuple[Point, Int[Array, ""]]:
         product = p.mu * p.slack
         gap = jnp.sum(product) / num_unequal
         towards = newton(p)
+        # the predictor aims at the end of the path; how far it gets says how much to centre
         affine = towards(product)
         reached = move(p, affine, longest(p, affine))
         left = jnp.sum(reached.mu * reached.slack) / num_unequal

@@ -72,6 +72,7 @@ def equilibrate(program: Program) -> Units:
     # Stellato et al. (2020), algorithm 2. https://doi.org/10.1007/s12532-020-00179-2
     program = jax.lax.stop_gradient(program)
     largest = lambda matrix, axis: jnp.max(jnp.abs(matrix), axis=axis, initial=0.0)
+    # roots of powers of two: what is divided by them rounds nothing
     factor = lambda size: _power(_or_one(size) ** -0.5)
     units = Units(*(jnp.ones_like(v) for v in (program.q, program.b, program.h)))
     curved = factor(jnp.abs(jnp.diag(program.P)))
@@ -183,6 +184,7 @@ def is_convex(program: Program) -> Bool[Array, ""]:
     if not P.size:
         return jnp.ones((), bool)
     if A.size:
+        # onto the null space of A, along which alone a point may move
         onto = jnp.eye(len(P), dtype=P.dtype) - matmul(jnp.linalg.pinv(A), A)
         P = matmul(onto.T, matmul(P, onto))
     values = jnp.linalg.eigvalsh((P + P.T) / 2)

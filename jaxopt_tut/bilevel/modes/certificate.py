@@ -74,8 +74,10 @@ def error_estimate(
     Where $K$ is singular to rounding the point itself is not determined along its null space, so
     that the change after a step of the point's own length there is added.
     """
+    # the derivative at a better point, to which that at hand is compared
     polished = exact.polished(problem, inputs, y)
     better = exact.adjoint_at(outer, problem, inputs, polished)
+    # and once more at a point as far along the null space as the point is from the origin
     flat, unravel = ravel(polished)
     move = _null_vector(exact, problem, better, flat)
     moved = exact.adjoint_at(outer, problem, inputs, unravel(flat + move))
@@ -85,6 +87,7 @@ def error_estimate(
 
 def _null_vector(exact: Exact, problem: Problem, adjoint: Adjoint, flat: Array) -> Array:
     """Return a vector of about the length of the point that the matrix maps to 0, or 0."""
+    # what projecting a vector onto the range leaves of it; the vector is like no structure of users
     probe = jnp.cos(1 + jnp.arange(flat.size, dtype=flat.dtype) ** 2)
     product, size = adjoint.product, norm(probe)
     null = probe - exact.solution(problem, product, product(probe))
@@ -94,12 +97,14 @@ def _null_vector(exact: Exact, problem: Problem, adjoint: Adjoint, flat: Array) 
 
 def _error_at(exact: Exact, problem: Problem, better: Adjoint, grads: PyTree) -> Float[Array, ""]:
     change = _size(jax.tree.map(jnp.subtract, better.grads, grads))
+    # rho, and of it rho' that a second solve does not explain
     left = better.right - better.product(better.x)
     again = exact.solution(problem, better.product, left)
     unexplained = norm(left - better.product(again))
     through = _size(better.pull(better.x))
     share = unexplained / jnp.where(jnp.any(better.right != 0), norm(better.right), 1)
     estimate = change + _size(better.pull(again)) + share * through
+    # what rounding the products of the solve leaves of b, with the norm of K
     largest = largest_eigenvalue(better.product, left, num_steps=_POWER_STEPS)
     eps = jnp.finfo(left.dtype).eps
     rounding = 4 * eps * left.size**0.5 * largest * norm(better.x)

@@ -163,6 +163,7 @@ class Implicit(Mode):
         felt = d_inputs._replace(y0=None, hp=None)
         if all(map(is_zero, jax.tree.leaves(felt))):
             return zero_tangents(y)
+        # K dy = -R dz
         flat, unravel = ravel(y)
         z_and_batches = lambda z, batches: ravel(
             residual(y, inputs._replace(z=z, batches=batches))
@@ -198,6 +199,7 @@ class Implicit(Mode):
         residual = lambda v, z: ravel(problem.residual(unravel(v), inputs._replace(z=z)))[0]
         matvec = self._matvec(lambda v: residual(v, inputs.z), flat)
         right = ravel(optax.tree.conj(y_bar))[0]
+        # K^T u = b, whose residual is asked for: so it is solved in the open, by no rule of `run`
         transposed = matvec
         if not problem.solver.is_symmetric:
             transpose = jax.linear_transpose(matvec, flat)

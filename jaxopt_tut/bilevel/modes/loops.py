@@ -58,7 +58,9 @@ def _scan_of(body: Callable, length: int, stride: int) -> Callable:
 
 def num_rounds(num_steps: int, levels: int) -> list[int]:
     """Split a number of steps over nested loops, with the smallest sum of their lengths."""
+    # more levels than log2(num_steps) would loop once
     levels = max(1, min(levels, int(math.log2(max(num_steps, 1)))))
+    # equal lengths, and then the innermost ones shorter as long as the product reaches
     base = 1
     while base**levels < num_steps:
         base += 1
