@@ -19,6 +19,7 @@ PRINTS = {
         "hypergrad has no derivative with respect to hp under Implicit",
         "5 False error",
         "hypergrad returns a derivative not to be relied on: it has not converged (an inner resid",
+        "cube root 2.000, derivative 0.0833",
     ],
     "optimizers.md": [
         "[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged",

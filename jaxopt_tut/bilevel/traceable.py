@@ -43,11 +43,11 @@ class _Text(str):
         return str(self)
 
 
-def is_above(value: Any, bound: float) -> bool:
+def is_above(value: Any, bound: int | float) -> bool:
     """Tell whether a number is above a bound, or not known: an array, or nothing at all."""
     return not isinstance(value, int | float | np.number) or bool(value > bound)
 
 
-def is_at_least(value: Any, bound: float) -> bool:
+def is_at_least(value: Any, bound: int | float) -> bool:
     """Tell whether a number is at or above a bound, or not known: an array, or nothing at all."""
     return not isinstance(value, int | float | np.number) or bool(value >= bound)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxopt_tut.bilevel import Forward, Implicit, OneStep, Truncate, Unroll, argmin, hypergrad
+from jaxopt_tut.bilevel import modes as room
 from jaxopt_tut.optimizers import sgd
 
 MODES = [Unroll(), Unroll("sqrt"), Forward(), Truncate(3), Implicit(), OneStep()]
@@ -40,6 +41,11 @@ def value_at(mode, name):
         return jnp.sum(jnp.sin(solution(mode, **{name: start + amount})))
 
     return value
+
+
+@pytest.mark.parametrize("mode", room.MODES)
+def test_every_mode_has_a_row(mode):
+    assert mode in map(type, MODES), f"add a row for {mode.__name__} to MODES above"
 
 
 def derivative_of(value, kind, mode):
