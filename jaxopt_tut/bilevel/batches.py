@@ -36,7 +36,7 @@ class Stream:
     """
 
     draw: Callable[[Key[Array, ""], Int[Array, ""]], Batch] = field(metadata={"static": True})
-    key: Key[Array, ""]
+    key: Any  # beside a key also what JAX puts in its place, as a tangent or a sentinel
 
 
 Batches = TypeAliasType("Batches", PyTree | Stream)

@@ -12,7 +12,7 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import batch_at, mean_over_batches
 from jaxopt_tut.bilevel.solvers.solver import Objective, Solver
-from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.types import Number, Params, PyTree
 
 InnerFn = TypeAliasType("InnerFn", Callable[..., Any])
 """`f(y, z)` or, with batches, `f(y, z, batch)`."""
@@ -53,7 +53,7 @@ class Problem:
     f: InnerFn
     solver: Solver
     steps: int
-    tol: float | None
+    tol: Number | None
     has_batches: bool
     strict: bool
     caller: str
