@@ -5,12 +5,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.solvers import size_of
 from jaxopt_tut.bilevel.traceable import as_code
-from jaxopt_tut.types import Count, Flag, Params, PyTree, Scalar
+from jaxopt_tut.types import Params, PyTree
+
+Scalars = TypeAliasType("Scalars", Float[Array, "..."])
+"""A real number, or one for each member of a batch."""
+
+Flags = TypeAliasType("Flags", Bool[Array, "..."])
+"""A truth value, likewise."""
+
+Counts = TypeAliasType("Counts", Int[Array, "..."])
+"""A whole number, likewise."""
 
 
 @jax.tree_util.register_dataclass
@@ -41,14 +52,14 @@ class Info:
       bytes: Estimate of what is kept from the inner steps for the derivative, from shapes alone.
     """
 
-    inner_residual: Scalar
-    converged: Flag
-    steps: Count
-    linear_residual: Scalar | None = None
-    iterations: Count | None = None
-    is_definite: Flag | None = None
-    error_estimate: Scalar | None = None
-    is_finite: Flag | None = None
+    inner_residual: Scalars
+    converged: Flags
+    steps: Counts
+    linear_residual: Scalars | None = None
+    iterations: Counts | None = None
+    is_definite: Flags | None = None
+    error_estimate: Scalars | None = None
+    is_finite: Flags | None = None
     mode: str = field(default="", metadata={"static": True})
     bytes: int = field(default=0, metadata={"static": True})
 
@@ -96,5 +107,5 @@ def describe(
     )
 
 
-def _all_finite(tree: PyTree) -> Flag:
+def _all_finite(tree: PyTree) -> Flags:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

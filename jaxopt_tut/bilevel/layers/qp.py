@@ -24,7 +24,8 @@ from jaxopt_tut.bilevel.layers.qp_program import (
     rescale,
     residuals_at,
 )
-from jaxopt_tut.types import Count, DTypeLike, Flag, Scalar
+from jaxopt_tut.bilevel.result import Counts, Flags, Scalars
+from jaxopt_tut.types import Count, DTypeLike, Flag
 
 Matrix = TypeAliasType("Matrix", Real[Array | np.ndarray, "dim dim"])
 """A row and a column for each unknown."""
@@ -65,12 +66,12 @@ class QPInfo:
       steps: Interior point steps taken.
     """
 
-    converged: Flag
-    primal_residual: Scalar
-    dual_residual: Scalar
-    gap: Scalar
-    is_convex: Flag
-    steps: Count
+    converged: Flags
+    primal_residual: Scalars
+    dual_residual: Scalars
+    gap: Scalars
+    is_convex: Flags
+    steps: Counts
 
 
 @jax.tree_util.register_dataclass
@@ -85,9 +86,9 @@ class QPSolution:
       info: How good it is.
     """
 
-    x: Float[Array, "dim"]
-    equality_multipliers: Float[Array, "equalities"]
-    inequality_multipliers: Float[Array, "inequalities"]
+    x: Float[Array, "*batch dim"]
+    equality_multipliers: Float[Array, "*batch equalities"]
+    inequality_multipliers: Float[Array, "*batch inequalities"]
     info: QPInfo
 
 
