@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.bilevel.traceable import is_above, is_at_least, register
+from jaxopt_tut.bilevel.traceable import NumberLeaf, is_above, is_at_least, register
 from jaxopt_tut.linalg import (
     cg,
     largest_eigenvalue,
@@ -170,7 +170,7 @@ class Neumann:
     """
 
     k: int
-    step_size: Number | None = None
+    step_size: NumberLeaf = None
 
     def __post_init__(self) -> None:
         """Refuse an empty series, and one that does not start."""
@@ -229,7 +229,7 @@ class LeastSquares:
       ValueError: If `rcond` is negative.
     """
 
-    rcond: Number | None = None
+    rcond: NumberLeaf = None
 
     def __post_init__(self) -> None:
         """Refuse a threshold below 0."""

@@ -6,10 +6,14 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.tracing import is_traced
 
 Class = TypeVar("Class", bound=type)
+
+NumberLeaf = TypeAliasType("NumberLeaf", Any)
+"""A number or `None`, or what stands in its place while a tree is put together."""
 
 
 def register(numbers: Sequence[str]) -> Callable[[Class], Class]:

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact
 
 
-def promote(caller: str, *arrays: ArrayLike, allow_complex: bool = False) -> list[Any]:
+def promote(caller: str, *arrays: ArrayLike, allow_complex: bool = False) -> list[Array]:
     """Bring arrays to one floating dtype: integers become floating, as in a division."""
     arrays = tuple(jnp.asarray(a) for a in arrays)
     for array in arrays:

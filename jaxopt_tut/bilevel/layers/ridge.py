@@ -2,15 +2,18 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Inexact
+import numpy as np
+from jaxtyping import Array, Bool, Float, Inexact, Num
 
 from jaxopt_tut.bilevel.layers.arguments import at_least_float32, promote, weight
+from jaxopt_tut.types import Number
 from jaxopt_tut.vectors import magnitude, matmul, safe_ratio
 
 
 def ridge(
-    X: Inexact[Array, "rows dim"], y: Inexact[Array, "rows *outputs"], lam: ArrayLike
+    X: Num[Array | np.ndarray, "rows dim"],
+    y: Num[Array | np.ndarray, "rows *outputs"],
+    lam: Number,
 ) -> Inexact[Array, "dim *outputs"]:
     r"""Solve ridge regression.
 

@@ -8,7 +8,7 @@ from jaxopt_tut.optimizers.inner import modulus
 from jaxopt_tut.types import Number
 
 
-def soft_threshold(x: Inexact[Array, "..."], lam: Number) -> Inexact[Array, "..."]:
+def soft_threshold(x: Number, lam: Number) -> Inexact[Array, "..."]:
     r"""Shrink towards zero: the proximal operator of the L1 norm.
 
     $$\arg\min_u \tfrac12 \lVert u - x \rVert^2 + \lambda \lVert u \rVert_1

@@ -4,15 +4,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.layers.arguments import at_least_float32, promote, weight
+from jaxopt_tut.types import Number
 from jaxopt_tut.vectors import magnitude
 
 
-def prox_tv1d(x: Float[Array, "length"], lam: ArrayLike) -> Float[Array, "length"]:
+def prox_tv1d(x: Real[Array | np.ndarray, "length"], lam: Number) -> Float[Array, "length"]:
     r"""Flatten a signal: the proximal operator of total variation.
 
     $$u^* = \arg\min_u \tfrac12 \lVert u - x \rVert^2 + \lambda \sum_i |u_{i+1} - u_i|$$

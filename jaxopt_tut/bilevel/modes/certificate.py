@@ -6,14 +6,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.linalg import largest_eigenvalue
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import norm, ravel
-
-Real = Float[Array | np.ndarray | np.generic, ""]
 
 
 class Adjoint(NamedTuple):
@@ -118,7 +116,7 @@ def _error_at(exact: Exact, problem: Problem, better: Adjoint, grads: PyTree) ->
 _POWER_STEPS = 10
 
 
-def is_solved(relative: Real) -> Bool[Array, ""] | np.bool_:
+def is_solved(relative: Float[Array | np.ndarray, ""]) -> Any:
     r"""Tell whether a relative residual is small enough for its solution to mean something.
 
     $$\frac{\lVert b - K u \rVert}{\lVert b \rVert} \le \epsilon^{1/3}$$

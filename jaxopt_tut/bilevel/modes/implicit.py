@@ -28,9 +28,9 @@ from jaxopt_tut.bilevel.modes.tangents import (
     zero_tangents,
 )
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.bilevel.traceable import is_at_least, register
+from jaxopt_tut.bilevel.traceable import NumberLeaf, is_at_least, register
 from jaxopt_tut.trees import split_arrays
-from jaxopt_tut.types import Number, Params, PyTree
+from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import norm, ravel
 
 _AUTO = AutoSolve()
@@ -89,8 +89,8 @@ class Implicit(Mode):
     """
 
     solve: LinearSolveLike = _AUTO
-    tol: Number | None = None
-    damping: Number = 0.0
+    tol: NumberLeaf = None
+    damping: NumberLeaf = 0.0
     derivatives: ClassVar[frozenset[str]] = frozenset({"jvp", "vjp", "second"})
     wrt: ClassVar[frozenset[str]] = frozenset({"z"})
     is_exact: ClassVar[bool] = False

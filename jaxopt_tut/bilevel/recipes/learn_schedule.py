@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array
 from typing_extensions import TypeAliasType
 
@@ -15,10 +16,13 @@ from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.optimizers import sgd
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import LossFn, Number, Params, Transformation
+from jaxopt_tut.types import LossFn, Params, Transformation
 
 OptimizerOf = TypeAliasType("OptimizerOf", Callable[[optax.Schedule], optax.GradientTransformation])
 """From a schedule to an optimizer."""
+
+Rates = TypeAliasType("Rates", ArrayLike | list[Any] | tuple[Any, ...])
+"""One number, or one for each step."""
 
 
 def learn_schedule(
@@ -28,7 +32,7 @@ def learn_schedule(
     inner_steps: int,
     optimizer: Transformation,
     num_steps: int,
-    start: Number = 0.1,
+    start: Rates = 0.1,
     optimizer_of: OptimizerOf = sgd,
     diff: DiffMode = Unroll(),  # noqa: B008  a frozen value
 ) -> Learned:
