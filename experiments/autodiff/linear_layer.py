@@ -11,7 +11,7 @@ rounding can do: sums of k products are uncertain by k eps times the product of 
 2002, eq. 3.5).
 Command: python -m experiments linear_layer
 Expected: every error below a tenth of the bound, the wrong rule's ten thousand times it in float32.
-Time: 3 s.
+Time: 2 s.
 """
 
 import dataclasses

@@ -9,7 +9,7 @@ at random points, by our engine, compiled and mapped. All in float64.
 Source: Technion tutorial 5, its worked example.
 Command: python -m experiments worked_example
 Expected: six nodes, all numbers right to a few units in the last place.
-Time: 3 s.
+Time: 2 s.
 """
 
 import dataclasses

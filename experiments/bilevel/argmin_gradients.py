@@ -11,7 +11,7 @@ Source: Technion tutorial 5, test of the ArgMin layer; `make_regression(1000, 20
 random_state=42)`, standardised; the formula is that of Gould et al. (2016), lemma 3.2.
 Command: python -m experiments argmin_gradients
 Expected: derivatives .002098 and .001132 by every way; 0 with respect to the start.
-Time: 5 s.
+Time: 7 s.
 """
 
 import dataclasses

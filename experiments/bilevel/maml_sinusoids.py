@@ -13,7 +13,7 @@ Source: beyond the tutorials; Finn et al. (2017), section 5.1, on a smaller scal
 first-order form as nearly as good, on images.
 Command: python -m experiments maml_sinusoids [--data full]
 Expected: squared errors after one step: MAML 1.2, first order 2.2, joint 3.7.
-Time: 9 s.
+Time: 12 s.
 """
 
 import dataclasses

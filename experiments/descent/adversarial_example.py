@@ -9,7 +9,7 @@ leaves it. Steepest ascent under the ball's own norm is used in both.
 Source: Technion tutorial 5, projected gradient descent; Madry et al. (2018), section 2.1.
 Command: python -m experiments adversarial_example [--data full]
 Expected: three quarters of the right predictions flip, at random 3 % (LInf), 0 (L2).
-Time: 5 s.
+Time: 10 s.
 """
 
 import dataclasses

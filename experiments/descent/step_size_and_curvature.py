@@ -11,7 +11,7 @@ Nocedal and Wright (2006), theorem 3.3.
 Command: python -m experiments step_size_and_curvature
 Expected: at a condition number of 20 the best rate is .0952, and 1/lambda_max takes 1.8 times the
 steps (1.95 in the limit).
-Time: 3 s.
+Time: 5 s.
 """
 
 import dataclasses

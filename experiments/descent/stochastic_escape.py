@@ -10,7 +10,7 @@ Source: Technion tutorial 5, stochastic gradient descent; noise in proportion to
 batch size as in Smith and Le (2018), eq. (6).
 Command: python -m experiments stochastic_escape
 Expected: share at the right frequency after 2000 steps: full 0, single examples .94.
-Time: 6 s.
+Time: 10 s.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ above and as far below c*, in which the curvature of C and the bias of finite wi
 Source: beyond the tutorials; Schoenholz et al. (2017), eq. 9 and figure 2.
 Command: python -m experiments depth_scale [--data full]
 Expected: all within 4 %.
-Time: 15 s; 2 minutes with --data full, which makes the networks wider.
+Time: 21 s; 2 minutes with --data full, which makes the networks wider.
 """
 
 import dataclasses

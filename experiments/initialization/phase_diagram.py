@@ -10,7 +10,7 @@ Source: beyond the tutorials; Schoenholz et al. (2017), figure 5, for tanh.
 Command: python -m experiments phase_diagram [--data full]
 Expected: rank correlations of accuracy and nearness to chi = 1 about .75, accuracies of .3 to .5 on
 the line.
-Time: 20 s; 2 minutes with --data full, on a finer grid with more steps.
+Time: 26 s; 2 minutes with --data full, on a finer grid with more steps.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ Source: beyond the tutorials; Pennington, Schoenholz, Ganguli (2017), Xiao et al
 Command: python -m experiments thousand_layers [--data full]
 Expected: test accuracy: critical and orthogonal .73 at 100 layers and .71 at 1 000; Gaussian .36
 and .1, Xavier .28 and .1.
-Time: 10 s for 100 layers; 2 minutes with --data full, which takes all images and 1 000 layers.
+Time: 18 s for 100 layers; 2 minutes with --data full, which takes all images and 1 000 layers.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@ Source: UvA tutorial 4, its remark on Adam's robustness.
 Command: python -m experiments bad_initialization [--data full]
 Expected: test accuracy of SGD, momentum, Adam in per cent: bundled images 10, 10, 74 (std .01) and
 10, 10, 20 (constant); full data 20, 18, 86 and 10, 10, 27.
-Time: 20 s; with --data full 2 minutes.
+Time: 35 s; with --data full 2 minutes.
 """
 
 import dataclasses

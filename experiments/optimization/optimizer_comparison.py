@@ -10,7 +10,7 @@ Source: UvA tutorial 4, comparison of optimizers on the classification task.
 Command: python -m experiments optimizer_comparison [--data full]
 Expected: bundled images, 20 epochs, two seeds: test 84 %; full data, 40 epochs: test 88 to 90 %,
 training over 97 %, after epoch 1 Adam > momentum > SGD.
-Time: 35 s; with --data full 3 minutes.
+Time: 30 s; with --data full 3 minutes.
 """
 
 import dataclasses

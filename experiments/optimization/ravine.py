@@ -10,7 +10,7 @@ Adam works over more than a decade of learning rates, momentum over less than on
 Source: UvA tutorial 4, pathological curvatures.
 Command: python -m experiments ravine
 Expected: from (5, 5): SGD .99, momentum .0015, Adam .0001; momentum at 20: .83.
-Time: 4 s.
+Time: 5 s.
 """
 
 import dataclasses

@@ -11,7 +11,7 @@ Source: UvA tutorial 4, steep optima.
 Command: python -m experiments steep_optima
 Expected: losses from (0, 0) after 100 updates: Adam -3.979 (the infimum), SGD -6e-10 after touching
 -3.91, momentum 0 after leaving to |w| = 6.7.
-Time: 5 s.
+Time: 6 s.
 """
 
 import dataclasses
