@@ -1,12 +1,14 @@
 """Every transform in the table of `tests/cases.py` keeps what all of them promise."""
 
 import inspect
+import types
 
 import jax
 import optax
 import pytest
 
 from jaxopt_tut import optimizers
+from jaxopt_tut.types import Transformation
 from tests import cases, checks
 
 
@@ -29,24 +31,85 @@ each_dtype = pytest.mark.parametrize(
 )
 
 
-def builds_a_transform(function):
-    if not inspect.isfunction(function):
-        return False
-    built = inspect.signature(function).return_annotation
-    return inspect.isclass(built) and issubclass(built, optax.GradientTransformation)
+def transforms_of(module):
+    """Return the public factories of transforms; what a function builds, its annotation tells."""
+    found = set()
+    for name in module.__all__:
+        function = getattr(module, name)
+        if not inspect.isfunction(function):
+            continue
+        built = inspect.signature(function, eval_str=True).return_annotation
+        built = getattr(built, "__value__", built)  # of a named alias
+        if built is inspect.Signature.empty:
+            pytest.fail(f"annotate what {name} returns: else nobody can tell if it is a transform")
+        if inspect.isclass(built) and issubclass(built, optax.GradientTransformation):
+            found.add(function)
+    return found
 
 
 def makers(rows):
     return {case.make for case in rows} | {case.part for case in rows if case.part is not None}
 
 
+def require_rows(transforms, rows, kind="row"):
+    missing = sorted(function.__name__ for function in transforms - makers(rows))
+    if missing:
+        pytest.fail(f"add a {kind} for {' and '.join(missing)} to tests/cases.py")
+
+
 def test_every_public_transform_is_in_the_table():
-    public = [getattr(optimizers, name) for name in optimizers.__all__]
-    transforms = {function for function in public if builds_a_transform(function)}
-    assert transforms == makers(cases.OPTIMIZERS)
+    transforms = transforms_of(optimizers)
+    require_rows(transforms, cases.OPTIMIZERS)
+    assert makers(cases.OPTIMIZERS) <= transforms  # what the table holds is public
     with_reverse_mode = [case for case in cases.OPTIMIZERS if case.has_reverse_mode]
     by_conjugate_gradients = {optimizers.newton_cg, optimizers.scale_by_newton_cg}
-    assert transforms == makers(with_reverse_mode) | by_conjugate_gradients
+    require_rows(
+        transforms - by_conjugate_gradients, with_reverse_mode, kind="row with has_reverse_mode"
+    )
+
+
+def scale_by_rmsprop() -> optax.GradientTransformation:
+    return optax.scale_by_rms()
+
+
+def rmsprop():
+    return optax.rmsprop(0.1)
+
+
+def stand_in(*functions):
+    public = {function.__name__: function for function in functions}
+    return types.SimpleNamespace(__all__=list(public), **public)
+
+
+def test_a_transform_that_is_not_in_the_table_is_named():
+    transforms = transforms_of(stand_in(optimizers.sgd, scale_by_rmsprop))
+    with pytest.raises(
+        pytest.fail.Exception, match=r"^add a row for scale_by_rmsprop to tests/cases\.py$"
+    ):
+        require_rows(transforms, cases.OPTIMIZERS)
+
+
+def test_a_factory_that_does_not_say_what_it_builds_is_named():
+    with pytest.raises(pytest.fail.Exception, match=r"^annotate what rmsprop returns: "):
+        transforms_of(stand_in(optimizers.sgd, rmsprop))
+
+
+def rmsprop_in_quotes() -> "optax.GradientTransformationExtraArgs":
+    return optax.rmsprop(0.1)
+
+
+def rmsprop_by_alias() -> Transformation:
+    return optax.rmsprop(0.1)
+
+
+@pytest.mark.parametrize("function", [rmsprop_in_quotes, rmsprop_by_alias])
+def test_any_way_to_say_what_it_builds_is_read(function):
+    assert transforms_of(stand_in(function)) == {function}
+
+
+def test_other_functions_need_no_row():
+    module = stand_in(optimizers.minimize, optimizers.stationarity, optimizers.adam)
+    assert transforms_of(module) == {optimizers.adam}
 
 
 @each_case
