@@ -1,11 +1,12 @@
 """Where a cubic or a parabola through two points has its minimum."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+@runtime_checkable
 class Sample(Protocol):
     """A point on a line: where, how high, how steep."""
 
