@@ -115,8 +115,11 @@ def trust_region(
         size = norm(g)
         product = hessian_product(fun, params)
 
+        # the model: its minimum in the ball, from the whole Hessian or from products with it
         def exact() -> tuple[BallMinimum, Any]:
             hessian = jax.vmap(product)(jnp.eye(g.size, dtype=g.dtype))
+            # in units of its size, so that no square of an eigenvalue over- or underflows; a step
+            # minimises a multiple of the model as well
             unit = magnitude(hessian, g)
             scaled = hessian / unit
             found = ball_minimum((scaled + scaled.T) / 2, g / unit, state.radius)
@@ -128,6 +131,7 @@ def trust_region(
             found = truncated_cg(
                 product,
                 g,
+                # a relative residual that tends to 0 makes the convergence superlinear
                 tol=jnp.minimum(0.5, jnp.sqrt(size)) * size,
                 model_tol=0.5,
                 radius=state.radius,
@@ -142,6 +146,7 @@ def trust_region(
             found, num_products = truncated()
         else:
             found, num_products = exact()
+        # the trial: how much of the promised decrease there is
         step = unravel(found.step)
         new_value, new_grad = value_and_ascent(fun)(optax.apply_updates(params, step))
         new_value = jnp.asarray(new_value, g.dtype)
@@ -153,9 +158,11 @@ def trust_region(
         # where products over- or underflow the step may be 0, or the model promise an ascent
         usable = usable & (length > 0) & (new_value <= value + noise)
         ratio = jnp.where(usable, ratio, -1)
+        # the radius: it follows how far the model can be trusted
         accepted = ratio > 1e-4
         grows = (ratio > 0.75) & found.on_boundary
         radius = jnp.where(grows, 2 * state.radius, state.radius)
+        # a step may be shorter than the radius, which then was no bound: a quarter of the step
         radius = jnp.where(ratio < 0.25, 0.25 * jnp.minimum(length, state.radius), radius)
         smallest = jnp.finfo(g.dtype).eps * norm(ravel(params)[0]) + jnp.finfo(g.dtype).tiny
         keep = lambda new, old: optax.tree.where(accepted, new, old)
