@@ -10,6 +10,7 @@ import ast
 import collections
 import functools
 import importlib.util
+import inspect
 import types
 import unittest
 from pathlib import Path
@@ -19,6 +20,7 @@ import optax
 import pytest
 
 from jaxopt_tut import optimizers
+from jaxopt_tut.types import ScalarOrSchedule
 
 
 def entries(*table):
@@ -92,6 +94,23 @@ class _ReplaceTables(ast.NodeTransformer):
         return node
 
 
+def as_optax_reads_it(build):
+    """Annotate rates by optax's own alias, by which its tests tell that schedules are taken."""
+
+    @functools.wraps(build)
+    def built(*args, **kwargs):
+        return build(*args, **kwargs)
+
+    signature = inspect.signature(build)
+    built.__signature__ = signature.replace(
+        parameters=[
+            p.replace(annotation=optax.ScalarOrSchedule) if p.annotation is ScalarOrSchedule else p
+            for p in signature.parameters.values()
+        ]
+    )
+    return built
+
+
 @functools.cache
 def load(suite):
     """Build optax's test class on our tables, and the list of its look-ups of our names."""
@@ -109,7 +128,7 @@ def load(suite):
         if opt_name not in {entry["opt_name"] for entry in PLAIN}:
             return theirs(*args)
         calls.append(opt_name)
-        return getattr(optimizers, opt_name)
+        return as_optax_reads_it(getattr(optimizers, opt_name))
 
     setattr(module, look_up, ours_first)
     return getattr(module, suite), calls
