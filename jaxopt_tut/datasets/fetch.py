@@ -5,6 +5,7 @@ import http.client
 import os
 import tempfile
 import urllib.request
+import urllib.response
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -136,7 +137,7 @@ class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self,
         req: urllib.request.Request,
-        fp: IO[bytes],
+        fp: IO[bytes] | urllib.response.addinfourl,
         code: int,
         msg: str,
         headers: http.client.HTTPMessage,

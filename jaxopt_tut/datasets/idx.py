@@ -11,7 +11,8 @@ import operator
 import os
 import struct
 import zlib
-from typing import Any
+from collections.abc import Sequence
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _DTYPES = {code: np.dtype(">" + name) for name, code in _CODES.items()}
 
 
 def read_idx(
-    path: str | os.PathLike[str], *, shape: Shape, dtype: DTypeLike = np.uint8
+    path: str | os.PathLike[str], *, shape: Sequence[SupportsIndex], dtype: DTypeLike = np.uint8
 ) -> np.ndarray:
     r"""Read one gzip-packed idx file whose shape and dtype are known.
 
@@ -62,7 +63,7 @@ def read_idx(
       LeCun, Cortes, Burges (1998), "The MNIST database", section "File formats".
       https://yann.lecun.com/exdb/mnist/
     """
-    shape = _as_shape(shape)
+    lengths = _as_shape(shape)
     expected = np.dtype(dtype).newbyteorder("=")
     if expected.str[1:] not in _CODES:
         known = ", ".join(d.name for d in _DTYPES.values())
@@ -70,8 +71,8 @@ def read_idx(
     name = os.fspath(path)
     try:
         with gzip.open(path) as file:
-            _check_header(file.read(4 + 4 * len(shape)), shape, expected, name)
-            num_bytes = math.prod(shape) * expected.itemsize
+            _check_header(file.read(4 + 4 * len(lengths)), lengths, expected, name)
+            num_bytes = math.prod(lengths) * expected.itemsize
             payload = file.read(num_bytes)
             is_longer = file.read(1) != b""  # reaching the end also makes gzip compare its CRC
     except EOFError as error:
@@ -81,17 +82,17 @@ def read_idx(
     if is_longer:
         raise ValueError(
             f"read_idx needs as many bytes as the header says, "
-            f"but {name!r} goes on after the {num_bytes} of shape {shape}."
+            f"but {name!r} goes on after the {num_bytes} of shape {lengths}."
         )
     if len(payload) < num_bytes:
         raise ValueError(
             f"read_idx needs as many bytes as the header says, "
-            f"but {name!r} has {len(payload)} of the {num_bytes} of shape {shape}."
+            f"but {name!r} has {len(payload)} of the {num_bytes} of shape {lengths}."
         )
-    return np.frombuffer(payload, expected.newbyteorder(">")).astype(expected).reshape(shape)
+    return np.frombuffer(payload, expected.newbyteorder(">")).astype(expected).reshape(lengths)
 
 
-def _as_shape(shape: Any) -> Shape:
+def _as_shape(shape: Sequence[SupportsIndex]) -> Shape:
     try:
         return tuple(operator.index(length) for length in shape)
     except TypeError as error:

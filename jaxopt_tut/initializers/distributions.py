@@ -93,13 +93,7 @@ def normal(stddev: Number) -> Initializer:
       Lippe (2022), UvA Deep Learning tutorial 4, "Constant variance".
     """
     require_nonnegative("normal", stddev=stddev)
-
-    def init(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
-        dtype = require_inexact_dtype("normal", dtype)
-        unit, _ = standard_draw(key, tuple(shape), drawing_dtype(dtype), "normal")
-        return (unit * cast(stddev, unit.dtype)).astype(dtype)
-
-    return init
+    return _widened("normal", stddev)
 
 
 def uniform(bound: Number) -> Initializer:
@@ -131,11 +125,16 @@ def uniform(bound: Number) -> Initializer:
       https://proceedings.mlr.press/v9/glorot10a.html
     """
     require_nonnegative("uniform", bound=bound)
+    return _widened("uniform", bound)
+
+
+def _widened(distribution: Literal["normal", "uniform"], width: Number) -> Initializer:
+    """Build the initializer that draws from the plainest member of a family, times a width."""
 
     def init(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Array:
-        dtype = require_inexact_dtype("uniform", dtype)
-        unit, _ = standard_draw(key, tuple(shape), drawing_dtype(dtype), "uniform")
-        return (unit * cast(bound, unit.dtype)).astype(dtype)
+        dtype = require_inexact_dtype(distribution, dtype)
+        unit, _ = standard_draw(key, tuple(shape), drawing_dtype(dtype), distribution)
+        return (unit * cast(width, unit.dtype)).astype(dtype)
 
     return init
 

@@ -16,7 +16,7 @@ from jaxopt_tut.initializers.propagation import (
     second_moment,
     slope_moment,
 )
-from jaxopt_tut.initializers.quadrature import resolve, settle
+from jaxopt_tut.initializers.quadrature import smooth_edges
 from jaxopt_tut.tracing import known
 from jaxopt_tut.types import Activation, Number, Scalar
 
@@ -101,8 +101,7 @@ def mean_field(activation: Activation, weight_variance: Number, bias_variance: N
     numbers = require_variances(
         "mean_field", weight_variance=weight_variance, bias_variance=bias_variance
     )
-    panels = resolve("mean_field", activation, slopes=True)
-    edges = settle("mean_field", activation, panels, [0, 1]).edges
+    edges = smooth_edges("mean_field", activation, [0, 1])
 
     def point(sw2, sb2):
         tolerance = _ROUNDING * jnp.finfo(sw2.dtype).eps
@@ -161,8 +160,7 @@ def critical(activation: Activation, bias_variance: Number) -> Critical:
       Hayou, Doucet, Rousseau (2019), definition 2 and algorithm 1. https://arxiv.org/abs/1902.06853
     """
     (sb2,) = require_variances("critical", bias_variance=bias_variance)
-    panels = resolve("critical", activation, slopes=True)
-    edges = settle("critical", activation, panels, [0, 1]).edges
+    edges = smooth_edges("critical", activation, [0, 1])
 
     def point(sb2):
         def consistent(q):

@@ -13,8 +13,7 @@ from jaxopt_tut.initializers.quadrature import (
     SMALLEST_VARIANCE,
     Rule,
     gaussian_rule,
-    resolve,
-    settle,
+    smooth_edges,
     value_and_slope,
 )
 from jaxopt_tut.types import Activation, Number, Scalar
@@ -78,8 +77,7 @@ def variance_map(
         weight_variance=weight_variance,
         bias_variance=bias_variance,
     )
-    panels = resolve("variance_map", activation, slopes=True)
-    edges = settle("variance_map", activation, panels, [0]).edges
+    edges = smooth_edges("variance_map", activation, [0])
 
     def point(q, sw2, sb2):
         return sw2 * second_moment(activation, q, edges) + sb2
@@ -136,8 +134,7 @@ def correlation_map(
         weight_variance=weight_variance,
         bias_variance=bias_variance,
     )
-    panels = resolve("correlation_map", activation, slopes=True)
-    edges = settle("correlation_map", activation, panels, [0]).edges
+    edges = smooth_edges("correlation_map", activation, [0])
 
     def point(c, q, sw2, sb2):
         series = covariance_series(activation, q, edges)

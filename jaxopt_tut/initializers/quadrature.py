@@ -124,6 +124,14 @@ def resolve(caller: str, activation: Activation, *, slopes: bool) -> Panels:
     )
 
 
+def smooth_edges(
+    caller: str, activation: Activation, channels: Sequence[int]
+) -> Float[np.ndarray, "edge"]:
+    """Return the ends of the panels in which an activation is smooth, once they are settled."""
+    panels = resolve(caller, activation, slopes=True)
+    return settle(caller, activation, panels, channels).edges
+
+
 def settle(caller: str, activation: Activation, panels: Panels, channels: Sequence[int]) -> Panels:
     """Integrate singularities by themselves, and refuse those whose mean square is infinite.
 

@@ -130,7 +130,7 @@ def apply(
     return (hidden, tuple(pre_activations)) if return_pre_activations else hidden
 
 
-def _flatten(inputs: Inputs, num_features: int) -> Float[Array, "*batch features"]:
+def _flatten(inputs: Inputs, num_features: int) -> Float[Array, "..."]:
     """Bring images to vectors; leave vectors alone."""
     if inputs.ndim >= 1 and inputs.shape[-1] == num_features:
         return inputs

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from typing_extensions import TypeAliasType
 
-Numbers = TypeAliasType("Numbers", ArrayLike)
-"""An array of real numbers, or nested lists of them."""
+Numbers = TypeAliasType("Numbers", ArrayLike | float | int)
+"""A real number, an array of them, or nested lists."""
 
 Named = TypeAliasType("Named", Mapping[str, Numbers])
 """Numbers by the name that the legend gives them."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int, Shaped
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.datasets import Dataset, Split
@@ -20,7 +20,7 @@ from jaxopt_tut.training.data import (
     num_examples,
     take,
 )
-from jaxopt_tut.training.scalars import as_count, as_metrics
+from jaxopt_tut.training.scalars import Count, as_count, as_metrics
 from jaxopt_tut.types import Batch, Number, Params, PyTree, Scalar
 
 Metrics = TypeAliasType("Metrics", Callable[..., Mapping[str, Number]])
@@ -38,7 +38,7 @@ def evaluator(
     dataset: Data,
     split: Literal["test", "train"] | Split = "test",
     *,
-    batch_size: int = 1000,
+    batch_size: Count = 1000,
 ) -> Evaluate:
     r"""Build a function that averages metrics over every example of one part of a data set.
 
@@ -106,7 +106,7 @@ def evaluator(
     return evaluate
 
 
-def _mean(values: Sequence[Scalar], counts: Sequence[int]) -> Scalar:
+def _mean(values: Sequence[Shaped[Array, ""]], counts: Sequence[int]) -> Scalar:
     """Average inside a transformation, in single precision at least."""
     dtype = averaging_dtype(values[0].dtype)
     shares = np.asarray(counts, np.float64) / sum(counts)
@@ -118,7 +118,7 @@ def _batch_means(
     params: Params,
     model_state: PyTree,
     data: DeviceData,
-    start: int,
+    start: Int[Array, ""] | int,
     metrics_fn: Metrics,
     count: int,
 ) -> dict[str, Array]:

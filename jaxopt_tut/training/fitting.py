@@ -16,8 +16,9 @@ from jaxopt_tut.training.data import Data, device_data, num_examples
 from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.loop import Loop, run_epochs
 from jaxopt_tut.training.result import FitResult
-from jaxopt_tut.training.steps import AnyKey
-from jaxopt_tut.types import LossFn, Params, PyTree, Transformation
+from jaxopt_tut.training.scalars import Count
+from jaxopt_tut.training.steps import AnyKey, Optimizer
+from jaxopt_tut.types import LossFn, Params, PyTree
 
 ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
 """The parameters, or a function that draws them."""
@@ -26,18 +27,18 @@ ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params]
 def fit(
     loss_fn: LossFn,
     params: ParamsOrInit,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     dataset: Data,
     *,
-    batch_size: int,
-    num_epochs: int,
+    batch_size: Count,
+    num_epochs: Count,
     key: AnyKey,
     evaluate: Evaluate | None = None,
     score: Score | None = None,
     model_state: PyTree = None,
     opt_state: PyTree = None,
-    steps_per_call: int | None = None,
-    diagnose_every: int | None = None,
+    steps_per_call: Count | None = None,
+    diagnose_every: Count | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> FitResult:
@@ -107,6 +108,7 @@ def fit(
         `model_state` or `opt_state` does not fit.
 
     Example:
+      >>> import optax
       >>> x = jnp.linspace(-1.0, 1.0, 64)
       >>> loss_fn = lambda w, batch: jnp.mean((w * batch[0] - batch[1]) ** 2)
       >>> result = fit(loss_fn, jnp.array(0.0), optax.sgd(0.5), (x, 3 * x),

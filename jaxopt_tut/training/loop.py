@@ -21,9 +21,17 @@ from jaxopt_tut.training.losses import loss_with_state
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.scalars import as_floats, as_score
-from jaxopt_tut.training.steps import AnyKey, Carry, Finite, epoch_order, look_back, run_steps
+from jaxopt_tut.training.steps import (
+    AnyKey,
+    Carry,
+    Finite,
+    Optimizer,
+    epoch_order,
+    look_back,
+    run_steps,
+)
 from jaxopt_tut.training.stops import why_stopped
-from jaxopt_tut.types import LossFn, PyTree, Transformation
+from jaxopt_tut.types import LossFn, PyTree
 
 
 @dataclasses.dataclass
@@ -32,7 +40,7 @@ class Loop:
 
     carry: Carry
     loss_fn: LossFn
-    optimizer: Transformation
+    optimizer: Optimizer
     data: DeviceData
     shuffle_key: AnyKey
     batch_size: int

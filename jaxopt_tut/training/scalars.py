@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from types import ModuleType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from typing_extensions import TypeAliasType
+
+Count = TypeAliasType("Count", SupportsIndex)
+"""An integer of Python, NumPy or JAX."""
 
 
 def as_metrics(caller: str, function: str, metrics: Any) -> dict[str, Array]:

@@ -2,24 +2,27 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, UInt32
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.training.arguments import check_params
 from jaxopt_tut.training.data import DeviceData, num_examples, take
 from jaxopt_tut.training.losses import loss_and_aux
-from jaxopt_tut.types import LossFn, Number, Params, PyTree, Transformation
+from jaxopt_tut.types import LossFn, Number, Params, PyTree
 
 AnyKey = TypeAliasType("AnyKey", Key[Array, ""] | UInt32[Array, "2"])
 """One key of `jax.random.key`, or an older one of `jax.random.PRNGKey`."""
+
+Optimizer = TypeAliasType("Optimizer", optax.GradientTransformation | optax.MultiSteps)
+"""Any of optax's transformations, or its accumulation of gradients, which is of no such class."""
 
 Flags = TypeAliasType("Flags", Bool[Array | np.ndarray, "leaves"])
 """A truth value a leaf, on the device or fetched."""
@@ -89,7 +92,7 @@ def _flags(leaves: Iterable[Number]) -> Bool[Array, "leaves"]:
 
 @partial(jax.jit, static_argnames=("init", "optimizer"))
 def initial_state(
-    key: AnyKey, init: Callable[[AnyKey], Params], optimizer: Transformation
+    key: AnyKey, init: Callable[[AnyKey], Params], optimizer: Optimizer
 ) -> tuple[Params, PyTree]:
     """Draw parameters and build the optimizer state in one program: eagerly it takes seconds."""
     params = init(key)
@@ -98,7 +101,7 @@ def initial_state(
 
 
 @partial(jax.jit, static_argnames="optimizer")
-def initial_opt_state(params: Params, optimizer: Transformation) -> PyTree:
+def initial_opt_state(params: Params, optimizer: Optimizer) -> PyTree:
     """Build the optimizer's state."""
     return optimizer.init(params)
 
@@ -131,7 +134,7 @@ def look_back(carry: Carry, before: Carry) -> Finite:
 
 @partial(jax.jit, static_argnames=("batch_size",))
 def epoch_order(
-    key: AnyKey, epoch: Int[Array, ""] | np.integer, data: DeviceData, batch_size: int
+    key: AnyKey, epoch: Integer[Array, ""] | np.integer, data: DeviceData, batch_size: int
 ) -> Int[Array, "steps batch"]:
     """Shuffle the examples for one epoch; the last partial batch is dropped."""
     size = num_examples(data)
@@ -157,10 +160,10 @@ def run_steps(
     carry: Carry,
     data: DeviceData,
     order: Int[Array, "steps batch"],
-    stop: Int[Array, ""] | np.integer,
+    stop: Integer[Array, ""] | np.integer,
     *,
     loss_fn: LossFn,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     has_model_state: bool,
     one_step_per_call: bool,
     sharding: NamedSharding | None = None,
@@ -174,6 +177,7 @@ def run_steps(
     optimizer may skip. On CPU exact steps of a small network took 1.2 times as long. Of a `mended`
     gradient every number that is not finite is 1: would the step be taken then?
     """
+    rule: Any = optimizer  # MultiSteps takes steps like any other
     normal_form = loss_and_aux(loss_fn, has_model_state)
     value_and_grad = jax.value_and_grad(normal_form, has_aux=True)
 
@@ -190,7 +194,7 @@ def run_steps(
         def update():
             value_fn = lambda params: normal_form(params, batch, carry.model_state)[0]
             at = carry.params, carry.opt_state
-            after = take_step("fit", optimizer, value_fn, *at, known=(loss, grads))
+            after = take_step("fit", rule, value_fn, *at, known=(loss, grads))
             return after.params, after.state, aux.model_state
 
         def keep():

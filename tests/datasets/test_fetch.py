@@ -1,5 +1,5 @@
-import email.message
 import hashlib
+import http.client
 import io
 import os
 import urllib.error
@@ -41,7 +41,7 @@ def web(monkeypatch):
             if isinstance(answer, Exception):
                 raise answer
             status, headers, body = answer
-            message = email.message.Message()
+            message = http.client.HTTPMessage()
             for name, value in headers.items():
                 message[name] = value
             stream = io.BytesIO(body) if isinstance(body, bytes) else body
