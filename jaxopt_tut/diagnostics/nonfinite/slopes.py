@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxopt_tut import jaxprs
@@ -146,7 +147,7 @@ def _cond(eqn: core.JaxprEqn, operands: list[Any], marks: Marks, path: Path) -> 
 
 
 @jax.custom_vjp
-def edge(value: Array, mark: Array) -> Array:  # noqa: ARG001
+def edge(value: ArrayLike, mark: Array) -> ArrayLike:  # noqa: ARG001
     """Return the value; where `mark` is 1 its cotangent is made finite on the way back.
 
     The derivative by the mark is 1 if the cotangent was not finite.
@@ -154,11 +155,11 @@ def edge(value: Array, mark: Array) -> Array:  # noqa: ARG001
     return value
 
 
-def _edge_forward(value: Any, mark: Any) -> tuple[Array, Array]:
+def _edge_forward(value: Any, mark: Any) -> tuple[ArrayLike, Array]:
     return value.value, mark.value
 
 
-def _edge_backward(mark: Array, cotangent: Any) -> tuple[Array | None, Array | None]:
+def _edge_backward(mark: Array, cotangent: Any) -> tuple[Any, Array | None]:
     # What JAX knows to be zero stays so: a zero times an infinite slope would be NaN.
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None
