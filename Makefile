@@ -14,7 +14,7 @@ help:
 	@echo "make check    format, lint, types, layers, doctests"
 	@echo "make test     the tests (SLOW=1: those marked slow, too)"
 	@echo "make quick    lint, layers and contracts, while you write"
-	@echo "make types    contracts, with the annotations held at every call"
+	@echo "make types    contracts (TESTS=... for others), annotations held at every call"
 	@echo "make format   format and mend what can be mended"
 	@echo "make bench    measurements against peers"
 	@echo "make data     fetch Fashion-MNIST"
@@ -42,17 +42,18 @@ check: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(PYTEST) -q tests/test_layers.py
+	$(PYTEST) -q tests/test_layers.py tests/test_house.py
 	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) jaxopt_tut
 
 quick: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) $(MARKERS) tests/test_layers.py tests/test_contracts.py
+	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) $(MARKERS) tests/test_layers.py tests/test_house.py tests/test_contracts.py
 
+TESTS ?= tests/test_contracts.py
 types: $(VENV)/.installed-test
 	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) $(MARKERS) \
-	  --jaxtyping-packages=jaxopt_tut,beartype.beartype tests/test_contracts.py
+	  --jaxtyping-packages=jaxopt_tut,beartype.beartype $(TESTS)
 
 format: $(VENV)/.installed-check
 	$(BIN)/ruff check --fix .

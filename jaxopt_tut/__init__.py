@@ -18,7 +18,7 @@ The rooms of the library, each imported on first use so that `import jaxopt_tut`
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxopt_tut import (
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Import the room `name` the first time it is asked for."""
     if name in __all__:
         return importlib.import_module(f"jaxopt_tut.{name}")

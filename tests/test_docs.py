@@ -21,6 +21,14 @@ PRINTS = {
         "hypergrad returns a derivative not to be relied on: it has not converged (an inner resid",
         "cube root 2.000, derivative 0.0833",
     ],
+    "extending.md": [
+        "RMSprop: [1. 1.]",
+        "inputs of each unit: [15 15 15 15 15 15 15]",
+        "dual norm: 7.0 by the direction: 7.0",
+        "through the rounding: 4.0\nTrue",
+        "by the last half: [1. 2.]",
+        "by BiCGSTAB: [1. 1.]",
+    ],
     "optimizers.md": [
         "[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged",
         "['0.79', '0.62'] norm 1.000",

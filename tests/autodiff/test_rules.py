@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from jaxopt_tut import autodiff
+from jaxopt_tut.autodiff import registry
 
 RNG = np.random.default_rng(0)
 
@@ -369,3 +370,19 @@ def test_running_extrema_split_ties_as_jax_does(length):
     ours, theirs = jax.jit(lambda: (both(autodiff), both(jax)), compiler_options=FAST)()
     # Sums of at most 8 numbers below 4 times powers of 1/2, which are exact.
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=8 * 32 * 2**-52)
+
+
+# Reached by what JAX makes of a program, or with a file of tests of their own.
+TESTED_ELSEWHERE = {
+    *("add_any", "copy", "name", "zero_product", "zero_quotient"),
+    *("scatter-max", "scatter-min", "scatter-sub"),
+    *("select_and_gather_add", "select_and_scatter_add", "triangular_solve"),
+}
+
+
+@pytest.mark.usefixtures("x64")
+def test_every_rule_has_a_case():
+    traced = [autodiff.trace(fun)(*map(jnp.asarray, args)) for fun, args in ALL.values()]
+    seen = {step.primitive for graph in traced for step in graph.program.steps}
+    without = {str(primitive) for primitive in registry.RULES if primitive not in seen}
+    assert without == TESTED_ELSEWHERE, "add a case to CASES for each rule that has none"

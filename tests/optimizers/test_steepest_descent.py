@@ -8,12 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_tut.linalg.polar import newton_schulz
-from jaxopt_tut.optimizers import sgd, steepest_descent
+from jaxopt_tut.optimizers import norms, sgd, steepest_descent
 from jaxopt_tut.optimizers.norms import L1, L2, LInf, Spectral
 
 NEWTON_SCHULZ = Spectral(num_steps=8)
-NORMS = pytest.mark.parametrize("norm", [L1(), L2(), LInf(), Spectral(), NEWTON_SCHULZ], ids=repr)
+TABLE = [L1(), L2(), LInf(), Spectral(), NEWTON_SCHULZ]
+NORMS = pytest.mark.parametrize("norm", TABLE, ids=repr)
 SHAPES = pytest.mark.parametrize("shape", [(), (4,), (3, 5), (3, 3, 2, 4)], ids=str)
+
+
+def test_the_table_has_every_norm():
+    listed = {name for name in norms.__all__ if name != "Norm"}
+    assert {type(norm).__name__ for norm in TABLE} == listed
 
 
 @NORMS
