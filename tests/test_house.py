@@ -50,14 +50,18 @@ def public_modules():
 PUBLIC_MODULES = public_modules()
 
 
+def has_fields(value):
+    """Tell whether something is a class whose signature its own fields make."""
+    return inspect.isclass(value) and (dataclasses.is_dataclass(value) or issubclass(value, tuple))
+
+
 def public_names():
     """Map the dotted name of every public function and class to it."""
     found = {}
     for module in map(importlib.import_module, PUBLIC_MODULES):
         for name in module.__all__:
             value = getattr(module, name)
-            is_ours = inspect.isfunction(value) or dataclasses.is_dataclass(value)
-            if is_ours or (inspect.isclass(value) and issubclass(value, tuple)):
+            if inspect.isfunction(value) or has_fields(value):
                 found[f"{module.__name__.removeprefix('jaxopt_tut.')}.{name}"] = value
     return found
 
