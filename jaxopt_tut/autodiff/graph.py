@@ -127,9 +127,13 @@ class Graph:
         $$\bar v_i = \sum_{j \in \mathrm{children}(i)} \bar v_j\,
           \frac{\partial v_j}{\partial v_i}$$
 
-        `values` is what `evaluate` returned, `cotangent` the adjoint of the result, of its
-        structure: `1.0` for a scalar function. The adjoints are aligned with `nodes`: zeros for a
-        node that the result does not depend on, None for an integer or boolean node.
+        Args:
+          values: What `evaluate` returned.
+          cotangent: The adjoint of the result, of its structure; `1.0` for a scalar function.
+
+        Returns:
+          The adjoints, aligned with `nodes`: zeros for a node that the result does not depend
+          on, None for an integer or boolean node.
 
         Raises:
           ValueError: If the cotangent has another structure or another shape than the result.
@@ -182,9 +186,13 @@ class Graph:
         To look into a loop. It runs the body once more, and holds all $T$ values of each of its
         nodes.
 
-        `values` is what `evaluate` returned, `node` a node of this graph with a `body`. What comes
-        back is aligned with `node.body.nodes`; for a `scan` each value has one axis more, the
-        steps, in the order of the `xs` it reads.
+        Args:
+          values: What `evaluate` returned.
+          node: A node of this graph with a `body`.
+
+        Returns:
+          The values, aligned with `node.body.nodes`; for a `scan` each has one axis more, the
+          steps, in the order of the `xs` it reads.
 
         Raises:
           ValueError: If the node has no body.

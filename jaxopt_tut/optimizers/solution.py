@@ -143,7 +143,10 @@ class Solution:
         return self.status.message
 
     def to_scipy(self) -> "OptimizeResult":
-        """Return a `scipy.optimize.OptimizeResult`; its `x` lays the parameters end to end.
+        """Return the solution as SciPy's solvers do.
+
+        Returns:
+          A `scipy.optimize.OptimizeResult`; its `x` lays the parameters end to end.
 
         Example:
           >>> from jaxopt_tut.optimizers import lbfgs, minimize

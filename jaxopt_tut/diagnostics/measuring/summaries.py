@@ -62,11 +62,16 @@ class Summary(NamedTuple):
         return self.variance + self.mean**2
 
     def quantile(self, q: float | Scalar) -> Real:
-        r"""Read the quantile below which a fraction $0 \le q \le 1$ lies, linearly inside a bin.
+        r"""Read a quantile from the histogram, linearly inside a bin.
 
         Precise to the width of a bin, and to the scatter $\sqrt{q (1 - q) / 4096}$ of the sample.
-        As in the histogram, what is not finite is left out: NaN if no value is finite, or for an
-        array `q` that is no fraction.
+        As in the histogram, what is not finite is left out.
+
+        Args:
+          q: The fraction $0 \le q \le 1$ of values below it.
+
+        Returns:
+          The quantile; NaN if no value is finite, or for an array `q` that is no fraction.
 
         Raises:
           ValueError: If `q` has axes, or is a number and no fraction.
