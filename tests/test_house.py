@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import sys
 import types
+import typing
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,18 @@ def test_public_signatures_are_annotated_and_print_short(name):
         assert signature.return_annotation is not inspect.Signature.empty
     longest = max(LONGEST_SIGNATURE, 30 * len(signature.parameters))
     assert len(str(signature)) <= longest, str(signature)
+
+
+def own_functions(value):
+    """Return a function, or the methods that a class writes itself."""
+    members = vars(value).values() if inspect.isclass(value) else [value]
+    return [getattr(member, "fget", member) for member in members]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_types_of_public_names_can_be_read_while_running(name):
+    for function in filter(inspect.isfunction, own_functions(PUBLIC[name])):
+        typing.get_type_hints(function)  # raises for a name that only type checkers see
 
 
 def functions(tree):

@@ -21,6 +21,8 @@ Counts = TypeAliasType("Counts", Int[Array, "*batch"])
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
+else:
+    OptimizeResult = dict  # which it is: SciPy is imported by who asks for one
 
 RUNNING = -1
 GRADIENT = 0

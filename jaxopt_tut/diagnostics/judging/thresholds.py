@@ -39,7 +39,14 @@ from typing import NamedTuple
 from jaxopt_tut.diagnostics.measuring.first_step import TINY_UPDATE
 
 
-class _Values(NamedTuple):
+class Thresholds(NamedTuple):
+    """Where verdicts begin, twenty numbers; the module says what each of them means.
+
+    Example:
+      >>> THRESHOLDS.vanishing, Thresholds(vanishing=0.01).vanishing
+      (0.002, 0.01)
+    """
+
     vanishing: float = 0.002
     exploding: float = 30.0
     small_factor: float = 0.03
@@ -60,21 +67,6 @@ class _Values(NamedTuple):
     low_update: float = TINY_UPDATE
     rise: float = 0.02
     growth: float = 1.5
-
-
-class Thresholds(_Values):
-    """Where verdicts begin, twenty numbers; the module says what each of them means.
-
-    Example:
-      >>> THRESHOLDS.vanishing, Thresholds(vanishing=0.01).vanishing
-      (0.002, 0.01)
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, *values: float, **named: float) -> "Thresholds":
-        """Take the values that are given, and what `THRESHOLDS` holds for the others."""
-        return super().__new__(cls, *values, **named)
 
 
 THRESHOLDS = Thresholds()
