@@ -70,10 +70,13 @@ def is_initializer(params: Any) -> bool:
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 _RECIPES = {
-    "nnx": "split it, graph, params, rest = nnx.split(model, nnx.Param, ...), and merge it in the "
-    "loss, nnx.merge(graph, params, rest, copy=True)",
+    # `rest` has the averages of BatchNorm and the key of Dropout: closed over, it never changes
+    "nnx": "split it, graph, params, rest = nnx.split(model, nnx.Param, ...), hand over "
+    "model_state=rest, merge them in the loss, "
+    "model = nnx.merge(graph, params, model_state, copy=True), and return "
+    "loss, Aux(metrics, nnx.state(model, nnx.Not(nnx.Param)))",
     "linen": 'hand over params = model.init(key, x)["params"], and call '
-    'model.apply({"params": params}, x) in the loss',
+    'model.apply({"params": params}, x) in the loss; other collections are its model_state',
     "equinox": "split it, params, static = eqx.partition(model, eqx.is_inexact_array), and "
     "combine it in the loss, eqx.combine(params, static)",
 }

@@ -69,7 +69,8 @@ def fit(
     Args:
       loss_fn: `(params, batch) -> loss` or `-> (loss, metrics)` with a dictionary of scalars; with
         `model_state` it is called `(params, batch, model_state)` and returns
-        `(loss, Aux(metrics, model_state))`. Images come normalised, shape (batch, 28, 28).
+        `(loss, Aux(metrics, model_state))`. Images come normalised, shape (batch, 28, 28). It is
+        given no key: what it draws by (for dropout, say) is a part of the state, as below.
       params: The initial parameters, or `init(key) -> params`, which is compiled.
       optimizer: Any optax transformation; it is handed what it asks for, as `optimizers.step` has
         it. Line searches and solvers look at the loss on the batch of the step.
@@ -83,7 +84,9 @@ def fit(
         there is a state; returns a dictionary of scalars. See `evaluator`.
       score: Maps that dictionary to the number whose largest value is best; by default its
         `"accuracy"`, else minus its `"loss"`. NaN is worse than any number.
-      model_state: The initial state of the model (running averages), any tree of arrays.
+      model_state: The initial state of the model, any tree of arrays: running averages, and a key
+        for a loss that draws, which splits it and returns the other half; one that it closes over
+        gives the same mask at every step. It may be empty, as `nnx.split` returns it.
       opt_state: The optimizer's state to begin with, of another call or read from a file; by
         default a fresh one.
       steps_per_call: Steps in one dispatch; by default 1 on CPU, where a loop around the step was
@@ -163,6 +166,8 @@ def fit(
         diagnose_every=counts["diagnose_every"],
         sharding=sharding,
     )
+    # the loop's are donated: what is held here would stay on the device for nothing
+    del params, fresh, opt_state, model_state, carry, record
     with jax.set_mesh(auto) if in_context and auto is not None else nullcontext():
         return run_epochs(loop, counts["num_epochs"], evaluate, score, progress=progress)
 

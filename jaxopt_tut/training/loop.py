@@ -31,7 +31,10 @@ from jaxopt_tut.training.steps import (
     run_steps,
 )
 from jaxopt_tut.training.stops import why_stopped
-from jaxopt_tut.types import LossFn, PyTree
+from jaxopt_tut.types import LossFn, Params, PyTree
+
+STEPS_AHEAD = 256
+"""Dispatches after which the host waits once, to see whether training goes on."""
 
 
 @dataclasses.dataclass
@@ -73,6 +76,7 @@ class Loop:
         if not self.is_sound():
             self.go_back()
             self._take_steps(order)
+        self.before = None  # not needed while the parameters are evaluated
 
     def is_sound(self) -> bool:
         """Whether nothing happened in this epoch that exact steps would have refused."""
@@ -87,6 +91,8 @@ class Loop:
         with self.interrupts.held():
             self.exact, self.before, start = True, None, self.before
             self.carry = start._replace(finite=look_back(start, start))
+            taken = self.epoch * self.num_steps
+            self.diagnoses = {at: one for at, one in self.diagnoses.items() if at < taken}
 
     def _take_steps(self, order: Int[Array, "steps batch"]) -> None:
         num_steps, has_model_state = self.num_steps, self.carry.model_state is not None
@@ -97,7 +103,11 @@ class Loop:
             )
         every = range(0, num_steps, self.steps_per_call)
         stops = sorted({num_steps, *every, *due})
-        for start, stop in itertools.pairwise(stops):
+        for dispatch, (start, stop) in enumerate(itertools.pairwise(stops)):
+            # what follows a step that cannot be taken changes nothing, but costs as much
+            must_look = start in due or dispatch % STEPS_AHEAD == STEPS_AHEAD - 1
+            if must_look and not self.carry.alive:
+                return
             if start in due:
                 batch = take(self.data, order[start]), self.carry.model_state
                 loss = loss_with_state(self.loss_fn, has_model_state)
@@ -139,11 +149,10 @@ class _Best:
         self.score_fn = score or _default_score
         self.epoch, self.score, self.copy = 0, math.nan, None
 
-    def offer(self, epoch: int, metrics: Mapping[str, float], carry: Carry) -> None:
+    def offer(self, epoch: int, metrics: Mapping[str, float], copy: tuple[Params, PyTree]) -> None:
         """Keep them if they are better; what is not a number is worse than any."""
         score = as_score(self.score_fn(metrics))
         if self.copy is None or score > self.score or math.isnan(self.score):
-            copy = _copy((carry.params, carry.model_state))
             self.epoch, self.score, self.copy = epoch, score, copy
 
 
@@ -161,15 +170,20 @@ def run_epochs(
     message = f"Finished {num_epochs} epochs."
     try:
         with loop.interrupts.handled():
-            for epoch in range(num_epochs):
+            # a loop in the program takes no step from parameters that are not finite
+            for epoch in range(num_epochs if loop.carry.alive else 0):
                 loop.run_epoch(epoch)
                 _record(loop, recorder)
                 if not loop.carry.alive:
                     break
-                metrics = _validate(loop.carry, evaluate)
+                metrics = {}
                 if evaluate is not None:
+                    # a copy, because the steps donate their buffers and `evaluate` may keep it
+                    copy = _copy((loop.carry.params, loop.carry.model_state))
+                    metrics = _validate(copy[0], copy[1], evaluate)
                     recorder.add_validation(metrics)
-                    best.offer(epoch + 1, metrics, loop.carry)
+                    best.offer(epoch + 1, metrics, copy)
+                    del copy
                 line.show(epoch + 1, {"loss": recorder.train["loss"][-1], **metrics})
     except KeyboardInterrupt:
         if loop.interrupts.is_pending or _is_lost(loop.carry):  # the second one, or a foreign one
@@ -184,7 +198,8 @@ def run_epochs(
     if not carry.alive:
         message = _why_stopped(loop, recorder.steps.get("loss", []))
     if best.copy is None:
-        best.copy, best.epoch = _copy((carry.params, carry.model_state)), recorder.num_epochs
+        best.copy = _copy((carry.params, carry.model_state))
+        best.epoch = max(loop.epoch + (carry.step > 0).item(), 0)  # the one that led there
     return FitResult(
         params=carry.params,
         opt_state=carry.opt_state,
@@ -215,11 +230,9 @@ def _record(loop: Loop, recorder: Recorder) -> None:
             recorder.add_epoch(record, num_steps)
 
 
-def _validate(carry: Carry, evaluate: Evaluate | None) -> dict[str, float]:
-    if evaluate is None:
-        return {}
-    state = () if carry.model_state is None else (carry.model_state,)
-    return as_floats("fit", "evaluate", evaluate(carry.params, *state))
+def _validate(params: Params, model_state: PyTree, evaluate: Evaluate) -> dict[str, float]:
+    state = () if model_state is None else (model_state,)
+    return as_floats("fit", "evaluate", evaluate(params, *state))
 
 
 def _is_lost(carry: Carry) -> bool:
@@ -238,4 +251,4 @@ def _default_score(metrics: Mapping[str, float]) -> float:
 
 
 _copy = jax.jit(partial(jax.tree.map, jnp.copy))
-"""The best parameters outlive the steps, which donate their buffers."""
+"""A copy outlives the steps, which donate their buffers."""

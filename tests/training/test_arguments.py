@@ -13,6 +13,7 @@ import pytest
 from flax import linen, nnx
 
 from jaxopt_tut.training import Aux, evaluator, fit
+from jaxopt_tut.training.arguments import _RECIPES
 from jaxopt_tut.training.scalars import as_floats, as_metrics, as_score
 
 X = jnp.linspace(-1.0, 1.0, 8)
@@ -156,7 +157,9 @@ MODULES = {
 }
 RECIPES = {
     "nnx": "got uint32 at 'rngs/count/value' of a module of nnx: split it, graph, params, rest = "
-    "nnx.split(model, nnx.Param, ...), and merge it in the loss",
+    "nnx.split(model, nnx.Param, ...), hand over model_state=rest, merge them in the loss, model = "
+    "nnx.merge(graph, params, model_state, copy=True), and return loss, "
+    "Aux(metrics, nnx.state(model, nnx.Not(nnx.Param))).",
     "equinox": "got custom_jvp at 'activation' of a module of equinox: split it, params, static = "
     "eqx.partition(model, eqx.is_inexact_array), and combine it in the loss",
     "linen": "got Dense at '(root)' of a module of linen: hand over params = model.init(key, x)",
@@ -177,6 +180,54 @@ def test_modules_that_cannot_be_trained_as_they_are_come_with_the_recipe(library
         )
     with pytest.raises(TypeError, match=re.escape(recipe)):
         run(params=params)
+
+
+class Network(nnx.Module):
+    """Everything that a module may have beside its parameters."""
+
+    def __init__(self, rngs, parts):
+        self.linear = nnx.Linear(1, 4, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, momentum=0.5, rngs=rngs) if "norm" in parts else None
+        self.drop = nnx.Dropout(0.5, rngs=rngs) if "drop" in parts else None
+        self.last = nnx.Linear(4, 1, rngs=rngs)
+
+    def __call__(self, x):
+        hidden = self.linear(x)
+        hidden = hidden if self.norm is None else self.norm(hidden)
+        mask = jnp.ones_like(hidden) if self.drop is None else self.drop(jnp.ones_like(hidden))
+        return self.last(hidden * mask)[:, 0], mask
+
+
+@pytest.mark.parametrize("parts", [(), ("norm",), ("drop",), ("norm", "drop")])
+def test_the_recipe_for_nnx_draws_new_masks_and_keeps_the_averages(parts):
+    """The names are those of the message, whose code is run as it stands."""
+    model = Network(nnx.Rngs(0), parts)
+    split, _, merge, returned = (
+        part.strip(" ,") for part in re.split("split it,|hand over|in the loss,|and return",
+        _RECIPES["nnx"])[1:]
+    )  # fmt: skip
+    names = {"nnx": nnx, "Aux": Aux, "model": model}
+    exec(split, names)
+
+    def loss_fn(params, batch, model_state):
+        local = {**names, "params": params, "model_state": model_state}
+        exec(merge, local)
+        out, mask = local["model"](batch[0][:, None])
+        local |= {"loss": jnp.mean((out - batch[1]) ** 2), "metrics": {"first": mask[0] @ BITS}}
+        return eval(returned, local)
+
+    result = run(loss_fn, params=names["params"], model_state=names["rest"], num_epochs=8)
+    masks = result.history.steps["first"]
+    # two masks of four are equal once in 16 times: all sixteen are not
+    assert (len(set(masks)) > 1) == ("drop" in parts)
+    rest = nnx.merge(names["graph"], result.params, result.model_state)
+    if "norm" in parts:
+        assert jnp.all(rest.norm.mean[...] != 0)
+    if "drop" in parts:
+        assert int(rest.drop.rngs.count[...]) == 16
+
+
+BITS = jnp.array([1.0, 2.0, 4.0, 8.0])
 
 
 def test_a_module_of_parameters_alone_is_trained_as_it_is():
