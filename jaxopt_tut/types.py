@@ -22,6 +22,7 @@ __all__ = [
     "Initializer",
     "LossFn",
     "Number",
+    "Optimizer",
     "PRNGKey",
     "Params",
     "PyTree",
@@ -71,6 +72,9 @@ ScalarOrSchedule = TypeAliasType("ScalarOrSchedule", jax.typing.ArrayLike | opta
 
 Transformation = TypeAliasType("Transformation", optax.GradientTransformation)
 """Any of optax's transformations, those that take extra arguments among them."""
+
+Optimizer = TypeAliasType("Optimizer", optax.GradientTransformation | optax.MultiSteps)
+"""Any of optax's transformations, or its accumulation of gradients, which is of no such class."""
 
 
 @runtime_checkable

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     # Which inputs are arrays, and which cotangents are there, a rule knows and no checker does.
     Value = Any
     Derivative = Any
+    # JAX's own annotations know none of NumPy's
+    Integer = int
 else:
     Value = ArrayLike
     """An array or a tracer, or a number written into the program."""
@@ -27,14 +29,14 @@ else:
     Derivative = Array | np.ndarray | None
     """A cotangent or a tangent; None for zero, `float0` zeros where JAX says so."""
 
+    Integer = int | np.integer
+    """A number in the parameters of an equation: NumPy's where the caller computed it."""
+
 Values = Sequence[Value]
 """One value an input, or an output, of a step."""
 
 Derivatives = Sequence[Derivative]
 """One derivative a value."""
-
-Integer = int | np.integer
-"""A number in the parameters of an equation: NumPy's where the caller computed it."""
 
 Needed = Sequence[bool]
 """Which inputs want a cotangent."""

@@ -19,7 +19,7 @@ from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.losses import differentiated_by
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.trees import strong
-from jaxopt_tut.types import Batch, Params, PyTree, ScalarOrSchedule, Transformation
+from jaxopt_tut.types import Batch, Optimizer, Params, PyTree, ScalarOrSchedule
 
 
 class BilevelState(NamedTuple):
@@ -54,7 +54,7 @@ def bilevel_step(
     solver: SolverLike,
     steps: int,
     diff: DiffMode,
-    outer_optimizer: Transformation,
+    outer_optimizer: Optimizer,
     wrt: Names = ("z",),
     tol: ScalarOrSchedule | None = None,
 ) -> BilevelStep:

@@ -27,9 +27,9 @@ from jaxopt_tut.calibration.search import (
 from jaxopt_tut.optimizers import adam, differentiable
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step, updated
 from jaxopt_tut.trees import Rebuild, at_least_single
-from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, Transformation
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey
 
-Trained = TypeAliasType("Trained", Literal["sgd", "adam"] | Transformation)
+Trained = TypeAliasType("Trained", Literal["sgd", "adam"] | Optimizer)
 """What a network is trained with: one of the paper's two rules, or any transformation."""
 
 

@@ -19,7 +19,7 @@ from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.taps import record
 from jaxopt_tut.taps.inner import leaf_name
 from jaxopt_tut.trees import at_least_single, named_leaves, require_same_structure, split_arrays
-from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, PyTree, Shape, Transformation
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey, PyTree, Shape
 
 
 def width_axes(
@@ -150,7 +150,7 @@ def mup_multipliers(
     return MupMultipliers(*(treedef.unflatten(list(one)) for one in zip(*both, strict=True)))
 
 
-MakeRun = TypeAliasType("MakeRun", Callable[[int, PRNGKey], tuple[LossFn, Params, Transformation]])
+MakeRun = TypeAliasType("MakeRun", Callable[[int, PRNGKey], tuple[LossFn, Params, Optimizer]])
 """From a width and a key to a loss, parameters and an optimizer."""
 
 

@@ -9,14 +9,13 @@ import jax
 from jaxopt_tut.diagnostics.judging.judge import judge
 from jaxopt_tut.diagnostics.judging.learning_rate import hardly_moves
 from jaxopt_tut.diagnostics.judging.verdicts import Verdict
-from jaxopt_tut.diagnostics.measuring.first_step import Optimizer
 from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.measuring.stacking import Measured
 from jaxopt_tut.diagnostics.nonfinite.search import first_nonfinite
 from jaxopt_tut.taps import Site
 from jaxopt_tut.trees import Rebuild, split_arrays
-from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey
 
 
 @jax.tree_util.register_dataclass

@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.optimizers.inner import take_step
-from jaxopt_tut.types import Params, Scalar
+from jaxopt_tut.types import Optimizer, Params, Scalar
 
 
 class Trajectory(NamedTuple):
@@ -24,7 +23,7 @@ class Trajectory(NamedTuple):
 def descend(
     fun: Callable[[Params], Scalar],
     start: Params,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     num_steps: int,
 ) -> Trajectory:
     r"""Follow an optimizer for a fixed number of updates and keep every point.

@@ -12,7 +12,7 @@ from jaxopt_tut.vectors import matmul, safe_ratio
 @jax.custom_jvp
 def polar_factor(
     matrix: Inexact[Array | np.ndarray, "rows columns"],
-) -> Inexact[Array | np.ndarray, "rows columns"]:
+) -> Inexact[Array, "rows columns"]:
     r"""Replace all singular values by 1.
 
     $$Q = U V^H, \qquad A = U \Sigma V^H$$
@@ -40,7 +40,7 @@ def polar_factor(
       Higham (2008), Functions of matrices, chapter 8. https://doi.org/10.1137/1.9780898717778
     """
     if not matrix.size:
-        return matrix
+        return jnp.asarray(matrix)
     u, s, vh = _decompose(matrix)
     kept = _is_kept(s, matrix.shape)
     return matmul(u * kept.astype(u.dtype), vh).astype(matrix.dtype)
@@ -65,12 +65,10 @@ def _is_kept(s: Float[Array, "rank"], shape: Shape) -> Bool[Array, "rank"]:
 def _polar_factor_jvp(
     primals: tuple[Inexact[Array | np.ndarray, "rows columns"]],
     tangents: tuple[Inexact[Array | np.ndarray, "rows columns"]],
-) -> tuple[
-    Inexact[Array | np.ndarray, "rows columns"], Inexact[Array | np.ndarray, "rows columns"]
-]:
+) -> tuple[Inexact[Array, "rows columns"], Inexact[Array, "rows columns"]]:
     (matrix,), (change,) = primals, tangents
     if not matrix.size:
-        return matrix, change
+        return jnp.asarray(matrix), jnp.asarray(change)
     product = lambda *factors: jnp.linalg.multi_dot(factors, precision=jax.lax.Precision.HIGHEST)
     u, s, vh = _decompose(matrix)
     kept = _is_kept(s, matrix.shape)

@@ -1,13 +1,16 @@
 """Make any optimizer's updates differentiable where its gradient is zero."""
 
+from typing import Any
+
 import optax
 
 from jaxopt_tut.autodiff import zero_safe
 from jaxopt_tut.optimizers.extra_arguments import is_transformation, takes_any
+from jaxopt_tut.types import Optimizer
 
 
 def differentiable(
-    transformation: optax.GradientTransformation,
+    transformation: Optimizer,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Give an optimizer derivatives in which zero times infinity is zero.
 
@@ -46,8 +49,7 @@ def differentiable(
     """
     if not is_transformation(transformation):
         raise TypeError(f"differentiable needs an optax transformation, got {transformation!r}.")
-    if not takes_any(transformation.update):
-        transformation = optax.with_extra_args_support(transformation)
-    return optax.GradientTransformationExtraArgs(
-        transformation.init, zero_safe(transformation.update)
-    )
+    rule: Any = transformation  # optax's own annotations leave MultiSteps out
+    if not takes_any(rule.update):
+        rule = optax.with_extra_args_support(rule)
+    return optax.GradientTransformationExtraArgs(rule.init, zero_safe(rule.update))

@@ -34,7 +34,7 @@ from jaxopt_tut.optimizers.stationarity import (
 )
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.trees import require_inexact, strong
-from jaxopt_tut.types import Count, LossFn, Number, Params, PyTree, Transformation
+from jaxopt_tut.types import Count, LossFn, Number, Optimizer, Params, PyTree
 from jaxopt_tut.vectors import has_moved, ravel
 
 Limit = TypeAliasType("Limit", int | np.integer | Int[Array, ""])
@@ -50,7 +50,7 @@ ResidualFn = TypeAliasType("ResidualFn", Callable[..., PyTree])
 def minimize(
     fun: LossFn,
     x0: Params,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     *args: Any,
     max_steps: Limit = 1000,
     gtol: Tolerance = None,
@@ -173,7 +173,7 @@ def _as_array(x0: list) -> Any:
 class _Problem(NamedTuple):
     fun: Callable[..., Any]
     residual_fn: Callable[..., Any] | None
-    optimizer: optax.GradientTransformation
+    optimizer: Optimizer
     history_length: int | None
     has_aux: bool
 

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_tut.optimizers.projecting import Projection
-from jaxopt_tut.types import Params, PyTree, Transformation
+from jaxopt_tut.types import Optimizer, Params, PyTree
 
 
-def stationarity(optimizer: Transformation, params: Params, grad: PyTree) -> PyTree:
+def stationarity(optimizer: Optimizer, params: Params, grad: PyTree) -> PyTree:
     r"""Return what is zero exactly where descent has arrived.
 
     $$r(w) = w - P(w - g), \qquad r(w) = g \ \text{without a projection}$$
@@ -62,7 +62,7 @@ def stationarity(optimizer: Transformation, params: Params, grad: PyTree) -> PyT
 
 
 def constraint(
-    caller: str, optimizer: Transformation, state: PyTree, *, strict: bool = True
+    caller: str, optimizer: Optimizer, state: PyTree, *, strict: bool = True
 ) -> Projection | None:
     """Read the projections out of an optimizer, and refuse links that don't go with them.
 
@@ -92,7 +92,7 @@ def constraint(
     return None
 
 
-def projections_of(optimizer: optax.GradientTransformation) -> list[Projection]:
+def projections_of(optimizer: Optimizer) -> list[Projection]:
     """List the projections that an optimizer closes over, in the order of its links."""
     things = _closed_over(getattr(optimizer, "update", None))
     functions = (thing for thing in things if isinstance(thing, types.FunctionType))
@@ -109,7 +109,7 @@ def _nonnegative(tree: PyTree) -> PyTree:
     return jax.tree.map(jax.nn.relu, tree)
 
 
-def closed_arrays(optimizer: optax.GradientTransformation) -> list[jax.Array]:
+def closed_arrays(optimizer: Optimizer) -> list[jax.Array]:
     """List the arrays and tracers that an optimizer closes over."""
     things = _closed_over(getattr(optimizer, "update", None))
     return [thing for thing in things if isinstance(thing, jax.Array)]

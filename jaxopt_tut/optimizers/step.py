@@ -16,7 +16,7 @@ from jaxopt_tut.optimizers.extra_arguments import (
     written_as_asked,
 )
 from jaxopt_tut.optimizers.objective import within
-from jaxopt_tut.types import Params, PyTree, Transformation
+from jaxopt_tut.types import Optimizer, Params, PyTree
 
 
 class Step(NamedTuple):
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 def step(
-    optimizer: Transformation,
+    optimizer: Optimizer,
     value_fn: Callable[[Params], Any],
     params: Params,
     state: PyTree,
@@ -112,7 +112,7 @@ def step(
 
 def take_step(
     caller: str,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     value_fn: Callable[[Params], Any],
     params: Params,
     state: PyTree,
@@ -127,7 +127,7 @@ def take_step(
 
 def updated(
     caller: str,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     value_fn: Callable[[Params], Any],
     params: Params,
     state: PyTree,

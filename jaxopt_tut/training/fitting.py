@@ -17,8 +17,8 @@ from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.loop import Loop, run_epochs
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.scalars import Count
-from jaxopt_tut.training.steps import AnyKey, Optimizer
-from jaxopt_tut.types import LossFn, Params, PyTree
+from jaxopt_tut.training.steps import AnyKey
+from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 
 ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
 """The parameters, or a function that draws them."""

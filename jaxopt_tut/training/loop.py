@@ -25,13 +25,12 @@ from jaxopt_tut.training.steps import (
     AnyKey,
     Carry,
     Finite,
-    Optimizer,
     epoch_order,
     look_back,
     run_steps,
 )
 from jaxopt_tut.training.stops import why_stopped
-from jaxopt_tut.types import LossFn, Params, PyTree
+from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 
 STEPS_AHEAD = 256
 """Dispatches after which the host waits once, to see whether training goes on."""

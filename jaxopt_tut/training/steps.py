@@ -16,13 +16,10 @@ from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.training.arguments import check_params
 from jaxopt_tut.training.data import DeviceData, num_examples, take
 from jaxopt_tut.training.losses import loss_and_aux
-from jaxopt_tut.types import LossFn, Number, Params, PyTree
+from jaxopt_tut.types import LossFn, Number, Optimizer, Params, PyTree
 
 AnyKey = TypeAliasType("AnyKey", Key[Array, ""] | UInt32[Array, "2"])
 """One key of `jax.random.key`, or an older one of `jax.random.PRNGKey`."""
-
-Optimizer = TypeAliasType("Optimizer", optax.GradientTransformation | optax.MultiSteps)
-"""Any of optax's transformations, or its accumulation of gradients, which is of no such class."""
 
 Flags = TypeAliasType("Flags", Bool[Array | np.ndarray, "leaves"])
 """A truth value a leaf, on the device or fetched."""

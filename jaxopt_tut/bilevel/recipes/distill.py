@@ -7,7 +7,7 @@ from jaxopt_tut.bilevel.modes import DiffMode, Unroll
 from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows, require_some
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.bilevel.solvers import SolverLike
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree, Transformation
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PyTree
 
 
 def distill(
@@ -19,7 +19,7 @@ def distill(
     *,
     solver: SolverLike,
     inner_steps: int,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     num_steps: int,
     diff: DiffMode = Unroll("sqrt"),  # noqa: B008  a frozen value
 ) -> Learned:

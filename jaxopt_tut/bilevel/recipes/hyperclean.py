@@ -14,7 +14,7 @@ from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.losses import WithoutAux
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import Batch, LossFn, Number, Params, Transformation
+from jaxopt_tut.types import Batch, LossFn, Number, Optimizer, Params
 
 
 def hyperclean(
@@ -25,7 +25,7 @@ def hyperclean(
     *,
     solver: SolverLike,
     inner_steps: int,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     num_steps: int,
     diff: DiffMode | None = None,
     penalty: Number = 1e-3,

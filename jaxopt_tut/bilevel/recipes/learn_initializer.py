@@ -11,7 +11,7 @@ from jaxopt_tut.bilevel.recipes.arguments import require_counts, require_rows, r
 from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.losses import value_part
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree, Transformation
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PyTree
 
 
 def learn_initializer(
@@ -21,7 +21,7 @@ def learn_initializer(
     validation: Batch,
     *,
     solver: SolverLike,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     num_steps: int,
     diff: DiffMode = Unroll("sqrt"),  # noqa: B008  a frozen value
 ) -> Learned:

@@ -16,9 +16,9 @@ from jaxopt_tut.bilevel.recipes.learning import Learned, learn
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.optimizers import sgd
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import LossFn, Params, Transformation
+from jaxopt_tut.types import LossFn, Optimizer, Params
 
-OptimizerOf = TypeAliasType("OptimizerOf", Callable[[optax.Schedule], optax.GradientTransformation])
+OptimizerOf = TypeAliasType("OptimizerOf", Callable[[optax.Schedule], Optimizer])
 """From a schedule to an optimizer."""
 
 Rates = TypeAliasType("Rates", ArrayLike | list[Any] | tuple[Any, ...])
@@ -30,7 +30,7 @@ def learn_schedule(
     params: Params,
     *,
     inner_steps: int,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     num_steps: int,
     start: Rates = 0.1,
     optimizer_of: OptimizerOf = sgd,
@@ -84,7 +84,7 @@ def learn_schedule(
             f"shape {jnp.shape(start)}."
         )
 
-    def solver(log_rates: Array) -> optax.GradientTransformation:
+    def solver(log_rates: Array) -> Optimizer:
         return optimizer_of(lambda count: jnp.exp(log_rates)[count])
 
     def value_and_grad(log_rates: Array) -> tuple[Any, Any]:

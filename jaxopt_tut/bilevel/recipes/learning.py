@@ -15,7 +15,7 @@ from jaxopt_tut.losses import differentiated_by, value_part
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import strong
-from jaxopt_tut.types import PyTree, Transformation
+from jaxopt_tut.types import Optimizer, PyTree
 
 
 class Learned(NamedTuple):
@@ -33,7 +33,7 @@ class Learned(NamedTuple):
 def learn(
     value_and_grad: Callable[[Any], tuple[Any, Any]],
     start: PyTree,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     num_steps: int,
 ) -> Learned:
     """Descend a function whose gradient is at hand, in one scan.

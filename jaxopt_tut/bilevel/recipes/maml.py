@@ -14,7 +14,7 @@ from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.losses import value_part
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import Batch, LossFn, Number, Params, Transformation
+from jaxopt_tut.types import Batch, LossFn, Number, Optimizer, Params
 
 
 def maml(
@@ -25,7 +25,7 @@ def maml(
     *,
     solver: SolverLike,
     inner_steps: int,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     num_steps: int,
     first_order: bool = False,
 ) -> Learned:
@@ -93,7 +93,7 @@ def imaml(
     strength: Number,
     solver: SolverLike,
     inner_steps: int,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     num_steps: int,
     diff: DiffMode | None = None,
 ) -> Learned:

@@ -14,7 +14,7 @@ from jaxopt_tut.bilevel.solvers import SolverLike
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.losses import value_part
 from jaxopt_tut.tracing import seen
-from jaxopt_tut.types import LossFn, Number, Params, Transformation
+from jaxopt_tut.types import LossFn, Number, Optimizer, Params
 
 
 def half_squared_norm(params: Params) -> Array:
@@ -29,7 +29,7 @@ def tune_regularizer(
     *,
     solver: SolverLike,
     inner_steps: int,
-    optimizer: Transformation,
+    optimizer: Optimizer,
     num_steps: int,
     start: Number = 1.0,
     penalty: LossFn | None = None,

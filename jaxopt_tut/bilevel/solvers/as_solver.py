@@ -4,18 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-import optax
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.bilevel.solvers.descent import Descent
 from jaxopt_tut.bilevel.solvers.minimize import Minimize
 from jaxopt_tut.bilevel.solvers.solver import Solver
 from jaxopt_tut.optimizers.inner import is_transformation, projections_of
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import Optimizer, PyTree
 
 SolverLike = TypeAliasType(
     "SolverLike",
-    optax.GradientTransformation | Callable[[Any], optax.GradientTransformation] | Solver,
+    Optimizer | Callable[[Any], Optimizer] | Solver,
 )
 """An optax transformation, a function of `hp` that returns one, or a `Solver`."""
 
@@ -43,7 +42,7 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
     return _descent(cast(Any, solver), hp)
 
 
-def _descent(optimizer_of: Callable[[Any], optax.GradientTransformation], hp: PyTree) -> Descent:
+def _descent(optimizer_of: Callable[[Any], Optimizer], hp: PyTree) -> Descent:
     return Descent(optimizer_of, is_symmetric=not projections_of(optimizer_of(hp)))
 
 

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import optax
-
 from jaxopt_tut.bilevel.solvers.solver import Objective, Solver, Stepped, size_of
 from jaxopt_tut.optimizers import differentiable, stationarity
 from jaxopt_tut.optimizers.inner import constraint, take_step
-from jaxopt_tut.types import Params, PyTree
+from jaxopt_tut.types import Optimizer, Params, PyTree
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Descent(Solver):
       residual_fn: `residual_fn(y, z)` or `residual_fn(y, z, batch)`, for least squares.
     """
 
-    optimizer_of: Callable[[Any], optax.GradientTransformation]
+    optimizer_of: Callable[[Any], Optimizer]
     is_symmetric: bool = True
     zero_safe: bool = False
     residual_fn: Callable[..., Any] | None = None

@@ -6,13 +6,12 @@ from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.bilevel.solvers.solver import Objective, Solver, Stepped
 from jaxopt_tut.optimizers import minimize, stationarity
 from jaxopt_tut.optimizers.inner import constraint, projections_of
-from jaxopt_tut.types import Number, Params, PyTree
+from jaxopt_tut.types import Number, Optimizer, Params, PyTree
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Minimize(Solver):
       [ 1. -2.] True
     """
 
-    optimizer: optax.GradientTransformation
+    optimizer: Optimizer
     max_steps: int = 1000
     gtol: Number | None = None
     residual_fn: Callable[..., Any] | None = None

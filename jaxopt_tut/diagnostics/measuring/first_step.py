@@ -10,16 +10,12 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Inexact
 from optax.contrib import SAMState
-from typing_extensions import TypeAliasType
 
 from jaxopt_tut.diagnostics.measuring.summaries import real
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.inner import updated
 from jaxopt_tut.trees import at_least_single
-from jaxopt_tut.types import Params, PyTree, Scalar
-
-Optimizer = TypeAliasType("Optimizer", optax.GradientTransformation | optax.MultiSteps)
-"""What optax steps with."""
+from jaxopt_tut.types import Optimizer, Params, PyTree, Scalar
 
 TINY_UPDATE = 1e-4
 """Root mean square of an update over that of its weight, below which it hardly moves it."""

@@ -3,12 +3,12 @@
 import jax
 import optax
 
-from jaxopt_tut.diagnostics.measuring.first_step import Optimizer, take_first_step
+from jaxopt_tut.diagnostics.measuring.first_step import take_first_step
 from jaxopt_tut.diagnostics.measuring.network import read_network
 from jaxopt_tut.diagnostics.measuring.readings import read_layers
 from jaxopt_tut.diagnostics.measuring.stacking import Measured, stack
 from jaxopt_tut.losses import value_part
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree, Scalar
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PyTree, Scalar
 
 
 def measure(

@@ -1,9 +1,8 @@
 """The array part of a diagnosis, to be used inside `jit`."""
 
-from jaxopt_tut.diagnostics.measuring.first_step import Optimizer
 from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.diagnostics.measuring.results import Statistics
-from jaxopt_tut.types import Batch, LossFn, Params
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params
 
 
 def statistics(
