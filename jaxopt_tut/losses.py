@@ -5,6 +5,7 @@ A loss returns a real scalar, or a pair of one and auxiliary values. Of complex 
 `optax.tree.conj` turns the one into the other.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -190,25 +191,34 @@ def differentiated_by(value_and_grad: Callable[[Params], tuple[Any, PyTree]]) ->
     return value_fn
 
 
+_ABOUT_THE_MODE = re.compile(r"(reverse|forward|backwards)[- ]mode", re.IGNORECASE)
+"""What JAX and libraries around it say where one mode of differentiation is not defined."""
+
+
 def first_that_works(one: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does what one does, or the other where the one fails.
+    """Return a derivative in one mode, or in the other where that mode is not defined.
+
+    Any other error is raised at once: the function's own, or for want of memory.
 
     Args:
-      one: A function; what it raises is what is raised where both fail.
-      other: Another, with the same results.
+      one: A function that differentiates; what it raises is what is raised where both fail.
+      other: Another, with the same results in the other mode.
 
     Returns:
       A function of the same arguments.
 
     Example:
-      >>> first_that_works(lambda x: 1 / x, lambda x: 0.0)(0)
-      0.0
+      >>> loss = lambda w: jax.lax.while_loop(lambda x: x < 10, lambda x: 2 * x, w)
+      >>> print(first_that_works(jax.grad(loss), jax.jacfwd(loss))(3.0))
+      4.0
     """
 
     def call(*args: Any) -> Any:
         try:
             return one(*args)
         except Exception as error:
+            if not _ABOUT_THE_MODE.search(str(error)):
+                raise
             try:
                 return other(*args)
             except Exception:

@@ -1,5 +1,6 @@
 """What is a loss, what it returns beside its value, and where it rises."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,10 +155,52 @@ def test_there_is_an_end_to_forward_mode():
         value_and_ascent(loss)(jnp.zeros(1001))
 
 
-def test_the_first_of_two_errors_is_told():
-    def fail(error):
-        raise error
+MODES = {
+    "a loop of unknown length": ValueError("Reverse-mode differentiation does not work for lax"),
+    "no transpose": NotImplementedError("Transpose rule (for reverse-mode differentiation)"),
+    "a linear solve": TypeError("transpose_solve required for backwards mode automatic"),
+    "a rule for reverse mode": TypeError("can't apply forward-mode autodiff (jvp) to a custom_vjp"),
+    "equinox": RuntimeError("Unexpected cotangent. f cannot be reverse-mode autodifferentiated."),
+}
+OTHER_ERRORS = {
+    "memory": RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    "complex": TypeError("grad requires real-valued outputs, but got complex64."),
+    "shape": TypeError("Gradient only defined for scalar-output functions."),
+    "their own": KeyError("layer"),
+}
 
-    with pytest.raises(ValueError, match="first") as caught:
-        first_that_works(lambda: fail(ValueError("first")), lambda: fail(KeyError("second")))()
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_other_mode_is_tried_where_one_is_not_defined(name):
+    assert first_that_works(lambda: fail(MODES[name]), lambda: 3)() == 3
+
+
+@pytest.mark.parametrize("name", OTHER_ERRORS)
+def test_any_other_error_is_raised_at_once(name):
+    calls = []
+    with pytest.raises(type(OTHER_ERRORS[name])) as caught:
+        first_that_works(lambda: fail(OTHER_ERRORS[name]), lambda: calls.append(1))()
+    assert caught.value is OTHER_ERRORS[name]
+    assert calls == []
+
+
+def test_the_first_of_two_errors_is_told():
+    first = MODES["a loop of unknown length"]
+    with pytest.raises(ValueError, match="Reverse-mode") as caught:
+        first_that_works(lambda: fail(first), lambda: fail(KeyError("second")))()
     assert caught.value.__suppress_context__
+
+
+def by_equinox(w):
+    return eqx.internal.nondifferentiable_backward(w) ** 2
+
+
+@pytest.mark.parametrize("loss", [by_equinox])
+def test_what_libraries_say_of_reverse_mode_is_understood(loss):
+    with pytest.raises(Exception, match=r"(?i)reverse[- ]mode"):
+        jax.grad(loss)(3.0)
+    assert value_and_ascent(loss)(jnp.float32(3))[1] == 6

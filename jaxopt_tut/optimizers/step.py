@@ -16,6 +16,14 @@ from jaxopt_tut.optimizers.extra_arguments import (
     written_as_asked,
 )
 from jaxopt_tut.optimizers.objective import within
+from jaxopt_tut.optimizers.step_arguments import (
+    check_functions,
+    check_known,
+    check_shapes,
+    check_state,
+    with_real_values,
+)
+from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Optimizer, Params, PyTree
 
 
@@ -87,9 +95,12 @@ def step(
       The new parameters and state, and the value and the direction of ascent at $w_t$.
 
     Raises:
-      TypeError: If `optimizer` is no transformation, or asks for what nobody has given; if it is
-        `optax.lookahead` and `params` are not a pair of its own.
-      ValueError: If a solver of this library asks for what nobody has given; if the optimizer
+      TypeError: If `optimizer` is no transformation, or asks for what nobody has given; if a
+        function is none, or has the name of what is handed over anyway; if a parameter is not
+        floating or complex; if the optimizer is `optax.lookahead` and `params` are not a pair of
+        its own.
+      ValueError: If the value is no real scalar; if `known`, `state` or the update does not fit
+        `params`; if a solver of this library asks for what nobody has given; if the optimizer
         wants a gradient of each example (`optax.contrib.dpsgd`) and `known` does not give it.
 
     Example:
@@ -107,7 +118,19 @@ def step(
       Loizou, Vaswani, Laradji, Lacoste-Julien (2021), eq. 2. https://arxiv.org/abs/2002.10542
     """
     require_optimizer("step", optimizer)
-    return take_step("step", optimizer, value_fn, params, state, known, **functions)
+    check_functions(value_fn, functions)
+    if known is None:
+        require_inexact(params, "step")
+    else:
+        check_known(known, params)
+    loss_fn = with_real_values(value_fn)
+    try:
+        after = take_step("step", optimizer, loss_fn, params, state, known, **functions)
+    except Exception as error:
+        check_state(state, optimizer, params, error)
+        raise
+    check_shapes(after.params, params)
+    return after
 
 
 def take_step(
