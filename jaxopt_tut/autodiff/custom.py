@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_tut.types import PyTree
+from jaxopt_tut.types import Number, PyTree
 
 
 def custom_node(
@@ -63,9 +63,7 @@ def custom_node(
             raise TypeError(f"custom_node needs a function as {role}, got {part!r}.")
     label = name or getattr(forward, "__name__", "custom_node")
 
-    def value(*inputs: PyTree) -> PyTree:
-        return forward(*inputs)[0]
-
+    value = lambda *inputs: forward(*inputs)[0]
     value.__name__ = label
     node = jax.custom_jvp(value)
     node.defjvp(functools.partial(_push, forward, backward, label))
@@ -151,7 +149,7 @@ def _as_tuple(found: PyTree) -> tuple:
     return found if isinstance(found, tuple) else (found,)
 
 
-def elu(z: jax.Array, alpha: float = 1.0) -> jax.Array:
+def elu(z: Number, alpha: Number = 1.0) -> jax.Array:
     r"""Apply the exponential linear unit, as one node of the graph.
 
     $$\mathrm{elu}(z) = \begin{cases} z & z > 0 \\ \alpha (e^z - 1) & z \le 0 \end{cases},

@@ -18,6 +18,9 @@ _FIRST_STEPS = 2.0 ** np.arange(-12, -25, -4)
 _ALL_STEPS = 2.0 ** np.arange(12, -51, -2)
 _CHANNELS = 16
 
+Direction = np.ndarray | np.inexact
+"""An array like its leaf; for a leaf without axes NumPy's scalar."""
+
 
 class Programs(NamedTuple):
     """A function of flat arrays and its derivatives, all in double precision.
@@ -76,7 +79,7 @@ class Finding(NamedTuple):
     step: float
     slope: float
     mode: str
-    direction: np.ndarray
+    direction: Direction
 
 
 class Channels:
@@ -150,7 +153,7 @@ def probe(
     return found
 
 
-def directions(leaf: Any, rng: np.random.Generator) -> list[np.ndarray]:
+def directions(leaf: Any, rng: np.random.Generator) -> list[Direction]:
     """Draw directions of a leaf's scale: in proportion to each entry, and all entries alike.
 
     Entries have few binary digits, so that `leaf + step * direction` rounds nothing away.
@@ -179,7 +182,7 @@ class _Ladder:
     """Differences of a function's channels along one direction of one leaf."""
 
     def __init__(
-        self, programs: Programs, leaves: list, k: int, direction: np.ndarray, channels: Channels
+        self, programs: Programs, leaves: list, k: int, direction: Direction, channels: Channels
     ):
         self.programs, self.leaves, self.k = programs, leaves, k
         self.direction, self.channels = direction, channels
@@ -315,7 +318,7 @@ def _worst(
     given: Differences,
     derivative: np.ndarray,
     mode: str,
-    direction: np.ndarray,
+    direction: Direction,
 ) -> Finding:
     if result.verdict.size == 0:
         nothing = (extrapolation.RIGHT, 0.0, 0.0, float("nan"), float("nan"))

@@ -128,6 +128,7 @@ def test_history_is_the_trajectory_and_repeats_its_end():
     assert solution.steps == 2
 
 
+@pytest.mark.untyped  # the closures of an optimizer are wrapped anew each time it is made
 def test_compiles_once_for_equal_optimizers_and_other_values():
     traces = []
 
