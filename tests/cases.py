@@ -98,6 +98,13 @@ OPTIMIZERS = [
     _iterative("bfgs", optimizers.bfgs, {}, objective),
     _coupled("bfgs_unsearched", optimizers.bfgs, _UNSEARCHED, part=optimizers.scale_by_bfgs),
     _iterative("lbfgs", optimizers.lbfgs, {}, objective),
+    _iterative("lbfgsb", optimizers.lbfgsb, {}, objective),
+    _coupled(
+        "lbfgsb_unsearched",
+        optimizers.lbfgsb,
+        {"line_search": optax.identity()},
+        part=optimizers.scale_by_lbfgsb,
+    ),
     _coupled("lbfgs_unsearched", optimizers.lbfgs, _UNSEARCHED, part=optimizers.scale_by_lbfgs),
     _coupled(
         "newton",

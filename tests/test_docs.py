@@ -19,6 +19,9 @@ PRINTS = {
         "hypergrad has no derivative with respect to hp under Implicit",
         "5 False error",
         "hypergrad returns a derivative not to be relied on: it has not converged (an inner resid",
+        "[1. 1.] True ['0.1667', '0.3333']",
+        "['0.331', '-0.095', '-0.533', '0.152']",
+        "['0.332', '-0.095', '-0.533', '0.153']",
         "cube root 2.000, derivative 0.0833",
     ],
     "extending.md": [
@@ -33,6 +36,7 @@ PRINTS = {
         "[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged",
         "['0.79', '0.62'] norm 1.000",
         "[0.5 0.5] 2.0",
+        "['0.709', '0.500', '0.250'] [0 1 0]",
     ],
 }
 

@@ -37,6 +37,7 @@ from jaxopt_tut.optimizers.bfgs import ScaleByBFGSState, bfgs, scale_by_bfgs
 from jaxopt_tut.optimizers.differentiable import differentiable
 from jaxopt_tut.optimizers.gauss_newton import gauss_newton, scale_by_gauss_newton
 from jaxopt_tut.optimizers.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
+from jaxopt_tut.optimizers.lbfgsb import ScaleByLBFGSBState, lbfgsb, scale_by_lbfgsb
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.levenberg_marquardt import (
     LevenbergMarquardtState,
@@ -64,6 +65,7 @@ __all__ = [
     "LevenbergMarquardtState",
     "ScaleByAdamState",
     "ScaleByBFGSState",
+    "ScaleByLBFGSBState",
     "ScaleByLBFGSState",
     "ScaleByMomentumState",
     "ScaleByNewtonCGState",
@@ -78,6 +80,7 @@ __all__ = [
     "differentiable",
     "gauss_newton",
     "lbfgs",
+    "lbfgsb",
     "levenberg_marquardt",
     "line_search",
     "minimize",
@@ -92,6 +95,7 @@ __all__ = [
     "scale_by_bfgs",
     "scale_by_gauss_newton",
     "scale_by_lbfgs",
+    "scale_by_lbfgsb",
     "scale_by_learning_rate",
     "scale_by_momentum",
     "scale_by_newton",

@@ -1,21 +1,24 @@
 """Descent until converged, in one compiled loop, with any optimizer."""
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow, counts, programs
 from jaxopt_tut.losses import is_real_scalar, value_and_ascent
 from jaxopt_tut.optimizers import solution as ended
+from jaxopt_tut.optimizers.bounds import Bounds, active, into, is_same, spread_bounds
 from jaxopt_tut.optimizers.ending import Limits, Point, first_status, is_finite, next_status
 from jaxopt_tut.optimizers.extra_arguments import require_optimizer
+from jaxopt_tut.optimizers.project import project
+from jaxopt_tut.optimizers.projecting import Projection
+from jaxopt_tut.optimizers.projections import box
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.optimizers.solution import History, Solution, Status
 from jaxopt_tut.optimizers.state_readings import (
@@ -24,6 +27,7 @@ from jaxopt_tut.optimizers.state_readings import (
     any_rejected,
     climbers,
     is_away,
+    keeps_bounds,
     last_evaluation,
     num_evaluations,
 )
@@ -31,6 +35,7 @@ from jaxopt_tut.optimizers.stationarity import (
     closed_arrays,
     constraint,
     projected_gradient,
+    projections_of,
 )
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.trees import require_inexact, strong
@@ -59,6 +64,7 @@ def minimize(
     history: bool = False,
     residual_fn: ResidualFn | None = None,
     has_aux: bool = False,
+    bounds: Bounds | None = None,
     **unknown: Any,
 ) -> Solution:
     r"""Minimise a function with any optimizer, until the gradient is small.
@@ -90,6 +96,11 @@ def minimize(
       history: Whether to return every point visited.
       residual_fn: `residual_fn(params, *args)`, for `gauss_newton` and `levenberg_marquardt`.
       has_aux: Whether `fun` returns auxiliary values too; those at the end are in the solution.
+      bounds: `(lower, upper)`, each a number, `None`, or a tree like the parameters of numbers,
+        `None` or arrays; infinite where there is no bound; may be traced. A start outside is moved
+        to the nearest point within. `lbfgsb` takes bounds into account in every step; behind the
+        steps of others `project(projections.box(lower, upper))` is put, and those that do not go
+        with it are refused.
       **unknown: Nothing: the keywords of `scipy.optimize.minimize` are refused by what to write.
 
     Returns:
@@ -139,8 +150,10 @@ def minimize(
     if gtol is None:
         gtol = 1e-6 if max(info.bits for info in precision) == 64 else 1e-4
     limits = Limits(counts.as_limit(max_steps), gtol, ftol, xtol)
+    if bounds is not None:
+        bounds = spread_bounds("minimize", bounds, x0)
     problem = _Problem(fun, residual_fn, optimizer, steps if history else None, has_aux)
-    return programs.run(_run, problem, x0, args, limits)
+    return programs.run(_run, problem, x0, args, limits, bounds)
 
 
 _WRITTEN = {
@@ -149,7 +162,6 @@ _WRITTEN = {
     "jac": "nothing: gradients come from JAX",
     "hess": "nothing: Hessians come from JAX; newton() and trust_region() take them",
     "hessp": "nothing: products come from JAX; newton_cg() takes them",
-    "bounds": "optax.chain(nonlinear_cg(), project(projections.box(lower, upper))) as optimizer",
     "constraints": "optax.chain(nonlinear_cg(), project(...)) as optimizer",
     "tol": "gtol=, ftol= or xtol=",
     "maxiter": "max_steps=",
@@ -190,8 +202,11 @@ class _Search(NamedTuple):
     history: Point | None
 
 
-def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution:
-    x0 = strong(x0)
+def _run(
+    problem: _Problem, x0: Params, args: tuple, limits: Limits, bounds: Bounds | None
+) -> Solution:
+    asked_for = x0 = strong(x0)
+    x0 = x0 if bounds is None else into(bounds, x0)
     dtype = ravel(x0)[0].dtype
     limits = Limits(
         jnp.asarray(limits.max_steps, jnp.int32),
@@ -205,7 +220,13 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution
         functions["residual_fn"] = lambda params: residual_fn(params, *args)
 
     first_state = optimizer.init(x0)
-    projection = constraint("minimize", optimizer, first_state, strict=False)
+    if bounds is not None:
+        if keeps_bounds(first_state):
+            functions["bounds"] = bounds
+        optimizer, projection = _under(bounds, optimizer, first_state)
+        first_state = optimizer.init(x0)
+    else:
+        projection = constraint("minimize", optimizer, first_state, strict=False)
     refuse_reverse_mode(closed_arrays(optimizer), "minimize")  # learning rates and their like
 
     def at(params: Params, value, grad) -> Point:
@@ -216,7 +237,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution
     def move(params: Params, state: PyTree, value, grad) -> tuple[Params, PyTree]:
         known = value, grad
         after = take_step("minimize", optimizer, value_fn, params, state, known, **functions)
-        return after.params, after.state
+        return after.params if bounds is None else into(bounds, after.params), after.state
 
     def follow(params: Params, state: PyTree) -> tuple[Params, PyTree]:
         value, grad = value_and_ascent(value_fn)(params)
@@ -246,7 +267,7 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution
             # e.g. momentum that still points over a bound
             waits = ~has_moved(ravel(params)[0], ravel(old.params)[0])
             waits &= new.grad_norm > limits.gtol
-            stays, stuck = stays | waits, waits & ~failed & _is_same(state, search.state)
+            stays, stuck = stays | waits, waits & ~failed & is_same(state, search.state)
         steps = search.steps + 1
         evaluations = search.evaluations + num_evaluations(state) + int(known is None) + detours
         is_better = is_finite(new) & ~(new.value >= search.best.value)
@@ -290,7 +311,23 @@ def _run(problem: _Problem, x0: Params, args: tuple, limits: Limits) -> Solution
         evaluations=last.evaluations,
         history=_finish(last.history, last.steps),
         aux=_value_and_aux(problem, end.params, args)[1],
+        active=None if bounds is None else active(bounds, end.params),
+        start_was_outside=None if bounds is None else ~is_same(x0, asked_for),
     )
+
+
+def _under(bounds: Bounds, optimizer: Optimizer, state: PyTree) -> tuple[Optimizer, Projection]:
+    """Return the optimizer that stays within bounds, and the projection that it ends at."""
+    if projections_of(optimizer):
+        raise ValueError("minimize needs either bounds= or project(...), got both.")
+    if keeps_bounds(state):
+        return optimizer, box(*bounds)
+    if isinstance(optimizer, optax.MultiSteps):
+        optimizer = optimizer.gradient_transformation()
+    optimizer = optax.chain(optimizer, project(box(*bounds)))
+    params = bounds[0]  # of the same shapes
+    found = constraint("minimize under bounds", optimizer, jax.eval_shape(optimizer.init, params))
+    return optimizer, cast(Projection, found)
 
 
 def _value_and_aux(problem: _Problem, params: Params, args: tuple) -> tuple[Any, PyTree]:
@@ -322,11 +359,6 @@ def _kind(value: Any) -> str:
     if isinstance(value, tuple):
         return f"a tuple ({', '.join(map(_kind, value))})"
     return str(jax.typeof(value)) if isinstance(value, _ARRAYS) else type(value).__name__
-
-
-def _is_same(new: PyTree, old: PyTree) -> Bool[Array, ""]:
-    same = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.all(a == b), new, old))
-    return functools.reduce(jnp.logical_and, same, jnp.ones([], bool))
 
 
 def _first_history(length: int | None, start: Point) -> Point | None:

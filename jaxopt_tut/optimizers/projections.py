@@ -11,11 +11,9 @@ a box loses only the coordinates that are not numbers, and sends infinities to i
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.hyperparameters import (
@@ -24,10 +22,11 @@ from jaxopt_tut.hyperparameters import (
     require_nonnegative,
     require_positive,
 )
+from jaxopt_tut.optimizers.bounds import is_number, require_order, spread_bounds
 from jaxopt_tut.optimizers.norms import L1, L2, LInf, Norm, modulus
 from jaxopt_tut.optimizers.planes import affine, half_space, hyperplane
 from jaxopt_tut.optimizers.projecting import Projection, coupled, on_vectors, require_real, valid
-from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure
+from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Number, PyTree, Scalar
 from jaxopt_tut.vectors import Vector, magnitude, ravel
 from jaxopt_tut.vectors import norm as euclidean
@@ -194,51 +193,15 @@ def box(lower: PyTree, upper: PyTree) -> Projection:
       >>> print(box(-1.0, 1.0)(jnp.array([3.0, -0.5])))
       [ 1.  -0.5]
     """
-    if _is_scalar(lower) and _is_scalar(upper):
-        _require_order("", lower, upper)
+    if is_number(lower) and is_number(upper):
+        require_order("box", "", lower, upper)
 
     def project(tree: PyTree) -> PyTree:
         require_real(tree, "box")
-        low, high = _spread(lower, tree), _spread(upper, tree)
-        for (name, a), b in zip(named_leaves(low), jax.tree.leaves(high), strict=True):
-            _require_order(f" at {name!r}", a, b)
-        low, high = jax.tree.map(_like, low, tree), jax.tree.map(_like, high, tree)
+        low, high = spread_bounds("box", (lower, upper), tree)
         ordered = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.all(a <= b), low, high))
         isvalid = jnp.all(jnp.stack([jnp.ones((), bool), *ordered]))
         clip = lambda x, a, b: valid(jnp.clip(x, a, b), isvalid)
         return jax.tree.map(clip, tree, low, high)
 
     return project
-
-
-def _is_scalar(bound: Any) -> bool:
-    is_number = isinstance(bound, int | float | complex | np.number | np.ndarray | jax.Array)
-    return is_number and jnp.ndim(bound) == 0
-
-
-def _require_order(place: str, lower: Any, upper: Any) -> None:
-    for bound in (lower, upper):
-        if jnp.iscomplexobj(bound):
-            raise TypeError(f"box needs real bounds, got a complex one{place}.")
-    if isinstance(lower, jax.Array) or isinstance(upper, jax.Array):
-        return
-    low, high = np.broadcast_arrays(lower, upper)
-    bad = ~(low <= high)
-    if np.any(bad):
-        raise ValueError(
-            f"box needs lower <= upper, got lower={low[bad][0]} and upper={high[bad][0]}{place}."
-        )
-
-
-def _like(bound: Any, x: Any) -> Array:
-    return jnp.asarray(bound).astype(jnp.result_type(x))
-
-
-def _spread(bound: PyTree, tree: PyTree) -> PyTree:
-    """Repeat a number for each leaf, and in a tree that fits over its leaf."""
-    if _is_scalar(bound):
-        return jax.tree.map(lambda _: bound, tree)
-    widen = lambda b, x: jnp.zeros(jnp.shape(x)) if _is_scalar(b) else b
-    same_leaves = jax.tree.structure(bound) == jax.tree.structure(tree)
-    require_same_structure(tree, jax.tree.map(widen, bound, tree) if same_leaves else bound, "box")
-    return bound

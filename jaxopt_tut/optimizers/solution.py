@@ -119,14 +119,17 @@ class Solution:
     Attributes:
       params: The last point, or the best if something was not finite.
       value: The value there.
-      grad_norm: The largest absolute component of the gradient there; behind a projection $P$, of
-        the projected gradient $w - P(w - g)$.
+      grad_norm: The largest absolute component of the gradient there; under bounds or behind a
+        projection $P$, of the projected gradient $w - P(w - g)$.
       converged: Whether a tolerance was met.
       status: An integer whose `message` is a sentence.
       steps: Steps made.
       evaluations: How often the value and its gradient were evaluated together.
       history: Every point visited, if asked for.
       aux: The auxiliary values of the loss at the end, if it has any.
+      active: Which bounds hold, in a tree like the parameters: -1 at a lower bound, 1 at an upper
+        one, 2 where both are one number, 0 between them; `None` without bounds.
+      start_was_outside: Whether the start had to be moved into the bounds; `None` without any.
     """
 
     params: Params
@@ -138,6 +141,8 @@ class Solution:
     evaluations: Counts
     history: History | None
     aux: Any = None
+    active: Params = None
+    start_was_outside: Flags | None = None
 
     @property
     def message(self) -> str | list:

@@ -70,3 +70,9 @@ def num_evaluations(state: PyTree) -> Number:
         for _, count in optax.tree.get_all_with_path(state, name)
     ]
     return sum(jnp.asarray(count, jnp.int32) for count in counts)
+
+
+def keeps_bounds(state: PyTree) -> bool:
+    """Tell whether a link of a chain takes `bounds` and keeps its steps within them."""
+    keeps = lambda part: getattr(type(part), "keeps_bounds", False) is True
+    return any(map(keeps, jax.tree.leaves(state, is_leaf=keeps)))

@@ -220,5 +220,5 @@ def _refusal(caller: str, link: Any, metric: str) -> str:
     return (
         f"{caller} needs steps along the gradient before project(...), got {name}, which turns "
         "them by a metric of its own: projected, they would end away from the minimum; right are "
-        f"{right}."
+        f"{right}; for a box lbfgsb() with minimize(..., bounds=(lower, upper))."
     )

@@ -47,7 +47,7 @@ def step(
     state: PyTree,
     *,
     known: tuple[Any, PyTree] | None = None,
-    **functions: Callable[..., Any],
+    **functions: Any,
 ) -> Step:
     r"""Take one step of any optimizer, and hand it whatever it asks for.
 
@@ -140,7 +140,7 @@ def take_step(
     params: Params,
     state: PyTree,
     known: tuple[Any, PyTree] | None = None,
-    **functions: Callable[..., Any],
+    **functions: Any,
 ) -> Step:
     """Do what `step` does for a function that speaks for itself: its name opens the messages."""
     known = value_and_ascent(value_fn)(params) if known is None else known
@@ -155,7 +155,7 @@ def updated(
     params: Params,
     state: PyTree,
     known: tuple[Any, PyTree],
-    **functions: Callable[..., Any],
+    **functions: Any,
 ) -> tuple[PyTree, PyTree]:
     """Return the update of `take_step` and the new state."""
     value, grad = known[0], adapted(caller, params, known[1], state)
@@ -178,7 +178,10 @@ def updated(
         "value_fn": value_fn,
         "grad_fn": guarded(lambda params: value_and_ascent(value_fn)(params)[1]),
         "obj_fn": value_fn,
-        **{name: guarded(within(function, params)) for name, function in functions.items()},
+        **{
+            name: guarded(within(given, params)) if callable(given) else given
+            for name, given in functions.items()
+        },
     }
     # line searches of optax refuse what they are handed and `value_fn` has no name for
     parameters = [inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)]

@@ -9,11 +9,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut.losses import value_and_ascent
+from jaxopt_tut.optimizers.bounds import Bounds, spread_bounds
 from jaxopt_tut.optimizers.objective import bind, part_of, require_objective
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import PyTree, Transformation
-from jaxopt_tut.vectors import dot, ravel
+from jaxopt_tut.types import Number, Params, PyTree, Transformation
+from jaxopt_tut.vectors import dot, ravel, safe_ratio
 
 
 class LineSearchState(NamedTuple):
@@ -57,7 +58,8 @@ Evaluate = Callable[[Float[Array, ""]], Point]
 
 Search = Callable[[Evaluate, Point], Found]
 """`search(evaluate, start)`, where `evaluate(step)` returns a `Point` and `start.slope < 0`
-unless the direction is bad, in which case the search must return `start`, failed."""
+unless the direction is bad, in which case the search must return `start`, failed. Under bounds a
+step that would leave the box is cut, as `Point.step` says."""
 
 
 def line_search(caller: str, search: Search) -> optax.GradientTransformationExtraArgs:
@@ -93,6 +95,7 @@ def line_search(caller: str, search: Search) -> optax.GradientTransformationExtr
         value=None,
         grad=None,
         value_fn: Any = None,
+        bounds: Any = None,
         **extra_args,
     ):
         del state  # each search starts at the step 1
@@ -105,8 +108,11 @@ def line_search(caller: str, search: Search) -> optax.GradientTransformationExtr
             slope = dot(ravel(grad)[0].astype(dtype), direction)
             return Point(step, jnp.asarray(value, dtype), slope, grad)
 
+        longest, inside = _walls(caller, bounds, params, direction)
+
         def evaluate(step: Float[Array, ""]) -> Point:
-            moved = optax.apply_updates(params, unravel(step * direction))
+            step = jnp.minimum(step, longest)
+            moved = inside(optax.apply_updates(params, unravel(step * direction)))
             return point(step, *value_and_grad(moved))
 
         known = value is not None and grad is not None
@@ -127,6 +133,20 @@ def line_search(caller: str, search: Search) -> optax.GradientTransformationExtr
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _walls(
+    caller: str, bounds: Bounds | None, params: Params, direction: Float[Array, "dim"]
+) -> tuple[Number, Callable[[Params], Params]]:
+    """Return the step at which the line leaves the box, and what keeps rounding inside of it."""
+    if bounds is None:
+        return jnp.inf, lambda tree: tree
+    lower, upper = spread_bounds(caller, bounds, params)
+    walls = jnp.where(direction > 0, ravel(upper)[0], ravel(lower)[0])
+    moves = (direction != 0) & jnp.isfinite(walls)
+    room = jnp.where(moves, walls - ravel(params)[0], 0)
+    steps = safe_ratio(room, direction, where=moves, otherwise=jnp.inf)
+    return jnp.min(steps, initial=jnp.inf), lambda tree: jax.tree.map(jnp.clip, tree, lower, upper)
 
 
 def as_written(text: str, search: Transformation) -> optax.GradientTransformationExtraArgs:

@@ -150,7 +150,9 @@ def _shrink(
     enough = value <= start.value + c1 * trial.step * start.slope
     nearly = (value <= start.value + noise) & (trial.slope <= (2 * c1 - 1) * start.slope)
     decreases = finite & (enough | nearly)
-    accepted = decreases & (jnp.abs(trial.slope) <= -c2 * start.slope)
+    at_wall = trial.step < b.step  # the box ends there, and the value falls up to it
+    flat = (jnp.abs(trial.slope) <= -c2 * start.slope) | (at_wall & (trial.slope < 0))
+    accepted = decreases & flat
 
     tried = b._replace(
         trial=trial, count=b.count + 1, accepted=accepted, done=accepted | b.is_return
