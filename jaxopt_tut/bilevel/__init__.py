@@ -10,6 +10,9 @@
 * `bilevel_step`: one outer step, the inner run continued; `layers`: ridge regression, quadratic
   programs, total variation and any `argmin` as layers of a network; `recipes`: meta-learning,
   data cleaning, learned schedules and other known problems on top.
+* `root`: the solution of an equation, by `Newton`, `Broyden`, `NewtonKrylov` or `Bisection`;
+  `fixed_point`: what a map leaves where it is, by `Picard` or `Anderson`. Differentiable as
+  `argmin` is.
 * What solves is any optax transformation, a function `hp -> transformation`, or a `Solver`:
   `Minimize`, `ClosedForm`, `Proximal`. `Stream` draws batches for the inner steps.
 """
@@ -20,6 +23,13 @@ from jaxopt_tut.bilevel.audit import AuditRow, audit, audit_table
 from jaxopt_tut.bilevel.batches import Stream
 from jaxopt_tut.bilevel.bilevel_step import BilevelState, BilevelStep, bilevel_step
 from jaxopt_tut.bilevel.doubts import HypergradientWarning
+from jaxopt_tut.bilevel.equations.bisection import Bisection
+from jaxopt_tut.bilevel.equations.broyden import Broyden
+from jaxopt_tut.bilevel.equations.equation import EquationSolver, FixedPointSolver
+from jaxopt_tut.bilevel.equations.fixed_points import Anderson, Picard
+from jaxopt_tut.bilevel.equations.newton import Newton
+from jaxopt_tut.bilevel.equations.newton_krylov import NewtonKrylov
+from jaxopt_tut.bilevel.equations.root import fixed_point, root
 from jaxopt_tut.bilevel.hypergrad import hypergrad
 from jaxopt_tut.bilevel.linear_solves import (
     CG,
@@ -38,12 +48,17 @@ from jaxopt_tut.bilevel.solvers import ClosedForm, Minimize, Proximal, Solver
 __all__ = [
     "CG",
     "GMRES",
+    "Anderson",
     "AuditRow",
     "AutoSolve",
     "BilevelState",
     "BilevelStep",
+    "Bisection",
+    "Broyden",
     "ClosedForm",
     "Dense",
+    "EquationSolver",
+    "FixedPointSolver",
     "Forward",
     "HypergradientWarning",
     "Implicit",
@@ -53,8 +68,11 @@ __all__ = [
     "Minimize",
     "Mode",
     "Neumann",
+    "Newton",
+    "NewtonKrylov",
     "NormalCG",
     "OneStep",
+    "Picard",
     "Plan",
     "Proximal",
     "Result",
@@ -66,9 +84,11 @@ __all__ = [
     "audit",
     "audit_table",
     "bilevel_step",
+    "fixed_point",
     "hypergrad",
     "layers",
     "recipes",
+    "root",
 ]
 
 

@@ -97,15 +97,20 @@ def argmin(
         strict=strict,
         residual_fn=residual_fn,
     )
-    require_inexact(y0, "argmin")
+    return solve(pose, check=check)
+
+
+def solve(pose: Pose, *, check: bool) -> Result:
+    """Solve what is posed, and say how well."""
+    require_inexact(pose.y0, pose.caller)
     made_of, inputs = pose.split()
-    run, info = programs.run(_argmin, made_of, *inputs)
+    run, info = programs.run(_solve, made_of, *inputs)
     if check:
-        require_sound(info, "argmin")
+        require_sound(info, pose.caller)
     return Result(run.y, run.state, info)
 
 
-def _argmin(made_of: Pose, *inputs: PyTree) -> tuple[Run, Info]:
+def _solve(made_of: Pose, *inputs: PyTree) -> tuple[Run, Info]:
     pose = made_of.joined(Inputs(*inputs))
     problem, values = pose.problem()
     mode = pose.diff.chosen(problem, values)

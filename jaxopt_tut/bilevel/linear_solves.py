@@ -277,8 +277,8 @@ def as_linear_solve(solve: Any) -> LinearSolve:
 def _require_symmetric(solve: LinearSolve, is_symmetric: bool) -> None:
     if not is_symmetric:
         raise ValueError(
-            f"{type(solve).__name__} needs a symmetric system, got the fixed point of a proximal "
-            "step; AutoSolve(), NormalCG(), GMRES(), Dense() take it."
+            f"{type(solve).__name__} needs a symmetric system, got that of an equation or of a "
+            "proximal step; AutoSolve(), NormalCG(), GMRES(), Dense() take it."
         )
 
 

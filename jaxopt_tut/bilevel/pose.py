@@ -8,12 +8,13 @@ import jax
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import Stream, require_batches
+from jaxopt_tut.bilevel.equations.equation import EquationSolver
 from jaxopt_tut.bilevel.modes import MODES, Mode, Plan
 from jaxopt_tut.bilevel.modes.refusal import names_of
 from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.bilevel.solvers import Descent, as_solver, with_residuals
 from jaxopt_tut.losses import WithoutAux, is_real_scalar, value_part
-from jaxopt_tut.trees import require_inexact, strong
+from jaxopt_tut.trees import require_inexact, require_same_structure, strong
 from jaxopt_tut.types import Params, PyTree
 
 
@@ -56,6 +57,8 @@ class Pose:
     def problem(self) -> tuple[Problem, Inputs]:
         """Check all that is posed; return the static part and the values."""
         problem, inputs = self._equation()
+        if isinstance(problem.solver, EquationSolver):
+            return _as_equation(problem, inputs), inputs
         return _as_minimum(problem, inputs), inputs
 
     def _equation(self) -> tuple[Problem, Inputs]:
@@ -88,3 +91,12 @@ def _as_minimum(problem: Problem, inputs: Inputs) -> Problem:
     if not is_real_scalar(value):
         raise ValueError(f"{problem.caller} needs f to return a real scalar, got {value}.")
     return problem if value is output else replace(problem, f=WithoutAux(problem.f))
+
+
+def _as_equation(problem: Problem, inputs: Inputs) -> Problem:
+    """Refuse an `f` with more or fewer equations than unknowns."""
+    evaluate = lambda inputs: problem.objective_at(inputs, 0)(inputs.y0)
+    output = jax.eval_shape(evaluate, inputs)
+    require_inexact(output, problem.caller)
+    require_same_structure(inputs.y0, output, problem.caller)
+    return problem

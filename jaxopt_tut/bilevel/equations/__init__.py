@@ -1,0 +1,1 @@
+"""Equations and fixed points: what solves them; see `root` and `fixed_point`."""
