@@ -9,20 +9,43 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from jaxopt_tut.tracing import is_traced, is_tracing
 from jaxopt_tut.training.data import DeviceData, averaging_dtype
 from jaxopt_tut.training.losses import loss_of_first_batch
-from jaxopt_tut.training.scalars import as_count
+from jaxopt_tut.training.scalars import as_count, check_call
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import LossFn, Params, PyTree
 
+ON_THE_HOST = (
+    "fit runs on the host, got {}; inside of jit, vmap or grad take steps by optimizers.step in a "
+    "jax.lax.scan."
+)
 
-def check_functions(loss_fn: Any, evaluate: Any, score: Any) -> None:
-    """Refuse what cannot be called."""
+
+def check_host(given: PyTree) -> None:
+    """Refuse to run where nothing is known yet."""
+    for leaf in jax.tree.leaves(given):
+        if is_traced(leaf):
+            raise TypeError(ON_THE_HOST.format(f"a traced {jax.typeof(leaf).str_short()}"))
+    if is_tracing():
+        raise TypeError(ON_THE_HOST.format("a call that is traced"))
+
+
+def check_functions(loss_fn: Any, evaluate: Any, score: Any, *, has_state: bool) -> None:
+    """Refuse what cannot be called, or not with what it will be."""
     hints = {"loss_fn": "", "evaluate": ": evaluator(metrics_fn, dataset) makes one", "score": ""}
     for (name, hint), function in zip(hints.items(), (loss_fn, evaluate, score), strict=True):
         if not callable(function) and (function is not None or name == "loss_fn"):
             found = "None" if function is None else type(function).__name__
             raise TypeError(f"fit needs a function as {name}, got {found}{hint}.")
+    if evaluate is None and score is not None:
+        raise ValueError("fit needs evaluate= for a score, got None.")
+    if evaluate is not None:
+        names = ("params", "model_state") if has_state else ("params",)
+        hint = "" if has_state else "; a second argument is the state in fit(..., model_state=)"
+        check_call("fit", "evaluate", evaluate, names, hint)
+    if score is not None:
+        check_call("fit", "score", score, ("metrics",))
 
 
 def check_key(key: Any) -> None:

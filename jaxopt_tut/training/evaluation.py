@@ -1,5 +1,6 @@
 """Metrics over a whole data set, in compiled chunks."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from jaxopt_tut.training.data import (
     num_examples,
     take,
 )
-from jaxopt_tut.training.scalars import Count, as_count, as_metrics
+from jaxopt_tut.training.scalars import Count, as_count, as_metrics, check_call
 from jaxopt_tut.types import Batch, Number, Params, PyTree, Scalar
 
 Metrics = TypeAliasType("Metrics", Callable[..., Mapping[str, Number]])
@@ -62,8 +63,9 @@ def evaluator(
       members of an ensemble, say) it returns arrays, summed in single precision at least.
 
     Raises:
-      TypeError: If `dataset` is a `Split` of bytes, `batch_size` no integer, or what `metrics_fn`
-        returns is no dictionary of real scalars (the latter by the function returned).
+      TypeError: If `dataset` is a `Split` of bytes, `batch_size` no integer, `metrics_fn` no
+        function of such arguments, or what it returns no dictionary of real scalars (the latter by
+        the function returned).
       ValueError: If `batch_size` is not positive, there is no example, the arrays' first axes
         differ, or there is no such part.
 
@@ -73,6 +75,10 @@ def evaluator(
       >>> evaluate(jnp.array(10.0))
       {'mean': 20.0}
     """
+    if not callable(metrics_fn):
+        raise TypeError(
+            f"evaluator needs a function as metrics_fn, got {type(metrics_fn).__name__}."
+        )
     batch_size = as_count("evaluator", "batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"evaluator needs batch_size >= 1, got batch_size={batch_size}.")
@@ -103,7 +109,24 @@ def evaluator(
             for name in means[0]
         }
 
+    # what it is called with says what `metrics_fn` is: `fit` looks before the first step
+    state = inspect.Parameter("model_state", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    takes_none, takes_one = (_takes(metrics_fn, number) for number in (2, 3))
+    if not (takes_none or takes_one):
+        check_call("evaluator", "metrics_fn", metrics_fn, ("params", "batch"), "")
+    params = state.replace(name="params", default=inspect.Parameter.empty)
+    state = state if takes_none else state.replace(default=inspect.Parameter.empty)
+    vars(evaluate)["__signature__"] = inspect.Signature([params, *([state] if takes_one else [])])
     return evaluate
+
+
+def _takes(function: Callable[..., Any], number: int) -> bool:
+    """Tell whether a function can be called with so many arguments."""
+    try:
+        check_call("evaluator", "metrics_fn", function, ("",) * number)
+    except TypeError:
+        return False
+    return True
 
 
 def _mean(values: Sequence[Shaped[Array, ""]], counts: Sequence[int]) -> Scalar:
@@ -125,4 +148,7 @@ def _batch_means(
     """Return the metrics of one batch."""
     batch: Batch = take(data, start + jnp.arange(count))
     args = (params, batch) if model_state is None else (params, batch, model_state)
+    check_call(
+        "evaluator", "metrics_fn", metrics_fn, ("params", "batch", "model_state")[: len(args)]
+    )
     return as_metrics("evaluator", "metrics_fn", metrics_fn(*args))

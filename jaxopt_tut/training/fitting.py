@@ -54,11 +54,16 @@ def fit(
 
     Training stops at the first step whose loss, gradient, new parameters or new model state is not
     finite, with the parameters before it; the result's `finite` and `message` tell, and name the
-    leaf. A gradient that is not finite is the optimizer's to skip: as long as parameters and
-    optimizer state stay finite (`optax.apply_if_finite`, `optax.zero_nans`, `optax.MultiSteps` with
-    `skip_not_finite`), training goes on. All this is looked at
-    once an epoch, which is then taken again from a copy of its start, in steps that look at it
-    each. Ctrl-C returns what there is; a second one interrupts.
+    leaf. A gradient that is not finite is the optimizer's to skip: as long as the parameters stay
+    finite and the optimizer state free of new NaN (`optax.apply_if_finite`, `optax.zero_nans`,
+    `optax.MultiSteps` with `skip_not_finite`), training goes on. An infinity in that state is no
+    reason to stop, because some begin with one; a second moment that overflows freezes its weight.
+    But for the loss, all this is looked at where an epoch ends, which is then taken again from a
+    copy of its start, in steps that look at it each: what such a state has forgotten by then is
+    not noticed. Ctrl-C returns what there is; a second one interrupts.
+
+    The host leads the run: inside `jit`, `vmap` or `grad` take `optimizers.step` in a
+    `jax.lax.scan`.
 
     To go on from a result, hand its parameters and `opt_state` back, with another key: every call
     counts its epochs from 0, and the same key would draw the same orders once more.
@@ -93,8 +98,8 @@ def fit(
         measured to be slower, and 50 elsewhere, where every dispatch costs.
       diagnose_every: Diagnose the network on the batch of every so many steps; one to three
         gradients more each time, and a dispatch that ends there.
-      mesh: Devices over which each batch is split along the mesh's first axis; parameters are
-        replicated. Its axes may be of any type: the loss is compiled with `Auto` ones.
+      mesh: Devices over which each batch is split along the mesh's first axis; parameters and data
+        are replicated. Its axes may be of any type: the loss is compiled with `Auto` ones.
       progress: Show a line on the terminal; nothing is shown where there is none.
 
     Returns:
@@ -119,7 +124,8 @@ def fit(
       >>> round(float(result.params), 3)
       3.0
     """
-    arguments.check_functions(loss_fn, evaluate, score)
+    arguments.check_host((params, dataset, key, model_state, opt_state))
+    arguments.check_functions(loss_fn, evaluate, score, has_state=model_state is not None)
     data = device_data(dataset, "fit")
     require_optimizer("fit", optimizer)
     arguments.check_key(key)
@@ -145,6 +151,7 @@ def fit(
     num_steps = num_examples(data) // counts["batch_size"]
     record = arguments.empty_record(loss_fn, carry, data, counts["batch_size"], num_steps)
     carry = carry._replace(record=record)
+    arguments.check_host(carry)  # what `init` closes over
     sharding, auto, in_context = None, mesh, not jax.sharding.get_abstract_mesh().empty
     if mesh is not None:
         # In the program of a step the compiler distributes, whatever the mesh has for types.

@@ -13,6 +13,8 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
+from jaxopt_tut.tracing import is_traced
+from jaxopt_tut.training.arguments import ON_THE_HOST
 from jaxopt_tut.training.data import DeviceData, num_examples, take
 from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.history import Recorder
@@ -72,6 +74,10 @@ class Loop:
             self.carry = self.carry._replace(step=jnp.zeros_like(self.carry.step))
             self.before = None if self.exact else _copy(self.carry)
         self._take_steps(order)
+        if not epoch and any(
+            map(is_traced, jax.tree.leaves(self.carry))
+        ):  # by what the loss or the optimizer closes over
+            raise TypeError(ON_THE_HOST.format("a loss or an optimizer with a traced number"))
         if not self.is_sound():
             self.go_back()
             self._take_steps(order)

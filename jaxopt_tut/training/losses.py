@@ -1,6 +1,5 @@
 """The forms of a loss that `fit` takes, and the one form in which it works with them."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from itertools import zip_longest
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxopt_tut.training.data import DeviceData, take
-from jaxopt_tut.training.scalars import as_metrics
+from jaxopt_tut.training.scalars import as_metrics, check_call
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import LossFn, Params, PyTree
 
@@ -31,7 +30,11 @@ def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[
 
     def normal_form(params, batch, model_state):
         args = (params, batch, model_state) if has_model_state else (params, batch)
-        _check_call(loss_fn, args)
+        names = ("params", "batch", "model_state")[: len(args)]
+        third = (
+            "" if has_model_state else "; a third argument is the state in fit(..., model_state=)"
+        )
+        check_call("fit", "loss_fn", loss_fn, names, third)
         loss, aux = _pair(loss_fn(*args))
         _check_state(aux.model_state, model_state)
         return _real_loss(loss), Aux(_metrics(aux.metrics), aux.model_state)
@@ -40,20 +43,6 @@ def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[
 
 
 _RULE = "fit needs loss_fn to return loss, (loss, metrics) or (loss, Aux(metrics, model_state))"
-
-
-def _check_call(loss_fn: LossFn, args: tuple) -> None:
-    """Refuse a loss that takes other arguments."""
-    try:
-        signature = inspect.signature(loss_fn)
-    except (TypeError, ValueError):  # some callables have none
-        return
-    try:
-        signature.bind(*args)
-    except TypeError as error:
-        call = f"loss_fn({', '.join(('params', 'batch', 'model_state')[: len(args)])})"
-        third = "" if len(args) > 2 else "; a third argument is the state in fit(..., model_state=)"
-        raise TypeError(f"fit calls {call}, got a loss of {signature}: {error}{third}.") from None
 
 
 def _pair(out: Any) -> tuple[Any, Aux]:

@@ -1,8 +1,9 @@
-"""Numbers that users give: counts, metrics and scores."""
+"""What users give: counts, metrics and scores, and the functions that return them."""
 
+import inspect
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from types import ModuleType
@@ -57,6 +58,24 @@ def as_count(caller: str, name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{caller} needs an integer {name}, got {name}={value!r}.") from None
+
+
+def check_call(
+    caller: str, name: str, function: Callable[..., Any], arguments: Sequence[str], hint: str = ""
+) -> None:
+    """Refuse a function that cannot be called with so many arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some callables have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        kind = "a loss" if name == "loss_fn" else "one"
+        raise TypeError(
+            f"{caller} calls {name}({', '.join(arguments)}), got {kind} of {signature}: "
+            f"{error}{hint}."
+        ) from None
 
 
 def _require_mapping(caller: str, function: str, metrics: Any) -> Mapping[Any, Any]:

@@ -16,6 +16,7 @@ from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.training.arguments import check_params
 from jaxopt_tut.training.data import DeviceData, num_examples, take
 from jaxopt_tut.training.losses import loss_and_aux
+from jaxopt_tut.training.scalars import check_call
 from jaxopt_tut.types import LossFn, Number, Optimizer, Params, PyTree
 
 AnyKey = TypeAliasType("AnyKey", Key[Array, ""] | UInt32[Array, "2"])
@@ -92,6 +93,7 @@ def initial_state(
     key: AnyKey, init: Callable[[AnyKey], Params], optimizer: Optimizer
 ) -> tuple[Params, PyTree]:
     """Draw parameters and build the optimizer state in one program: eagerly it takes seconds."""
+    check_call("fit", "init", init, ("key",))
     params = init(key)
     check_params(params)
     return params, optimizer.init(params)

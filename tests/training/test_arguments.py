@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import linen, nnx
 
-from jaxopt_tut.training import Aux, evaluator, fit
+from jaxopt_tut.training import Aux, evaluator, fit, loop
 from jaxopt_tut.training.arguments import _RECIPES
 from jaxopt_tut.training.scalars import as_floats, as_metrics, as_score
 
@@ -305,6 +305,104 @@ def test_other_arguments_that_are_refused(options, error, sentence):
 def test_what_evaluate_must_not_return(metrics, sentence):
     with pytest.raises(TypeError, match=re.escape(sentence)):
         run(evaluate=lambda _: metrics)
+
+
+def with_state(w, batch, state):
+    return squared_error(w, batch), Aux(model_state=state)
+
+
+STATEFUL = {"loss_fn": with_state, "model_state": STATE}
+CALLS = {
+    "evaluate without the state": (
+        {**STATEFUL, "evaluate": lambda w: {"loss": w}},
+        "fit calls evaluate(params, model_state), got one of (w): too many",
+    ),
+    "evaluate with a state": (
+        {"evaluate": lambda w, state: {"loss": w, "state": state}},
+        "fit calls evaluate(params), got one of (w, state): missing a required argument: 'state'; "
+        "a second argument is the state in fit(..., model_state=).",
+    ),
+    "an evaluator without the state": (
+        {**STATEFUL, "evaluate": evaluator(lambda w, _: {"loss": w}, X)},
+        "fit calls evaluate(params, model_state), got one of (params): too many",
+    ),
+    "an evaluator with a state": (
+        {"evaluate": evaluator(lambda w, _b, _s: {"loss": w}, X)},
+        "fit calls evaluate(params), got one of (params, model_state): missing a required",
+    ),
+    "score": (
+        {"evaluate": lambda w: {"loss": w}, "score": lambda: 0.0},
+        "fit calls score(metrics), got one of (): too many",
+    ),
+    "init without a key": ({"params": lambda: X[0]}, "fit calls init(key), got one of (): too"),
+    "init of two": ({"params": lambda k, x: x * k}, "fit calls init(key), got one of (k, x): mis"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_functions_of_other_arguments_are_refused_before_the_first_step(name, monkeypatch):
+    options, sentence = CALLS[name]
+    monkeypatch.setattr(loop, "run_steps", lambda *_, **__: pytest.fail("a step was taken"))
+    with pytest.raises(TypeError, match=re.escape(sentence)):
+        run(**options)
+
+
+def test_a_score_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^fit needs evaluate= for a score, got None\.$"):
+        run(score=lambda _: 0.0)
+
+
+@pytest.mark.parametrize("metrics_fn", [lambda w: {"w": w}, lambda: {}, lambda a, b, c, d: {}])  # noqa: ARG005
+def test_metrics_of_other_arguments_are_refused_where_the_evaluator_is_made(metrics_fn):
+    with pytest.raises(
+        TypeError, match=r"^evaluator calls metrics_fn\(params, batch\), got one of"
+    ):
+        evaluator(metrics_fn, X)
+
+
+@pytest.mark.parametrize("thing", [None, {"loss": 1.0}, "accuracy"])
+def test_metrics_that_are_no_function_are_refused(thing):
+    with pytest.raises(TypeError, match=r"^evaluator needs a function as metrics_fn, got "):
+        evaluator(thing, X)
+
+
+def test_functions_that_take_any_arguments_are_called():
+    for options in ({}, STATEFUL):
+        evaluate = evaluator(lambda *args: {"accuracy": 1.0 * len(args)}, X, batch_size=8)
+        result = run(evaluate=evaluate, **options)
+        assert result.history.validation["accuracy"].tolist() == [3.0 if options else 2.0]
+        assert run(evaluate=lambda *_, **__: {"loss": 0.0}, **options).finite
+
+
+TRACED = {
+    "key": lambda x: run(key=jax.random.fold_in(jax.random.key(0), x.astype(int))),
+    "parameters": lambda x: run(params=x),
+    "data": lambda x: run(dataset=(X + x, X)),
+    "model state": lambda x: run(with_state, model_state=x),
+    "optimizer state": lambda x: run(optimizer=optax.trace(0.9), opt_state=optax.TraceState(x)),
+    "what init closes over": lambda x: run(params=lambda _: x),
+    "what the loss closes over": lambda x: run(lambda w, b: squared_error(w, b) * x),
+    "what the optimizer closes over": lambda x: run(optimizer=optax.sgd(x)),
+}
+TRANSFORMATIONS = {
+    "jit": lambda f: jax.jit(f)(1.0),
+    "vmap": lambda f: jax.vmap(f)(jnp.ones(2)),
+    "grad": lambda f: jax.grad(f)(1.0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
+@pytest.mark.parametrize(
+    ("what", "transformation"),
+    # a number that was rounded is known under `grad`
+    sorted({(what, one) for what in TRACED for one in TRANSFORMATIONS} - {("key", "grad")}),
+)
+def test_inside_a_transformation_the_way_of_ones_own_loop_is_shown(what, transformation):
+    function = TRACED[what]
+    with pytest.raises(
+        TypeError, match=r"^fit runs on the host, .* optimizers\.step in a jax\.lax"
+    ):
+        TRANSFORMATIONS[transformation](lambda x: function(x).params)
 
 
 @pytest.mark.parametrize("value", [None, "high", 1j, np.ones(2), {}])
