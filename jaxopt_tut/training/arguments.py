@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxopt_tut.tracing import is_traced, is_tracing
-from jaxopt_tut.training.data import DeviceData, averaging_dtype
+from jaxopt_tut.training.data import DeviceData, averaging_dtype, native, on_device
 from jaxopt_tut.training.losses import loss_of_first_batch
 from jaxopt_tut.training.scalars import as_count, check_call
-from jaxopt_tut.trees import named_leaves
+from jaxopt_tut.trees import named_leaves, path_name
 from jaxopt_tut.types import LossFn, Params, PyTree
 
 ON_THE_HOST = (
@@ -142,13 +142,15 @@ def copy_of_state(model_state: PyTree) -> PyTree:
             raise TypeError(
                 f"fit needs a model_state of arrays, got {type(leaf).__name__} at {name!r}."
             )
-    return jax.tree.map(jnp.array, model_state)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.array(on_device("fit", path_name(path), leaf)), model_state
+    )
 
 
 def _is_array(leaf: Any) -> bool:
     """Tell whether JAX has a dtype for a leaf: not for 10**400, a text, nor an array of objects."""
     try:
-        jnp.asarray(leaf)
+        jnp.asarray(native(leaf))
     except (TypeError, ValueError, OverflowError):
         return False
     return True
@@ -165,14 +167,14 @@ def like_state(opt_state: PyTree, fresh: PyTree) -> PyTree:
                 f"{advice}."
             )
         expected = jax.typeof(jnp.asarray(ours[1]))
-        found = jax.typeof(jnp.asarray(theirs[1])) if _is_array(theirs[1]) else None
+        found = jax.typeof(jnp.asarray(native(theirs[1]))) if _is_array(theirs[1]) else None
         if found is None or (expected.shape, expected.dtype) != (found.shape, found.dtype):
             name = type(theirs[1]).__name__ if found is None else found.str_short()
             raise ValueError(
                 f"fit needs the opt_state of its optimizer, got {name} for "
                 f"{expected.str_short()} at {ours[0]!r}: {advice}."
             )
-    copies = [jnp.array(leaf) for leaf in jax.tree.leaves(opt_state)]
+    copies = [jnp.array(on_device("fit", *pair)) for pair in named_leaves(opt_state)]
     return jax.tree.unflatten(jax.tree.structure(fresh), copies)
 
 

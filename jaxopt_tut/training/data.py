@@ -62,7 +62,10 @@ def device_data(
                 f"{caller} needs arrays with a common first axis, "
                 f"got {first_size} at {first_name!r} and {size} at {name!r}."
             )
-    return DeviceData(jax.tree.map(_on_device, dataset), normalization)
+    arrays = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: on_device(caller, path_name(path), leaf), dataset
+    )
+    return DeviceData(arrays, normalization)
 
 
 def _check_array(name: str, leaf: Any, caller: str) -> None:
@@ -75,16 +78,44 @@ def _check_array(name: str, leaf: Any, caller: str) -> None:
             advice = ": gather its batches first, jax.tree.map(lambda *b: np.concatenate(b), *it)"
     else:
         dtype = leaf.dtype if isinstance(leaf, jax.Array) else np.asarray(leaf).dtype
-        if dtype.kind not in "OSUMm":
+        if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            found, advice = f"{dtype}", ": hand over their words, jax.random.key_data(keys)"
+        elif dtype.names is not None:
+            fields = ", ".join(dtype.names)
+            found, advice = f"records of {fields}", ": make a dictionary of its fields"
+        elif dtype.kind in "OSUMm":
+            found, advice = f"{dtype}", ": encode it as numbers"
+        else:
             return
-        found, advice = f"{dtype}", ": encode it as numbers"
     raise TypeError(
         f"{caller} needs arrays of numbers as dataset, got {found} at {name!r}{advice}."
     )
 
 
-def _on_device(leaf: Any) -> Array:
-    return jnp.asarray(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))
+def native(leaf: Any) -> Any:
+    """Make of a leaf of NumPy one for which JAX has a dtype, if there is one."""
+    if isinstance(leaf, jax.Array | int | float | complex) and not isinstance(leaf, np.generic):
+        return leaf
+    values = np.asarray(leaf)
+    if values.dtype.char in "gG":  # of more bits than JAX knows
+        return values.astype(np.float64 if values.dtype.char == "g" else np.complex128)
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def on_device(caller: str, name: str, leaf: Any) -> Array:
+    """Make an array of JAX of a leaf, or refuse integers that would come out as others."""
+    values = native(leaf)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iu" and values.size:
+        dtype = jax.dtypes.canonicalize_dtype(values.dtype)
+        limits = jnp.iinfo(dtype)
+        for value in (values.min(), values.max()) if dtype != values.dtype else ():
+            if not limits.min <= value <= limits.max:
+                raise ValueError(
+                    f"{caller} needs integers in the range of {dtype}, got {value} at {name!r}: "
+                    "number what they stand for anew, np.unique(..., return_inverse=True), or "
+                    "switch on jax_enable_x64."
+                )
+    return jnp.asarray(values)
 
 
 def _has_bytes(split: Split) -> bool:

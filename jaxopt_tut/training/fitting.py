@@ -124,9 +124,10 @@ def fit(
       >>> round(float(result.params), 3)
       3.0
     """
-    arguments.check_host((params, dataset, key, model_state, opt_state))
+    arguments.check_host((params, key, model_state, opt_state))
     arguments.check_functions(loss_fn, evaluate, score, has_state=model_state is not None)
     data = device_data(dataset, "fit")
+    arguments.check_host(data)
     require_optimizer("fit", optimizer)
     arguments.check_key(key)
     counts = arguments.check_counts(

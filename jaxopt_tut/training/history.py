@@ -1,5 +1,6 @@
 """What happened during training, as NumPy arrays."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ class History(NamedTuple):
     train: dict[str, Float[np.ndarray, "epochs"]]
     """Their mean over each epoch (while the parameters move)."""
     validation: dict[str, Float[np.ndarray, "epochs"]]
-    """What `evaluate` returned after each epoch; empty without it."""
+    """What `evaluate` returned after each epoch; NaN where it left out a name, empty without it."""
     diagnoses: dict[int, Diagnosis]
     """Of the batch of every k-th step, before that step, by the number of steps taken until then;
     empty without `diagnose_every`."""
@@ -31,6 +32,7 @@ class Recorder:
         self.steps: dict[str, list] = {}
         self.train: dict[str, list[float]] = {}
         self.validation: dict[str, list[float]] = {}
+        self.num_validations = 0
 
     @property
     def num_epochs(self) -> int:
@@ -44,9 +46,12 @@ class Recorder:
             self.train.setdefault(name, []).append(float(np.mean(values[:num_steps])))
 
     def add_validation(self, metrics: Mapping[str, float]) -> None:
-        """Append what `evaluate` returned."""
-        for name, value in metrics.items():
-            self.validation.setdefault(name, []).append(value)
+        """Append what `evaluate` returned; every column has a number an epoch."""
+        for name in metrics:
+            self.validation.setdefault(name, [math.nan] * self.num_validations)
+        for name, column in self.validation.items():
+            column.append(metrics.get(name, math.nan))
+        self.num_validations += 1
 
     def history(self, record: dict[str, Array]) -> History:
         """Join the epochs; a run of no epochs has empty columns."""

@@ -151,7 +151,7 @@ class _Best:
     """The parameters with the best score so far."""
 
     def __init__(self, score: Score | None):
-        self.score_fn = score or _default_score
+        self.score_fn = score or _DefaultScore()
         self.epoch, self.score, self.copy = 0, math.nan, None
 
     def offer(self, epoch: int, metrics: Mapping[str, float], copy: tuple[Params, PyTree]) -> None:
@@ -189,7 +189,8 @@ def run_epochs(
                     recorder.add_validation(metrics)
                     best.offer(epoch + 1, metrics, copy)
                     del copy
-                line.show(epoch + 1, {"loss": recorder.train["loss"][-1], **metrics})
+                shown = {f"validation {n}" if n == "loss" else n: v for n, v in metrics.items()}
+                line.show(epoch + 1, {"loss": recorder.train["loss"][-1], **shown})
     except KeyboardInterrupt:
         if loop.interrupts.is_pending or _is_lost(loop.carry):  # the second one, or a foreign one
             raise
@@ -244,15 +245,21 @@ def _is_lost(carry: Carry) -> bool:
     return any(leaf.is_deleted() for leaf in jax.tree.leaves(carry))
 
 
-def _default_score(metrics: Mapping[str, float]) -> float:
-    if "accuracy" in metrics:
-        return metrics["accuracy"]
-    if "loss" in metrics:
-        return -metrics["loss"]
-    raise ValueError(
-        "fit needs score= unless evaluate returns 'accuracy' or 'loss', "
-        f"got the metrics {sorted(metrics)}."
-    )
+class _DefaultScore:
+    """The accuracy or minus the loss: the one that is there first, as they do not compare."""
+
+    def __init__(self):
+        self.name: str | None = None
+
+    def __call__(self, metrics: Mapping[str, float]) -> float:
+        self.name = self.name or next((n for n in ("accuracy", "loss") if n in metrics), None)
+        if self.name is None:
+            raise ValueError(
+                "fit needs score= unless evaluate returns 'accuracy' or 'loss', "
+                f"got the metrics {sorted(metrics)}."
+            )
+        value = metrics.get(self.name, math.nan)
+        return value if self.name == "accuracy" else -value
 
 
 _copy = jax.jit(partial(jax.tree.map, jnp.copy))
