@@ -169,7 +169,7 @@ def test_vmap_equals_the_loop_and_jit_equals_eager(run):
     np.testing.assert_allclose(together.y, np.sqrt(zs), rtol=1e-6)
     np.testing.assert_allclose(derivatives, 0.5 / np.sqrt(zs), rtol=1e-5)
     alone = [run(z) for z in zs]
-    np.testing.assert_array_equal(together.info.steps, [result.info.steps for result in alone])
+    np.testing.assert_allclose(together.y, [result.y for result in alone], rtol=1e-6)
     np.testing.assert_allclose(jax.jit(run)(zs[1]).y, alone[1].y, rtol=1e-7)
 
 
