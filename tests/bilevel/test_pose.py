@@ -1,6 +1,6 @@
 """An inner problem as posed: taken apart and put together, with a mode of one's own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,8 @@ def pose(**options):
 def test_a_pose_taken_apart_and_joined_is_the_same(batches):
     whole = pose(batches=batches)
     made_of, inputs = whole.split()
-    assert made_of.joined(inputs) == whole
+    joined = made_of.joined(inputs)
+    assert all(getattr(joined, part.name) is getattr(whole, part.name) for part in fields(Pose))
     assert made_of.y0 is None
     assert made_of.z is None
     # the operands of a program are arrays
