@@ -46,6 +46,7 @@ def descend(
       ValueError: If `num_steps` is negative.
 
     Example:
+      >>> import optax
       >>> path = descend(lambda w: w**2, jnp.array(1.0), optax.sgd(0.25), 2)
       >>> path.points.tolist(), path.values.tolist()
       ([1.0, 0.5, 0.25], [1.0, 0.25, 0.0625])
