@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax.typing
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 from typing_extensions import TypeAliasType
@@ -20,6 +21,7 @@ __all__ = [
     "DTypeLike",
     "Flag",
     "Initializer",
+    "Limit",
     "LossFn",
     "Number",
     "Optimizer",
@@ -51,6 +53,9 @@ Scalar = TypeAliasType("Scalar", Float[Array, ""])
 
 Count = TypeAliasType("Count", Int[Array, ""])
 """A whole number, as an array without axes."""
+
+Limit = TypeAliasType("Limit", int | np.integer | Int[Array, ""])
+"""A whole number, which may be traced."""
 
 Flag = TypeAliasType("Flag", Bool[Array, ""])
 """A truth value, as an array without axes."""

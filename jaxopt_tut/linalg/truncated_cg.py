@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.solution import Matvec
-from jaxopt_tut.types import Number, Scalar
+from jaxopt_tut.types import Limit, Number, Scalar
 from jaxopt_tut.vectors import dot, magnitude
 
 
@@ -29,7 +29,7 @@ def truncated_cg(
     tol: Number,
     model_tol: Number = jnp.inf,
     radius: Number = jnp.inf,
-    max_steps: int,
+    max_steps: Limit,
 ) -> TruncatedCG:
     r"""Minimise a quadratic model within a ball, as far as conjugate gradients lead.
 
@@ -91,7 +91,7 @@ def _solve(
     tol: Scalar,
     model_tol: Number,
     radius: Scalar,
-    max_steps: int,
+    max_steps: Limit,
 ) -> TruncatedCG:
     """Do what `truncated_cg` does for a gradient and a radius of about 1."""
     dtype = gradient.dtype

@@ -39,11 +39,8 @@ from jaxopt_tut.optimizers.stationarity import (
 )
 from jaxopt_tut.optimizers.step import take_step
 from jaxopt_tut.trees import require_inexact, strong
-from jaxopt_tut.types import Count, LossFn, Number, Optimizer, Params, PyTree
+from jaxopt_tut.types import Count, Limit, LossFn, Number, Optimizer, Params, PyTree
 from jaxopt_tut.vectors import has_moved, ravel
-
-Limit = TypeAliasType("Limit", int | np.integer | Int[Array, ""])
-"""A whole number, which may be traced."""
 
 Tolerance = TypeAliasType("Tolerance", Number | None)
 """A number, or `None` for one that goes with the precision."""

@@ -15,7 +15,7 @@ from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import Params, ScalarOrSchedule, Transformation
+from jaxopt_tut.types import Limit, Params, ScalarOrSchedule, Transformation
 from jaxopt_tut.vectors import Vector, norm, ravel
 
 
@@ -27,7 +27,9 @@ class ScaleByNewtonCGState(NamedTuple):
     metric = "dense"  # see `stationarity`
 
 
-def scale_by_newton_cg(*, max_products: int | None = None) -> optax.GradientTransformationExtraArgs:
+def scale_by_newton_cg(
+    *, max_products: Limit | None = None
+) -> optax.GradientTransformationExtraArgs:
     r"""Precondition gradients by the inverse Hessian, as far as conjugate gradients lead.
 
     $$\lVert H u - g \rVert \le \min(\tfrac12, \sqrt{\lVert g \rVert})\, \lVert g \rVert$$
@@ -102,7 +104,7 @@ def hessian_product(fun: Callable[[Params], Any], params: Params) -> Callable[[V
 def newton_cg(
     learning_rate: ScalarOrSchedule = 1.0,
     *,
-    max_products: int | None = None,
+    max_products: Limit | None = None,
     line_search: Transformation = WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the Newton-CG method.

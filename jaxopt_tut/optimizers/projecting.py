@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Inexact
 
 from jaxopt_tut.trees import named_leaves, require_inexact
 from jaxopt_tut.types import PyTree
@@ -37,7 +37,7 @@ def coupled(project: Projection) -> Projection:
     return project
 
 
-def valid(x: Float[Array, "*shape"], *conditions: Bool[Array, "..."]) -> Float[Array, "*shape"]:
+def valid(x: Inexact[Array, "*shape"], *conditions: Bool[Array, "..."]) -> Inexact[Array, "*shape"]:
     """Make all entries, and their derivatives, NaN unless all entries of all conditions hold."""
     holds = jnp.all(jnp.stack([jnp.all(condition) for condition in conditions]))
     return x * jnp.where(holds, 1, jnp.nan).astype(x.dtype)

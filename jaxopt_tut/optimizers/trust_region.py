@@ -13,7 +13,7 @@ from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.newton_cg import hessian_product
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import Count, Flag, Number, PyTree, Scalar
+from jaxopt_tut.types import Count, Flag, Limit, Number, PyTree, Scalar
 from jaxopt_tut.vectors import magnitude, norm, ravel
 
 _MAX_DENSE = 512
@@ -34,7 +34,7 @@ class TrustRegionState(NamedTuple):
 
 
 def trust_region(
-    *, initial_radius: Number = 1.0, max_products: int | None = None, max_dense: int = 64
+    *, initial_radius: Number = 1.0, max_products: Limit | None = None, max_dense: Limit = 64
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the trust-region Newton method.
 

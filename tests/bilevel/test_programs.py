@@ -100,6 +100,7 @@ every_use = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.untyped  # the closures of the library are wrapped anew in each call
 @every_use
 def test_later_calls_are_not_traced(use):
     traces = []
@@ -154,6 +155,7 @@ def test_every_round_of_a_sweep_is_right():
     np.testing.assert_allclose(found, [[w, w * w, w, w] for w in (1, 2, 3)], rtol=1e-5)
 
 
+@pytest.mark.untyped  # as above
 def test_the_tolerance_of_a_step_may_change_without_another_program():
     traces = []
 

@@ -157,7 +157,7 @@ def _numbers(
     dtype = summaries.rows.mean.dtype
     num_weight_steps = [math.prod(entry.weight_steps) for entry in entries]
 
-    def column(numbers: Sequence[Real]) -> Float[Array, "row"]:
+    def column(numbers: Sequence[Array | np.ndarray]) -> Float[Array, "row"]:
         return jnp.concatenate([jnp.ravel(number).astype(dtype) for number in numbers])
 
     def repeated(values: Sequence[int], counts: Sequence[int]) -> Float[np.ndarray, "row"]:

@@ -9,11 +9,11 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.hyperparameters import cast, require_increasing
 from jaxopt_tut.optimizers.line_search.search import Found, Point, can_descend, line_search
-from jaxopt_tut.types import Number
+from jaxopt_tut.types import Limit, Number
 
 
 def armijo(
-    c1: Number = 1e-4, *, shrink: Number = 0.5, max_evaluations: int = 30
+    c1: Number = 1e-4, *, shrink: Number = 0.5, max_evaluations: Limit = 30
 ) -> optax.GradientTransformationExtraArgs:
     r"""Halve the step until the value decreases enough.
 

@@ -15,11 +15,11 @@ from jaxopt_tut.optimizers.line_search.search import (
     can_descend,
     line_search,
 )
-from jaxopt_tut.types import Number
+from jaxopt_tut.types import Limit, Number
 
 
 def exact(
-    *, tol: Number | None = None, max_evaluations: int = 60
+    *, tol: Number | None = None, max_evaluations: Limit = 60
 ) -> optax.GradientTransformationExtraArgs:
     r"""Search the minimum along the direction.
 

@@ -17,13 +17,13 @@ from jaxopt_tut.optimizers.line_search.search import (
     can_descend,
     line_search,
 )
-from jaxopt_tut.types import Flag, Number, Scalar
+from jaxopt_tut.types import Flag, Limit, Number, Scalar
 
 _ROUNDING = 10  # how many units of rounding a difference of two values may carry
 
 
 def wolfe(
-    c1: Number = 1e-4, c2: Number = 0.9, *, max_evaluations: int = 30
+    c1: Number = 1e-4, c2: Number = 0.9, *, max_evaluations: Limit = 30
 ) -> optax.GradientTransformationExtraArgs:
     r"""Search a step that decreases the value enough and flattens the slope.
 
