@@ -1,7 +1,7 @@
 """Whatever takes steps of an optimizer takes any, and hands it what it asks for.
 
 Eight steps on a parabola, whose ends are known; `fit` and `diagnose` have tables of their own in
-`training/test_steps.py` and `diagnostics/test_first_step.py`.
+`training/test_steps.py` and `diagnostics/measuring/test_first_step.py`.
 """
 
 import jax

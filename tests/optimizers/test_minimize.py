@@ -354,7 +354,6 @@ def test_a_list_of_numbers_is_an_array_and_other_lists_are_trees(start):
         ("method", r"such as bfgs\(\)"),
         ("tol", "gtol="),
         ("maxiter", "max_steps="),
-        ("bounds", r"project\(projections.box\(lower, upper\)\)"),
         ("callback", "history=True"),
     ],
 )
