@@ -127,6 +127,8 @@ UNARY = {
 }
 CASES = {
     **{name: (getattr(lax, name), (draw(2, 3),)) for name, draw in UNARY.items()},
+    "log2": (jnp.log2, (positive(2, 3),)),  # a primitive from jax 0.12 on, as the next one
+    "one_minus_square": (getattr(lax, "one_minus_square", lambda x: 1 - x * x), (A,)),
     "integer_pow": (lambda x: x**3 + x**-2 + x**1, (A,)),
     "add_sub": (lambda x, y: (x + y) - (2 * x - y), (A, C)),
     "mul_div": (lambda x, y: x * y / (3 + y * y) + 2.0 / (4 + x**2), (A, C)),
