@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jaxtyping import Array, Bool
 
 from jaxopt_tut.types import PyTree
 
@@ -21,6 +22,7 @@ __all__ = [
     "spread",
     "sums_over_devices",
     "switch",
+    "unless",
     "vary",
     "varying_axes",
     "while_loop",
@@ -81,6 +83,20 @@ def cond(predicate: Any, if_true: Callable, if_false: Callable, *operands: Any) 
       2
     """
     return _choose(jax.lax.cond, predicate, [if_true, if_false], operands)
+
+
+def unless(is_good: Bool[Array, ""], value: Any, otherwise: Callable[[Any], Any]) -> Any:
+    """Return a value where it is good, else what is made of it.
+
+    A loop of one turn or none: under `jax.vmap` a branch would always be taken, and this one only
+    where a member of the batch needs it.
+
+    Example:
+      >>> print(unless(jax.numpy.array(False), 3.0, lambda x: 2 * x))
+      6.0
+    """
+    step = lambda carry: (jax.numpy.ones((), bool), otherwise(carry[1]))
+    return while_loop(lambda carry: ~carry[0], step, (is_good, value))[1]
 
 
 def switch(index: Any, branches: Sequence[Callable], *operands: Any) -> Any:

@@ -21,7 +21,7 @@ from jaxopt_tut.linalg import (
     solve_symmetric,
 )
 from jaxopt_tut.types import Number
-from jaxopt_tut.vectors import matmul
+from jaxopt_tut.vectors import matmul, norm
 
 Vector = Float[Array, "dim"]
 MatVec = Callable[[Vector], Vector]
@@ -47,16 +47,23 @@ class LinearSolve(Protocol):
 @register(numbers=())
 @dataclass(frozen=True)
 class AutoSolve:
-    """Choose: dense up to `dense_size` unknowns, iterative above.
+    """Choose: the cheapest way that will do, and a safer one where it does not.
 
-    Dense is Cholesky's factorization, with eigenvalues where the matrix is singular or not
-    definite, up to rounding: the solution then is the shortest of least squares. Iterative is
-    one loop of conjugate gradients, which turns to the normal equations at a curvature of none or
-    less, or where it stalls; it keeps five vectors. A system that is not symmetric (of `Proximal`)
-    takes Gauss's elimination, with singular values where it must, and the normal equations above.
+    A symmetric system begins with conjugate gradients. Where they have not come to the tolerance in
+    as many products as there are unknowns, or meet a curvature of none or less, up to `dense_size`
+    unknowns are solved by Cholesky's factorization, with eigenvalues where the matrix is singular
+    or not definite, up to rounding: the solution then is the shortest of least squares. More take
+    the normal equations, in the same loop of five vectors. Up to 32 unknowns are dense at once.
+
+    A system that is not symmetric (of `Proximal`) takes Gauss's elimination, with singular values
+    where it must, and the normal equations above.
+
+    Conjugate gradients meet every direction that the right-hand side has a part in: their
+    solution of a matrix that is not definite is that of one which is. `Dense()` looks at all
+    directions.
 
     Attributes:
-      dense_size: Unknowns up to which the matrix is formed.
+      dense_size: Unknowns up to which the matrix may be formed.
       max_steps: Products at most, in the iterative part.
     """
 
@@ -65,13 +72,31 @@ class AutoSolve:
 
     def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
-        if b.size > self.dense_size:
-            if not is_symmetric:
-                return NormalCG(self.max_steps).solve(matvec, b, is_symmetric=False, tol=tol)
-            limits = {"tol": _tolerance(tol, b), "max_steps": self.max_steps}
-            found = cg(matvec, b, **limits, turn=True)
+        is_large = b.size > self.dense_size
+        if not is_symmetric:
+            way = NormalCG(self.max_steps) if is_large else Dense()
+            return way.solve(matvec, b, is_symmetric=False, tol=tol)
+        tol = _tolerance(tol, b)
+        if is_large:
+            found = cg(matvec, b, tol=tol, max_steps=self.max_steps, turn=True)
             return Solved(found.x, found.num_products, found.is_definite)
-        return Dense().solve(matvec, b, is_symmetric=is_symmetric, tol=tol)
+        if b.size <= _SMALL:
+            return Dense().solve(matvec, b, is_symmetric=True, tol=tol)
+        found = cg(matvec, b, tol=tol, max_steps=b.size)
+        # a part of b along an eigenvector of no or negative curvature no step makes smaller, as
+        # long as every curvature met is positive: whoever arrives has seen that there is none
+        has_arrived = found.residual_norm <= jnp.asarray(tol, b.dtype) * norm(b)
+
+        def densely(first: Solved) -> Solved:
+            found = Dense().solve(matvec, b, is_symmetric=True, tol=tol)
+            return found._replace(iterations=first.iterations + found.iterations)
+
+        first = Solved(found.x, found.num_products, found.is_definite)
+        return control_flow.unless(has_arrived & found.is_definite, first, densely)
+
+
+_SMALL = 32
+"""Unknowns up to which factorizing costs no more than conjugate gradients."""
 
 
 @register(numbers=())

@@ -1,6 +1,5 @@
 """Dense systems, solved in the sense of least squares where the matrix is singular to rounding."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -69,7 +68,7 @@ def solve_symmetric(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> 
         x = _least_squares(rows, vectors, values, vectors, rows, is_zero, b)
         return DenseSolution(x, jnp.all(jnp.abs(values) > threshold), jnp.all(values > threshold))
 
-    return _unless(is_safe, first, by_eigenvalues)
+    return control_flow.unless(is_safe, first, by_eigenvalues)
 
 
 def solve_square(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> DenseSolution:
@@ -107,17 +106,7 @@ def solve_square(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> Den
         x = _least_squares(rows, left, values, right.T, columns, values <= threshold, b)
         return DenseSolution(x, jnp.all(values > threshold), no)
 
-    return _unless(is_safe, first, by_singular_values)
-
-
-def _unless(
-    is_safe: Bool[Array, ""],
-    first: DenseSolution,
-    otherwise: Callable[[DenseSolution], DenseSolution],
-) -> DenseSolution:
-    """Return `first` where it is safe; a loop, as under `vmap` a branch would always be taken."""
-    step = lambda carry: (jnp.ones((), bool), otherwise(carry[1]))
-    return control_flow.while_loop(lambda carry: ~carry[0], step, (is_safe, first))[1]
+    return control_flow.unless(is_safe, first, by_singular_values)
 
 
 def _rounding(matrix: Float[Array, "dim dim"]) -> Scalar:
