@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Bool
 
+from jaxopt_tut import jaxprs
 from jaxopt_tut.types import PyTree
 
 __all__ = [
@@ -95,7 +96,14 @@ def unless(is_good: Bool[Array, ""], value: Any, otherwise: Callable[[Any], Any]
       >>> print(unless(jax.numpy.array(False), 3.0, lambda x: 2 * x))
       6.0
     """
-    step = lambda carry: (jax.numpy.ones((), bool), otherwise(carry[1]))
+    remade, closed = jaxprs.closure_convert(otherwise, value)
+
+    def step(carry: tuple[Bool[Array, ""], Any]) -> tuple[Bool[Array, ""], Any]:
+        # a turn depends on little that the loop changes: without the barrier XLA computes all else
+        # before the loop, whether or not there is a turn
+        operands, _ = jax.lax.optimization_barrier((closed, carry[0]))
+        return jax.numpy.ones((), bool), remade(carry[1], *operands)
+
     return while_loop(lambda carry: ~carry[0], step, (is_good, value))[1]
 
 
