@@ -125,8 +125,7 @@ def run(config: Config) -> Result:
                 end = jax.device_get(end)
                 steps[name][method] = float(end.steps) if end.converged else np.inf
                 distance[name][method] = to_minimum(name, end.params)
-                visited = min(int(end.steps), 200) + 1
-                histories[name][method] = jax.tree.map(lambda x, n=visited: x[:n], end.history)
+                histories[name][method] = jax.tree.map(lambda x: x[:201], end.history)
             wrong[name] = np.asarray(follow(start, which, WRONG_SIGN))
         middle = jnp.asarray(start_of("Himmelblau"))
         bare = np.asarray(follow(middle, list(SURFACES).index("Himmelblau"), RIGHT_SIGN))

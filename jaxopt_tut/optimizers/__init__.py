@@ -34,6 +34,7 @@ from jaxopt_tut.optimizers import line_search, norms, projections
 from jaxopt_tut.optimizers.adam import ScaleByAdamState, adam, scale_by_adam
 from jaxopt_tut.optimizers.adamw import adamw
 from jaxopt_tut.optimizers.bfgs import ScaleByBFGSState, bfgs, scale_by_bfgs
+from jaxopt_tut.optimizers.callbacks import Progress
 from jaxopt_tut.optimizers.differentiable import differentiable
 from jaxopt_tut.optimizers.gauss_newton import gauss_newton, scale_by_gauss_newton
 from jaxopt_tut.optimizers.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
@@ -63,6 +64,7 @@ from jaxopt_tut.optimizers.trust_region import TrustRegionState, trust_region
 __all__ = [
     "History",
     "LevenbergMarquardtState",
+    "Progress",
     "ScaleByAdamState",
     "ScaleByBFGSState",
     "ScaleByLBFGSBState",

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.types import DTypeLike, Params
 
 Numbers = TypeAliasType("Numbers", Float[Array, "*batch"])
@@ -34,6 +35,7 @@ NON_FINITE = 5
 NON_FINITE_START = 6
 STUCK = 7
 UNBOUNDED = 8
+ASKED = 9
 
 _MESSAGES = {
     RUNNING: "The search has not ended.",
@@ -45,6 +47,7 @@ _MESSAGES = {
     NON_FINITE: "Stopped: a value or a gradient was not finite; the best point is returned.",
     NON_FINITE_START: "Stopped: the value or the gradient is not finite at the start.",
     UNBOUNDED: "Stopped: the value falls and falls, as if there were no minimum.",
+    ASKED: "Stopped: the callback asked for it.",
     STUCK: "Stopped: no step moves any more, but the projected gradient is larger than gtol.",
 }
 
@@ -58,7 +61,8 @@ class Status:
       code: 0, 1, 2 for convergence (in the gradient, the value, the step); 3 for `max_steps`, 4
         for a failed step, 5 and 6 for a value or a gradient that is not finite, on the way and
         at the start; 7 for projected steps that stand still before a minimum, 8 for a value that
-        falls without end. A batch of searches has a batch of codes.
+        falls without end, 9 where a callback asked to stop. A batch of searches has a batch
+        of codes.
     """
 
     code: Counts
@@ -98,10 +102,13 @@ class Status:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class History:
-    """Every point a search visited, the start first; rows after the last step repeat its end.
+    """Every point a search visited, the start first.
+
+    Under `jax.jit` and `jax.vmap` there are `max_steps + 1` rows; those after the last step repeat
+    its end.
 
     Attributes:
-      params: Parameters, with a leading axis of length `max_steps + 1` on each leaf.
+      params: Parameters, with a leading axis of length `steps + 1` on each leaf.
       value: Values.
       grad_norm: Largest absolute components of the (projected) gradient.
     """
@@ -125,7 +132,7 @@ class Solution:
       status: An integer whose `message` is a sentence.
       steps: Steps made.
       evaluations: How often the value and its gradient were evaluated together.
-      history: Every point visited, if asked for.
+      history: The `steps + 1` points visited, if asked for; more rows under `jax.jit`.
       aux: The auxiliary values of the loss at the end, if it has any.
       active: Which bounds hold, in a tree like the parameters: -1 at a lower bound, 1 at an upper
         one, 2 where both are one number, 0 between them; `None` without bounds.
@@ -175,3 +182,18 @@ class Solution:
             nfev=int(self.evaluations),
             njev=int(self.evaluations),
         )
+
+
+def trimmed(solution: Solution) -> Solution:
+    """Cut the rows of a history that repeat its end, where it is known how many they are."""
+    if is_traced(solution.steps) or solution.steps.ndim:
+        return solution
+    rows = int(solution.steps) + 1
+
+    def cut(leaf: Array) -> Array:
+        if is_traced(leaf) or len(leaf.devices()) > 1:
+            return leaf[:rows]
+        # on the host, as a program for each number of rows would be compiled
+        return jax.device_put(np.asarray(leaf)[:rows], leaf.sharding)
+
+    return dataclasses.replace(solution, history=jax.tree.map(cut, solution.history))
