@@ -14,6 +14,7 @@ import jaxopt_tut
 PACKAGE = Path(jaxopt_tut.__file__).parent
 FLOORS = {
     "types": 1,
+    "blocks": 1,
     "losses": 1,
     "vectors": 1,
     "hyperparameters": 1,

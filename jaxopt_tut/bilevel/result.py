@@ -1,6 +1,6 @@
 """What the room returns: the solution, and how good it and its derivative are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.solvers import size_of
 from jaxopt_tut.bilevel.traceable import as_code
+from jaxopt_tut.blocks import Block, brief, number
 from jaxopt_tut.types import Params, PyTree
 
 Scalars = TypeAliasType("Scalars", Float[Array, "..."])
@@ -26,7 +27,7 @@ Counts = TypeAliasType("Counts", Int[Array, "..."])
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Info:
+class Info(Block):
     r"""How good a solution and its derivative are; read it, the next step does not need it.
 
     Attributes:
@@ -63,10 +64,16 @@ class Info:
     mode: str = field(default="", metadata={"static": True})
     bytes: int = field(default=0, metadata={"static": True})
 
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return all that there is."""
+        known = [(one.name, getattr(self, one.name)) for one in fields(self)]
+        shown = lambda value: value if isinstance(value, str) else number(value)
+        return "Info", [(name, shown(value)) for name, value in known if value is not None]
+
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Block):
     """An inner solution.
 
     Attributes:
@@ -79,6 +86,11 @@ class Result:
     y: Params
     opt_state: Any
     info: Info
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return the solution, and how good it is; the state is for the next run."""
+        rows = self.info._block()[1] if isinstance(self.info, Info) else []
+        return "Result", [("y", brief(self.y)), *rows]
 
 
 def describe(

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import Block, brief, numbers
+from jaxopt_tut.optimizers.solution_block import Rows, history_block, solution_block
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.types import DTypeLike, Params
 
@@ -52,8 +54,13 @@ _MESSAGES = {
 }
 
 
+def sentence(code: Any) -> str:
+    """Return the sentence of one code."""
+    return _MESSAGES.get(int(code), f"No status has the code {code}.")
+
+
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Status:
     """Why a search ended: an integer that can explain itself.
 
@@ -71,8 +78,14 @@ class Status:
     def message(self) -> str | list:
         """The code in words: a sentence, or a list of them for a batch."""
         codes = np.asarray(self.code)
-        sentences = np.array([_MESSAGES[int(code)] for code in codes.ravel()], object)
+        sentences = np.array([sentence(code) for code in codes.ravel()], object)
         return sentences.reshape(codes.shape).tolist() if codes.ndim else sentences[0]
+
+    def __repr__(self) -> str:
+        """Return the code and the sentence, or the codes of a batch."""
+        codes = numbers(self.code)
+        words = "" if codes is None or codes.ndim else f", {sentence(codes)!r}"
+        return f"Status({brief(self.code)}{words})"
 
     def __int__(self) -> int:
         """Return the code of a single search."""
@@ -100,8 +113,8 @@ class Status:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class History:
+@dataclasses.dataclass(frozen=True, repr=False)
+class History(Block):
     """Every point a search visited, the start first.
 
     Under `jax.jit` and `jax.vmap` there are `max_steps + 1` rows; those after the last step repeat
@@ -114,13 +127,17 @@ class History:
     """
 
     params: Params
-    value: Float[Array, "num_points"]
-    grad_norm: Float[Array, "num_points"]
+    value: Float[Array, "*batch num_points"]
+    grad_norm: Float[Array, "*batch num_points"]
+
+    def _block(self) -> tuple[str, Rows]:
+        """Return the numbers at the ends."""
+        return history_block(self)
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Solution:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Solution(Block):
     """Where `minimize` ended, and why.
 
     Attributes:
@@ -150,6 +167,10 @@ class Solution:
     aux: Any = None
     active: Params = None
     start_was_outside: Flags | None = None
+
+    def _block(self) -> tuple[str, Rows]:
+        """Return what is worth reading."""
+        return solution_block(self, sentence)
 
     @property
     def message(self) -> str | list:
