@@ -133,6 +133,7 @@ THOROUGH = {
     "one_step": differentiated(OneStep(), tol=1e-3),
     "implicit_cg": differentiated(Implicit(CG())),
     "implicit_normal_cg": differentiated(Implicit(NormalCG())),
+    "implicit_gmres": differentiated(Implicit(GMRES())),
     "implicit_neumann": differentiated(Implicit(Neumann(3))),
     "certified": differentiated(Implicit(), solver=Minimize(lbfgs()), certify=True),
     "batches": lambda y: (
@@ -163,11 +164,6 @@ def test_runs_inside_shard_map_as_outside(case):
     inside, outside = sharded(case)(Y[None])[0], jax.jit(case)(Y)
     # the same operations in the same order; the two programs may be fused differently
     np.testing.assert_allclose(inside, outside, rtol=1e-4, atol=1e-5)
-
-
-def test_gmres_says_what_runs_in_its_place():
-    with pytest.raises(ValueError, match=r"GMRES needs jax.shard_map .*NormalCG\(\) runs there"):
-        sharded(differentiated(Implicit(GMRES())))(Y[None])
 
 
 def test_loops_and_branches_raise_only_the_types_that_must_be():

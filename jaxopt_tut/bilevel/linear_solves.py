@@ -14,6 +14,7 @@ from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.traceable import NumberLeaf, is_above, is_at_least, register
 from jaxopt_tut.linalg import (
     cg,
+    gmres,
     largest_eigenvalue,
     neumann,
     normal_cg,
@@ -25,6 +26,8 @@ from jaxopt_tut.vectors import matmul, norm
 
 Vector = Float[Array, "dim"]
 MatVec = Callable[[Vector], Vector]
+Count = Int[Array, ""]
+Flag = Bool[Array, ""]
 
 
 class Solved(NamedTuple):
@@ -53,10 +56,11 @@ class AutoSolve:
     as many products as there are unknowns, or meet a curvature of none or less, up to `dense_size`
     unknowns are solved by Cholesky's factorization, with eigenvalues where the matrix is singular
     or not definite, up to rounding: the solution then is the shortest of least squares. More take
-    the normal equations, in the same loop of five vectors. Up to 32 unknowns are dense at once.
+    the normal equations, in the same loop of five vectors.
 
-    A system that is not symmetric (of `Proximal`) takes Gauss's elimination, with singular values
-    where it must, and the normal equations above.
+    A system that is not symmetric (of an equation, of `Proximal`) begins with generalized minimal
+    residuals, and takes Gauss's elimination where they do not arrive, with singular values where it
+    must, or the normal equations above. Up to 32 unknowns either is dense at once.
 
     Conjugate gradients meet every direction that the right-hand side has a part in: their
     solution of a matrix that is not definite is that of one which is. `Dense()` looks at all
@@ -73,26 +77,30 @@ class AutoSolve:
     def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         is_large = b.size > self.dense_size
-        if not is_symmetric:
-            way = NormalCG(self.max_steps) if is_large else Dense()
-            return way.solve(matvec, b, is_symmetric=False, tol=tol)
-        tol = _tolerance(tol, b)
-        if is_large:
-            found = cg(matvec, b, tol=tol, max_steps=self.max_steps, turn=True)
+        safe = NormalCG(self.max_steps) if is_large else Dense()
+        options = {"is_symmetric": is_symmetric, "tol": tol}
+        if b.size <= min(_SMALL, self.dense_size):
+            return safe.solve(matvec, b, **options)
+        limits = {"tol": _tolerance(tol, b), "max_steps": self.max_steps}
+        if not is_large:
+            limits["max_steps"] = b.size
+        if is_symmetric and is_large:
+            found = cg(matvec, b, **limits, turn=True)
             return Solved(found.x, found.num_products, found.is_definite)
-        if b.size <= _SMALL:
-            return Dense().solve(matvec, b, is_symmetric=True, tol=tol)
-        found = cg(matvec, b, tol=tol, max_steps=b.size)
+        found = (cg if is_symmetric else gmres)(matvec, b, **limits)
         # a part of b along an eigenvector of no or negative curvature no step makes smaller, as
         # long as every curvature met is positive: whoever arrives has seen that there is none
-        has_arrived = found.residual_norm <= jnp.asarray(tol, b.dtype) * norm(b)
+        goal = jnp.asarray(limits["tol"], b.dtype) * norm(b)
+        has_arrived = (found.residual_norm <= goal) & found.is_definite
 
-        def densely(first: Solved) -> Solved:
-            found = Dense().solve(matvec, b, is_symmetric=True, tol=tol)
-            return found._replace(iterations=first.iterations + found.iterations)
+        def safely(first: tuple[Vector, Count, Flag]) -> tuple[Vector, Count, Flag]:
+            found = safe.solve(matvec, b, **options)
+            is_definite = first[2] if found.is_definite is None else found.is_definite
+            return found.x, first[1] + jnp.asarray(found.iterations), is_definite
 
-        first = Solved(found.x, found.num_products, found.is_definite)
-        return control_flow.unless(has_arrived & found.is_definite, first, densely)
+        first = found.x, found.num_products, found.is_definite
+        x, count, is_definite = control_flow.unless(has_arrived, first, safely)
+        return Solved(x, count, is_definite if is_symmetric else None)
 
 
 _SMALL = 32
@@ -145,10 +153,10 @@ class NormalCG:
 @register(numbers=())
 @dataclass(frozen=True)
 class GMRES:
-    """Restarted generalized minimal residuals, of `jax.scipy`: asymmetric systems of any size.
+    """Restarted generalized minimal residuals: asymmetric systems of any size.
 
     Attributes:
-      restart: Vectors kept between restarts.
+      restart: Steps between restarts; twice as many vectors are kept.
       max_steps: Restarts at most.
     """
 
@@ -158,23 +166,11 @@ class GMRES:
     def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         del is_symmetric  # either will do
-        if control_flow.varying_axes(b):
-            raise ValueError(
-                "GMRES needs jax.shard_map with check_vma=False, got a right-hand side that varies "
-                "over the mesh; NormalCG() runs there as everywhere."
-            )
-        # the method orthogonalizes once, and stays short of what CG's recurrence reports
-        least: Any = jnp.maximum(_tolerance(tol, b), float(np.finfo(b.dtype).eps) * 1e3)
-        restart = min(self.restart, b.size)
-        x, _ = jax.scipy.sparse.linalg.gmres(
-            matvec,
-            b,
-            tol=least,
-            restart=restart,
-            maxiter=int(counts.as_limit(self.max_steps)),
-            solve_method="batched",
-        )
-        return Solved(x)
+        # one product more a round, to look at the residual
+        each = counts.as_limit(self.restart) + 1
+        most = jnp.minimum(counts.as_limit(self.max_steps), counts.as_limit(2**40) // each) * each
+        found = gmres(matvec, b, tol=_tolerance(tol, b), max_steps=most, restart=self.restart)
+        return Solved(found.x, found.num_products)
 
 
 @register(numbers=("step_size",))

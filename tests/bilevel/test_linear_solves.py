@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_tut.bilevel import AutoSolve
+from jaxopt_tut.bilevel import AutoSolve, NormalCG
 
 DIM = 60
 SPECTRA = {
@@ -114,16 +114,16 @@ _SOLVE = jax.jit(solve)
 def test_a_right_hand_side_in_the_range_of_a_singular_matrix_takes_the_shortest_solution():
     matrix, b = system(SPECTRA["singular"], in_range=True)
     expected = shortest(SPECTRA["singular"], matrix, b)
-    np.testing.assert_allclose(solve(matrix, b).x, expected, atol=1e-11)
+    np.testing.assert_allclose(_SOLVE(matrix, b).x, expected, atol=1e-11)
 
 
 def test_nothing_and_what_is_not_a_number():
     matrix = jnp.asarray(system(np.linspace(1, 9, DIM))[0], jnp.float32)
-    found = solve(matrix, jnp.zeros(DIM))
+    found = _SOLVE(matrix, jnp.zeros(DIM))
     np.testing.assert_array_equal(found.x, 0)
     assert int(found.iterations) == 0
-    assert bool(jnp.isnan(solve(matrix, jnp.full(DIM, jnp.nan)).x).all())
-    assert bool(jnp.isnan(solve(matrix.at[0, 0].set(jnp.nan), jnp.ones(DIM)).x).any())
+    assert bool(jnp.isnan(_SOLVE(matrix, jnp.full(DIM, jnp.nan)).x).all())
+    assert bool(jnp.isnan(_SOLVE(matrix.at[0, 0].set(jnp.nan), jnp.ones(DIM)).x).any())
 
 
 @pytest.mark.parametrize("is_batched", [False, True], ids=["alone", "vmap"])
@@ -136,3 +136,52 @@ def test_the_matrix_is_factorized_nowhere_but_where_it_is_needed(is_batched):
     assert "potrf" in bodies[0]
     # XLA would move what no turn changes out of the loop, to where it always runs
     assert "potrf" not in bodies[1]
+
+
+CONTRACTION = 0.4 * np.random.default_rng(7).standard_normal((DIM, DIM)) / np.sqrt(DIM)
+ASYMMETRIC = {
+    "contraction": np.eye(DIM) - CONTRACTION,
+    "shift": np.roll(np.eye(DIM), 1, axis=0),  # on which minimal residuals stall
+    "no solution": np.diag([0.0, *np.ones(DIM - 1)]) + np.triu(CONTRACTION, 1),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dense_size", [0, 512], ids=["products", "dense"])
+def test_asymmetric_systems_take_minimal_residuals_and_what_is_safe_where_these_stall(dense_size):
+    b = np.random.default_rng(8).standard_normal(DIM)
+    way = AutoSolve(dense_size)
+    options = {"is_symmetric": False, "tol": None}
+    run = jax.jit(lambda a, b: way.solve(lambda v: a @ v, b, **options))
+    together = jax.jit(jax.vmap(lambda a: run(a, b)))(np.stack(list(ASYMMETRIC.values())))
+    for k, (name, matrix) in enumerate(ASYMMETRIC.items()):
+        for found in (run(matrix, b), jax.tree.map(lambda leaf, k=k: leaf[k], together)):
+            assert found.is_definite is None
+            left = matrix @ np.asarray(found.x) - b
+            if name == "no solution":
+                # of least squares: its residual is orthogonal to the range, within the tolerance
+                nearest = np.linalg.lstsq(matrix, b, rcond=1e-12)[0]
+                bound = 1e-6 if dense_size == 0 else 1e-11
+                np.testing.assert_allclose(left, matrix @ nearest - b, atol=bound)
+                assert np.linalg.norm(left) > 1e-3
+            else:
+                # of conditions below 100; the stop is at 32 roundings
+                assert np.linalg.norm(left) <= 1e4 * 2**-52 * np.linalg.norm(b)
+            if name == "contraction":
+                # 0.4 a step: ln(32 eps) / ln 0.4 = 36, and two looks
+                assert int(found.iterations) < 40
+
+
+@pytest.mark.usefixtures("x64")
+def test_minimal_residuals_need_far_fewer_products_than_the_normal_equations():
+    contraction = 0.9 * np.random.default_rng(9).standard_normal((600, 600)) / np.sqrt(600)
+    b = np.random.default_rng(8).standard_normal(600)
+    product = lambda v: v - contraction @ v
+    counts = {}
+    for way in (AutoSolve(), NormalCG()):
+        found = way.solve(product, b, is_symmetric=False, tol=1e-8)
+        # whose products with the transpose end them a little sooner
+        tol = 1e-8 if isinstance(way, AutoSolve) else 1e-7
+        assert np.linalg.norm(product(np.asarray(found.x)) - b) <= tol * np.linalg.norm(b)
+        counts[type(way)] = int(found.iterations)
+    assert counts[AutoSolve] < counts[NormalCG] / 2
