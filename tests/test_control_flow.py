@@ -88,6 +88,7 @@ QUICK = {
     "history": search(sgd(0.01), history=True),
     "cg": lambda y: linalg.cg(matvec, X.T @ y, tol=1e-5, max_steps=9).x,
     "normal_cg": lambda y: linalg.normal_cg(matvec, X.T @ y, tol=1e-5, max_steps=9).x,
+    "gmres": lambda y: linalg.gmres(matvec, X.T @ y, tol=1e-5, max_steps=9).x,
     "truncated_cg": lambda y: (
         linalg.truncated_cg(matvec, X.T @ y, tol=1e-5, max_steps=9, radius=0.5).step
     ),

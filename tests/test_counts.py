@@ -93,6 +93,7 @@ LIMITS = {  # at most so many
     "exact": lambda n: descended(optax.chain(sgd(1.0), line_search.exact(max_evaluations=n))),
     "cg": lambda n: linalg.cg(matvec, RIGHT, tol=1e-5, max_steps=n).x,
     "normal_cg": lambda n: linalg.normal_cg(matvec, RIGHT, tol=1e-5, max_steps=n).x,
+    "linalg_gmres": lambda n: linalg.gmres(matvec, RIGHT, tol=1e-5, max_steps=n).x,
     "truncated_cg": lambda n: linalg.truncated_cg(matvec, RIGHT, tol=1e-5, max_steps=n).step,
     "hypergrad": lambda n: derivative(Implicit(), steps=n, tol=1e-3),
     "one_step": lambda n: derivative(OneStep(), steps=n, tol=1e-3),

@@ -9,6 +9,7 @@ from jaxopt_tut.bilevel.layers import soft_threshold
 from jaxopt_tut.linalg import (
     ball_minimum,
     cg,
+    gmres,
     largest_eigenvalue,
     modified_cholesky_solve,
     neumann,
@@ -38,6 +39,7 @@ COUPLED = {
     "newton_schulz": lambda g: newton_schulz(jnp.stack([g, jnp.array([1.0, 2.0])])),
     "cg": lambda g: cg(lambda v: H @ v, g, tol=1e-3, max_steps=9).x,
     "normal_cg": lambda g: normal_cg(lambda v: H @ v, g, tol=1e-3, max_steps=9).x,
+    "gmres": lambda g: gmres(lambda v: H @ v, g, tol=1e-3, max_steps=9).x,
     "truncated_cg": lambda g: truncated_cg(lambda v: H @ v, g, tol=1e-3, max_steps=9).step,
     "ball_minimum": lambda g: ball_minimum(H, g, 1.0).step,
     "neumann": lambda g: neumann(lambda v: H @ v, g, num_terms=3, step_size=0.2),
@@ -48,6 +50,7 @@ NORMS = [L1(), L2(), LInf(), Spectral(), Spectral(8)]
 ELSEWHERE = {  # not a number in the matrix
     "cg": lambda h: cg(lambda v: h @ v, jnp.ones(2), tol=1e-3, max_steps=9).x,
     "normal_cg": lambda h: normal_cg(lambda v: h @ v, jnp.ones(2), tol=1e-3, max_steps=9).x,
+    "gmres": lambda h: gmres(lambda v: h @ v, jnp.ones(2), tol=1e-3, max_steps=9).x,
     "largest_eigenvalue": lambda h: largest_eigenvalue(lambda v: h @ v, jnp.ones(2), num_steps=3),
     "polar_factor": polar_factor,
     "spectral_norm": Spectral().norm,
