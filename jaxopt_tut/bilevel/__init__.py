@@ -8,8 +8,8 @@
   `LeastSquares`.
   `Plan` takes the fastest exact mode that fits a memory; `audit` compares modes on one problem.
 * `bilevel_step`: one outer step, the inner run continued; `layers`: ridge regression, quadratic
-  programs, total variation and any `argmin` as layers of a network; `recipes`: meta-learning,
-  data cleaning, learned schedules and other known problems on top.
+  programs, total variation, fixed points and any `argmin` as layers of a network; `recipes`:
+  meta-learning, data cleaning, learned schedules and other known problems on top.
 * `root`: the solution of an equation, by `Newton`, `Broyden`, `NewtonKrylov` or `Bisection`;
   `fixed_point`: what a map leaves where it is, by `Picard` or `Anderson`. Differentiable as
   `argmin` is.
