@@ -191,7 +191,7 @@ def differentiated_by(value_and_grad: Callable[[Params], tuple[Any, PyTree]]) ->
     return value_fn
 
 
-_ABOUT_THE_MODE = re.compile(r"(reverse|forward|backwards)[- ]mode", re.IGNORECASE)
+_ABOUT_THE_MODE = re.compile(r"(reverse|forward|backwards)[- ]mode|custom_lin", re.IGNORECASE)
 """What JAX and libraries around it say where one mode of differentiation is not defined."""
 
 

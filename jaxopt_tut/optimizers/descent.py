@@ -24,6 +24,7 @@ from jaxopt_tut.optimizers.state_readings import (
     any_failed,
     any_rejected,
     climbers,
+    fit_verdict,
     is_away,
     keeps_bounds,
     last_evaluation,
@@ -49,6 +50,7 @@ class Problem(NamedTuple):
     optimizer: Optimizer
     history_length: int | None
     has_aux: bool
+    by_offset: bool = False  # whether a fit that can judge itself decides where it has arrived
 
 
 class Given(NamedTuple):
@@ -101,7 +103,7 @@ def begin(problem: Problem, x0: Params, given: Given) -> tuple[Search, Flag | No
         steps=zero,
         evaluations=zero + 1,
         failures=zero,
-        status=first_status(start, descent.limits),
+        status=first_status(start, descent.limits, fit_verdict(first_state) is not None),
         history=_first_history(problem.history_length, start),
     )
     # as a loop returns them, so that a program for the first steps is one for the next
@@ -129,7 +131,7 @@ def finish(problem: Problem, last: Search, was_outside: Flag | None, given: Give
         params=end.params,
         value=end.value,
         grad_norm=end.grad_norm,
-        converged=last.status < ended.MAX_STEPS,
+        converged=(last.status < ended.MAX_STEPS) | (last.status == ended.ORTHOGONAL),
         status=Status(last.status),
         steps=last.steps,
         evaluations=last.evaluations,
@@ -147,6 +149,7 @@ class _Descent:
         args, limits, bounds = given
         dtype = ravel(params)[0].dtype
         self.bounds = bounds
+        self.by_offset = problem.by_offset
         self.limits = Limits(
             jnp.asarray(limits.max_steps, jnp.int32),
             *(jnp.asarray(limit, dtype) for limit in limits[1:]),
@@ -208,7 +211,10 @@ class _Descent:
             steps=steps,
             evaluations=evaluations,
             failures=failures,
-            status=next_status(old, new, steps, failures, falls, stays, stuck, self.limits),
+            status=next_status(
+                *(old, new, steps, failures, falls, stays, stuck, self.limits),
+                *(fit_verdict(state), self.by_offset),
+            ),
             history=_record(search.history, steps, new),
         )
 

@@ -9,17 +9,29 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut.losses import first_that_works
+from jaxopt_tut.optimizers.damped_least_squares import factors
+from jaxopt_tut.optimizers.fit_verdict import (
+    Largest,
+    Verdict,
+    column_norms,
+    grown,
+    judge,
+    no_verdict,
+    nothing_yet,
+)
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Params, PyTree, ScalarOrSchedule, Transformation
-from jaxopt_tut.vectors import ravel
+from jaxopt_tut.vectors import Vector, ravel
 
 
 class ScaleByGaussNewtonState(NamedTuple):
-    """The state of `scale_by_gauss_newton`: nothing."""
+    """What the last step of `scale_by_gauss_newton` found."""
 
+    largest: Largest
+    verdict: Verdict  # on the point that the last step left
     metric = "dense"  # see `stationarity`
 
 
@@ -56,15 +68,29 @@ def scale_by_gauss_newton() -> optax.GradientTransformationExtraArgs:
 
     def init(params):
         require_inexact(params, "gauss_newton")
-        return ScaleByGaussNewtonState()
+        return ScaleByGaussNewtonState(nothing_yet(ravel(params)[0]), no_verdict())
 
     def update(updates, state, params: Any = None, *, residual_fn: Any = None, **extra_args):
         require_objective("gauss_newton", updates, params, residual_fn=residual_fn)
         residual, jacobian = linearize_residual(bind(residual_fn, extra_args), params)
-        _, unravel = ravel(params)
-        return unravel(jnp.linalg.lstsq(jacobian, residual)[0]), state
+        w, unravel = ravel(params)
+        columns = column_norms(jacobian)
+        largest = grown(state.largest, residual, columns)
+        of = factors(jacobian / jnp.where(columns > 0, columns, 1))
+        g, everywhere = ravel(updates)[0], jnp.ones(w.shape, bool)
+        verdict = judge(of, residual, jacobian, w, g, largest, everywhere)
+        direction = unravel(jnp.linalg.lstsq(jacobian, residual)[0])
+        return direction, ScaleByGaussNewtonState(largest, verdict)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def flat_residual(
+    residual_fn: Callable[[Params], PyTree], params: Params
+) -> Callable[[Vector], Float[Array, "residuals"]]:
+    """Return the residuals as a function from vectors to vectors."""
+    w, unravel = ravel(params)
+    return lambda v: ravel(residual_fn(unravel(v)))[0].astype(w.dtype)
 
 
 def linearize_residual(
@@ -77,8 +103,8 @@ def linearize_residual(
     In the mode of fewer passes, or in the other one where that is not defined (a `custom_vjp`, a
     loop of unknown length).
     """
-    w, unravel = ravel(params)
-    flat = lambda v: ravel(residual_fn(unravel(v)))[0].astype(w.dtype)
+    w, _ = ravel(params)
+    flat = flat_residual(residual_fn, params)
     residual = flat(w)
     few, many = jax.jacfwd, jax.jacrev
     if residual.size < w.size:

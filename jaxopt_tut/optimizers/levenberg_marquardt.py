@@ -1,55 +1,92 @@
 """The Levenberg-Marquardt method for sums of squares."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from jaxopt_tut.hyperparameters import cast, require_nonnegative
-from jaxopt_tut.optimizers.gauss_newton import linearize_residual
+from jaxopt_tut.hyperparameters import (
+    cast,
+    require_finite,
+    require_nonnegative,
+    require_positive,
+)
+from jaxopt_tut.losses import first_that_works
+from jaxopt_tut.optimizers.damped_least_squares import damped, damping_within, factors
+from jaxopt_tut.optimizers.fit_verdict import (
+    Largest,
+    Verdict,
+    column_norms,
+    grown,
+    judge,
+    no_verdict,
+    nothing_yet,
+    rounding_of,
+)
+from jaxopt_tut.optimizers.gauss_newton import flat_residual, linearize_residual
 from jaxopt_tut.optimizers.objective import bind, require_objective
 from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import Number
-from jaxopt_tut.vectors import Vector, dot, matmul, ravel, safe_root
+from jaxopt_tut.types import Flag, Number, Scalar
+from jaxopt_tut.vectors import Vector, dot, magnitude, matmul, norm, ravel, safe_ratio
 
 
 class LevenbergMarquardtState(NamedTuple):
-    """What the next step of `levenberg_marquardt` needs."""
+    """What the next step of `levenberg_marquardt` needs, and what the last one found."""
 
-    damping: Float[Array, ""]
-    growth: Float[Array, ""]  # by which the damping grows after the next rejection
-    scale: Float[Array, "dim"]  # largest norms of the columns of the Jacobian so far
-    accepted: Bool[Array, ""]  # whether the last step was taken
-    failed: Bool[Array, ""]  # whether the damping has grown beyond all bounds
+    radius: Scalar  # of the ball in which the model is trusted; infinite before the first step
+    damping: Scalar  # of the last step
+    largest: Largest
+    accepted: Flag  # whether the last step was taken
+    failed: Flag  # whether the radius has shrunk to nothing
+    verdict: Verdict  # on the point that the last step left
     metric = "dense"  # see `stationarity`
 
 
-def levenberg_marquardt(*, initial_damping: Number = 1e-3) -> optax.GradientTransformationExtraArgs:
+def levenberg_marquardt(
+    *,
+    initial_damping: Number | None = None,
+    initial_radius: Number = 1.0,
+    acceleration: Number = 0.1,
+) -> optax.GradientTransformationExtraArgs:
     r"""Build the Levenberg-Marquardt method for nonlinear least squares.
 
-    $$(J^T J + \lambda D^2)\, u = -J^T r, \qquad
+    $$(J^T J + \lambda D^2)\, u = -J^T r, \qquad \lVert D u \rVert \le \Delta, \qquad
     \rho = \frac{\lVert r(w) \rVert^2 - \lVert r(w + u) \rVert^2}
-    {\lVert r \rVert^2 - \lVert r + J u \rVert^2}$$
+    {\lVert r \rVert^2 - \lVert r + J u \rVert^2 + \lambda \lVert D u \rVert^2}$$
 
-    The step is taken if $\rho > 10^{-4}$, else the update is 0. Then $\lambda$ is multiplied by
-    $\max(1/3, 1 - (2\rho - 1)^3)$, or, after rejections in a row, by 2, 4, 8, ... $D$ holds the
-    largest norms of the columns of $J$ so far, so that units of the parameters don't matter. The
-    first choice for fitting curves. A step costs $J$ ($\min(m, n)$ derivatives), a QR
-    factorization and one evaluation of the residuals.
+    with the least $\lambda \ge 0$ that keeps the step within the radius $\Delta$, which shrinks
+    where $\rho < 1/4$ and grows to $2 \lVert D u \rVert$ where $\rho > 3/4$ or $\lambda = 0$.
+    $D$ holds the largest norms of the columns of $J$ so far, so that units of the parameters don't
+    matter. Half of the *geodesic acceleration* is added to $u$ where it is short: it is the same
+    step for the residuals' second derivative along $u$, and follows curved valleys. The step is
+    taken if $\rho > 10^{-4}$, else the update is 0.
+
+    The first choice for fitting curves. In `minimize`, unless `gtol` is given, a fit has arrived
+    where the residuals are orthogonal to the columns of $J$: which does not depend on units. Where
+    a column has vanished on the way, it ends with a status that says so. A step costs $J$
+    ($\min(m, n)$ derivatives), a singular value decomposition, one evaluation of the residuals and
+    one of their second derivative in a direction.
 
     Args:
-      initial_damping: $\lambda_0 > 0$, relative to $J^T J$; may be traced.
+      initial_damping: $\lambda > 0$ of the first step, relative to $J^T J$; may be traced. `None`:
+        from `initial_radius`.
+      initial_radius: $\Delta > 0$ at first, in units of $\lVert D w \rVert$, or of
+        $\lVert r \rVert$ at a start of 0; may be traced.
+      acceleration: The most that the acceleration may be, in units of the step; 0 for none; may be
+        traced. Residuals that only go backwards have none.
 
     Returns:
       A transformation whose updates are *added* to the parameters; `update` needs `params` and
-      `residual_fn=`. It looks at the residuals alone, not at the gradients that come in.
+      `residual_fn=`. It steps by the residuals alone, not by the gradients that come in.
 
     Raises:
-      TypeError: If `initial_damping` is no number, or a parameter neither floating nor complex.
-      ValueError: If a static `initial_damping` is not positive and finite; from `update`, if
-        `params` or `residual_fn` is missing or the gradients don't match the parameters.
+      TypeError: If a number is none, or a parameter neither floating nor complex.
+      ValueError: If a static number is not finite, or negative, or 0 (`acceleration` may be); from
+        `update`, if `params` or `residual_fn` is missing or the gradients don't match the
+        parameters.
 
     Example:
       >>> import jax.numpy as jnp
@@ -62,61 +99,128 @@ def levenberg_marquardt(*, initial_damping: Number = 1e-3) -> optax.GradientTran
       [2.  0.5]
 
     References:
-      Moré (1978), section 6, for $D$. https://doi.org/10.1007/BFb0067700
-      Madsen, Nielsen and Tingleff (2004), Methods for non-linear least squares problems,
-      algorithm 3.16, for $\lambda$.
+      Moré (1978), for $D$ and $\Delta$. https://doi.org/10.1007/BFb0067700
+      Transtrum and Sethna (2012), for the acceleration. https://arxiv.org/abs/1201.5885
     """
-    require_nonnegative("levenberg_marquardt", initial_damping=initial_damping)
-    if not isinstance(initial_damping, jax.Array) and initial_damping == 0:
-        raise ValueError("levenberg_marquardt needs initial_damping > 0, got initial_damping=0.")
+    caller = "levenberg_marquardt"
+    require_finite(caller, initial_radius=initial_radius)
+    require_positive(caller, initial_radius=initial_radius)
+    if initial_damping is not None:
+        require_finite(caller, initial_damping=initial_damping)
+        require_positive(caller, initial_damping=initial_damping)
+    require_nonnegative(caller, acceleration=acceleration)
 
     def init(params):
-        require_inexact(params, "levenberg_marquardt")
-        vector = jnp.zeros_like(ravel(params)[0])
+        require_inexact(params, caller)
+        w = ravel(params)[0]
         return LevenbergMarquardtState(
-            damping=cast(initial_damping, vector.dtype),
-            growth=jnp.full([], 2, vector.dtype),
-            scale=vector,
+            radius=jnp.full([], jnp.inf, w.dtype),
+            damping=jnp.zeros([], w.dtype),
+            largest=nothing_yet(w),
             accepted=jnp.zeros([], bool),
             failed=jnp.zeros([], bool),
+            verdict=no_verdict(),
         )
 
     def update(updates, state, params: Any = None, *, residual_fn: Any = None, **extra_args):
-        require_objective("levenberg_marquardt", updates, params, residual_fn=residual_fn)
+        require_objective(caller, updates, params, residual_fn=residual_fn)
         residuals = bind(residual_fn, extra_args)
         r, jacobian = linearize_residual(residuals, params)
-        _, unravel = ravel(params)
-        squared = jnp.sum(jacobian**2, axis=0)
-        norms = safe_root(squared)
-        scale = jnp.maximum(state.scale, norms)
-        d = jnp.where(scale > 0, scale, 1)
-        step = _damped_step(jacobian, r, jnp.sqrt(state.damping) * d)
-        new_r = ravel(residuals(optax.apply_updates(params, unravel(step))))[0].astype(r.dtype)
-        model = r + matmul(jacobian, step)
-        old, new, expected = dot(r, r), dot(new_r, new_r), dot(model, model)
-        # both decreases are rounding errors at the solution: their ratio must tend to 1
-        noise = 10 * jnp.finfo(r.dtype).eps * old + jnp.finfo(r.dtype).tiny
-        ratio = (old - new + noise) / (old - expected + noise)
-        accepted = (ratio > 1e-4) & jnp.isfinite(new)
-        shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.where(accepted, ratio, 1) - 1) ** 3)
-        damping = state.damping * jnp.where(accepted, shrink, state.growth)
+        flat = flat_residual(residuals, params)
+        w, unravel = ravel(params)
+        columns = column_norms(jacobian)
+        largest = grown(state.largest, r, columns)
+        d = _scale(columns, largest.columns)
+        matrix = jacobian / d
+        of = factors(matrix)
+
+        def first_radius() -> Scalar:
+            if initial_damping is not None:
+                return norm(damped(of, matrix, r, cast(initial_damping, r.dtype)))
+            # a start that is 0 tells no length
+            length, size = norm(d * w), norm(r)
+            length = jnp.where(length > 1e-3 * size, length, jnp.where(size > 0, size, 1))
+            return cast(initial_radius, r.dtype) * length
+
+        radius = jnp.where(jnp.isfinite(state.radius), state.radius, first_radius())
+        damping = damping_within(of, matrix, r, radius)
+        p = damped(of, matrix, r, damping)
+        a = jnp.zeros_like(p)
+        if isinstance(acceleration, jax.Array) or acceleration != 0:
+            bend = _second_derivative(flat, w, p / d)
+            a = 0.5 * damped(of, matrix, jnp.where(jnp.isfinite(bend), bend, 0), damping)
+            a = jnp.where(2 * norm(a) <= cast(acceleration, r.dtype) * norm(p), a, 0)
+        step = (p + a) / d
+        new_r = flat(ravel(optax.apply_updates(params, unravel(step)))[0])
+        rounding = rounding_of(r, jacobian, w)
+        trial = _compare(r, new_r, matmul(matrix, p), damping * dot(p, p), rounding)
+        radius = _next_radius(trial, radius, norm(p), damping == 0)
+        verdict = judge(of, r, jacobian, w, ravel(updates)[0], largest, jnp.ones(w.shape, bool))
+        least = jnp.finfo(r.dtype).eps * (norm(d * w) + norm(r))
         state = LevenbergMarquardtState(
+            radius=radius,
             damping=damping,
-            growth=jnp.where(accepted, 2, jnp.minimum(2 * state.growth, 1e6)),
-            scale=scale,
-            accepted=accepted,
-            failed=~accepted & ~(jnp.isfinite(old) & (damping < 1 / jnp.finfo(r.dtype).eps ** 2)),
+            largest=largest,
+            accepted=trial.accepted,
+            failed=~trial.accepted & ~(jnp.isfinite(norm(r)) & (radius > least)),
+            verdict=verdict,
         )
-        return unravel(jnp.where(accepted, step, 0)), state
+        return unravel(jnp.where(trial.accepted, step, 0)), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _damped_step(
-    jacobian: Float[Array, "residuals dim"], r: Float[Array, "residuals"], damping: Vector
-) -> Vector:
-    """Minimise |J u + r|^2 + |damping u|^2 by QR, which does not square the condition number."""
-    stacked = jnp.concatenate([jacobian, jnp.diag(damping)])
-    q, upper = jnp.linalg.qr(stacked)
-    target = jnp.concatenate([r, jnp.zeros_like(damping)])
-    return -jax.scipy.linalg.solve_triangular(upper, matmul(target, q))
+def _scale(columns: Vector, largest: Vector) -> Vector:
+    """Return the norms of columns in which steps are measured."""
+    # a column that has shrunk by more would be taken for a rounding error beside the others
+    most = columns / jnp.sqrt(jnp.finfo(columns.dtype).eps)
+    d = jnp.maximum(columns, jnp.minimum(largest, most))
+    return jnp.where(d > 0, d, 1)
+
+
+def _second_derivative(
+    flat: Callable[[Vector], Float[Array, "residuals"]], w: Vector, u: Vector
+) -> Float[Array, "residuals"]:
+    """Differentiate the residuals twice in a direction, where they go forwards."""
+    along = lambda v: jax.jvp(flat, (v,), (u,))[1]
+    forwards = lambda v: jax.jvp(along, (v,), (u,))[1]
+    return first_that_works(forwards, lambda v: jnp.zeros_like(flat(v)))(w)
+
+
+class _Trial(NamedTuple):
+    accepted: Flag
+    ratio: Scalar  # of the decreases, found and promised
+    shrink: Scalar  # where a parabola through both values and the slope has its minimum
+
+
+def _compare(
+    r: Float[Array, "residuals"],
+    new_r: Float[Array, "residuals"],
+    moved: Float[Array, "residuals"],
+    penalty: Scalar,
+    rounding: Scalar,
+) -> _Trial:
+    """Compare residuals with what the linear model, which `moved` them, promised."""
+    unit = magnitude(r)
+    r, moved, rounding, penalty = r / unit, moved / unit, rounding / unit, penalty / unit / unit
+    usable = jnp.all(jnp.isfinite(new_r))
+    new_r = jnp.where(usable, new_r, 0) / unit
+    old, new = dot(r, r), dot(new_r, new_r)
+    promised = dot(moved, moved) + 2 * penalty
+    # both decreases are rounding errors at the solution: their ratio must tend to 1
+    noise = 10 * jnp.finfo(r.dtype).eps * old + 2 * norm(r) * rounding + jnp.finfo(r.dtype).tiny
+    ratio = (old - new + noise) / (promised + noise)
+    usable &= jnp.isfinite(new) & jnp.isfinite(ratio)
+    ratio = jnp.where(usable, ratio, -1)
+    slope = dot(moved, moved) + penalty  # downwards, of half the sum of squares
+    shrink = jnp.where(new <= old, 0.5, 0.5 * safe_ratio(slope, slope + 0.5 * (new - old)))
+    far = ~usable | (0.1 * jnp.sqrt(new) >= jnp.sqrt(old))
+    return _Trial(ratio > 1e-4, ratio, jnp.where(far, 0.1, jnp.clip(shrink, 0.1, 0.5)))
+
+
+def _next_radius(trial: _Trial, radius: Scalar, length: Scalar, is_newton: Flag) -> Scalar:
+    """Let the radius follow how far the model can be trusted, much as in MINPACK."""
+    grows = is_newton | (trial.ratio >= 0.75)
+    grown = jnp.where(grows, jnp.maximum(radius, 2 * length), radius)
+    # a step may be much shorter than a radius that was no bound
+    return jnp.where(trial.ratio <= 0.25, trial.shrink * jnp.minimum(radius, 10 * length), grown)

@@ -63,7 +63,9 @@ def minimize(
         `value_fn`.
       *args: Trees of arrays that `fun` needs besides.
       max_steps: Steps at most, 0 or more; may be traced unless there is a `history`.
-      gtol: $\epsilon_g$, in value per unit of parameters; `None` means 1e-6 in float64, else 1e-4.
+      gtol: $\epsilon_g$, in value per unit of parameters; `None` means 1e-6 in float64, else 1e-4,
+        and for `levenberg_marquardt` and `gauss_newton` that the residuals are orthogonal to their
+        derivatives, too, which does not depend on units.
       ftol: Stop also where a step changes the value by this much or less, in units of
         `max(1, |value|)`; negative: never.
       xtol: Stop also where a step moves no parameter by more than this; negative: never.
@@ -124,12 +126,14 @@ def minimize(
         raise ValueError(f"minimize needs {kind} max_steps >= 0, got max_steps={max_steps}.")
     x0 = as_start(x0)
     precision = [jnp.finfo(leaf.dtype) for leaf in jax.tree.leaves(x0)]
+    by_offset = gtol is None and residual_fn is not None
     if gtol is None:
         gtol = 1e-6 if max(info.bits for info in precision) == 64 else 1e-4
     limits = Limits(counts.as_limit(max_steps), gtol, ftol, xtol)
     if bounds is not None:
         bounds = spread_bounds("minimize", as_bounds(bounds, x0), x0)
-    problem = Problem(fun, residual_fn, optimizer, steps if history else None, has_aux)
+    length = steps if history else None
+    problem = Problem(fun, residual_fn, optimizer, length, has_aux, by_offset)
     given = Given(args, limits, bounds)
     if callback is None:
         solution = programs.run(run, problem, x0, given)

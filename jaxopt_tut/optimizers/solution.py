@@ -38,6 +38,8 @@ NON_FINITE_START = 6
 STUCK = 7
 UNBOUNDED = 8
 ASKED = 9
+VANISHED = 10
+ORTHOGONAL = 11
 
 _MESSAGES = {
     RUNNING: "The search has not ended.",
@@ -50,6 +52,8 @@ _MESSAGES = {
     NON_FINITE_START: "Stopped: the value or the gradient is not finite at the start.",
     UNBOUNDED: "Stopped: the value falls and falls, as if there were no minimum.",
     ASKED: "Stopped: the callback asked for it.",
+    VANISHED: "Stopped: the residuals, not yet 0, no longer depend on one of the parameters.",
+    ORTHOGONAL: "Converged: the residuals are orthogonal to their derivatives, up to rounding.",
     STUCK: "Stopped: no step moves any more, but the projected gradient is larger than gtol.",
 }
 
@@ -68,8 +72,9 @@ class Status:
       code: 0, 1, 2 for convergence (in the gradient, the value, the step); 3 for `max_steps`, 4
         for a failed step, 5 and 6 for a value or a gradient that is not finite, on the way and
         at the start; 7 for projected steps that stand still before a minimum, 8 for a value that
-        falls without end, 9 where a callback asked to stop. A batch of searches has a batch
-        of codes.
+        falls without end, 9 where a callback asked to stop; of a fit, 10 for a parameter that has
+        lost its hold on the residuals, 11 for convergence in all that the parameters can change. A
+        batch of searches has a batch of codes.
     """
 
     code: Counts

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool
 
+from jaxopt_tut.optimizers.fit_verdict import Verdict
 from jaxopt_tut.optimizers.line_search.search import LineSearchState
 from jaxopt_tut.types import Number, PyTree
 
@@ -60,6 +61,14 @@ def any_rejected(state: PyTree) -> Bool[Array, ""]:
     """Tell whether a solver stayed where it was."""
     flags = [~flag for _, flag in optax.tree.get_all_with_path(state, "accepted")]
     return functools.reduce(jnp.logical_or, flags, jnp.zeros([], bool))
+
+
+def fit_verdict(state: PyTree) -> Verdict | None:
+    """Return what the first link of a chain found out about the fit that it stepped from."""
+    while type(state) is tuple and state:
+        state = state[0]
+    found = getattr(state, "verdict", None)
+    return found if isinstance(found, Verdict) else None
 
 
 def num_evaluations(state: PyTree) -> Number:
