@@ -30,6 +30,7 @@ PRINTS = {
         "dual norm: 7.0 by the direction: 7.0",
         "through the rounding: 4.0\nTrue",
         "by the last half: [1. 2.]",
+        "argmin has no derivative with respect to hp under LastHalf; modes that define it: ",
         "by BiCGSTAB: [1. 1.]",
     ],
     "optimizers.md": [

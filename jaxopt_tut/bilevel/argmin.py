@@ -4,6 +4,7 @@ from jaxopt_tut import programs
 from jaxopt_tut.bilevel.batches import Batches
 from jaxopt_tut.bilevel.doubts import require_sound
 from jaxopt_tut.bilevel.modes import DiffMode, Unroll
+from jaxopt_tut.bilevel.modes.refusal import guarded_run
 from jaxopt_tut.bilevel.pose import Pose
 from jaxopt_tut.bilevel.problem import InnerFn, Inputs, Run
 from jaxopt_tut.bilevel.result import Info, Result, describe
@@ -114,5 +115,5 @@ def _solve(made_of: Pose, *inputs: PyTree) -> tuple[Run, Info]:
     pose = made_of.joined(Inputs(*inputs))
     problem, values = pose.problem()
     mode = pose.diff.chosen(problem, values)
-    run = mode.run(problem, values)
+    run = guarded_run(problem, mode, values)
     return run, describe(mode, problem, values, run)

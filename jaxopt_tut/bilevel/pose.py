@@ -10,7 +10,7 @@ from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import Stream, require_batches
 from jaxopt_tut.bilevel.equations.equation import EquationSolver
 from jaxopt_tut.bilevel.modes import MODES, Mode, Plan
-from jaxopt_tut.bilevel.modes.refusal import names_of
+from jaxopt_tut.bilevel.modes.refusal import names_of, require_declared
 from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.bilevel.solvers import Descent, as_solver, with_residuals
 from jaxopt_tut.losses import WithoutAux, is_real_scalar, value_part
@@ -42,6 +42,7 @@ class Pose:
 
     def split(self) -> tuple["Pose", Inputs]:
         """Tell what a program is made of, a stream's function among it, from its operands."""
+        self.require_mode()  # what a program is made of may be a stand-in, which inherits nothing
         stream = self.batches if isinstance(self.batches, Stream) else None
         rows = self.batches if stream is None else None
         made_of = replace(self, y0=None, z=None, hp=None, batches=stream)
@@ -54,6 +55,17 @@ class Pose:
             self, y0=y0, z=z, hp=hp, batches=rows if self.batches is None else self.batches
         )
 
+    def require_mode(self) -> None:
+        """Refuse what is no mode, and a mode that does not say what it defines."""
+        caller, diff = self.caller, self.diff
+        # a class that inherits and declares nothing lacks names of the protocol
+        is_mode = isinstance(diff, Mode) or Mode in type(diff).__mro__
+        if not is_mode or isinstance(diff, type):
+            raise TypeError(
+                f"{caller} needs one of the modes {names_of((*MODES, Plan))}, got diff={diff!r}."
+            )
+        require_declared(diff, caller)
+
     def problem(self) -> tuple[Problem, Inputs]:
         """Check all that is posed; return the static part and the values."""
         problem, inputs = self._equation()
@@ -64,10 +76,7 @@ class Pose:
     def _equation(self) -> tuple[Problem, Inputs]:
         """Do so for any `f` whose solution is where the solver's residual is zero."""
         caller, diff = self.caller, self.diff
-        if not isinstance(diff, Mode) or isinstance(diff, type):
-            raise TypeError(
-                f"{caller} needs one of the modes {names_of((*MODES, Plan))}, got diff={diff!r}."
-            )
+        self.require_mode()
         if (num_steps := counts.whole_number(self.steps)) is None or num_steps < 0:
             raise ValueError(f"{caller} needs a whole number steps >= 0, got steps={self.steps!r}.")
         require_inexact(self.y0, caller)

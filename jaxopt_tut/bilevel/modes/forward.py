@@ -1,18 +1,12 @@
 """Exact, in memory that does not depend on the number of steps: tangents pushed along."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
-
-import jax
-import optax
-from jaxtyping import Array
+from typing import ClassVar
 
 from jaxopt_tut.bilevel.modes.loops import checkpointed_loop
-from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode, value_of
+from jaxopt_tut.bilevel.modes.mode import Mode
 from jaxopt_tut.bilevel.modes.refusal import forward_only, require_differentiable, undefined
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
-from jaxopt_tut.vectors import ravel
 
 
 @dataclass(frozen=True)
@@ -57,26 +51,3 @@ class Forward(Mode):
             return checkpointed_loop(step, problem.start(inputs), problem.num_steps, levels=0)
 
         return forward_only(loop, undefined(problem, self, "vjp"))(inputs)
-
-    def hypergrad(
-        self,
-        outer: Callable[..., Any],
-        problem: Problem,
-        inputs: Inputs,
-        wrt: Sequence[str],
-        certify: bool,
-    ) -> Hypergradient:
-        """Push one tangent for each number in `wrt`."""
-        del certify  # nothing to estimate: the derivative is exact
-        flat, unravel = ravel({name: getattr(inputs, name) for name in wrt})
-
-        def value(flat: Array) -> tuple[Array, tuple[Array, Run]]:
-            replaced = inputs._replace(**unravel(flat))
-            run = self.run(problem, replaced)
-            result = value_of(outer, run.y, replaced.z)
-            return result, (result, run)
-
-        gradient, (result, run) = jax.jacfwd(value, has_aux=True)(flat)
-        # as `jax.grad` has it for complex numbers
-        grads = optax.tree.conj(unravel(gradient))
-        return Hypergradient(result, grads, run, LinearInfo())

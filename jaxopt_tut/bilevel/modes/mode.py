@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import optax
 from jaxtyping import Array, Bool, Float, Int
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.bilevel.modes.memory import bytes_of_run
+from jaxopt_tut.bilevel.modes.refusal import guarded_run
 from jaxopt_tut.bilevel.modes.reversible import irreversible, is_reversible
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.losses import is_real_scalar, value_part
 from jaxopt_tut.types import PyTree
+from jaxopt_tut.vectors import ravel
 
 OuterFn = TypeAliasType("OuterFn", Callable[..., Any])
 """`outer(y, z)`: a real scalar, or a pair of one and what is dropped."""
@@ -53,8 +56,9 @@ class Mode(Protocol):
 
     A mode of one's own inherits from this class, and then overrides what is its own: it has to say
     how it runs, and all else follows for one that reverse mode goes through. Or it is any class
-    with these names. It may also have `needs_optimum`, whether the derivative means nothing where
-    the run has not converged, and `zero_safe`, as `Unroll` has it.
+    with these names. What it does not declare raises where it is asked for. It may also have
+    `needs_optimum`, whether the derivative means nothing where the run has not converged, and
+    `zero_safe`, as `Unroll` has it.
 
     Attributes:
       derivatives: Which of `"jvp"`, `"vjp"` and `"second"` the mode defines; the last is the
@@ -84,19 +88,29 @@ class Mode(Protocol):
         wrt: Sequence[str],
         certify: bool,
     ) -> Hypergradient:
-        """Return the outer value and its derivatives, in reverse mode."""
+        """Return the outer value and its derivatives, in reverse mode where it goes."""
         # there is nothing to estimate, or a Newton step says nothing about the error
         del certify
-        if not is_reversible(problem, inputs):
+        goes_backwards = "vjp" in self.derivatives
+        if goes_backwards and not is_reversible(problem, inputs):
             raise ValueError(irreversible(problem, self))
 
-        def value(chosen: dict[str, PyTree]) -> tuple[Array, Run]:
+        def value(chosen: dict[str, PyTree]) -> tuple[Array, tuple[Array, Run]]:
             replaced = inputs._replace(**chosen)
-            run = self.run(problem, replaced)
-            return value_of(outer, run.y, replaced.z), run
+            run = guarded_run(problem, self, replaced)
+            result = value_of(outer, run.y, replaced.z)
+            return result, (result, run)
 
         chosen = {name: getattr(inputs, name) for name in wrt}
-        (result, run), grads = jax.value_and_grad(value, has_aux=True)(chosen)
+        if goes_backwards:
+            grads, (result, run) = jax.grad(value, has_aux=True)(chosen)
+            return Hypergradient(result, grads, run, LinearInfo())
+        # one tangent for each number
+        flat, unravel = ravel(chosen)
+        along = lambda flat: value(unravel(flat))
+        gradient, (result, run) = jax.jacfwd(along, has_aux=True)(flat)
+        # as `jax.grad` has it for complex numbers
+        grads = optax.tree.conj(unravel(gradient))
         return Hypergradient(result, grads, run, LinearInfo())
 
     def num_bytes(self, problem: Problem, inputs: Inputs) -> int:

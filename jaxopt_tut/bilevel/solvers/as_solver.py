@@ -30,6 +30,11 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
         return _descent(lambda _: solver, hp)
     if isinstance(solver, Solver) and not isinstance(solver, type):
         return solver
+    if missing := _missing_of_solver(solver):
+        raise TypeError(
+            f"{caller} needs a solver with all that bilevel.Solver has, got {type(solver).__name__}"
+            f" without {', '.join(missing)}: inherit from bilevel.Solver."
+        )
     if not callable(solver) or isinstance(solver, type):
         raise TypeError(
             f"{caller} needs an optax transformation, a function hp -> transformation or a Solver, "
@@ -37,9 +42,18 @@ def as_solver(solver: Any, hp: PyTree, caller: str) -> Solver:
         )
     if hp is None:
         raise ValueError(
-            f"{caller} needs hp=... for a solver that is a function hp -> transformation."
+            f"{caller} needs hp=... for a solver that is a function hp -> transformation; one of "
+            "your own that steps inherits from bilevel.Solver."
         )
     return _descent(cast(Any, solver), hp)
+
+
+def _missing_of_solver(solver: Any) -> list[str]:
+    """Return what a would-be `Solver` lacks, or nothing for what is none at all."""
+    if isinstance(solver, type) or not (hasattr(solver, "step") or hasattr(solver, "residual")):
+        return []
+    names = ("is_whole", "is_differentiable", "is_symmetric", "bounded", "init", "step", "residual")
+    return [name for name in names if not hasattr(solver, name)]
 
 
 def _descent(optimizer_of: Callable[[Any], Optimizer], hp: PyTree) -> Descent:
