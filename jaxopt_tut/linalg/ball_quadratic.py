@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.linalg.solution import floating
 from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
 
@@ -60,7 +61,7 @@ def ball_minimum(
     References:
       Moré and Sorensen (1983), lemmas 2.1 and 2.3. https://doi.org/10.1137/0904038
     """
-    hessian, gradient = jnp.asarray(hessian), jnp.asarray(gradient)
+    hessian, gradient = floating(hessian), floating(gradient)
     return _search(hessian, gradient, jnp.asarray(radius, gradient.dtype))[0]
 
 

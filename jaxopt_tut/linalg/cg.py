@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.linalg.solution import LinearSolution, Matvec
+from jaxopt_tut.linalg.solution import LinearSolution, Matvec, floating
 from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import dot, safe_ratio
 
@@ -53,6 +53,7 @@ def cg(
     References:
       Hestenes and Stiefel (1952), eqs. (3:1) and (10:2). https://doi.org/10.6028/jres.049.044
     """
+    b = floating(b)
     first_squared = dot(b, b)
     goal = jnp.asarray(tol, b.dtype) * jnp.sqrt(first_squared)
     # where a stall is merely the end of what rounding allows, turning would gain nothing

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.linalg.solution import Matvec
+from jaxopt_tut.linalg.solution import Matvec, floating
 from jaxopt_tut.types import Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
 
@@ -52,6 +52,7 @@ def solve_symmetric(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> 
     References:
       Golub and Van Loan (2013), sections 4.2 and 5.5.2; Ruiz (2001), algorithm 1, for $D$.
     """
+    matrix, b = floating(matrix), floating(b)
     symmetric = (matrix + matrix.T) / 2
     rows, _ = _scales(symmetric)
     scaled = symmetric * rows[:, None] * rows
@@ -91,6 +92,7 @@ def solve_square(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> Den
     References:
       Golub and Van Loan (2013), sections 3.4 and 5.5.2.
     """
+    matrix, b = floating(matrix), floating(b)
     rows, columns = _scales(matrix)
     scaled = matrix * rows[:, None] * columns
     factor = jax.scipy.linalg.lu_factor(scaled)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.linalg.solution import LinearSolution, Matvec
+from jaxopt_tut.linalg.solution import LinearSolution, Matvec, floating
 from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import dot, matmul, norm, safe_ratio
 
@@ -50,6 +50,7 @@ def gmres(
       Jiránek and Rozložník (2010), Adaptive version of Simpler GMRES, for the choice of vectors.
       https://doi.org/10.1007/s11075-009-9311-3
     """
+    b = floating(b)
     size = norm(b)
     goal = jnp.asarray(tol, b.dtype) * size
     memory = max(min(restart, b.size), 1)

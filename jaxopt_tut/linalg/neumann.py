@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.linalg.solution import Matvec
+from jaxopt_tut.linalg.solution import Matvec, floating
 from jaxopt_tut.types import Number, Scalar
 
 
@@ -37,6 +37,7 @@ def neumann(
     References:
       Lorraine et al. (2020), eq. (6). https://arxiv.org/abs/1911.02590
     """
+    b = floating(b)
     alpha = jnp.asarray(step_size, b.dtype)
 
     def add(carry, _):
@@ -72,6 +73,7 @@ def largest_eigenvalue(matvec: Matvec, like: Float[Array, "dim"], *, num_steps: 
     References:
       Golub and Van Loan (2013), section 7.3.1.
     """
+    like = floating(like)
     start = jnp.cos(1 + jnp.arange(like.size, dtype=like.dtype) ** 2)
 
     def multiply(carry, _):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.linalg.solution import floating
 from jaxopt_tut.types import Scalar
 from jaxopt_tut.vectors import matmul
 
@@ -44,6 +45,7 @@ def modified_cholesky_solve(
     References:
       Nocedal and Wright (2006), algorithm 3.3. https://doi.org/10.1007/978-0-387-40065-5
     """
+    hessian, gradient = floating(hessian), floating(gradient)
     identity = jnp.eye(len(gradient), dtype=gradient.dtype)
     tau = _smallest_shift(jax.lax.stop_gradient(hessian), identity)
     # apart from the search for tau, which no reverse mode passes
@@ -113,7 +115,7 @@ def saddle_free_solve(
     References:
       Dauphin et al. (2014), algorithm 1. https://arxiv.org/abs/1406.2572
     """
-    _, sizes, vectors, along = _spectrum(jnp.asarray(hessian), jnp.asarray(gradient))
+    _, sizes, vectors, along = _spectrum(floating(hessian), floating(gradient))
     return matmul(vectors, along / sizes)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.cg import PATIENCE
-from jaxopt_tut.linalg.solution import LinearSolution, Matvec
+from jaxopt_tut.linalg.solution import LinearSolution, Matvec, floating
 from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import dot
 
@@ -51,6 +51,7 @@ def normal_cg(
     References:
       Hestenes and Stiefel (1952), eq. (10:2). https://doi.org/10.6028/jres.049.044
     """
+    b = floating(b)
     if vecmat is None:
         transpose = jax.linear_transpose(matvec, b)
         vecmat = lambda v: transpose(v)[0]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
+from jaxopt_tut.linalg.solution import floating
 from jaxopt_tut.types import Shape
 from jaxopt_tut.vectors import matmul, safe_ratio
 
@@ -39,8 +40,9 @@ def polar_factor(
     References:
       Higham (2008), Functions of matrices, chapter 8. https://doi.org/10.1137/1.9780898717778
     """
+    matrix = floating(matrix)
     if not matrix.size:
-        return jnp.asarray(matrix)
+        return matrix
     u, s, vh = _decompose(matrix)
     kept = _is_kept(s, matrix.shape)
     return matmul(u * kept.astype(u.dtype), vh).astype(matrix.dtype)
@@ -140,6 +142,7 @@ def newton_schulz(
     """
     if num_steps <= _NUM_LAST:
         raise ValueError(f"newton_schulz needs num_steps >= 4, got num_steps={num_steps}.")
+    matrix = floating(matrix)
     if not matrix.size:
         return matrix
     wide = jnp.float32 if jnp.finfo(matrix.dtype).bits < 32 else matrix.dtype

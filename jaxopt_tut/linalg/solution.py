@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Inexact, Int
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.types import Scalar
@@ -26,3 +30,11 @@ class LinearSolution(NamedTuple):
     residual_norm: Scalar
     num_products: Int[Array, ""]
     is_definite: Bool[Array, ""]
+
+
+def floating(array: ArrayLike) -> Inexact[Array, "..."]:
+    """Return an array whose precision is one of real or complex numbers: integers are numbers."""
+    array = jnp.asarray(array if isinstance(array, jax.Array) else np.asarray(array))
+    if jnp.issubdtype(array.dtype, jnp.inexact):
+        return array
+    return array.astype(jnp.result_type(float))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.linalg.solution import Matvec
+from jaxopt_tut.linalg.solution import Matvec, floating
 from jaxopt_tut.types import Limit, Number, Scalar
 from jaxopt_tut.vectors import dot, magnitude
 
@@ -71,6 +71,7 @@ def truncated_cg(
       Nocedal and Wright (2006), algorithms 7.1 and 7.2.
       Nash and Sofer (1990), for the test on the model. https://doi.org/10.1016/0167-6377(90)90026-5
     """
+    gradient = floating(gradient)
     dtype = gradient.dtype
     radius = jnp.asarray(radius, dtype)
     # with p = b p' and g = a g' the model is a b (g'^T p' + p'^T (b H / a) p' / 2)
