@@ -136,7 +136,8 @@ class Graph:
           on, None for an integer or boolean node.
 
         Raises:
-          ValueError: If the cotangent has another structure or another shape than the result.
+          ValueError: If there are more or fewer values than nodes, or the cotangent has another
+            structure or another shape than the result.
 
         Example:
           >>> graph = trace(lambda x, y: x * y)(3.0, 4.0)
@@ -146,7 +147,7 @@ class Graph:
         """
         program = self.program
         cotangents = self._flat((cotangent,), "backpropagate", self.out_tree, whole=False)
-        env = [*values, *program.literals]
+        env = [*self._all(values, "backpropagate"), *program.literals]
         adjoints = loops.backpropagate(program, env, None, cotangents, program.floating)
         return self._filled(adjoints)
 
@@ -165,7 +166,8 @@ class Graph:
           The tangents, aligned with `nodes`, with zeros and None as in `backpropagate`.
 
         Raises:
-          ValueError: If the tangents have another structure or shape than the arguments.
+          ValueError: If there are more or fewer values than nodes, or the tangents have another
+            structure or shape than the arguments.
 
         Example:
           >>> graph = trace(lambda x, y: x * y)(3.0, 4.0)
@@ -175,7 +177,7 @@ class Graph:
         """
         program = self.program
         flat = self._flat(tuple(tangents), "jvp", self.in_tree)
-        env = [*values, *program.literals]
+        env = [*self._all(values, "jvp"), *program.literals]
         return self._filled(loops.pushforward(program, env, flat))
 
     def body_values(self, values: Sequence[Any], node: Node) -> list[Any]:
@@ -210,7 +212,7 @@ class Graph:
             raise ValueError(f"body_values needs a node with a body, got {describe(node)}.")
         body = node.body.program
         step = next(step for step in self.program.steps if node.index in step.outputs)
-        env = [*values, *self.program.literals]
+        env = [*self._all(values, "body_values"), *self.program.literals]
         inputs = [env[i] for i in step.operands]
         if step.kind != "scan":
             return loops.evaluate(body, inputs)[: body.num_nodes]
@@ -228,6 +230,15 @@ class Graph:
     def _filled(self, derivatives: Sequence[Any]) -> list[Any]:
         """Put zeros where the engine says nothing."""
         return filled(derivatives, self.program.avals, self.program.floating)
+
+    def _all(self, values: Sequence[Any], caller: str) -> Sequence[Any]:
+        """Refuse more or fewer values than nodes."""
+        if len(values) != self.program.num_nodes:
+            raise ValueError(
+                f"{caller} needs {self.program.num_nodes} values, as evaluate returns them, got "
+                f"{len(values)}."
+            )
+        return values
 
     def _flat(self, given: tuple, caller: str, tree: Any, *, whole: bool = True) -> list[Any]:
         """Flatten arguments, tangents or a cotangent and check them against the graph."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_tut import trees
+from jaxopt_tut import counts, trees
 from jaxopt_tut.autodiff import loops
 from jaxopt_tut.autodiff.program import as_arrays, traced
 from jaxopt_tut.autodiff.zeros import filled
@@ -94,7 +94,7 @@ def _flat(cotangent: PyTree, tree: Any, avals: Sequence[Any]) -> list[Any]:
 
 def value_and_grad(
     fun: Callable,
-    argnums: int | Sequence[int] = 0,
+    argnums: int | np.integer | Sequence[int] = 0,
     *,
     has_aux: bool = False,
     holomorphic: bool = False,
@@ -127,14 +127,16 @@ def value_and_grad(
       the gradient None; in a tree of numbers alone Python floats are differentiated.
 
     Raises:
-      TypeError: If the result is not a real scalar or a differentiated leaf is not floating.
+      TypeError: If the result is not a real scalar, a differentiated leaf is not floating, or
+        `argnums` is no position.
 
     Example:
       >>> value, gradient = value_and_grad(lambda p: p["w"] ** 2 + p["b"])({"w": 3.0, "b": 1.0})
       >>> float(value), float(gradient["w"]), float(gradient["b"])
       (10.0, 6.0, 1.0)
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    positions = _positions(argnums)
+    is_one = counts.whole_number(argnums) is not None
 
     def differentiated(*args: Any, **kwargs: Any) -> tuple:
         chosen = _chosen(positions, len(args))
@@ -155,7 +157,7 @@ def value_and_grad(
         _check_output(value, holomorphic)
         pulled = pull(jax.lax.full((), 1, value.dtype))
         slopes = tuple(join(leaves, False) for join, leaves in zip(rebuild, pulled, strict=True))
-        gradient = slopes[0] if isinstance(argnums, int) else slopes
+        gradient = slopes[0] if is_one else slopes
         return ((value, aux[0]) if has_aux else value), gradient
 
     return differentiated
@@ -163,7 +165,7 @@ def value_and_grad(
 
 def grad(
     fun: Callable,
-    argnums: int | Sequence[int] = 0,
+    argnums: int | np.integer | Sequence[int] = 0,
     *,
     has_aux: bool = False,
     holomorphic: bool = False,
@@ -189,7 +191,8 @@ def grad(
       A function of the same arguments that gives the gradient.
 
     Raises:
-      TypeError: If the result is not a real scalar or a differentiated leaf is not floating.
+      TypeError: If the result is not a real scalar, a differentiated leaf is not floating, or
+        `argnums` is no position.
 
     Example:
       The tutorial's function at (1, 2), and the second derivative of a cube.
@@ -218,6 +221,22 @@ def grad(
         return (slope, value[1]) if has_aux else slope
 
     return gradient
+
+
+def _positions(argnums: Any) -> tuple[int, ...]:
+    """Return positions of arguments as Python's integers, or refuse them."""
+    one = counts.whole_number(argnums)
+    if one is not None:
+        return (one,)
+    is_sequence = isinstance(argnums, Sequence) and not isinstance(argnums, str)
+    found = [counts.whole_number(each) for each in argnums] if is_sequence else [None]
+    positions = tuple(each for each in found if each is not None)
+    if len(positions) < len(found):
+        raise TypeError(
+            "grad needs argnums to be the position of an argument, or a tuple of positions, got "
+            f"argnums={argnums!r}."
+        )
+    return positions
 
 
 def _chosen(positions: tuple[int, ...], count: int) -> list[int]:

@@ -249,3 +249,20 @@ def test_keywords_are_held_fixed():
     assert graph.backpropagate(values, 1.0)[graph.inputs[0]].tolist() == [2.0, 3.0]
     inside = jax.jit(lambda w: autodiff.trace(fun)(w, weight=w, train=True).evaluate(w)[-1])
     assert float(inside(weight)) == 13.0
+
+
+@pytest.mark.parametrize("change", [lambda v: v[:2], lambda v: [*v, 1.0], lambda _: []])
+def test_more_or_fewer_values_than_nodes_are_refused(change):
+    graph = autodiff.trace(lambda x, y: jnp.sin(x) * y)(1.0, 2.0)
+    values = change(graph.evaluate(1.0, 2.0))
+    message = f"needs 4 values, as evaluate returns them, got {len(values)}"
+    with pytest.raises(ValueError, match=f"^backpropagate {message}"):
+        graph.backpropagate(values, 1.0)
+    with pytest.raises(ValueError, match=f"^jvp {message}"):
+        graph.jvp(values, (1.0, 1.0))
+    loop = autodiff.trace(lambda x: jax.lax.scan(lambda c, _: (2 * c, None), x, None, length=3)[0])(
+        1.0
+    )
+    values = change(loop.evaluate(1.0))
+    with pytest.raises(ValueError, match=r"^body_values needs 2 values"):
+        loop.body_values([*values, 0.0, 0.0, 0.0], loop.nodes[-1])

@@ -406,3 +406,17 @@ def test_an_error_on_the_way_back_leaves_no_scope_behind(run):
     (eqn,) = jax.make_jaxpr(jnp.sin)(1.0).eqns
     assert str(eqn.source_info.name_stack) == ""
     assert jax.config.jax_default_matmul_precision is None
+
+
+@pytest.mark.parametrize("argnums", ["x", 1.5, None, (0, "x"), True, (0.0,), {0: 1}], ids=repr)
+def test_what_is_no_position_of_an_argument_is_refused(argnums):
+    for transform in (autodiff.grad, autodiff.value_and_grad):
+        with pytest.raises(TypeError, match=r"^grad needs argnums to be the position of an"):
+            transform(lambda x: x**2, argnums)
+
+
+def test_positions_may_be_integers_of_numpy():
+    product = lambda x, y: x**2 * y
+    assert float(autodiff.grad(product, np.int64(1))(3.0, 2.0)) == 9.0
+    both = autodiff.grad(product, [np.int32(0), -1])(3.0, 2.0)
+    assert [float(slope) for slope in both] == [12.0, 9.0]
