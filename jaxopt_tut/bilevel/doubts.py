@@ -83,7 +83,7 @@ _MORE_STEPS = "take more steps, a faster solver, or differentiate the steps by U
 _SINGULAR = (
     "the linear system has no solution, or none was found: what outer asks for depends on the "
     "start, or the inner problem is too ill-conditioned: add a penalty to f, or take "
-    "Implicit(damping=...) or Unroll()"
+    "Implicit(damping=...), Implicit(LeastSquares()) or Unroll()"
 )
 _SADDLE = (
     "its point is a saddle or one of a whole set of solutions: take more steps, add a penalty to "

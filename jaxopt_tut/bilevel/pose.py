@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import Stream, require_batches
@@ -14,7 +15,7 @@ from jaxopt_tut.bilevel.modes.refusal import names_of, require_declared
 from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.bilevel.solvers import Descent, as_solver, with_residuals
 from jaxopt_tut.losses import WithoutAux, is_real_scalar, value_part
-from jaxopt_tut.trees import require_inexact, require_same_structure, strong
+from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure, strong
 from jaxopt_tut.types import Params, PyTree
 
 
@@ -106,6 +107,12 @@ def _as_equation(problem: Problem, inputs: Inputs) -> Problem:
     """Refuse an `f` with more or fewer equations than unknowns."""
     evaluate = lambda inputs: problem.objective_at(inputs, 0)(inputs.y0)
     output = jax.eval_shape(evaluate, inputs)
-    require_inexact(output, problem.caller)
     require_same_structure(inputs.y0, output, problem.caller)
+    for (name, one), y in zip(named_leaves(output), jax.tree.leaves(inputs.y0), strict=True):
+        is_complex, may_be = jnp.iscomplexobj(one), jnp.iscomplexobj(y)
+        if not jnp.issubdtype(one.dtype, jnp.inexact) or (is_complex and not may_be):
+            kind = "floating or complex" if may_be else "real floating"
+            raise TypeError(
+                f"{problem.caller} needs an equation of {kind} values, got {one.dtype} at {name!r}."
+            )
     return problem

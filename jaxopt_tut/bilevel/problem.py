@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import batch_at, mean_over_batches
-from jaxopt_tut.bilevel.solvers.solver import Objective, Solver
+from jaxopt_tut.bilevel.solvers.solver import Objective, Solver, size_of
 from jaxopt_tut.types import Number, Params, PyTree
 
 InnerFn = TypeAliasType("InnerFn", Callable[..., Any])
@@ -78,21 +80,51 @@ class Problem:
 
     def move(self, inputs: Inputs, run: Run, index: Any) -> Run:
         """Take step number `index`; the step that finds the residual small is the last."""
+        return self._step(inputs, run, index)[0]
+
+    def _step(self, inputs: Inputs, run: Run, index: Any) -> tuple[Run, Float[Array, ""]]:
         objective = self.objective_at(inputs, index)
         y, state, size = self.solver.step(objective, run.y, run.state, inputs.hp)
         is_done = None if self.tol is None else size <= jnp.asarray(self.tol, size.dtype)
-        return Run(y, state, run.steps + 1, is_done)
+        return Run(y, state, run.steps + 1, is_done), size
 
     def run(self, inputs: Inputs, num_steps: int | None = None) -> Run:
         """Take all steps, or the first `num_steps`, keeping nothing for a derivative."""
         num_steps = self.num_steps if num_steps is None else num_steps
-
-        def is_unfinished(run: Run) -> Bool[Array, ""]:
-            going = run.steps < counts.as_limit(num_steps)
-            return going if run.is_done is None else going & ~run.is_done
-
+        goes_on = lambda run: self._is_unfinished(run, num_steps)
         move = lambda run: self.move(inputs, run, run.steps)
-        return control_flow.while_loop(is_unfinished, move, self.start(inputs))
+        return control_flow.while_loop(goes_on, move, self.start(inputs))
+
+    def run_to_best(self, inputs: Inputs) -> Run:
+        """Take all steps; end at the best point met where the last one is worse and no solution.
+
+        For solvers that say that they may wander; the others end where they end.
+        """
+        if not getattr(self.solver, "wanders", False) or self.has_batches:
+            return self.run(inputs)
+
+        def move(carry: tuple) -> tuple:
+            run, best, least = carry
+            after, size = self._step(inputs, run, run.steps)  # the residual of the old point
+            is_better = size < least
+            best = optax.tree.where(is_better, run.y, best)
+            return after, best, jnp.where(is_better, size, least)
+
+        start = self.start(inputs)
+        size_at = lambda y: size_of(self.residual(y, inputs))
+        endless = jnp.full((), jnp.inf, jax.eval_shape(size_at, inputs.y0).dtype)
+        run, best, least = control_flow.while_loop(
+            lambda carry: self._is_unfinished(carry[0], self.num_steps),
+            move,
+            (start, inputs.y0, endless),
+        )
+        size = size_at(run.y)
+        is_worse = ~(size <= least) & ~self.is_small(size) & (least < jnp.inf)
+        return run._replace(y=optax.tree.where(is_worse, best, run.y))
+
+    def _is_unfinished(self, run: Run, num_steps: int) -> Bool[Array, ""]:
+        going = run.steps < counts.as_limit(num_steps)
+        return going if run.is_done is None else going & ~run.is_done
 
     def objective_at(self, inputs: Inputs, index: Any) -> Objective:
         """Return the inner function of one step."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -54,6 +55,8 @@ class Bisection(EquationSolver):
     def init(self, y: Params, hp: PyTree) -> BisectionState:
         """Return the bracket."""
         del hp
+        if not jax.tree_util.all_leaves([y]):
+            raise TypeError(f"Bisection needs an array of unknowns, got a {type(y).__name__}.")
         y = jnp.asarray(y)
         lower, upper = (
             jnp.broadcast_to(jnp.asarray(end).astype(y.dtype), y.shape)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,8 @@ class Broyden(EquationSolver):
       Broyden (1965), eqs. (4.5) and (6.2). https://doi.org/10.1090/S0025-5718-1965-0198670-6
       Li and Fukushima (2000), eq. (2.5), for $\alpha$. https://doi.org/10.1080/10556780008805782
     """
+
+    wanders: ClassVar[bool] = True
 
     def init(self, y: Params, hp: PyTree) -> BroydenState:
         """Return the state before the first step."""

@@ -1,6 +1,7 @@
 """What all that solves an equation shares: its residual is the equation itself."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,12 @@ class EquationSolver(Solver):
     """The base of what solves $F(y, z) = 0$: a solver of one's own says how it steps.
 
     `objective(y)` is $F(y, z)$, a tree like `y`; all modes of differentiation follow from that.
+
+    Attributes:
+      wanders: Whether a step may end at a larger residual, so that `Implicit` keeps the best point.
     """
+
+    wanders: ClassVar[bool] = False
 
     @property
     def is_symmetric(self) -> bool:

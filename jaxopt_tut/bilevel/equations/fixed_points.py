@@ -1,16 +1,18 @@
 """Fixed points: by the map again and again, or by the best combination of its last results."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxopt_tut import counts
 from jaxopt_tut.bilevel.equations.equation import FixedPointSolver, on_vectors
 from jaxopt_tut.bilevel.solvers import Objective, size_of
+from jaxopt_tut.hyperparameters import require_decay, require_nonnegative, require_positive
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import matmul, ravel, safe_root
 
@@ -36,6 +38,10 @@ class Picard(FixedPointSolver):
     """
 
     damping: ArrayLike = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what does not move, or away from where the map leads."""
+        require_decay("Picard", damping=self.damping)
 
     def init(self, y: Params, hp: PyTree) -> tuple[()]:
         """Return the empty state."""
@@ -88,12 +94,16 @@ class Anderson(FixedPointSolver):
       theorem 2.2. https://doi.org/10.1137/10078356X
     """
 
-    memory: int = 5
+    memory: int | np.integer = 5
     mixing: ArrayLike = 1.0
     ridge: float | None = None
+    wanders: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse a memory of nothing."""
+        """Refuse a memory of nothing, and what does not move."""
+        require_positive("Anderson", mixing=self.mixing)
+        if self.ridge is not None:
+            require_nonnegative("Anderson", ridge=self.ridge)
         if (size := counts.whole_number(self.memory)) is None or size < 1:
             raise ValueError(f"Anderson needs a whole number memory >= 1, got {self.memory!r}.")
 

@@ -63,7 +63,8 @@ def root(
       check: Whether to raise if the run does not end at a root.
 
     Returns:
-      The root or, if none was found, the last point; the solver's state, and how good they are:
+      The root or, if none was found, the last point (of `Broyden` under `Implicit` the best one);
+      the solver's state, and how good they are:
       `info.inner_residual` is the largest component of `F` there, `info.converged` says whether
       that is small.
 
@@ -138,7 +139,8 @@ def fixed_point(
       check: Whether to raise if the run does not end at a fixed point.
 
     Returns:
-      The last point, the solver's state, and how good they are: `info.inner_residual` is the
+      The last point (of `Anderson` under `Implicit` the best one, if none is a fixed point), the
+      solver's state, and how good they are: `info.inner_residual` is the
       largest component of $y - T(y, z)$, `info.converged` says whether that is small: a map that
       does not contract may leave it large, or not finite.
 

@@ -108,7 +108,7 @@ class Implicit(Mode):
     def run(self, problem: Problem, inputs: Inputs) -> Run:
         """Solve; the derivative is a rule of its own."""
         # what `f` and `solver` close over becomes an operand, so that none is lost in silence
-        solve, closed_solve = jaxprs.closure_convert(problem.run, inputs)
+        solve, closed_solve = jaxprs.closure_convert(problem.run_to_best, inputs)
         residual, closed_residual = jaxprs.closure_convert(problem.residual, inputs.y0, inputs)
         # and so do the numbers of the mode: the rule may be asked when their trace has ended
         numbers, mode_of = split_arrays(self, lambda leaf: isinstance(leaf, jax.Array))

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxopt_tut import jaxprs
 from jaxopt_tut.bilevel.modes.loops import num_rounds
@@ -17,34 +18,36 @@ from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 class Plan(Mode):
     """Choose how much of the steps `Unroll` keeps, from the memory of compiled programs.
 
-    It compiles the derivative with more and more levels of recomputation, from the fastest on,
-    until the temporary memory that the compiler states fits: the first that does is used, and
-    named in `Info.mode`. A second or so for each program tried, each time the caller is traced.
+        It compiles the derivative with more and more levels of recomputation, from the fastest on,
+        until the temporary memory that the compiler states fits: the first that does is used, and
+        named in `Info.mode`. A second or so for each program tried, each time the caller is traced.
 
     Attributes:
-      memory: Bytes of temporary memory at most, for the inner steps and their derivative.
-      zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
-        derivative of its updates zero times infinity is zero.
+          memory: Bytes of temporary memory at most, for the inner steps and their derivative.
+          zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
+            derivative of its updates zero times infinity is zero.
 
     Raises:
-      ValueError: If `memory` is not positive; from the solve, if no unrolling fits.
+          TypeError: If `memory` is no number.
+          ValueError: If `memory` is not positive; from the solve, if no unrolling fits.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxopt_tut.bilevel import hypergrad
-      >>> from jaxopt_tut.optimizers import adam
-      >>> f = lambda y, z: jnp.sum((y - z) ** 4)
-      >>> solve = lambda memory: hypergrad(
-      ...     lambda y, z: jnp.sum(y), f, jnp.zeros(1000), jnp.ones(1000), solver=adam(0.1),
-      ...     steps=64, diff=Plan(memory))[2].mode
-      >>> solve(10**9), solve(300_000)
-      ("Unroll(remat='none')", 'Unroll(remat=2)')
+          >>> import jax.numpy as jnp
+    import numpy as np
+          >>> from jaxopt_tut.bilevel import hypergrad
+          >>> from jaxopt_tut.optimizers import adam
+          >>> f = lambda y, z: jnp.sum((y - z) ** 4)
+          >>> solve = lambda memory: hypergrad(
+          ...     lambda y, z: jnp.sum(y), f, jnp.zeros(1000), jnp.ones(1000), solver=adam(0.1),
+          ...     steps=64, diff=Plan(memory))[2].mode
+          >>> solve(10**9), solve(300_000)
+          ("Unroll(remat='none')", 'Unroll(remat=2)')
 
     References:
-      Griewank and Walther (2008), Evaluating derivatives, chapter 12.
+          Griewank and Walther (2008), Evaluating derivatives, chapter 12.
     """
 
-    memory: int
+    memory: int | float | np.integer | np.floating
     zero_safe: bool = field(default=True, kw_only=True, repr=False)
     derivatives: ClassVar[frozenset[str]] = Unroll.derivatives
     wrt: ClassVar[frozenset[str]] = Unroll.wrt
@@ -52,6 +55,9 @@ class Plan(Mode):
 
     def __post_init__(self) -> None:
         """Refuse no memory at all."""
+        is_number = isinstance(self.memory, int | float | np.integer | np.floating)
+        if not is_number or isinstance(self.memory, bool):
+            raise TypeError(f"Plan needs memory as a number of bytes, got memory={self.memory!r}.")
         if not self.memory > 0:
             raise ValueError(f"Plan needs memory > 0 bytes, got memory={self.memory}.")
 
