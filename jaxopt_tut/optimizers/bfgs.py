@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import require_objective
@@ -176,6 +177,7 @@ def bfgs(
     References:
       Nocedal and Wright (2006), algorithm 6.1. https://doi.org/10.1007/978-0-387-40065-5
     """
+    require_search("bfgs", line_search)
     return optax.chain(
         scale_by_bfgs(), scale_by_learning_rate(learning_rate, caller="bfgs"), line_search
     )

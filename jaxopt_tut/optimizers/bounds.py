@@ -1,13 +1,17 @@
 """Bounds as users write them: numbers or trees, `None` or infinite where there is none."""
 
+import contextlib
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool
 
+from jaxopt_tut.optimizers.objective import part_of
 from jaxopt_tut.trees import named_leaves, require_same_structure
 from jaxopt_tut.types import PyTree
 
@@ -38,6 +42,10 @@ def spread_bounds(caller: str, bounds: Bounds, params: PyTree) -> Bounds:
 
 def _spread(caller: str, bound: PyTree, params: PyTree, default: float) -> PyTree:
     """Repeat a number for each leaf; in a tree put the default where there is no bound."""
+    if _has_masks(params):
+        # `optax.masked` and `optax.partition` show their part of the parameters, and all bounds
+        with contextlib.suppress(ValueError):
+            bound = part_of(bound, params)
     if bound is None or is_number(bound):
         return jax.tree.map(lambda _: default if bound is None else bound, params)
     if isinstance(bound, list) and not isinstance(params, list):
@@ -52,6 +60,11 @@ def _spread(caller: str, bound: PyTree, params: PyTree, default: float) -> PyTre
     shown = jax.tree.map(widen, filled, params) if same_leaves else filled
     require_same_structure(params, shown, caller)
     return filled
+
+
+def _has_masks(params: PyTree) -> bool:
+    is_mask = lambda node: isinstance(node, optax.MaskedNode)
+    return any(map(is_mask, jax.tree.leaves(params, is_leaf=is_mask)))
 
 
 def is_number(bound: Any) -> bool:
@@ -98,7 +111,19 @@ def active(bounds: Bounds, params: PyTree) -> PyTree:
     return jax.tree.map(lambda *args: leaf(*args).astype(jnp.int8), params, low, high)
 
 
+def is_empty(bounds: Bounds) -> Bool[Array, ""]:
+    """Tell whether a lower bound is above an upper one, or is no number."""
+    return ~everywhere(jnp.less_equal, *bounds)
+
+
 def is_same(new: PyTree, old: PyTree) -> Bool[Array, ""]:
     """Tell whether two trees hold the same numbers."""
-    same = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.all(a == b), new, old))
-    return functools.reduce(jnp.logical_and, same, jnp.ones([], bool))
+    return everywhere(jnp.equal, new, old)
+
+
+def everywhere(
+    compare: Callable[[Array, Array], Array], one: PyTree, other: PyTree
+) -> Bool[Array, ""]:
+    """Tell whether all pairs of numbers in two trees compare so."""
+    found = jax.tree.leaves(jax.tree.map(lambda a, b: jnp.all(compare(a, b)), one, other))
+    return functools.reduce(jnp.logical_and, found, jnp.ones([], bool))

@@ -12,7 +12,7 @@ from jaxopt_tut import control_flow
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.auxiliary import value_and_aux
-from jaxopt_tut.optimizers.bounds import Bounds, active, into, is_same
+from jaxopt_tut.optimizers.bounds import Bounds, active, into, is_empty, is_same
 from jaxopt_tut.optimizers.ending import Limits, Point, first_status, is_finite, next_status
 from jaxopt_tut.optimizers.project import project
 from jaxopt_tut.optimizers.projecting import Projection
@@ -103,7 +103,7 @@ def begin(problem: Problem, x0: Params, given: Given) -> tuple[Search, Flag | No
         steps=zero,
         evaluations=zero + 1,
         failures=zero,
-        status=first_status(start, descent.limits, fit_verdict(first_state) is not None),
+        status=_first_status(start, descent.limits, first_state, bounds),
         history=_first_history(problem.history_length, start),
     )
     # as a loop returns them, so that a program for the first steps is one for the next
@@ -245,6 +245,13 @@ def _under(bounds: Bounds, optimizer: Optimizer, state: PyTree) -> tuple[Optimiz
     params = bounds[0]  # of the same shapes
     found = constraint("minimize under bounds", optimizer, jax.eval_shape(optimizer.init, params))
     return optimizer, cast(Projection, found)
+
+
+def _first_status(
+    start: Point, limits: Limits, state: PyTree, bounds: Bounds | None
+) -> Int[Array, ""]:
+    status = first_status(start, limits, fit_verdict(state) is not None)
+    return status if bounds is None else jnp.where(is_empty(bounds), ended.EMPTY_BOX, status)
 
 
 def _first_history(length: int | None, start: Point) -> Point | None:

@@ -26,6 +26,15 @@ def require_optimizer(caller: str, optimizer: Any) -> None:
     raise TypeError(f"{caller} needs an optax transformation as optimizer, got {got}.")
 
 
+def require_search(caller: str, line_search: Any) -> None:
+    """Refuse a line search that was not called."""
+    if is_transformation(line_search):
+        return
+    name = getattr(line_search, "__name__", None) if callable(line_search) else None
+    got = repr(line_search) if name is None else f"a function: call it, {name}()"
+    raise TypeError(f"{caller} needs one of line_search as line_search=, got {got}.")
+
+
 def takes_any(update: Callable[..., Any]) -> bool:
     """Tell whether an `update` takes whatever extra arguments there are.
 

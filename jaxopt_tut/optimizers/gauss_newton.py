@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.losses import first_that_works
 from jaxopt_tut.optimizers.damped_least_squares import factors
+from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.fit_verdict import (
     Largest,
     Verdict,
@@ -152,6 +153,7 @@ def gauss_newton(
     References:
       Nocedal and Wright (2006), section 10.3. https://doi.org/10.1007/978-0-387-40065-5
     """
+    require_search("gauss_newton", line_search)
     return optax.chain(
         scale_by_gauss_newton(),
         scale_by_learning_rate(learning_rate, caller="gauss_newton"),

@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.optimizers.bfgs import shorten
+from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import require_objective
@@ -34,7 +36,7 @@ class ScaleByLBFGSState(NamedTuple):
     metric = "dense"  # see `stationarity`
 
 
-def scale_by_lbfgs(memory: int = 10) -> optax.GradientTransformation:
+def scale_by_lbfgs(memory: int | np.integer = 10) -> optax.GradientTransformation:
     r"""Precondition gradients by the BFGS matrix of the last few steps.
 
     $$u = H_t\, g, \qquad H_k = \left( I - \frac{s_k y_k^T}{s_k^T y_k} \right) H_{k-1}
@@ -168,7 +170,7 @@ def _precondition(
 def lbfgs(
     learning_rate: ScalarOrSchedule = 1.0,
     *,
-    memory: int = 10,
+    memory: int | np.integer = 10,
     line_search: Transformation = WOLFE,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the L-BFGS method.
@@ -206,6 +208,7 @@ def lbfgs(
     References:
       Nocedal and Wright (2006), algorithm 7.5. https://doi.org/10.1007/978-0-387-40065-5
     """
+    require_search("lbfgs", line_search)
     return optax.chain(
         scale_by_lbfgs(memory), scale_by_learning_rate(learning_rate, caller="lbfgs"), line_search
     )

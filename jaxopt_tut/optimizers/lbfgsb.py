@@ -3,12 +3,14 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import counts
 from jaxopt_tut.optimizers.bounds import Bounds, spread_bounds
 from jaxopt_tut.optimizers.box_model import Box, cauchy_point, compact_hessian, face_minimizer
+from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.line_search.search import as_written
 from jaxopt_tut.optimizers.objective import require_objective
@@ -30,7 +32,7 @@ class ScaleByLBFGSBState(NamedTuple):
     keeps_bounds = True  # `minimize` hands it the bounds instead of projecting its steps
 
 
-def scale_by_lbfgsb(memory: int = 10) -> optax.GradientTransformationExtraArgs:
+def scale_by_lbfgsb(memory: int | np.integer = 10) -> optax.GradientTransformationExtraArgs:
     r"""Replace gradients by the way from the minimum of a quadratic model on a box.
 
     $$u = w - \bar w, \qquad \bar w \approx \arg\min_{l \le v \le u}\,
@@ -144,7 +146,7 @@ _WOLFE = as_written("wolfe()", wolfe())
 
 
 def lbfgsb(
-    *, memory: int = 10, line_search: Transformation = _WOLFE
+    *, memory: int | np.integer = 10, line_search: Transformation = _WOLFE
 ) -> optax.GradientTransformationExtraArgs:
     r"""Build the L-BFGS-B method: L-BFGS within bounds.
 
@@ -181,4 +183,5 @@ def lbfgsb(
     References:
       Byrd, Lu, Nocedal and Zhu (1995). https://doi.org/10.1137/0916069
     """
+    require_search("lbfgsb", line_search)
     return optax.chain(scale_by_lbfgsb(memory), optax.scale(-1.0), line_search)

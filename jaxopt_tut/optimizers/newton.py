@@ -11,6 +11,7 @@ from typing_extensions import TypeAliasType
 
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.linalg import saddle_free_solve
+from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import bind, require_objective
@@ -133,6 +134,7 @@ def newton(
     References:
       Nocedal and Wright (2006), algorithm 3.2. https://doi.org/10.1007/978-0-387-40065-5
     """
+    require_search("newton", line_search)
     return optax.chain(
         scale_by_newton(damping=damping, solve=solve),
         scale_by_learning_rate(learning_rate, caller="newton"),

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg import truncated_cg
+from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
 from jaxopt_tut.optimizers.objective import bind, require_objective
@@ -144,6 +145,7 @@ def newton_cg(
       Dembo and Steihaug (1983), for the tolerance. https://doi.org/10.1007/BF02592055
       Nash and Sofer (1990), for the test on the model. https://doi.org/10.1016/0167-6377(90)90026-5
     """
+    require_search("newton_cg", line_search)
     return optax.chain(
         scale_by_newton_cg(max_products=max_products),
         scale_by_learning_rate(learning_rate, caller="newton_cg"),

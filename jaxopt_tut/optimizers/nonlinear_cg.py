@@ -7,6 +7,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut.optimizers.bfgs import shorten
+from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.line_search.search import as_written
@@ -134,6 +135,7 @@ def nonlinear_cg(
     References:
       Hager and Zhang (2005). https://doi.org/10.1137/030601880
     """
+    require_search("nonlinear_cg", line_search)
     return optax.chain(
         scale_by_nonlinear_cg(),
         scale_by_learning_rate(learning_rate, caller="nonlinear_cg"),

@@ -40,6 +40,7 @@ UNBOUNDED = 8
 ASKED = 9
 VANISHED = 10
 ORTHOGONAL = 11
+EMPTY_BOX = 12
 
 _MESSAGES = {
     RUNNING: "The search has not ended.",
@@ -54,6 +55,7 @@ _MESSAGES = {
     ASKED: "Stopped: the callback asked for it.",
     VANISHED: "Stopped: the residuals, not yet 0, no longer depend on one of the parameters.",
     ORTHOGONAL: "Converged: the residuals are orthogonal to their derivatives, up to rounding.",
+    EMPTY_BOX: "Stopped: a lower bound is above the upper one, or a bound is not a number.",
     STUCK: "Stopped: no step moves any more, but the projected gradient is larger than gtol.",
 }
 
@@ -73,8 +75,8 @@ class Status:
         for a failed step, 5 and 6 for a value or a gradient that is not finite, on the way and
         at the start; 7 for projected steps that stand still before a minimum, 8 for a value that
         falls without end, 9 where a callback asked to stop; of a fit, 10 for a parameter that has
-        lost its hold on the residuals, 11 for convergence in all that the parameters can change. A
-        batch of searches has a batch of codes.
+        lost its hold on the residuals, 11 for convergence in all that the parameters can change; 12
+        for bounds with nothing between them. A batch of searches has a batch of codes.
     """
 
     code: Counts

@@ -62,6 +62,11 @@ def scale_by_steepest_descent(
     """
     norm = dict(norm) if isinstance(norm, Mapping) else norm
     for pattern, rule in norm.items() if isinstance(norm, dict) else [("*", norm)]:
+        if isinstance(rule, type):
+            raise TypeError(
+                f"steepest_descent needs norms as in optimizers.norms, got a class at {pattern!r}: "
+                f"call it, {rule.__name__}()."
+            )
         if not isinstance(rule, Norm):
             raise TypeError(
                 f"steepest_descent needs norms as in optimizers.norms, got {rule!r} at {pattern!r}."

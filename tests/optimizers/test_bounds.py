@@ -8,7 +8,18 @@ import pytest
 import scipy.optimize
 
 from jaxopt_tut import optimizers
-from jaxopt_tut.optimizers import lbfgsb, minimize, nonlinear_cg, project, projections
+from jaxopt_tut.optimizers import (
+    bfgs,
+    gauss_newton,
+    lbfgs,
+    lbfgsb,
+    minimize,
+    newton,
+    newton_cg,
+    nonlinear_cg,
+    project,
+    projections,
+)
 
 
 def rosenbrock(w):
@@ -236,3 +247,57 @@ def test_other_bounds_do_not_compile_anew():
     traced = count
     minimize(counted, jnp.zeros(2), lbfgsb(), bounds=(-1.0, 0.8))
     assert count == traced
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lbfgsb, nonlinear_cg, lambda: optimizers.adam(0.1)],
+    ids=["lbfgsb", "nonlinear_cg", "adam"],
+)
+def test_traced_bounds_with_nothing_between_them_are_flagged_lane_by_lane(make):
+    bowl = lambda w: jnp.sum((w - 3) ** 2)
+    run = lambda low, high: minimize(bowl, jnp.zeros(2), make(), bounds=(low, high))
+    low = jnp.array([0.0, jnp.nan, 2.0, 0.5, -jnp.inf])
+    high = jnp.array([1.0, 1.0, 1.0, 0.5, jnp.nan])
+    solution = jax.vmap(run)(low, high)
+    np.testing.assert_array_equal(solution.status == 12, [False, True, True, False, True])
+    np.testing.assert_array_equal(solution.converged, [True, False, False, True, False])
+    np.testing.assert_array_equal(solution.params[jnp.array([0, 3])], [[1, 1], [0.5, 0.5]])
+    assert solution.status.message[2] == (
+        "Stopped: a lower bound is above the upper one, or a bound is not a number."
+    )
+    assert solution.steps[2] == 0
+
+
+def two_bowls(w):
+    return jnp.sum((w["a"] - 3) ** 2) + jnp.sum((w["b"] - 3) ** 2)
+
+
+PARTS = {
+    "numbers": ((0.0, 1.0), 1.0, 1.0),
+    "tree": (({"a": None, "b": 0.0}, {"a": 1.0, "b": np.array([2.0, 9.0])}), 1.0, [2.0, 3.0]),
+    "none": ((None, {"a": None, "b": 2.0}), 3.0, 2.0),
+}
+
+
+@pytest.mark.parametrize(("bounds", "a", "b"), PARTS.values(), ids=PARTS)
+def test_parts_of_the_parameters_feel_their_part_of_the_bounds(bounds, a, b):
+    labels = {"a": "first", "b": "second"}
+    parted = optax.partition({"first": lbfgsb(), "second": lbfgsb(memory=3)}, labels)
+    start = {"a": jnp.array([0.5, 4.0]), "b": jnp.array([0.2, 0.1])}
+    solution = minimize(two_bowls, start, parted, bounds=bounds)
+    assert bool(solution.converged), solution.message
+    np.testing.assert_allclose(solution.params["a"], np.full(2, a), atol=1e-4)
+    np.testing.assert_allclose(solution.params["b"], np.zeros(2) + b, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [bfgs, lbfgs, lbfgsb, newton, newton_cg, nonlinear_cg, gauss_newton],
+)
+def test_a_line_search_that_was_not_called_is_told_to_be(make):
+    message = f"^{make.__name__} needs one of line_search .*, got a function: call it, wolfe"
+    with pytest.raises(TypeError, match=message):
+        make(line_search=optimizers.line_search.wolfe)
+    with pytest.raises(TypeError, match="got 'wolfe'"):
+        make(line_search="wolfe")

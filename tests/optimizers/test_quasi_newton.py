@@ -6,7 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from jaxopt_tut.optimizers import bfgs, lbfgs, line_search, minimize, scale_by_bfgs, scale_by_lbfgs
+from jaxopt_tut.optimizers import (
+    bfgs,
+    lbfgs,
+    lbfgsb,
+    line_search,
+    minimize,
+    scale_by_bfgs,
+    scale_by_lbfgs,
+)
 
 NUM_STEPS, DIM = 7, 5
 
@@ -141,3 +149,9 @@ def test_arguments_are_named_in_errors(make):
         make(float("nan"))
     with pytest.raises(TypeError, match=f"{name} needs floating or complex parameters"):
         make().init(jnp.arange(3))
+
+
+@pytest.mark.parametrize("make", [lbfgs, lbfgsb])
+def test_a_memory_may_be_an_integer_of_numpy(make):
+    bowl = lambda w: jnp.sum((w - 1) ** 2)
+    assert minimize(bowl, jnp.zeros(2), make(memory=np.int64(3))).converged

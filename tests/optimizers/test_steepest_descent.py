@@ -139,3 +139,11 @@ def test_each_leaf_has_the_norm_of_the_first_pattern_that_matches():
     }
     with pytest.raises(TypeError, match=r"steepest_descent needs norms as in optimizers\.norms"):
         steepest_descent(1.0, norm="spectral")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["L1", "L2", "LInf", "Spectral"])
+def test_a_norm_that_was_not_called_is_told_to_be(name):
+    kind = getattr(norms, name)
+    for norm in (kind, {"*": kind}):
+        with pytest.raises(TypeError, match=rf"^steepest_descent needs .*call it, {name}\(\)"):
+            steepest_descent(0.1, norm=norm)
