@@ -59,8 +59,8 @@ def solve_symmetric(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> 
     skew = jnp.sqrt(jnp.sum(((matrix - matrix.T) * rows[:, None] * rows) ** 2)) / 2
     factor = jnp.linalg.cholesky(scaled)
     invert = lambda v: jax.scipy.linalg.cho_solve((factor, True), v)
-    is_safe = _is_far_from_singular(scaled, skew, invert, invert)
-    first = DenseSolution(rows * invert(rows * b), is_safe, is_safe)
+    x, is_safe = _invert(scaled, rows * b, skew, invert, invert)
+    first = DenseSolution(rows * x, is_safe, is_safe)
 
     def by_eigenvalues(_: DenseSolution) -> DenseSolution:
         values, vectors = jnp.linalg.eigh(scaled)
@@ -99,8 +99,8 @@ def solve_square(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> Den
     invert = lambda v: jax.scipy.linalg.lu_solve(factor, v)
     transposed = lambda v: jax.scipy.linalg.lu_solve(factor, v, trans=1)
     no = jnp.zeros((), bool)
-    is_safe = _is_far_from_singular(scaled, jnp.zeros((), b.dtype), invert, transposed)
-    first = DenseSolution(columns * invert(rows * b), is_safe, no)
+    x, is_safe = _invert(scaled, rows * b, jnp.zeros((), b.dtype), invert, transposed)
+    first = DenseSolution(columns * x, is_safe, no)
 
     def by_singular_values(_: DenseSolution) -> DenseSolution:
         left, values, right = jnp.linalg.svd(scaled)
@@ -136,20 +136,31 @@ def _near_root(size: Float[Array, "dim"]) -> Float[Array, "dim"]:
     return jnp.where(known, jnp.ldexp(jnp.ones_like(size), -(exponent // 2)), 1)
 
 
-def _is_far_from_singular(
-    scaled: Float[Array, "dim dim"], skew: Scalar, invert: Matvec, transposed: Matvec
-) -> Bool[Array, ""]:
-    """Bound the smallest singular value from above by inverse iteration: is it clearly not 0."""
+def _invert(
+    scaled: Float[Array, "dim dim"],
+    b: Float[Array, "dim"],
+    skew: Scalar,
+    invert: Matvec,
+    transposed: Matvec,
+) -> tuple[Float[Array, "dim"], Bool[Array, ""]]:
+    """Solve, and tell whether the smallest singular value is clearly not 0, by inverse iteration.
+
+    All solves stand in one line: XLA 0.10 on CPUs may wait forever for two that go on at a time.
+    """
     vector = jnp.cos(1 + jnp.arange(len(scaled), dtype=scaled.dtype) ** 2)
-    growth = jnp.ones((), scaled.dtype)
-    for _ in range(_INVERSE_STEPS):
-        vector = invert(transposed(vector / jnp.max(jnp.abs(vector), initial=0)))
+    x, growth = b, jnp.ones((), scaled.dtype)
+    for step in range(_INVERSE_STEPS):
+        vector = transposed(vector / jnp.max(jnp.abs(vector), initial=0))
+        if step == 0:
+            vector, x = invert(jnp.stack([vector, b], axis=1)).T
+        else:
+            vector = invert(vector)
         # of the norm that does not square: what overflows is not finite and stays so
         growth = jnp.max(jnp.abs(vector), initial=0)
     largest = jnp.max(jnp.sum(jnp.abs(scaled), axis=1), initial=0)
     # ten times what counts as 0, for what the iteration overlooks
     threshold = 10 * (_rounding(scaled) * largest + skew)
-    return jnp.isfinite(growth) & (jnp.sqrt(growth) * threshold < 1)
+    return x, jnp.isfinite(growth) & (jnp.sqrt(growth) * threshold < 1)
 
 
 _INVERSE_STEPS = 2
