@@ -34,10 +34,17 @@ def spread_bounds(caller: str, bounds: Bounds, params: PyTree) -> Bounds:
     )
     for (name, a), b in zip(named_leaves(low), jax.tree.leaves(high), strict=True):
         require_order(caller, f" at {name!r}", a, b)
-    like = lambda bound, x: jnp.broadcast_to(
-        jnp.asarray(bound).astype(jnp.result_type(x)), jnp.shape(x)
-    )
-    return jax.tree.map(like, low, params), jax.tree.map(like, high, params)
+    return jax.tree.map(_like, low, params), jax.tree.map(_like, high, params)
+
+
+def _like(bound: Any, x: Any) -> Any:
+    """Give a bound the shape and dtype of its parameter, without a call of the device if it can."""
+    dtype, shape = jnp.result_type(x), jnp.shape(x)
+    if not isinstance(bound, jax.Array):
+        return np.broadcast_to(np.asarray(bound).astype(dtype), shape)
+    if bound.dtype == dtype and bound.shape == shape:
+        return bound
+    return jnp.broadcast_to(bound.astype(dtype), shape)
 
 
 def _spread(caller: str, bound: PyTree, params: PyTree, default: float) -> PyTree:

@@ -1,7 +1,6 @@
-r"""A quadratic model on a box, from few pairs: its Cauchy point, and its minimum on a face.
+r"""A quadratic model on a box: its Cauchy point, and its minimum on a face.
 
-Around $x$ the model is $m(z) = g^T (z - x) + \tfrac12 (z - x)^T B (z - x)$, where $B$ is the BFGS
-matrix of some pairs in compact form: two copies of the parameters a pair, and nothing larger.
+Around $x$ the model is $m(z) = g^T (z - x) + \tfrac12 (z - x)^T B (z - x)$ with a BFGS matrix $B$.
 """
 
 from typing import NamedTuple
@@ -9,108 +8,113 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxopt_tut.vectors import dot, matmul, safe_ratio
+from jaxopt_tut import control_flow
+from jaxopt_tut.optimizers.bfgs_matrix import CompactHessian, DenseHessian
+from jaxopt_tut.vectors import Vector, dot, safe_ratio
 
 
 class Box(NamedTuple):
     """Bounds of each coordinate; infinite where there is none."""
 
-    lower: Float[Array, "dim"]
-    upper: Float[Array, "dim"]
+    lower: Vector
+    upper: Vector
 
-    def clip(self, x: Float[Array, "dim"]) -> Float[Array, "dim"]:
+    def clip(self, x: Vector) -> Vector:
         """Return the nearest point of the box."""
         return jnp.clip(x, self.lower, self.upper)
 
 
-class CompactHessian(NamedTuple):
-    r"""$B = \theta I - W M W^T$: Byrd, Lu, Nocedal and Zhu (1995), eqs. (3.2) to (3.4)."""
+class Path(NamedTuple):
+    """The projected gradient path $P(x - t g)$, which bends where a coordinate meets its bound."""
 
-    theta: Float[Array, ""]
-    w: Float[Array, "dim pairs"]
-    m_inverse: Float[Array, "pairs pairs"]
+    x: Vector
+    g: Vector
+    ends: Vector
+    bends: Vector  # t at which a coordinate arrives: 0 if it is there, infinite if it never does
 
-
-def compact_hessian(
-    steps: Float[Array, "memory dim"], changes: Float[Array, "memory dim"], theta: Float[Array, ""]
-) -> CompactHessian:
-    """Form the matrix of pairs that lie in rows from old to new; rows of zeros are none."""
-    # B does not feel the length of a pair, but products of short ones underflow
-    s_y, s_s = matmul(steps, changes.T), matmul(steps, steps.T)
-    is_used = jnp.diagonal(s_s) > 0
-    diagonal = jnp.where(is_used, jnp.diagonal(s_y), 1)
-    strictly_lower = jnp.tril(s_y, -1)
-    gram = theta * s_s + jnp.diag(jnp.where(is_used, 0, 1).astype(s_s.dtype))
-    return CompactHessian(
-        theta,
-        jnp.concatenate([changes, theta * steps]).T,
-        jnp.block([[-jnp.diag(diagonal), strictly_lower.T], [strictly_lower, gram]]),
-    )
+    def at(self, t: Float[Array, ""], box: Box) -> Vector:
+        """Return the point at $t$."""
+        # clipping t g would leave rounding between a coordinate and its bound
+        return jnp.where(self.bends <= t, self.ends, box.clip(self.x - t * self.g))
 
 
-def cauchy_point(
-    hessian: CompactHessian, x: Float[Array, "dim"], g: Float[Array, "dim"], box: Box
-) -> Float[Array, "dim"]:
-    r"""Return the first minimum of the model along the projected gradient path $P(x - t g)$.
-
-    The path bends where a coordinate meets its bound. The published algorithm walks from bend to
-    bend; here the slope of the model at the end of each straight piece is one cumulative sum, and
-    the first piece that ends uphill holds the minimum.
-    """
-    theta, w, m_inverse = hessian
+def path(x: Vector, g: Vector, box: Box) -> Path:
+    """Return the path from a point."""
     ends = jnp.where(g < 0, box.upper, box.lower)
-    # a coordinate at its bound does not move; one without gradient, or without bound, never bends
     bent = (g != 0) & jnp.isfinite(ends)
     gap = jnp.where(bent, x - ends, 0)
     bends = jnp.where(bent, jnp.maximum(safe_ratio(gap, g, where=bent), 0), jnp.inf)
-    order = jnp.argsort(bends)
-    bends, g, w, moves = bends[order], g[order], w[order], -gap[order]
+    return Path(x, g, jnp.where(bent, ends, x), bends)
+
+
+def cauchy_point(hessian: DenseHessian | CompactHessian, x: Vector, g: Vector, box: Box) -> Vector:
+    r"""Return the first minimum of the model along the projected gradient path.
+
+    The published algorithm walks from bend to bend, and mostly ends before the first; where the
+    way is long, all pieces are looked at at once.
+    """
+    way = path(x, g, box)
+
+    def walk(carry: tuple) -> tuple:
+        t, _, count = carry
+        d = jnp.where(way.bends > t, -g, 0)
+        pushed = hessian.times(d)
+        slope, curvature = dot(g, d) + dot(pushed, way.at(t, box) - x), dot(pushed, d)
+        ahead = safe_ratio(-slope, curvature, where=curvature > 0, otherwise=jnp.inf)
+        bend = jnp.min(jnp.where(way.bends > t, way.bends, jnp.inf))
+        falls = slope < 0
+        # a model that falls along the whole path ends at its last finite bend
+        goes_on = falls & (t + ahead >= bend) & jnp.isfinite(bend)
+        stop = jnp.where(falls & jnp.isfinite(ahead), t + ahead, t)
+        return jnp.where(goes_on, bend, stop), ~goes_on, count + 1
+
+    start = jnp.zeros_like(x, shape=()), jnp.zeros([], bool), jnp.zeros([], jnp.int32)
+    goes_on = lambda carry: ~carry[1] & (carry[2] <= _MOST_BENDS)
+    t, is_done, _ = control_flow.while_loop(goes_on, walk, start)
+    if isinstance(hessian, CompactHessian) and len(x) > _MOST_BENDS:
+        jump = lambda carry: (_first_minimum(hessian, way), jnp.ones_like(carry[1]))
+        t, _ = control_flow.while_loop(lambda carry: ~carry[1], jump, (t, is_done))
+    return way.at(t, box)
+
+
+_MOST_BENDS = 16  # a piece costs two products with B, all at once a sort and some twenty
+
+
+def _first_minimum(hessian: CompactHessian, way: Path) -> Float[Array, ""]:
+    """Return the $t$ of the Cauchy point from the slopes of all pieces, by cumulative sums."""
+    theta, rows = hessian.theta, hessian.rows
+    order = jnp.argsort(way.bends)
+    bends, g, w = way.bends[order], way.g[order], rows.T[order]
+    moves = (way.ends - way.x)[order]
     begins = jnp.concatenate([jnp.zeros_like(bends[:1]), bends[:-1]])
     # piece k runs from begins[k] to bends[k]; coordinates k and later still move, by -t g
     squares = jnp.cumsum((g * g)[::-1])[::-1]
     p = jnp.cumsum((-g[:, None] * w)[::-1], axis=0)[::-1]  # W^T of the direction
     arrived = moves[:, None] * w
     c = jnp.cumsum(arrived, axis=0) - arrived  # W^T of what has arrived before
-    m_p = matmul(p, jnp.linalg.inv(m_inverse))  # of one small matrix, not of many vectors
+    m_p = hessian.times_middle(p)
     curvature = theta * squares - jnp.sum(p * m_p, axis=1)
     at_zero = -squares - jnp.sum(c * m_p, axis=1)  # the slope, were the piece prolonged to t = 0
     t = jnp.clip(
         safe_ratio(-at_zero, curvature, where=curvature > 0, otherwise=jnp.inf), begins, bends
     )
     is_last = (t < bends) & (squares > 0)
-    stays = squares[0] == 0
-    first = jnp.argmax(is_last)
-    # a model that falls along the whole path ends at its last finite bend
     farthest = jnp.max(jnp.where(jnp.isfinite(bends), bends, 0))
-    t = jnp.where(stays, 0, jnp.where(jnp.any(is_last), t[first], farthest))
-    back = jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype))
-    # clipping t g would leave rounding between a coordinate and its bound
-    at_end = (bends <= t)[back]
-    return jnp.where(at_end, jnp.where(g[back] == 0, x, ends), box.clip(x - t * g[back]))
+    return jnp.where(jnp.any(is_last), t[jnp.argmax(is_last)], farthest)
 
 
 def face_minimizer(
-    hessian: CompactHessian,
-    x: Float[Array, "dim"],
-    g: Float[Array, "dim"],
-    start: Float[Array, "dim"],
-    box: Box,
-) -> Float[Array, "dim"]:
+    hessian: DenseHessian | CompactHessian, x: Vector, g: Vector, start: Vector, box: Box
+) -> Vector:
     r"""Return the minimum of the model with the coordinates fixed that `start` has at a bound.
 
-    By the Sherman-Morrison-Woodbury formula on the free coordinates (the *direct primal method*);
-    then projected into the box or, where that is no descent, cut short at its wall (Morales and
-    Nocedal 2011, section 2).
+    Of the free coordinates (the *direct primal method*); then projected into the box or, where that
+    is no descent, cut short at its wall (Morales and Nocedal 2011, section 2).
     """
-    theta, w, m_inverse = hessian
     free = (start > box.lower) & (start < box.upper)
-    moved = start - x
-    residual = g + theta * moved - matmul(w, jnp.linalg.solve(m_inverse, matmul(w.T, moved)))
-    residual = jnp.where(free, residual, 0)
-    w_free = jnp.where(free[:, None], w, 0)
-    inner = m_inverse - matmul(w_free.T, w_free) / theta
-    step = residual + matmul(w_free, jnp.linalg.solve(inner, matmul(w_free.T, residual))) / theta
-    step = jnp.where(free, -step / theta, 0)
+    residual = jnp.where(free, g + hessian.times(start - x), 0)
+    step = jnp.where(free, -hessian.solve_free(free, residual), 0)
+    step = jnp.where(jnp.all(jnp.isfinite(step)), step, 0)
     projected = box.clip(start + step)
     walls = jnp.where(step > 0, box.upper, box.lower)
     meets = free & (step != 0) & jnp.isfinite(walls)

@@ -2,14 +2,16 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import counts
+from jaxopt_tut.optimizers.bfgs_matrix import bfgs_matrix
 from jaxopt_tut.optimizers.bounds import Bounds, spread_bounds
-from jaxopt_tut.optimizers.box_model import Box, cauchy_point, compact_hessian, face_minimizer
+from jaxopt_tut.optimizers.box_model import Box, cauchy_point, face_minimizer
 from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.line_search import wolfe
 from jaxopt_tut.optimizers.line_search.search import as_written
@@ -101,7 +103,8 @@ def scale_by_lbfgsb(memory: int | np.integer = 10) -> optax.GradientTransformati
         if bounds is not None:
             lower, upper = spread_bounds("lbfgsb", bounds, params)
             box = Box(ravel(lower)[0], ravel(upper)[0])
-        return unravel(x - _target(state, x, g, box)), state
+        target, is_usable = _target(state, x, g, box)
+        return unravel(x - target), optax.tree.where(is_usable, state, _without_pairs(state))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -119,27 +122,37 @@ def _absorb(
     # g - y is the last gradient; along the step it fell by a share that is more than rounding
     slope = y_unit / s_unit
     curved = moved & (sy > jnp.finfo(sy.dtype).eps * jnp.abs(sg - sy)) & jnp.isfinite(slope * yy)
-    append = lambda rows, row: jnp.concatenate([rows[1:], row[None]])
     keep = lambda old, new: jnp.where(curved, new, jnp.where(moved, old, 0))
+    append = lambda rows, row: keep(rows, jnp.concatenate([rows[1:], row[None]]))
     return ScaleByLBFGSBState(
         last_params=x,
         last_grad=g,
-        steps=keep(state.steps, append(state.steps, s)),
-        changes=keep(state.changes, append(state.changes, slope * y)),
-        theta=keep(state.theta, yy / jnp.where(curved, sy, 1) * slope),
+        steps=append(state.steps, s),
+        changes=append(state.changes, slope * y),
+        theta=keep(state.theta, slope * yy / jnp.where(curved, sy, 1)),
         has_point=jnp.ones([], bool),
+    )
+
+
+def _without_pairs(state: ScaleByLBFGSBState) -> ScaleByLBFGSBState:
+    empty = jax.tree.map(jnp.zeros_like, state)
+    return empty._replace(
+        last_params=state.last_params, last_grad=state.last_grad, has_point=state.has_point
     )
 
 
 def _target(
     state: ScaleByLBFGSBState, x: Float[Array, "dim"], g: Float[Array, "dim"], box: Box
-) -> Float[Array, "dim"]:
-    """Return the point of the box that the model prefers."""
+) -> tuple[Float[Array, "dim"], Flag]:
+    """Return the point of the box that the model prefers, and whether the pairs made a model."""
     # without a pair the first step is the projected gradient's, of length 1 at most
-    theta = jnp.where(state.theta > 0, state.theta, jnp.maximum(norm(g), 1))
-    hessian = compact_hessian(state.steps, state.changes, theta)
+    first = jnp.maximum(norm(g), 1)
+    theta = jnp.where(state.theta > 0, state.theta, first)
+    hessian = bfgs_matrix(state.steps, state.changes, theta)
+    is_usable = hessian.is_usable
+    hessian = optax.tree.where(is_usable, hessian, hessian.reset(first))
     start = cauchy_point(hessian, x, g, box)
-    return face_minimizer(hessian, x, g, start, box)
+    return face_minimizer(hessian, x, g, start, box), is_usable
 
 
 _WOLFE = as_written("wolfe()", wolfe())
