@@ -82,7 +82,8 @@ class _Program:
         self._compiled = jax.jit(program)
         self._values: dict[Any, Any] | None = None
         self._written: set[Any] = set()
-        forget = lambda _: _programs.pop(key, None)
+        # at the end of a process the names of modules are gone before its functions are
+        forget = lambda _, programs=_programs: programs.pop(key, None)
         self._owners = [weakref.ref(_owner(function), forget) for function in functions]
 
     def is_up_to_date(self, readings: Readings) -> bool:
