@@ -14,7 +14,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ class Row(NamedTuple):
     is_solved: bool
 
 
-class _Exhausted(Exception):
+class _Ended(Exception):
     pass
 
 
@@ -72,39 +72,46 @@ def run_ours(problem: Problem, optimizer) -> Callable[[], tuple[np.ndarray, int]
             optimizer,
             max_steps=MAX_STEPS,
             gtol=TOLERANCE,
+            bounds=problem.bounds,
         )
         return np.asarray(solution.params), int(solution.evaluations)
 
     return run
 
 
-def run_scipy(problem: Problem, method: str) -> Callable[[], tuple[np.ndarray, int]]:
+def run_scipy(problem: Problem, method: str, options: dict) -> Callable[[], tuple[np.ndarray, int]]:
     from scipy.optimize import minimize as scipy_minimize
 
     both = jax.jit(jax.value_and_grad(problem.fun))
     second = jax.jit(jax.hessian(problem.fun))
-    with_hessian = {"hess": lambda x: np.array(second(x))} if method in _SECOND_ORDER else {}
+    more: dict[str, Any] = {}
+    if method in _SECOND_ORDER:
+        more["hess"] = lambda x: np.array(second(x))
+    if problem.bounds is not None:
+        more["bounds"] = list(zip(*problem.bounds, strict=True))
 
     def run():
         end, count = problem.start, 0
 
         def evaluate(x):
-            nonlocal count
+            nonlocal count, end
             count += 1
             if count > MAX_EVALUATIONS:
-                raise _Exhausted
+                raise _Ended
             value, grad = both(x)
+            if method in _WITHOUT_GTOL and problem.slope(x, grad) <= TOLERANCE:
+                end = np.array(x)
+                raise _Ended
             return float(value), np.array(grad)
 
-        def callback(x):
+        def callback(x, *_):
             nonlocal end
             end = np.array(x)
             if method == "Newton-CG" and np.abs(both(x)[1]).max() <= TOLERANCE:
                 raise StopIteration
 
-        options = {"maxiter": MAX_STEPS, **SCIPY[method]}
         # trust-exact raises where the Hessian is not finite
-        with contextlib.suppress(_Exhausted, ValueError, np.linalg.LinAlgError):
+        with contextlib.suppress(_Ended, ValueError, np.linalg.LinAlgError):
             end = scipy_minimize(
                 evaluate,
                 problem.start,
@@ -112,7 +119,7 @@ def run_scipy(problem: Problem, method: str) -> Callable[[], tuple[np.ndarray, i
                 method=method,
                 options=options,
                 callback=callback,
-                **with_hessian,
+                **more,
             ).x
         return end, count
 
@@ -120,6 +127,7 @@ def run_scipy(problem: Problem, method: str) -> Callable[[], tuple[np.ndarray, i
 
 
 _SECOND_ORDER = ("Newton-CG", "trust-exact")
+_WITHOUT_GTOL = ("TNC", "trust-constr")  # theirs is another: they end at the first good point
 
 
 def run_optimistix(problem: Problem) -> Callable[[], tuple[np.ndarray, int]]:
@@ -142,20 +150,26 @@ def run_optimistix(problem: Problem) -> Callable[[], tuple[np.ndarray, int]]:
 def rows(names: list[str]) -> Iterator[Row]:
     for name, problem in load(names).items():
         runs = {solver: run_ours(problem, optimizer) for solver, optimizer in OURS.items()}
-        runs |= {method: run_scipy(problem, method) for method in SCIPY}
+        options = {"maxiter": MAX_STEPS}
+        runs |= {name: run_scipy(problem, name, options | given) for name, given in SCIPY.items()}
         with contextlib.suppress(ImportError):
             runs["optimistix BFGS"] = run_optimistix(problem)
-        both = jax.jit(jax.value_and_grad(problem.fun))
-        for solver, run in runs.items():
-            run()
-            start = time.perf_counter()
-            end, evaluations = run()
-            seconds = time.perf_counter() - start
-            value, grad = both(end)
-            outcome = float(value), float(jnp.abs(grad).max()), evaluations
-            yield Row(name, end.size, solver, *outcome, seconds, problem.is_solved(*outcome))
-        # a thousand programs kept alive exceed the memory maps that Linux allows a process
-        jax.clear_caches()
+        yield from rows_of(name, problem, runs)
+
+
+def rows_of(name: str, problem: Problem, runs: dict[str, Callable]) -> Iterator[Row]:
+    """Time the second run of each solver, and look at where it ends."""
+    both = jax.jit(jax.value_and_grad(problem.fun))
+    for solver, run in runs.items():
+        run()
+        start = time.perf_counter()
+        end, evaluations = run()
+        seconds = time.perf_counter() - start
+        value, grad = both(end)
+        outcome = float(value), problem.slope(end, grad), evaluations
+        yield Row(name, end.size, solver, *outcome, seconds, problem.is_solved(*outcome))
+    # a thousand programs kept alive exceed the memory maps that Linux allows a process
+    jax.clear_caches()
 
 
 def data_profile(found: list[Row], budgets: np.ndarray) -> np.ndarray:
@@ -170,29 +184,27 @@ def draw(by_solver: dict[str, list[Row]], path: Path) -> None:
     axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).add_subplot()
     budgets = np.geomspace(0.5, MAX_EVALUATIONS, 400)
     for solver, found in by_solver.items():
-        style = "-" if solver in OURS else "--"
+        is_ours = solver.isidentifier() and solver.islower()
+        style = "-" if is_ours else "--"
         axes.step(budgets, data_profile(found, budgets), style, where="post", label=solver)
     axes.set(xscale="log", ylim=(0, 1), xlabel="evaluations / (n + 1)", ylabel="problems solved")
     axes.legend(fontsize="small")
     figure.savefig(path)
 
 
-def main(*, quick: bool = False) -> None:
-    names = list(best_values())[:: 10 if quick else 1]
+def report(found: Iterator[Row], title: str, table: dict[str, float], name: str) -> None:
+    """Write rows as they come, then print how many problems each solver solved."""
     RESULTS.mkdir(exist_ok=True)
-    found = []
-    with jax.enable_x64(True), (RESULTS / "sif.csv").open("w", newline="") as file:
+    by_solver: dict[str, list[Row]] = {}
+    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
-        for row in rows(names):
-            found.append(row)
+        for row in found:
+            by_solver.setdefault(row.solver, []).append(row)
             writer.writerow(row)
             file.flush()  # half an hour's rows are not lost with the process
-    by_solver: dict[str, list[Row]] = {}
-    for row in found:
-        by_solver.setdefault(row.solver, []).append(row)
     print_table(
-        f"{len(names)} problems of CUTEst with up to 10 unknowns, float64",
+        title,
         ["solver", "solved", "evaluations", "seconds"],
         [
             [
@@ -206,9 +218,15 @@ def main(*, quick: bool = False) -> None:
     )
     for solver, mine in by_solver.items():
         print(f"{solver} misses", *(row.problem for row in mine if not row.is_solved))
-    table = best_values()
-    for row in found:
+    for row in (row for mine in by_solver.values() for row in mine):
         gap = table[row.problem] - row.value
         if gap > TOLERANCE * max(1.0, abs(table[row.problem])):
             print(f"{row.solver} went below the table on {row.problem}: {row.value!r}")
-    draw(by_solver, RESULTS / "sif_profiles.svg")
+    draw(by_solver, RESULTS / f"{name}_profiles.svg")
+
+
+def main(*, quick: bool = False) -> None:
+    names = list(best_values())[:: 10 if quick else 1]
+    title = f"{len(names)} problems of CUTEst with up to 10 unknowns, float64"
+    with jax.enable_x64(True):
+        report(rows(names), title, best_values(), "sif")
