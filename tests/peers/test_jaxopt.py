@@ -6,14 +6,30 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from tests.peers import jaxopt_losses, jaxopt_sets
+from tests.peers import jaxopt_equations, jaxopt_losses, jaxopt_sets, jaxopt_solvers
 from tests.peers.jaxopt_case import SOLVED
+from tests.peers.jaxopt_wrong import WRONG
+
+# of its isotonic regression: without the compiler it would like it takes Python, and its derivative
+# hands floating numbers where JAX wants integers
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Numba could not be imported:UserWarning"),
+    pytest.mark.filterwarnings("ignore:jax.nn.one_hot input should be:DeprecationWarning"),
+]
 
 CASES = [
     *jaxopt_sets.CASES,
     *jaxopt_losses.LOSSES,
     *jaxopt_losses.OBJECTIVES,
     *jaxopt_losses.TREES,
+    *jaxopt_solvers.SMOOTH,
+    *jaxopt_solvers.CONSTRAINED,
+    *jaxopt_solvers.FITS,
+    *jaxopt_equations.IMPLICIT,
+    *jaxopt_equations.LINEAR,
+    *jaxopt_equations.FIXED,
+    *jaxopt_equations.PROGRAMS,
+    *jaxopt_equations.SEARCHES,
 ]
 MARKED = [pytest.param(case, id=case.there, marks=[pytest.mark.slow] * case.slow) for case in CASES]
 
@@ -45,9 +61,11 @@ def both_ways(fun, args):
     return value, pull(directions(value)), push(*directions(args))
 
 
-def backwards(fun, args):
+def as_jaxopt(fun, args, forward):
+    """Return the same of jaxopt's, without the tangent where it has no forward mode."""
     value, pull = jax.vjp(fun, *args)
-    return value, pull(directions(value))
+    tangent = jax.jvp(fun, args, directions(args))[1] if forward else None
+    return value, pull(directions(value)), tangent
 
 
 def called(fun, jit):
@@ -68,11 +86,27 @@ def test_same_answer_and_derivative(case):
         assert_near(case.ours(*args), called(case.theirs, case.jit)(*args), case.tol)
         return
     value, grads, tangent = jax.jit(lambda args: both_ways(case.ours, args))(args)
-    expected = called(lambda *args: backwards(case.theirs, args), case.jit)(*args)
-    assert_near((value, grads), expected, case.tol)
+    compared = called(lambda *args: as_jaxopt(case.theirs, args, case.forward), case.jit)(*args)
+    assert_near((value, grads), compared[:2], case.tol)
     if case.forward:
-        push = lambda *args: jax.jvp(case.theirs, args, directions(args))[1]
-        assert_near(tangent, called(push, case.jit)(*args), case.tol)
+        assert_near(tangent, compared[2], case.tol)
     else:  # forward mode must be the transpose of what both agree on
         pulled, pushed = product(directions(args), grads), product(directions(value), tangent)
         np.testing.assert_allclose(pulled, pushed, rtol=SOLVED, atol=SOLVED)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.there)
+def test_right_where_jaxopt_is_not(case):
+    assert_near(np.asarray(case.ours()), case.right, case.tol)
+    try:
+        there = np.asarray(called(case.theirs, jit=False)())
+    except (TypeError, ValueError):
+        return
+    assert not np.allclose(there, case.right, rtol=0.01, atol=0.01)
+
+
+def test_there_are_enough_comparisons():
+    assert len(CASES) >= 60
+    assert len({case.there for case in CASES}) == len(CASES)
