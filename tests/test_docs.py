@@ -23,7 +23,11 @@ PRINTS = {
         "['0.331', '-0.095', '-0.533', '0.152']",
         "['0.332', '-0.095', '-0.533', '0.153']",
         "['0.011', '-0.100', '-0.025', '0.233']\n" * 2,
+        "deq ['0.331', '-0.095', '-0.533', '0.152']",
         "cube root 2.000, derivative 0.0833",
+        # the pseudoinverse of the inputs, and that of the one column that is left
+        "nonnegative 0.488 0.962 0.495 0.117 -0.481 0.105 0.383 0.181 True",
+        "nonnegative 0.049 0.000 0.490 0.098 -0.490 -0.000 -0.000 -0.000 True",
     ],
     "extending.md": [
         "RMSprop: [1. 1.]",

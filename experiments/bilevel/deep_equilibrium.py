@@ -148,6 +148,7 @@ def run(config: Config) -> Result:
 
     params = learned[EQUILIBRIUM]
     batch = images[seen[: config.batch_size]], labels[seen[: config.batch_size]]
+    size = lambda program: program.memory_analysis().temp_size_in_bytes
     gradients, sizes, seconds = {}, {}, {}
     for network in NETWORKS:
         rows = []
@@ -160,7 +161,7 @@ def run(config: Config) -> Result:
                 begin = time.perf_counter()
                 jax.block_until_ready(program(params, batch))
                 times.append(time.perf_counter() - begin)
-            rows.append((program.memory_analysis().temp_size_in_bytes, min(times)))
+            rows.append((size(program), min(times)))
         gradients[network] = np.asarray(jax.flatten_util.ravel_pytree(found)[0])
         sizes[network], seconds[network] = map(np.array, zip(*rows, strict=True))
     return Result(accuracies, config.num_test, values, gradients, sizes, seconds)

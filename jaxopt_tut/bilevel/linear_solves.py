@@ -22,7 +22,7 @@ from jaxopt_tut.linalg import (
     solve_symmetric,
 )
 from jaxopt_tut.types import Number
-from jaxopt_tut.vectors import matmul, norm
+from jaxopt_tut.vectors import dot, matmul, norm
 
 Vector = Float[Array, "dim"]
 MatVec = Callable[[Vector], Vector]
@@ -90,7 +90,8 @@ class AutoSolve:
         found = (cg if is_symmetric else gmres)(matvec, b, **limits)
         # a part of b along an eigenvector of no or negative curvature no step makes smaller, as
         # long as every curvature met is positive: whoever arrives has seen that there is none
-        goal = jnp.asarray(limits["tol"], b.dtype) * norm(b)
+        size = jnp.sqrt(dot(b, b)) if is_symmetric else norm(b)  # as either has computed it
+        goal = jnp.asarray(limits["tol"], b.dtype) * size
         has_arrived = (found.residual_norm <= goal) & found.is_definite
 
         def safely(first: tuple[Vector, Count, Flag]) -> tuple[Vector, Count, Flag]:
