@@ -175,7 +175,7 @@ def test_asymmetric_systems_take_minimal_residuals_and_what_is_safe_where_these_
 @pytest.mark.usefixtures("x64")
 def test_minimal_residuals_need_far_fewer_products_than_the_normal_equations():
     contraction = 0.9 * np.random.default_rng(9).standard_normal((600, 600)) / np.sqrt(600)
-    b = np.random.default_rng(8).standard_normal(600)
+    b = jnp.asarray(np.random.default_rng(8).standard_normal(600))
     product = lambda v: v - contraction @ v
     counts = {}
     for way in (AutoSolve(), NormalCG()):

@@ -154,7 +154,7 @@ def test_gmres_needs_one_step_for_each_distinct_eigenvalue_and_a_look():
 
 @pytest.mark.usefixtures("x64")
 def test_the_residual_of_gmres_is_the_smallest_in_the_space_of_products():
-    matrix, b = SQUARE, np.random.default_rng(4).standard_normal(40)
+    matrix, b = SQUARE, jnp.asarray(np.random.default_rng(4).standard_normal(40))
     for steps in (1, 3, 7):
         found = gmres(lambda v: matrix @ v, b, tol=0.0, max_steps=steps, restart=40)
         space, _ = np.linalg.qr(
@@ -166,7 +166,7 @@ def test_the_residual_of_gmres_is_the_smallest_in_the_space_of_products():
 
 @pytest.mark.usefixtures("x64")
 def test_gmres_ends_where_rounds_gain_nothing():
-    b = np.random.default_rng(5).standard_normal(40)
+    b = jnp.asarray(np.random.default_rng(5).standard_normal(40))
     singular = np.eye(40) - 0.9 * SQUARE
     singular[:, 0] = 0
     for matrix in (singular, SHIFT):
