@@ -38,6 +38,11 @@ PRINTS = {
         "argmin has no derivative with respect to hp under LastHalf; modes that define it: ",
         "by BiCGSTAB: [1. 1.]",
     ],
+    "from_jaxopt.md": [
+        "w 0.42 0.91\ndw/dlam -0.56 -0.50",
+        "shares 0.02 0.78\ndshares/dtotal 0.71 0.29",
+        "root 2.000, derivative 0.0833",
+    ],
     "optimizers.md": [
         "[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged",
         "['0.79', '0.62'] norm 1.000",

@@ -10,6 +10,7 @@ import optax
 from jaxopt_tut.bilevel import (
     GMRES,
     Anderson,
+    AutoSolve,
     Bisection,
     Broyden,
     Dense,
@@ -167,6 +168,7 @@ LINEAR = [
     linear_case("solve_qr", Dense()),
     linear_case("solve_inv", Dense()),
     linear_case("solve_cholesky", Dense(), SPREAD),
+    linear_case("solve_iterative_refinement", AutoSolve(), maxiter=20, tol=1e-12),
     slowly(
         "IterativeRefinement", functools.partial(solution, linear, Newton(), steps=3),
         lambda A, b: jaxopt.IterativeRefinement(implicit_diff_solve=SOLVE, tol=1e-12).run(

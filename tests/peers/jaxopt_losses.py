@@ -136,9 +136,15 @@ def tree(name, ours, *args):
     return formula(f"tree_util.{name}", ours, getattr(trees, name), args)
 
 
+ARITHMETIC = ("add", "sub", "mul", "div")
 TREES = [
     tree("tree_add_scalar_mul", optax.tree.add_scale, TREE, 0.7, OTHER),
     tree("tree_scalar_mul", optax.tree.scale, 0.7, TREE),
+    *(tree(f"tree_{name}", getattr(optax.tree, name), TREE, OTHER) for name in ARITHMETIC),
+    formula(
+        "tree_util.tree_where", lambda a, b: optax.tree.where(False, a, b),
+        lambda a, b: trees.tree_where(False, a, b), (TREE, OTHER),
+    ),
     tree("tree_vdot", optax.tree.vdot, TREE, OTHER),
     tree("tree_vdot_real", optax.tree.vdot, TREE, OTHER),
     tree("tree_sum", optax.tree.sum, TREE),
@@ -149,4 +155,4 @@ TREES = [
     tree("tree_ones_like", optax.tree.ones_like, TREE),
     tree("tree_conj", optax.tree.conj, COMPLEX),
     tree("tree_real", optax.tree.real, COMPLEX),
-]
+]  # fmt: skip

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxopt_tut.bilevel import Picard, fixed_point, layers
 from jaxopt_tut.optimizers import projections
@@ -119,6 +120,10 @@ CASES = [
     formula(
         "projection.projection_l2_ball [inside]", lambda x, r: projections.ball(r)(x),
         there.projection_l2_ball, (TREE, 9.0),
+    ),
+    formula(
+        "projection.projection_l2_sphere", optax.projections.projection_l2_sphere,
+        there.projection_l2_sphere, (TREE, 1.5),
     ),
     formula(
         "projection.projection_linf_ball", lambda x, r: projections.ball(r, LInf())(x),

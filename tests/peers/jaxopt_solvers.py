@@ -194,24 +194,43 @@ TIMES = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
 GROWTH = 1.4 * np.exp(-0.7 * TIMES) + 0.05 * np.cos(9 * TIMES)
 
 
+FIRST = np.ones(2)
+
+
 def misfit(w, y):
     return w[0] * jnp.exp(-w[1] * TIMES) - y
 
 
+def half(w, y):
+    return jnp.sum(misfit(w, y) ** 2) / 2
+
+
 def fitted(optimizer, *args):
-    half = lambda w, y: jnp.sum(misfit(w, y) ** 2) / 2
     residual_fn = lambda w, z: misfit(w, *z)
-    return arg(half, Minimize(optimizer), *args, start=np.ones(2), residual_fn=residual_fn)
+    return arg(half, Minimize(optimizer), *args, start=FIRST, residual_fn=residual_fn)
 
 
-def fit(there, optimizer, run=lambda solver, y: solver.run(np.ones(2), y), **options):
-    solver = getattr(jaxopt, there)(misfit, implicit_diff_solve=SOLVE, **options)
+def fit(there, optimizer, **options):
+    name = "fun" if "Scipy" in there else "residual_fun"
+    solver = getattr(jaxopt, there)(**{name: misfit}, implicit_diff_solve=SOLVE, **options)
     return solved(
-        there, lambda y: fitted(optimizer, y), lambda y: run(solver, y).params, (GROWTH,)
+        there, lambda y: fitted(optimizer, y), lambda y: solver.run(FIRST, y).params, (GROWTH,)
     )  # fmt: skip
 
 
 FITS = [
     fit("GaussNewton", gauss_newton(), tol=1e-12),
     fit("LevenbergMarquardt", levenberg_marquardt(), tol=1e-12, gtol=STOP, xtol=1e-14, maxiter=99),
-]
+    fit("ScipyLeastSquares", levenberg_marquardt(), method="lm")._replace(
+        jit=False, tol=SEARCHED
+    ),
+    solved(
+        "ScipyBoundedLeastSquares",
+        lambda y, box: arg(lambda w, y, _: half(w, y), within(onto_box, 0.3), y, box, start=FIRST),
+        lambda y, box: jaxopt.ScipyBoundedLeastSquares(
+            method="trf", fun=misfit, implicit_diff_solve=SOLVE,
+            options={"ftol": 1e-14, "xtol": 1e-14, "gtol": 1e-14},
+        ).run(FIRST, box, y).params,
+        (GROWTH, (np.zeros(2), np.array([1.3, 2.0]))), jit=False, tol=SEARCHED,
+    ),
+]  # fmt: skip
