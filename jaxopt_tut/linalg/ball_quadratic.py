@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.linalg.solution import floating
+from jaxopt_tut.linalg.solution import MatrixLike, VectorLike, floating
 from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
 
@@ -25,8 +25,8 @@ class BallMinimum(NamedTuple):
 
 @jax.custom_jvp
 def ball_minimum(
-    hessian: Float[Array | np.ndarray, "dim dim"],
-    gradient: Float[Array | np.ndarray, "dim"],
+    hessian: MatrixLike,
+    gradient: VectorLike,
     radius: Number,
 ) -> BallMinimum:
     r"""Minimise a quadratic within a ball, whatever its curvature.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.linalg.solution import LinearSolution, Matvec, floating
+from jaxopt_tut.linalg.solution import LinearSolution, Matvec, VectorLike, floating
 from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import dot, safe_ratio
 
@@ -15,7 +15,7 @@ PATIENCE = 64
 
 
 def cg(
-    matvec: Matvec, b: Float[Array, "dim"], *, tol: Number, max_steps: int, turn: bool = False
+    matvec: Matvec, b: VectorLike, *, tol: Number, max_steps: int, turn: bool = False
 ) -> LinearSolution:
     r"""Solve a symmetric positive definite system by conjugate gradients.
 

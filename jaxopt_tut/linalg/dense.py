@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.linalg.solution import Matvec, floating
+from jaxopt_tut.linalg.solution import MatrixLike, Matvec, VectorLike, floating
 from jaxopt_tut.types import Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
 
@@ -26,7 +26,7 @@ class DenseSolution(NamedTuple):
     is_definite: Bool[Array, ""]
 
 
-def solve_symmetric(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> DenseSolution:
+def solve_symmetric(matrix: MatrixLike, b: VectorLike) -> DenseSolution:
     r"""Solve a symmetric system, definite or not, singular or not.
 
     $$x = K^+ b, \qquad \text{which is } K^{-1} b \text{ where } K \text{ is regular}$$
@@ -72,7 +72,7 @@ def solve_symmetric(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> 
     return control_flow.unless(is_safe, first, by_eigenvalues)
 
 
-def solve_square(matrix: Float[Array, "dim dim"], b: Float[Array, "dim"]) -> DenseSolution:
+def solve_square(matrix: MatrixLike, b: VectorLike) -> DenseSolution:
     r"""Solve a square system, singular or not.
 
     As `solve_symmetric`, by Gauss's elimination where that is safe, else by singular values.

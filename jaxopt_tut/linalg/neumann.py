@@ -4,12 +4,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.linalg.solution import Matvec, floating
+from jaxopt_tut.linalg.solution import Matvec, VectorLike, floating
 from jaxopt_tut.types import Number, Scalar
 
 
 def neumann(
-    matvec: Matvec, b: Float[Array, "dim"], *, num_terms: int, step_size: Number
+    matvec: Matvec, b: VectorLike, *, num_terms: int, step_size: Number
 ) -> Float[Array, "dim"]:
     r"""Approximate a solution by the first terms of the Neumann series.
 
@@ -49,7 +49,7 @@ def neumann(
     return alpha * total
 
 
-def largest_eigenvalue(matvec: Matvec, like: Float[Array, "dim"], *, num_steps: int) -> Scalar:
+def largest_eigenvalue(matvec: Matvec, like: VectorLike, *, num_steps: int) -> Scalar:
     r"""Estimate the largest absolute eigenvalue of a symmetric matrix from below.
 
     $$\hat\lambda = \lVert A v_k \rVert, \qquad v_{k+1} = A v_k / \lVert A v_k \rVert$$

@@ -8,16 +8,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.linalg.solution import floating
+from jaxopt_tut.linalg.solution import MatrixLike, VectorLike, floating
 from jaxopt_tut.types import Scalar
 from jaxopt_tut.vectors import matmul
 
 _MAX_TRIALS = 60
 
 
-def modified_cholesky_solve(
-    hessian: Float[Array, "dim dim"], gradient: Float[Array, "dim"]
-) -> Float[Array, "dim"]:
+def modified_cholesky_solve(hessian: MatrixLike, gradient: VectorLike) -> Float[Array, "dim"]:
     r"""Solve with the Hessian plus the multiple of the identity that makes it definite.
 
     $$(H + \tau I)\, u = g, \qquad \tau \in \{\tau_0, \max(2 \tau_0, \beta), \dots\}, \qquad
@@ -86,9 +84,7 @@ class _Trial(NamedTuple):
 
 
 @jax.custom_jvp
-def saddle_free_solve(
-    hessian: Float[Array | np.ndarray, "dim dim"], gradient: Float[Array | np.ndarray, "dim"]
-) -> Float[Array, "dim"]:
+def saddle_free_solve(hessian: MatrixLike, gradient: VectorLike) -> Float[Array, "dim"]:
     r"""Solve with the absolute values of the Hessian's eigenvalues.
 
     $$u = Q\, \max(|\Lambda|, \delta)^{-1} Q^T g, \qquad H = Q \Lambda Q^T, \qquad

@@ -8,14 +8,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.cg import PATIENCE
-from jaxopt_tut.linalg.solution import LinearSolution, Matvec, floating
+from jaxopt_tut.linalg.solution import LinearSolution, Matvec, VectorLike, floating
 from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import dot
 
 
 def normal_cg(
     matvec: Matvec,
-    b: Float[Array, "rows"],
+    b: VectorLike,
     *,
     tol: Number,
     max_steps: int,

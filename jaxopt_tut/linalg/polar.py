@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact, Num
 
 from jaxopt_tut.linalg.solution import floating
 from jaxopt_tut.types import Shape
@@ -12,7 +12,7 @@ from jaxopt_tut.vectors import matmul, safe_ratio
 
 @jax.custom_jvp
 def polar_factor(
-    matrix: Inexact[Array | np.ndarray, "rows columns"],
+    matrix: Num[Array | np.ndarray, "rows columns"],
 ) -> Inexact[Array, "rows columns"]:
     r"""Replace all singular values by 1.
 
@@ -102,7 +102,7 @@ _NUM_LAST = 3
 
 
 def newton_schulz(
-    matrix: Inexact[Array, "rows columns"], num_steps: int = 8
+    matrix: Num[Array | np.ndarray, "rows columns"], num_steps: int = 8
 ) -> Inexact[Array, "rows columns"]:
     r"""Bring all singular values near 1 by matrix products alone.
 

@@ -7,13 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Inexact, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int, Num
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.types import Scalar
 
 Matvec = TypeAliasType("Matvec", Callable[[Array], Array])
 """The product of a matrix and a vector, as a function of the vector."""
+
+
+VectorLike = TypeAliasType("VectorLike", Num[Array | np.ndarray, "dim"])
+"""A vector of numbers; integers count as floating ones."""
+
+MatrixLike = TypeAliasType("MatrixLike", Num[Array | np.ndarray, "dim dim"])
+"""A square matrix, likewise."""
 
 
 class LinearSolution(NamedTuple):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
-from jaxopt_tut.linalg.solution import Matvec, floating
+from jaxopt_tut.linalg.solution import Matvec, VectorLike, floating
 from jaxopt_tut.types import Limit, Number, Scalar
 from jaxopt_tut.vectors import dot, magnitude
 
@@ -24,7 +24,7 @@ class TruncatedCG(NamedTuple):
 
 def truncated_cg(
     matvec: Matvec,
-    gradient: Float[Array, "dim"],
+    gradient: VectorLike,
     *,
     tol: Number,
     model_tol: Number = jnp.inf,
