@@ -14,7 +14,18 @@ def value_and_aux(
     fun: Callable[..., Any], has_aux: bool, params: PyTree, args: tuple
 ) -> tuple[Any, PyTree]:
     """Call a loss; the second is `None` without auxiliary values."""
-    value, aux = fun(params, *args), None
+    try:
+        value, aux = fun(params, *args), None
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        error.add_note(
+            "minimize traces fun, to differentiate and compile it: write it in jax.numpy, with "
+            "jnp.where for an if on values."
+        )
+        raise
+    except TypeError as error:
+        if len(args) == 1 and isinstance(args[0], tuple):
+            error.add_note("minimize takes the arguments of fun one by one, not as a tuple.")
+        raise
     is_pair = isinstance(value, tuple) and len(value) == 2
     if has_aux:
         if not is_pair:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut import counts, programs
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.descent import Given, Problem, Search, advance, begin, finish
+from jaxopt_tut.optimizers.scipy_words import no_attribute
 from jaxopt_tut.optimizers.solution import Solution
 from jaxopt_tut.programs import is_tracing
 from jaxopt_tut.tracing import is_traced
@@ -34,6 +35,10 @@ class Progress:
     params: Params
     value: float
     grad_norm: float
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse what there is not, and answer SciPy's names by those that there are."""
+        raise no_attribute("Progress", name)
 
 
 Callback = TypeAliasType("Callback", Callable[[Progress], Any])

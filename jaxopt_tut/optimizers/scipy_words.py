@@ -84,7 +84,7 @@ def _answer(name: str, value: Any) -> str:
         parts = [f"for {key!r} {_written(key)}" for key in map(str, value)]
         return f"minimize has no options=; write {', '.join(parts)}."
     if name == "method" and isinstance(value, str) and _key(value) in _METHODS:
-        written = f"{_METHODS[_key(value)]} in the third place"
+        written = f"in the third place {_METHODS[_key(value)]}"
     else:
         written = _WRITTEN.get(name)
     if written is None:
@@ -111,6 +111,24 @@ def as_optimizer(optimizer: Any, args: Sequence[Any]) -> Optimizer:
         raise TypeError(f"{needs} in the third place, before the arguments of fun.")
     require_optimizer("minimize", optimizer)
     return optimizer
+
+
+_RESULTS = {
+    "x": "params",
+    "fun": "value",
+    "success": "converged",
+    "nit": "steps",
+    "nfev": "evaluations",
+    "njev": "evaluations",
+    "jac": "grad_norm",
+}
+"""What SciPy's results are here."""
+
+
+def no_attribute(thing: str, name: str) -> AttributeError:
+    """Return the error for a name that a result does not have, with the one that it has."""
+    hint = f"; write {_RESULTS[name]}" if name in _RESULTS else ""
+    return AttributeError(f"{thing} has no attribute {name!r}{hint}.")
 
 
 def _key(name: str) -> str:

@@ -1,7 +1,7 @@
 """What `minimize` returns."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.blocks import Block, brief, numbers
+from jaxopt_tut.optimizers.scipy_words import no_attribute
 from jaxopt_tut.optimizers.solution_block import Rows, history_block, solution_block
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.types import DTypeLike, Params
@@ -178,6 +179,10 @@ class Solution(Block):
     def _block(self) -> tuple[str, Rows]:
         """Return what is worth reading."""
         return solution_block(self, sentence)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse what there is not, and answer SciPy's names by those that there are."""
+        raise no_attribute("Solution", name)
 
     @property
     def message(self) -> str | list:

@@ -1,5 +1,8 @@
 """What a user of SciPy types: it works, or the error says what to write."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +52,7 @@ def test_a_whole_call_of_scipy_is_answered_at_once():
     with pytest.raises(TypeError) as caught:
         minimize(bowl, [0, 0], method="L-BFGS-B", jac=True, tol=1e-8, options=options)
     assert str(caught.value) == (
-        "minimize has no method=; write lbfgs(), or lbfgsb() with bounds= in the third place. "
+        "minimize has no method=; write in the third place lbfgs(), or lbfgsb() with bounds=. "
         "minimize has no jac=; write nothing: gradients come from JAX, and fun returns the value "
         "alone. minimize has no tol=; write gtol=, ftol= or xtol=. minimize has no options=; "
         "write for 'maxiter' max_steps=, for 'gtol' gtol=, for 'disp' print(solution), for 'eps' "
@@ -66,7 +69,9 @@ METHODS = [
 
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_of_scipy_has_an_answer(method):
-    with pytest.raises(TypeError, match=r"minimize has no method=; write \w+\(") as by_keyword:
+    with pytest.raises(
+        TypeError, match=r"no method=; write in the third place \w+\("
+    ) as by_keyword:
         minimize(bowl, [0, 0], method=method)
     assert "such as" not in str(by_keyword.value)
     with pytest.raises(TypeError, match=f"as optimizer, got '{method}': write ") as by_place:
@@ -91,6 +96,41 @@ OPTIMIZERS = {
 def test_what_is_no_optimizer_is_told_so(args, message):
     with pytest.raises(TypeError, match=f"^minimize needs an optax transformation.*{message}"):
         minimize(bowl, jnp.zeros(2), *args)
+
+
+TRACED = {
+    "numpy": (lambda w: np.sum(np.square(np.asarray(w))), (), "write it in jax.numpy"),
+    "scipy": (scipy.optimize.rosen, (), "write it in jax.numpy"),
+    "float": (lambda w: float(w[0]), (), "write it in jax.numpy"),
+    "if": (lambda w: w[0] ** 2 if w[0] > 0 else w[1] ** 2, (), "jnp.where for an if"),
+    "tuple of arguments": (lambda w, a: bowl(w - a), ((2.0,),), "one by one, not as a tuple"),
+    "its own fault": (lambda w: bowl(w) + "1", (), None),
+}
+
+
+@pytest.mark.parametrize(("fun", "args", "note"), TRACED.values(), ids=TRACED)
+def test_an_error_within_the_function_is_its_own_with_a_note_of_what_to_write(fun, args, note):
+    with pytest.raises(TypeError) as caught:
+        minimize(fun, jnp.zeros(2), bfgs(), *args)
+    notes = "\n".join(getattr(caught.value, "__notes__", []))
+    assert note in notes if note else "minimize" not in notes
+
+
+RESULTS = {"x": "params", "fun": "value", "success": "converged", "nit": "steps"}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_names_of_scipys_result_are_answered_by_those_of_ours(name):
+    seen = []
+    solution = minimize(bowl, jnp.zeros(2), bfgs(), callback=seen.append)
+    with pytest.raises(AttributeError, match=rf"^Solution has no .*; write {RESULTS[name]}\."):
+        getattr(solution, name)
+    with pytest.raises(AttributeError, match=rf"^Progress has no .*; write {RESULTS[name]}\."):
+        getattr(seen[0], name)
+    assert not hasattr(solution, "other")
+    assert hasattr(solution, RESULTS[name])
+    assert copy.deepcopy(solution).steps == pickle.loads(pickle.dumps(solution)).steps
+    assert getattr(solution.to_scipy(), name) is not None
 
 
 @pytest.mark.parametrize("fun", [None, 1.0, np.zeros(2)], ids=str)
