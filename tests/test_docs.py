@@ -43,6 +43,12 @@ PRINTS = {
         "shares 0.02 0.78\ndshares/dtotal 0.71 0.29",
         "root 2.000, derivative 0.0833",
     ],
+    "from_scipy.md": [
+        "w 1.00 1.00 1.00 1.00 Converged",
+        "at a bound: [1 0 0 0]",
+        "fit 3.00 0.50",
+        "root 1.00 1.00\nbracketed 2.000, slope 0.0833\nfixed 0.7391",
+    ],
     "optimizers.md": [
         "[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged",
         "['0.79', '0.62'] norm 1.000",
