@@ -5,13 +5,14 @@ Other rooms import these names from here; nothing about them is promised to user
 
 from jaxopt_tut.optimizers.extra_arguments import is_transformation, require_optimizer
 from jaxopt_tut.optimizers.norms import modulus
-from jaxopt_tut.optimizers.stationarity import constraint, projections_of
+from jaxopt_tut.optimizers.stationarity import constraint, projected_gradient, projections_of
 from jaxopt_tut.optimizers.step import take_step, updated
 
 __all__ = [
     "constraint",
     "is_transformation",
     "modulus",
+    "projected_gradient",
     "projections_of",
     "require_optimizer",
     "take_step",

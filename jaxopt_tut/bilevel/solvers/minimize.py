@@ -1,7 +1,7 @@
 """The searches of `optimizers.minimize`: to convergence, in a loop of unknown length."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import jax
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxopt_tut.bilevel.batches import batch_at
 from jaxopt_tut.bilevel.solvers.solver import Objective, Solver, Stepped
-from jaxopt_tut.optimizers import minimize, stationarity
-from jaxopt_tut.optimizers.inner import constraint, projections_of
+from jaxopt_tut.optimizers import minimize, projections, stationarity
+from jaxopt_tut.optimizers.inner import constraint, projected_gradient, projections_of
 from jaxopt_tut.types import Number, Optimizer, Params, PyTree
 
 
@@ -27,6 +27,8 @@ class Minimize(Solver):
       gtol: Set by `argmin` from `tol`.
       residual_fn: `residual_fn(y, z)` or `residual_fn(y, z, batch)`, for `gauss_newton` and
         `levenberg_marquardt`; residuals of all batches are taken together.
+      bounds: `(lower, upper)` as `minimize` takes them, or a function of `z` that returns them,
+        which makes the solution differentiable in its bounds.
 
     Example:
       >>> import jax.numpy as jnp
@@ -37,19 +39,30 @@ class Minimize(Solver):
       ...                 steps=50, diff=Implicit())
       >>> print(result.y.round(3), result.info.converged)
       [ 1. -2.] True
+
+      Under a bound that the derivative is taken in: it holds the first coordinate alone.
+
+      >>> import jax
+      >>> from jaxopt_tut.optimizers import lbfgsb
+      >>> bounded = Minimize(lbfgsb(), bounds=lambda z: (None, z))
+      >>> f = lambda y, z: jnp.sum((y - jnp.array([3.0, 0.5])) ** 2)
+      >>> solve = lambda z: argmin(f, jnp.zeros(2), z, solver=bounded, steps=9, diff=Implicit()).y
+      >>> print(solve(2.0), jax.jacrev(solve)(2.0))
+      [2.  0.5] [1. 0.]
     """
 
     optimizer: Optimizer
     max_steps: int = 1000
     gtol: Number | None = None
     residual_fn: Callable[..., Any] | None = None
+    bounds: Any = None
     is_whole: ClassVar[bool] = True
     is_differentiable: ClassVar[bool] = False
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether there is no projection."""
-        return not projections_of(self.optimizer)
+        """Whether there are neither bounds nor a projection."""
+        return self.bounds is None and not projections_of(self.optimizer)
 
     def init(self, y: Params, hp: PyTree) -> PyTree:
         """Return the empty state."""
@@ -58,7 +71,7 @@ class Minimize(Solver):
 
     def bounded(self, steps: int, tol: Any) -> "Minimize":
         """Return the solver with those limits."""
-        return Minimize(self.optimizer, steps, tol, self.residual_fn)
+        return replace(self, max_steps=steps, gtol=tol)
 
     def step(self, objective: Objective, y: Params, state: PyTree, hp: PyTree) -> Stepped:
         """Run the whole search."""
@@ -71,6 +84,7 @@ class Minimize(Solver):
             max_steps=self.max_steps,
             gtol=self.gtol,
             residual_fn=None if self.residual_fn is None else self._residuals,
+            bounds=self._bounds_at(objective.args[0]),
         )
         return solution.params, state, solution.grad_norm
 
@@ -84,4 +98,9 @@ class Minimize(Solver):
     def residual(self, objective: Objective, y: Params, hp: PyTree) -> PyTree:
         """Return the gradient, or the projected one."""
         grad = super().residual(objective, y, hp)
-        return grad if self.is_symmetric else stationarity(self.optimizer, y, grad)
+        if self.bounds is None:
+            return grad if self.is_symmetric else stationarity(self.optimizer, y, grad)
+        return projected_gradient(projections.box(*self._bounds_at(objective.args[0])), y, grad)
+
+    def _bounds_at(self, z: PyTree) -> Any:
+        return self.bounds(z) if callable(self.bounds) else self.bounds
