@@ -24,6 +24,7 @@ PRINTS = {
         "['0.332', '-0.095', '-0.533', '0.153']",
         "['0.011', '-0.100', '-0.025', '0.233']\n" * 2,
         "deq ['0.331', '-0.095', '-0.533', '0.152']",
+        "plan [1. 1.] multiplier 4.000\nwith the first bound moves [1. 1.]",
         "cube root 2.000, derivative 0.0833",
         # the pseudoinverse of the inputs, and that of the one column that is left
         "nonnegative 0.488 0.962 0.495 0.117 -0.481 0.105 0.383 0.181 True",

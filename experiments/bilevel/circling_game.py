@@ -190,10 +190,11 @@ def differentiate(game, key) -> dict[str, float]:
     at = lambda t: jax.tree.map(lambda a, b: a + t * b, game, change)
     field, start = field_of(curved), (jnp.ones(3), -jnp.ones(3))
     saddle = lambda t: root(field, start, at(t), solver=Newton(), steps=20).y
+    value = lambda players, t: curved(players[0], players[1], at(t))
 
     @jax.jit
     def value_and_slope(t):
-        return jax.value_and_grad(lambda t: curved(*saddle(t), at(t)))(t)
+        return jax.value_and_grad(lambda t: value(saddle(t), t))(t)
 
     @jax.jit
     def saddle_and_slope(t):
@@ -201,7 +202,7 @@ def differentiate(game, key) -> dict[str, float]:
 
     central = lambda f: (f(SPACING)[0] - f(-SPACING)[0]) / (2 * SPACING)
     now = saddle(0.0)
-    partial = jax.grad(lambda t: curved(*now, at(t)))(0.0)
+    partial = jax.grad(value, 1)(now, 0.0)
     relative = lambda a, b: float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
     return {
         "saddle_error": relative(saddle_and_slope(0.0)[1], central(saddle_and_slope)),

@@ -19,7 +19,7 @@ Time: 7 s.
 import dataclasses
 import sys
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ class Result(NamedTuple):
     """How many bounds each of them held on the way and not at the end."""
 
 
-def loss(w):
+def loss(w) -> Any:
     return 0.5 * (w - TARGET) @ HESSIAN @ (w - TARGET)
 
 
@@ -100,7 +100,7 @@ def num_left(path: np.ndarray) -> int:
     )
 
 
-def follow(optimizer, bounds, start, max_steps):
+def follow(optimizer, bounds, start, max_steps) -> Any:
     return minimize(
         loss, start, optimizer, bounds=bounds, gtol=GTOL, max_steps=max_steps, history=True
     )
@@ -113,8 +113,8 @@ def run(config: Config) -> Result:
     problems = {BOUNDED: (lbfgsb(), box), PROJECTED: (into_box, None), CLIPPED: (lbfgs(), None)}
     with jax.enable_x64(True):
         runs = {
-            name: follow(*problem, jnp.asarray(START), config.max_steps)
-            for name, problem in problems.items()
+            name: follow(optimizer, bounds, jnp.asarray(START), config.max_steps)
+            for name, (optimizer, bounds) in problems.items()
         }
         sides = [np.linspace(a, b, config.num_starts) for a, b in zip(LOWER, UPPER, strict=True)]
         starts = jnp.asarray(np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2))
@@ -151,7 +151,7 @@ def check(result: Result) -> list[Claim]:
     steps = {name: len(points) - 1 for name, points in result.paths.items()}
     clipped = np.clip(result.paths[CLIPPED][-1], LOWER, UPPER)
     correlation = HESSIAN[0, 1] / np.sqrt(HESSIAN[0, 0] * HESSIAN[1, 1])
-    distance = lambda point: np.linalg.norm(point - exact)
+    distance = lambda point, other=exact: float(np.linalg.norm(point - other))
     # A gradient of at most gtol in both coordinates, over the least curvature, which is 1.
     near = np.sqrt(2) * GTOL / np.linalg.eigvalsh(HESSIAN)[0]
     held = bounds_held(path[1:])
@@ -177,9 +177,7 @@ def check(result: Result) -> list[Claim]:
         ),
         at_most("L-BFGS-B: distance from the closed form", distance(path[-1]), near),
         at_most("projected gradient: the same", distance(result.paths[PROJECTED][-1]), near),
-        at_most(
-            "L-BFGS-B: distance from SciPy's", np.linalg.norm(path[-1] - result.scipy), 2 * near
-        ),
+        at_most("L-BFGS-B: distance from SciPy's", distance(path[-1], result.scipy), 2 * near),
         # Both values are known to the gradient there, of length 13 or less, times the distance.
         equal(
             "clipped: value over the least, against 1/(1 - rho^2)",
@@ -202,7 +200,7 @@ def check(result: Result) -> list[Claim]:
         # A quarter is no oddity of one start.
         at_least(
             "share of those that held a bound and left it",
-            np.mean(result.grid_left > 0),
+            float(np.mean(result.grid_left > 0)),
             0.25,
         ),
     ]
