@@ -21,13 +21,11 @@ from jaxopt_tut.linalg import (
     solve_square,
     solve_symmetric,
 )
-from jaxopt_tut.types import Number
+from jaxopt_tut.types import Count, Flag, Number
 from jaxopt_tut.vectors import dot, matmul, norm
 
 Vector = Float[Array, "dim"]
 MatVec = Callable[[Vector], Vector]
-Count = Int[Array, ""]
-Flag = Bool[Array, ""]
 
 
 class Solved(NamedTuple):
@@ -159,16 +157,25 @@ class GMRES:
     Attributes:
       restart: Steps between restarts; twice as many vectors are kept.
       max_steps: Restarts at most.
+
+    Raises:
+      ValueError: If `restart` is no whole number of 1 or more.
     """
 
     restart: int = 20
     max_steps: int = 500
 
+    def __post_init__(self) -> None:
+        """Refuse rounds of no step."""
+        if (size := counts.whole_number(self.restart)) is None or size < 1:
+            raise ValueError(f"GMRES needs a whole number restart >= 1, got {self.restart!r}.")
+        object.__setattr__(self, "restart", size)
+
     def solve(self, matvec: MatVec, b: Vector, *, is_symmetric: bool, tol: Number | None) -> Solved:
         """Return the solution."""
         del is_symmetric  # either will do
         # one product more a round, to look at the residual
-        each = counts.as_limit(self.restart) + 1
+        each = min(self.restart, b.size) + 1
         most = jnp.minimum(counts.as_limit(self.max_steps), counts.as_limit(2**40) // each) * each
         found = gmres(matvec, b, tol=_tolerance(tol, b), max_steps=most, restart=self.restart)
         return Solved(found.x, found.num_products)

@@ -7,12 +7,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.linalg.solution import LinearSolution, Matvec, VectorLike, floating
-from jaxopt_tut.types import Number, Scalar
+from jaxopt_tut.types import Limit, Number, Scalar
 from jaxopt_tut.vectors import dot, matmul, norm, safe_ratio
 
 
 def gmres(
-    matvec: Matvec, b: VectorLike, *, tol: Number, max_steps: int, restart: int = 30
+    matvec: Matvec, b: VectorLike, *, tol: Number, max_steps: Limit, restart: int = 30
 ) -> LinearSolution:
     r"""Solve a square system by the smallest residual in a growing space.
 

@@ -180,6 +180,11 @@ def test_it_is_a_fixed_point_in_other_words():
             r"^deq needs a function layer\(params, y, x\), got layer=3.0",
         ),
         (
+            lambda: layers.deq(lambda w, y, x: w[x] + 0.5 * y, jnp.ones(3), jnp.arange(2), steps=3),
+            TypeError,
+            r"^deq needs y0=\.\.\. where x has leaves .* got x=int32\[2\]",
+        ),
+        (
             lambda: layers.deq(lambda _w, y, _x: y, 1.0, 1.0, steps=3, solver=Newton()),
             TypeError,
             "^fixed_point needs one of Picard",

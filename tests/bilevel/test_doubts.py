@@ -197,6 +197,7 @@ BAD_NUMBERS = {
         lambda: Neumann(2, step_size=0.0),
         "Neumann needs step_size > 0, got step",
     ),
+    "restart": (lambda: GMRES(restart=0), "GMRES needs a whole number restart >= 1, got 0"),
     "rcond": (lambda: LeastSquares(rcond=-1.0), "LeastSquares needs rcond >= 0, got rcond=-1.0"),
     "damping": (lambda: Implicit(damping=float("nan")), "damping >= 0 .* got damping=nan"),
     "tol": (lambda: Implicit(tol=-1e-3), "tol >= 0, got damping=0.0, tol=-0.001"),

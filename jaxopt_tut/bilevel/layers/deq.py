@@ -66,7 +66,7 @@ def deq(
 
     Raises:
       TypeError: If `layer` is no function, `solver` finds no fixed points, `diff` is no mode, or
-        the start has a leaf of integers.
+        the start has a leaf of integers, as zeros like `x` may.
       ValueError: If `steps` is negative, or `layer` returns another structure than that of `y`; if
         a derivative is not defined.
 
@@ -85,7 +85,16 @@ def deq(
     """
     if not callable(layer):
         raise TypeError(f"deq needs a function layer(params, y, x), got layer={layer!r}.")
-    start = jax.tree.map(jnp.zeros_like, x) if y0 is None else y0
+    start = y0
+    if y0 is None:
+        if not all(
+            jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(x)
+        ):
+            raise TypeError(
+                "deq needs y0=... where x has leaves that are not floating or complex, "
+                f"got x={jax.tree.map(jax.typeof, x)}."
+            )
+        start = jax.tree.map(jnp.zeros_like, x)
     apply = lambda y, z: layer(z[0], y, z[1])
     options: dict[str, Any] = {"solver": solver, "steps": steps, "tol": tol, "diff": diff}
     if not isinstance(diff, OneStep):
