@@ -43,7 +43,7 @@ def gmres(
       >>> a = jnp.array([[0.0, 2.0], [-1.0, 0.0]])
       >>> solution = gmres(lambda v: a @ v, jnp.array([4.0, 3.0]), tol=1e-6, max_steps=9)
       >>> print(solution.x.round(4), solution.num_products)
-      [-3.  2.] 2
+      [-3.  2.] 3
 
     References:
       Saad and Schultz (1986), GMRES. https://doi.org/10.1137/0907058
