@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool
 
 from jaxopt_tut.optimizers.objective import part_of
@@ -99,7 +100,7 @@ def require_order(caller: str, place: str, lower: Any, upper: Any) -> None:
 def into(bounds: Bounds, params: PyTree) -> PyTree:
     """Move a point into the box, and onto a bound from which only rounding parts it."""
 
-    def leaf(x: Array, a: Array, b: Array) -> Array:
+    def leaf(x: Array, a: ArrayLike, b: ArrayLike) -> Array:
         eps = 4 * float(jnp.finfo(x.dtype).eps)
         near = lambda bound: jnp.isfinite(bound) & (jnp.abs(x - bound) <= eps * jnp.abs(bound))
         x = jnp.where(near(a), a, jnp.where(near(b), b, x))
@@ -112,7 +113,7 @@ def active(bounds: Bounds, params: PyTree) -> PyTree:
     """Say which bounds hold: -1 at the lower, 1 at the upper one, 0 between, 2 where both do."""
     low, high = bounds
 
-    def leaf(x: Array, a: Array, b: Array) -> Array:
+    def leaf(x: Array, a: ArrayLike, b: ArrayLike) -> Array:
         return jnp.where(a == b, 2, (x >= b).astype(jnp.int8) - (x <= a).astype(jnp.int8))
 
     return jax.tree.map(lambda *args: leaf(*args).astype(jnp.int8), params, low, high)
