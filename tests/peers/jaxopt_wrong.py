@@ -64,21 +64,23 @@ HALVES = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.4, 0.4])
 there, prox = jaxopt.projection, jaxopt.prox
 
 
-def sideways(project):
+def sideways(project, column):
     """Return how a plan moves with the similarities of what is transported."""
-    move = jnp.zeros((3, 3)).at[0, 1].set(1.0)
+    move = jnp.zeros((3, 3)).at[0, column].set(1.0)
     return jax.jvp(project, (jnp.asarray(SIMILARITY),), (move,))[1]
 
 
-def transposed(project):
+def transposed(project, column):
     """Return the same by the transpose: the matrix is symmetric."""
-    move = jnp.zeros((3, 3)).at[0, 1].set(1.0)
+    move = jnp.zeros((3, 3)).at[0, column].set(1.0)
     return jax.vjp(project, jnp.asarray(SIMILARITY))[1](move)[0]
 
 
 # the plan has entries > 0 in the first row and at (1, 1), (2, 1), (2, 2): only a cycle of four is
 # free, (0, 1) - (0, 2) + (2, 2) - (2, 1), along which the derivative projects
 CYCLE = np.array([[0.0, 0.25, -0.25], [0.0, 0.0, 0.0], [0.0, -0.25, 0.25]])
+# with sums of 1 the permutation and its successor share the plan, and a cycle of six is free
+PERMUTING = np.array([[1.0, 0.0, -1.0], [-1.0, 1.0, 0.0], [0.0, -1.0, 1.0]]) / 6
 HUGE = 1e16 + np.array([2.0, 0.0, -2.0, 4.0])
 
 WRONG = [
@@ -122,8 +124,13 @@ WRONG = [
     ),
     Wrong(
         "projection.projection_transport: a derivative of 0",
-        lambda: sideways(lambda S: onto_transport(S, *map(jnp.asarray, HALVES))),
-        lambda: transposed(lambda S: there.projection_transport(S, HALVES, **SEMI_DUAL)), CYCLE,
+        lambda: sideways(lambda S: onto_transport(S, *map(jnp.asarray, HALVES)), 1),
+        lambda: transposed(lambda S: there.projection_transport(S, HALVES, **SEMI_DUAL), 1), CYCLE,
+    ),
+    Wrong(
+        "projection.projection_birkhoff: likewise",
+        lambda: sideways(lambda S: onto_transport(S, jnp.ones(3), jnp.ones(3)), 0),
+        lambda: transposed(lambda S: there.projection_birkhoff(S, **SEMI_DUAL), 0), PERMUTING,
     ),
     Wrong(
         "LBFGS: a derivative that is off by a tenth where curvatures span four decades",

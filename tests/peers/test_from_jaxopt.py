@@ -13,6 +13,7 @@ import pytest
 
 from jaxopt_tut import bilevel, optimizers
 from tests.peers.jaxopt_case import jaxopt
+from tests.peers.jaxopt_wrong import WRONG
 from tests.peers.test_jaxopt import CASES
 
 PAGE = Path(__file__).parents[2] / "docs" / "from_jaxopt.md"
@@ -68,6 +69,11 @@ def test_a_row_is_compared_or_says_why_not(name):
 
 def test_a_comparison_belongs_to_a_row():
     assert set(ROWS) >= COMPARED
+
+
+def test_what_is_wrong_there_is_told():
+    told = PAGE.read_text(encoding="utf-8").split("## Where its answer")[1].split("## Every")[0]
+    assert {case.there.split(":")[0] for case in WRONG} <= set(re.findall(r"`([\w.]+)`", told))
 
 
 @pytest.mark.parametrize(("name", "mention"), MENTIONED)
