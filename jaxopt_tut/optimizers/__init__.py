@@ -17,6 +17,8 @@ one compiled loop:
 * `newton`, `newton_cg`, `trust_region`: the Hessian itself, dense or by its products.
 * `nonlinear_cg`: conjugate gradients, with the least memory.
 * `gauss_newton`, `levenberg_marquardt`: for sums of squares; they take `residual_fn=`.
+* `least_squares`: fits from the residuals alone, with robust losses; `half_squares`: their
+  objective; `covariance`: standard errors.
 * `line_search`: `armijo`, `wolfe`, `exact`, for any direction.
 * `differentiable`: any of optax's, with derivatives that are finite at zero gradients too.
 * `step`: one step of any of them, with all that it asks for, for loops of one's own.
@@ -35,11 +37,13 @@ from jaxopt_tut.optimizers.adam import ScaleByAdamState, adam, scale_by_adam
 from jaxopt_tut.optimizers.adamw import adamw
 from jaxopt_tut.optimizers.bfgs import ScaleByBFGSState, bfgs, scale_by_bfgs
 from jaxopt_tut.optimizers.callbacks import Progress
+from jaxopt_tut.optimizers.covariance import Covariance, covariance
 from jaxopt_tut.optimizers.differentiable import differentiable
 from jaxopt_tut.optimizers.gauss_newton import gauss_newton, scale_by_gauss_newton
 from jaxopt_tut.optimizers.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
 from jaxopt_tut.optimizers.lbfgsb import ScaleByLBFGSBState, lbfgsb, scale_by_lbfgsb
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
+from jaxopt_tut.optimizers.least_squares import half_squares, least_squares
 from jaxopt_tut.optimizers.levenberg_marquardt import (
     LevenbergMarquardtState,
     levenberg_marquardt,
@@ -62,6 +66,7 @@ from jaxopt_tut.optimizers.step import Step, step
 from jaxopt_tut.optimizers.trust_region import TrustRegionState, trust_region
 
 __all__ = [
+    "Covariance",
     "History",
     "LevenbergMarquardtState",
     "Progress",
@@ -79,10 +84,13 @@ __all__ = [
     "adam",
     "adamw",
     "bfgs",
+    "covariance",
     "differentiable",
     "gauss_newton",
+    "half_squares",
     "lbfgs",
     "lbfgsb",
+    "least_squares",
     "levenberg_marquardt",
     "line_search",
     "minimize",
