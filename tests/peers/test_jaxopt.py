@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from tests.peers import jaxopt_equations, jaxopt_losses, jaxopt_sets, jaxopt_solvers
+from tests.peers import (
+    jaxopt_equations,
+    jaxopt_losses,
+    jaxopt_programs,
+    jaxopt_sets,
+    jaxopt_solvers,
+)
 from tests.peers.jaxopt_case import SOLVED
 from tests.peers.jaxopt_wrong import WRONG
 
@@ -28,8 +34,8 @@ CASES = [
     *jaxopt_equations.IMPLICIT,
     *jaxopt_equations.LINEAR,
     *jaxopt_equations.FIXED,
-    *jaxopt_equations.PROGRAMS,
-    *jaxopt_equations.SEARCHES,
+    *jaxopt_programs.PROGRAMS,
+    *jaxopt_programs.SEARCHES,
 ]
 MARKED = [pytest.param(case, id=case.there, marks=[pytest.mark.slow] * case.slow) for case in CASES]
 
