@@ -82,7 +82,9 @@ def judge(
     arrived = exhausted | (offset <= jnp.sqrt(eps) * size)
     # at a minimum r is orthogonal to a column that has any length, however small
     points_to = jnp.abs(matmul(safe_ratio(r, size), jacobian)) > 1e-3 * columns
-    is_lost = (columns <= jnp.sqrt(eps) * largest.columns) & ((columns == 0) | points_to)
+    # a rate has no hold either where a bound holds its amplitude at 0, which may be the minimum
+    is_gone = (columns == 0) & jnp.all(free)
+    is_lost = (columns <= jnp.sqrt(eps) * largest.columns) & (is_gone | points_to)
     is_lost = free & (largest.columns > 0) & is_lost
     known = jnp.isfinite(size)
     return Verdict(arrived & known, exhausted & known, jnp.any(is_lost) & ~is_zero)

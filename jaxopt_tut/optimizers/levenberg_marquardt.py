@@ -15,7 +15,10 @@ from jaxopt_tut.hyperparameters import (
     require_positive,
 )
 from jaxopt_tut.losses import first_that_works
-from jaxopt_tut.optimizers.damped_least_squares import damped, damping_within, factors
+from jaxopt_tut.optimizers.bounded_least_squares import free_within, step_in_ball, step_in_box
+from jaxopt_tut.optimizers.bounds import Bounds, spread_bounds
+from jaxopt_tut.optimizers.box_model import Box
+from jaxopt_tut.optimizers.damped_least_squares import damped, factors
 from jaxopt_tut.optimizers.fit_verdict import (
     Largest,
     Verdict,
@@ -43,6 +46,7 @@ class LevenbergMarquardtState(NamedTuple):
     failed: Flag  # whether the radius has shrunk to nothing
     verdict: Verdict  # on the point that the last step left
     metric = "dense"  # see `stationarity`
+    keeps_bounds = True  # `minimize` hands it the bounds instead of projecting its steps
 
 
 def levenberg_marquardt(
@@ -55,7 +59,7 @@ def levenberg_marquardt(
 
     $$(J^T J + \lambda D^2)\, u = -J^T r, \qquad \lVert D u \rVert \le \Delta, \qquad
     \rho = \frac{\lVert r(w) \rVert^2 - \lVert r(w + u) \rVert^2}
-    {\lVert r \rVert^2 - \lVert r + J u \rVert^2 + \lambda \lVert D u \rVert^2}$$
+    {\lVert r \rVert^2 - \lVert r + J u \rVert^2}$$
 
     with the least $\lambda \ge 0$ that keeps the step within the radius $\Delta$, which shrinks
     where $\rho < 1/4$ and grows to $2 \lVert D u \rVert$ where $\rho > 3/4$ or $\lambda = 0$.
@@ -122,7 +126,15 @@ def levenberg_marquardt(
             verdict=no_verdict(),
         )
 
-    def update(updates, state, params: Any = None, *, residual_fn: Any = None, **extra_args):
+    def update(
+        updates,
+        state,
+        params: Any = None,
+        *,
+        residual_fn: Any = None,
+        bounds: Bounds | None = None,
+        **extra_args,
+    ):
         require_objective(caller, updates, params, residual_fn=residual_fn)
         residuals = bind(residual_fn, extra_args)
         r, jacobian = linearize_residual(residuals, params)
@@ -131,8 +143,14 @@ def levenberg_marquardt(
         columns = column_norms(jacobian)
         largest = grown(state.largest, r, columns)
         d = _scale(columns, largest.columns)
-        matrix = jacobian / d
-        of = factors(matrix)
+        # in units of d: steps p = d u, and the bounds on them
+        matrix, box = jacobian / d, None
+        free = jnp.ones(w.shape, bool)
+        if bounds is not None:
+            lower, upper = (ravel(bound)[0] for bound in spread_bounds(caller, bounds, params))
+            box = Box(d * (lower - w), d * (upper - w))
+            free = free_within(box, matmul(r, matrix))
+        of = factors(jnp.where(free, matrix, 0))
 
         def first_radius() -> Scalar:
             if initial_damping is not None:
@@ -143,19 +161,27 @@ def levenberg_marquardt(
             return cast(initial_radius, r.dtype) * length
 
         radius = jnp.where(jnp.isfinite(state.radius), state.radius, first_radius())
-        damping = damping_within(of, matrix, r, radius)
-        p = damped(of, matrix, r, damping)
-        a = jnp.zeros_like(p)
+        if box is None:
+            found = step_in_ball(of, matrix, r, radius)
+        else:
+            found = step_in_box(of, matrix, r, radius, box, free)
+        p, damping = found.p, found.damping
         if isinstance(acceleration, jax.Array) or acceleration != 0:
             bend = _second_derivative(flat, w, p / d)
-            a = 0.5 * damped(of, matrix, jnp.where(jnp.isfinite(bend), bend, 0), damping)
-            a = jnp.where(2 * norm(a) <= cast(acceleration, r.dtype) * norm(p), a, 0)
-        step = (p + a) / d
+            bend = jnp.where(jnp.isfinite(bend), bend, 0)
+            a = 0.5 * damped(found.of, found.matrix, bend, damping)
+            is_short = 2 * norm(a) <= cast(acceleration, r.dtype) * norm(p)
+            stays = box is None or jnp.all(p + a == box.clip(p + a))
+            accelerated = p + jnp.where(is_short & stays, a, 0)
+        else:
+            accelerated = p
+        step = accelerated / d
         new_r = flat(ravel(optax.apply_updates(params, unravel(step)))[0])
         rounding = rounding_of(r, jacobian, w)
-        trial = _compare(r, new_r, matmul(matrix, p), damping * dot(p, p), rounding)
-        radius = _next_radius(trial, radius, norm(p), damping == 0)
-        verdict = judge(of, r, jacobian, w, ravel(updates)[0], largest, jnp.ones(w.shape, bool))
+        trial = _compare(r, new_r, matmul(matrix, p), rounding)
+        radius = _next_radius(trial, radius, norm(p), found.is_newton)
+        g = jnp.where(free, ravel(updates)[0], 0)
+        verdict = judge(of, r, jacobian, w, g, largest, free)
         least = jnp.finfo(r.dtype).eps * (norm(d * w) + norm(r))
         state = LevenbergMarquardtState(
             radius=radius,
@@ -197,22 +223,21 @@ def _compare(
     r: Float[Array, "residuals"],
     new_r: Float[Array, "residuals"],
     moved: Float[Array, "residuals"],
-    penalty: Scalar,
     rounding: Scalar,
 ) -> _Trial:
     """Compare residuals with what the linear model, which `moved` them, promised."""
     unit = magnitude(r)
-    r, moved, rounding, penalty = r / unit, moved / unit, rounding / unit, penalty / unit / unit
+    r, moved, rounding = r / unit, moved / unit, rounding / unit
     usable = jnp.all(jnp.isfinite(new_r))
     new_r = jnp.where(usable, new_r, 0) / unit
     old, new = dot(r, r), dot(new_r, new_r)
-    promised = dot(moved, moved) + 2 * penalty
+    slope = -dot(r, moved)  # downwards, of half the sum of squares
+    promised = jnp.maximum(2 * slope - dot(moved, moved), 0)
     # both decreases are rounding errors at the solution: their ratio must tend to 1
     noise = 10 * jnp.finfo(r.dtype).eps * old + 2 * norm(r) * rounding + jnp.finfo(r.dtype).tiny
     ratio = (old - new + noise) / (promised + noise)
     usable &= jnp.isfinite(new) & jnp.isfinite(ratio)
     ratio = jnp.where(usable, ratio, -1)
-    slope = dot(moved, moved) + penalty  # downwards, of half the sum of squares
     shrink = jnp.where(new <= old, 0.5, 0.5 * safe_ratio(slope, slope + 0.5 * (new - old)))
     far = ~usable | (0.1 * jnp.sqrt(new) >= jnp.sqrt(old))
     return _Trial(ratio > 1e-4, ratio, jnp.where(far, 0.1, jnp.clip(shrink, 0.1, 0.5)))

@@ -217,8 +217,10 @@ def _refusal(caller: str, link: Any, metric: str) -> str:
             "coordinate, got another set, on which they would end away from the minimum; right "
             f"before project(...) are {right}."
         )
+    is_fit = name in ("gauss_newton", "levenberg_marquardt")
+    within = "levenberg_marquardt()" if is_fit else "lbfgsb()"
     return (
         f"{caller} needs steps along the gradient before project(...), got {name}, which turns "
         "them by a metric of its own: projected, they would end away from the minimum; right are "
-        f"{right}; for a box lbfgsb() with minimize(..., bounds=(lower, upper))."
+        f"{right}; for a box {within} with minimize(..., bounds=(lower, upper))."
     )
