@@ -39,12 +39,14 @@ class End(NamedTuple):
 
 
 def ours(fit: Fit) -> Callable[[np.ndarray], End]:
+    half_squares, residuals = fit.half_squares, fit.residuals  # methods are new at each look
+
     def run(start: np.ndarray) -> End:
         solution = minimize(
-            fit.half_squares,
+            half_squares,
             start,
             levenberg_marquardt(),
-            residual_fn=fit.residuals,
+            residual_fn=residuals,
             max_steps=MAX_STEPS,
         )
         converged, steps = bool(solution.converged), int(solution.steps)

@@ -56,6 +56,7 @@ PRINTS = {
         "[0.5 0.5] 2.0",
         "['0.709', '0.500', '0.250'] [0 1 0]",
         " 10 0.995\n 20 0.046\nStopped: the callback asked for it.",
+        "[2.  0.5]\n[1.5  0.37]\nStopped: the residuals, not yet 0, no longer depend on",
     ],
 }
 
