@@ -14,7 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,16 +57,16 @@ def ours(fit: Fit) -> Callable[[np.ndarray], End]:
 
 def scipys(fit: Fit, method: str) -> Callable[[np.ndarray], End]:
     residuals, jacobian = jax.jit(fit.residuals), jax.jit(jax.jacfwd(fit.residuals))
+    options: dict[str, Any] = {"jac": lambda b: np.asarray(jacobian(b)), "method": method}
+    options |= dict.fromkeys(("xtol", "ftol", "gtol"), TOLERANCE)
 
     def run(start: np.ndarray) -> End:
         try:
             found = least_squares(
                 lambda b: np.asarray(residuals(b)),
                 start,
-                jac=lambda b: np.asarray(jacobian(b)),
-                method=method,
                 max_nfev=MAX_STEPS,
-                **dict.fromkeys(("xtol", "ftol", "gtol"), TOLERANCE),
+                **options,
             )
         except ValueError:  # what is not finite
             return End(start, False, 0)

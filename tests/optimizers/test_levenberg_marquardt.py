@@ -30,7 +30,8 @@ def test_the_step_in_a_ball_satisfies_its_equations_and_so_does_its_derivative(s
     rng = np.random.default_rng(0)
     a, b = jnp.array(rng.normal(size=shape)), jnp.array(rng.normal(size=shape[0]))
 
-    def step(a, b, radius):
+    def step(*given):
+        a, b, radius = map(jnp.asarray, given)
         of = factors(a)
         damping = damping_within(of, a, b, radius)
         return damped(of, a, b, damping), damping
