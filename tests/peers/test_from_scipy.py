@@ -64,9 +64,7 @@ def misfit(w):
 
 
 def fitted():
-    half = lambda w: jnp.sum(misfit(w) ** 2) / 2
-    optimizer = optimizers.levenberg_marquardt()
-    return optimizers.minimize(half, jnp.ones(2), optimizer, gtol=1e-8, residual_fn=misfit).params
+    return optimizers.least_squares(misfit, jnp.ones(2), gtol=1e-8).params
 
 
 def equations(y, z):
