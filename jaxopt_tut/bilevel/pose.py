@@ -15,6 +15,7 @@ from jaxopt_tut.bilevel.modes.refusal import names_of, require_declared
 from jaxopt_tut.bilevel.problem import Inputs, Problem
 from jaxopt_tut.bilevel.solvers import Descent, as_solver, with_residuals
 from jaxopt_tut.losses import WithoutAux, is_real_scalar, value_part
+from jaxopt_tut.optimizers.inner import RobustSquares
 from jaxopt_tut.trees import named_leaves, require_inexact, require_same_structure, strong
 from jaxopt_tut.types import Params, PyTree
 
@@ -83,7 +84,14 @@ class Pose:
         require_inexact(self.y0, caller)
         require_batches(self.batches, num_steps, caller)
         solver = as_solver(self.solver, self.hp, caller).bounded(num_steps, self.tol)
-        solver = with_residuals(solver, self.residual_fn, caller)
+        residual_fn = self.residual_fn
+        if (
+            residual_fn is None
+            and isinstance(self.f, RobustSquares)
+            and getattr(solver, "residual_fn", 0) is None
+        ):
+            residual_fn = self.f.residuals
+        solver = with_residuals(solver, residual_fn, caller)
         if isinstance(solver, Descent):
             solver = replace(solver, zero_safe=getattr(diff, "zero_safe", False))
         has_batches = self.batches is not None

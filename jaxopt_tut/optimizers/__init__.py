@@ -18,7 +18,7 @@ one compiled loop:
 * `nonlinear_cg`: conjugate gradients, with the least memory.
 * `gauss_newton`, `levenberg_marquardt`: for sums of squares; they take `residual_fn=`.
 * `least_squares`: fits from the residuals alone, with robust losses; `half_squares`: their
-  objective; `covariance`: standard errors.
+  objective; `covariance`: standard errors; `curve_fit`: all in one.
 * `line_search`: `armijo`, `wolfe`, `exact`, for any direction.
 * `differentiable`: any of optax's, with derivatives that are finite at zero gradients too.
 * `step`: one step of any of them, with all that it asks for, for loops of one's own.
@@ -38,6 +38,7 @@ from jaxopt_tut.optimizers.adamw import adamw
 from jaxopt_tut.optimizers.bfgs import ScaleByBFGSState, bfgs, scale_by_bfgs
 from jaxopt_tut.optimizers.callbacks import Progress
 from jaxopt_tut.optimizers.covariance import Covariance, covariance
+from jaxopt_tut.optimizers.curve_fit import Fit, curve_fit
 from jaxopt_tut.optimizers.differentiable import differentiable
 from jaxopt_tut.optimizers.gauss_newton import gauss_newton, scale_by_gauss_newton
 from jaxopt_tut.optimizers.lbfgs import ScaleByLBFGSState, lbfgs, scale_by_lbfgs
@@ -67,6 +68,7 @@ from jaxopt_tut.optimizers.trust_region import TrustRegionState, trust_region
 
 __all__ = [
     "Covariance",
+    "Fit",
     "History",
     "LevenbergMarquardtState",
     "Progress",
@@ -85,6 +87,7 @@ __all__ = [
     "adamw",
     "bfgs",
     "covariance",
+    "curve_fit",
     "differentiable",
     "gauss_newton",
     "half_squares",

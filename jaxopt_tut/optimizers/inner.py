@@ -5,10 +5,12 @@ Other rooms import these names from here; nothing about them is promised to user
 
 from jaxopt_tut.optimizers.extra_arguments import is_transformation, require_optimizer
 from jaxopt_tut.optimizers.norms import modulus
+from jaxopt_tut.optimizers.robust_losses import RobustSquares
 from jaxopt_tut.optimizers.stationarity import constraint, projected_gradient, projections_of
 from jaxopt_tut.optimizers.step import take_step, updated
 
 __all__ = [
+    "RobustSquares",
     "constraint",
     "is_transformation",
     "modulus",
