@@ -129,9 +129,10 @@ def curve_fit(
     Example:
       >>> import jax.numpy as jnp
       >>> x, y = jnp.array([0.0, 1.0, 2.0, 3.0]), jnp.array([1.0, 3.1, 4.9, 7.0])
-      >>> print(curve_fit(lambda x, w: w["offset"] + w["slope"] * x, x, y,
-      ...                 {"offset": 0.0, "slope": 1.0}).standard_errors["slope"].round(4))
-      0.0332
+      >>> line = lambda x, w: w["offset"] + w["slope"] * x
+      >>> fit = curve_fit(line, x, y, {"offset": 0.0, "slope": 1.0})
+      >>> print(f"{fit.params['slope']:.2f} +- {fit.standard_errors['slope']:.4f}")  # (.009 / 5)^.5
+      1.98 +- 0.0424
 
     References:
       Seber and Wild (1989), chapter 2. https://doi.org/10.1002/0471725315
