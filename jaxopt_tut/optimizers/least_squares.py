@@ -1,6 +1,10 @@
 """Sums of squares, or of robust losses, from the residuals alone."""
 
+from dataclasses import replace
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from jaxopt_tut.optimizers.extra_arguments import require_optimizer
 from jaxopt_tut.optimizers.levenberg_marquardt import levenberg_marquardt
@@ -39,7 +43,8 @@ def half_squares(
 
     Returns:
       A function of `(params, *args)` that returns a real scalar; its `residuals(params, *args)` are
-      those whose squares sum to twice that.
+      those whose squares sum to twice that, and whose Gauss-Newton steps are those of iteratively
+      reweighted least squares.
 
     Raises:
       TypeError: If `loss_scale` is no real number, or `residual_fn` no function; when called, if
@@ -80,9 +85,12 @@ def least_squares(
     What `scipy.optimize.least_squares` does; the value is its `cost`. With `loss="linear"`,
     $\rho(z) = z$. The other losses grow more slowly, so that outliers (residuals beyond $C$) weigh
     less: `"huber"` and `"soft_l1"` like $|r|$, `"cauchy"` like its logarithm, `"arctan"` not at
-    all. Methods for residuals (`levenberg_marquardt`, `gauss_newton`) are handed $r_i$ scaled such
-    that their squares are the losses, others the sum. No program is compiled anew for the same
-    `residual_fn`, shapes and equal options: hand over what changes as `args`.
+    all. These two have minima beside the best one, also for straight lines, and which is found
+    depends on the start: begin with the result of `"soft_l1"` where that matters.
+
+    The steps of `levenberg_marquardt` and `gauss_newton` are those of iteratively reweighted least
+    squares, with weights $\rho'$; other optimizers see the sum. No program is compiled anew for the
+    same `residual_fn`, shapes, `loss` and options: hand over what changes as `args`.
 
     Args:
       residual_fn: `residual_fn(params, *args)` returns a tree of floating or complex arrays.
@@ -117,7 +125,8 @@ def least_squares(
       1.00 0.05
 
     References:
-      Triggs et al. (2000), section 4. https://doi.org/10.1007/3-540-44480-7_21
+      Holland and Welsch (1977), for the weights. https://doi.org/10.1080/03610927708827533
+      Triggs et al. (2000), section 4, for the losses. https://doi.org/10.1007/3-540-44480-7_21
     """
     squares = _squares("least_squares", residual_fn, loss, loss_scale)
     return fit_squares(squares, x0, args, optimizer, bounds, options)
@@ -138,5 +147,8 @@ def fit_squares(
             raise TypeError(f"{caller} has no {name}=; write {_WRITTEN[name]}.")
     optimizer = levenberg_marquardt() if optimizer is None else optimizer
     require_optimizer(caller, optimizer)
+    if squares.loss != "linear" and not isinstance(squares.loss_scale, jax.Array):
+        # an array is an operand of the program: another value needs no other one
+        squares = replace(squares, loss_scale=jnp.asarray(squares.loss_scale, float))
     residuals = squares.residuals
     return minimize(squares, x0, optimizer, *args, residual_fn=residuals, bounds=bounds, **options)

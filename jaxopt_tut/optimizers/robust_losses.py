@@ -1,7 +1,8 @@
 r"""Losses that hold outliers back: what becomes of squared residuals before they are summed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,9 +72,16 @@ class RobustSquares:
         return jnp.sum(ravel(sizes)[0]) / 2
 
     def residuals(self, params: PyTree, *args: Any) -> PyTree:
-        """Return residuals whose squares sum to twice the objective."""
+        """Return residuals whose squares sum to twice the objective, and J^T J = sum w r' r'^T.
+
+        With the weights w = rho'(z) of iteratively reweighted least squares: as rho is concave, a
+        step by them overshoots no residual, however far out it is.
+        """
         raw = self._raw(params, *args)
-        return raw if self.loss == "linear" else jax.tree.map(self._shrunk, raw)
+        if self.loss == "linear":
+            return raw
+        # r sqrt(rho / z) alone is so flat far out that its Gauss-Newton steps leave the basin
+        return jax.tree.map(self._shrunk, raw), jax.tree.map(self._rest, raw)
 
     def weighted(self, params: PyTree, *args: Any) -> PyTree:
         """Return the residuals times constants, such that J^T J is near the objective's Hessian."""
@@ -108,6 +116,12 @@ class RobustSquares:
             jnp.square(r.imag.astype(wide) / scale) if jnp.iscomplexobj(r) else 0
         ), scale
 
+    def _mean_slope(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return rho(z) / z."""
+        is_large = z > jnp.finfo(z.dtype).eps
+        safe = jnp.where(is_large, z, 1)
+        return jnp.where(is_large, self._rho(safe) / safe, 1)
+
     def _size(self, r: Inexact[Array, "..."]) -> Float[Array, "..."]:
         z, scale = self._squared(r)
         return scale**2 * self._rho(z)
@@ -115,10 +129,20 @@ class RobustSquares:
     def _shrunk(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return r sqrt(rho(z) / z), smooth at 0: there the ratio is 1, up to rounding."""
         z, _ = self._squared(r)
-        is_large = z > jnp.finfo(z.dtype).eps
-        safe = jnp.where(is_large, z, 1)
-        ratio = safe_root(jnp.where(is_large, self._rho(safe) / safe, 1))
-        return r * ratio.astype(jnp.finfo(r.dtype).dtype)
+        return r * safe_root(self._mean_slope(z)).astype(jnp.finfo(r.dtype).dtype)
+
+    def _rest(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """Return 0, whose derivative adds to the squared one of the shrunk residual up to rho'."""
+        _, scale = self._squared(r)
+        # the scale is an operand, as a rule may not look into what is traced around it
+        return _zero(replace(self, loss_scale=1.0)._rest_of_slope, r, scale)
+
+    def _rest_of_slope(self, r: Inexact[Array, "..."], scale: Scalar) -> Float[Array, "..."]:
+        """Return (rho' - (d/dr shrunk)^2)^(1/2), where the latter is rho' (z / rho)^(1/2)."""
+        z, _ = replace(self, loss_scale=scale)._squared(r)
+        slope = jax.jvp(self._rho, (z,), (jnp.ones_like(z),))[1]
+        left = slope * (1 - slope / self._mean_slope(z))
+        return safe_root(left).astype(jnp.finfo(r.dtype).dtype)
 
     def _weighted(self, r: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return r sqrt(rho' + 2 z rho''), the weight as Triggs et al. have it, and no less than 0.
@@ -130,6 +154,23 @@ class RobustSquares:
         first, second = jax.jvp(slope, (z,), (jnp.ones_like(z),))
         weight = jnp.maximum(first + 2 * z * second, jnp.finfo(z.dtype).eps)
         return r * jax.lax.stop_gradient(jnp.sqrt(weight)).astype(jnp.finfo(r.dtype).dtype)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _zero(
+    factor: Callable[..., Array], r: Inexact[Array, "..."], scale: Scalar
+) -> Inexact[Array, "..."]:
+    """Return 0, with the derivative `factor(r, scale)` in r."""
+    del factor, scale
+    return jnp.zeros_like(r)
+
+
+@_zero.defjvp
+def _zero_jvp(
+    factor: Callable[..., Array], primals: tuple[Array, Array], tangents: tuple[Array, Any]
+) -> tuple[Array, Array]:
+    """Give the factor derivatives of its own."""
+    return _zero(factor, *primals), factor(*primals) * tangents[0]
 
 
 def _is_inexact(leaf: Any) -> bool:
