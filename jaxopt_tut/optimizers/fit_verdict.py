@@ -79,7 +79,8 @@ def judge(
     fades = small & (size <= eps * largest.residual) & (offset >= 0.99 * size)
     is_zero = (size <= 10 * rounding) | fades
     exhausted = is_zero | (offset <= 10 * rounding)
-    arrived = exhausted | (offset <= jnp.sqrt(eps) * size)
+    # the square of the offset is the most that a step can take off the sum of squares
+    arrived = exhausted | (offset <= jnp.sqrt(size) * jnp.sqrt(10 * eps * size + 2 * rounding))
     # at a minimum r is orthogonal to a column that has any length, however small
     points_to = jnp.abs(matmul(safe_ratio(r, size), jacobian)) > 1e-3 * columns
     # a rate has no hold either where a bound holds its amplitude at 0, which may be the minimum

@@ -67,7 +67,7 @@ def test_a_fit_whose_solution_is_cut_off_is_as_good_as_scipys(name, place):
             max_nfev=100,
             **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-12),
         )
-        # the offset that is left, 1.5e-8 of the residuals, counts squared; what rounds the data
+        # the offset that is left, 5e-8 of the residuals, counts squared; what rounds the data
         # counts where the residuals are small
         noise = 1e-15 * np.linalg.norm(problem.y) * np.sqrt(2 * theirs.cost)
         assert ours.value <= theirs.cost * (1 + 1e-12) + 10 * noise
@@ -101,7 +101,7 @@ def test_random_linear_fits_end_at_the_only_minimum(seed, dtype):
         ours = linear_solver(dtype)(*arrays)
     theirs = lsq_linear(a, b, (lower, upper), tol=1e-14)
     assert ours.converged
-    # the offset left is sqrt(eps) of the residuals; A turns it into parameters
+    # the offset left is sqrt(10 eps) of the residuals; A turns it into parameters
     least = np.linalg.svd(a, compute_uv=False)[-1]
     atol = 10 * np.sqrt(np.finfo(dtype).eps) * np.linalg.norm(b) / least
     np.testing.assert_allclose(ours.params, theirs.x, atol=atol)

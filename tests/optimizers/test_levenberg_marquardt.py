@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from jax.test_util import check_grads
 
-from jaxopt_tut.optimizers import gauss_newton, levenberg_marquardt, minimize
+from jaxopt_tut.optimizers import gauss_newton, least_squares, levenberg_marquardt, minimize
 from jaxopt_tut.optimizers.damped_least_squares import damped, damping_within, factors
 
 T = np.linspace(0.5, 4.0, 8)
@@ -169,3 +170,27 @@ def test_the_acceleration_is_the_second_term_of_the_path():
 def test_numbers_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=f"levenberg_marquardt {message}"):
         levenberg_marquardt(**options)
+
+
+def draws():
+    rng = np.random.default_rng(1)
+    a, b, k = rng.normal(size=(24, 4, 4)), 3 * rng.normal(size=(24, 4)), rng.uniform(0, 2, 24)
+    return a, b, k, 2 * rng.normal(size=(24, 4))
+
+
+def large_residuals(w, a, b, k):
+    return jnp.concatenate([jnp.sin(a @ w) - b, k * (w - 1), jnp.exp(0.3 * w)])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("row", [3, 4, 12, 21])
+def test_fits_whose_steps_hover_at_the_rounding_of_large_residuals_arrive(row):
+    *args, start = (jnp.asarray(draw[row]) for draw in draws())
+    found = least_squares(large_residuals, start, *args, max_steps=150)
+    assert found.converged
+    # steps that lower the sum of squares by less than 10 eps of it are not told from rounding
+    on_host = jax.jit(large_residuals), jax.jit(jax.jacobian(large_residuals))
+    value, slope = (lambda w, f=f: np.asarray(f(jnp.asarray(w), *args)) for f in on_host)
+    options = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15)
+    theirs = scipy.optimize.least_squares(value, found.params, jac=slope, **options)
+    assert found.value <= theirs.cost * (1 + 100 * np.finfo(float).eps)
