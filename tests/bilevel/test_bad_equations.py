@@ -74,6 +74,23 @@ def test_without_a_root_the_end_is_flagged_and_no_worse_than_any_point_met(F, st
     assert sizes == sorted(sizes, reverse=True)
 
 
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_start_without_values_stays_and_is_flagged(solver, steps):
+    start = jnp.array([-3.0, 2.0])
+    result = root(lambda y, z: jnp.log(y) - z, start, 0.0, solver=solver, steps=steps)
+    assert not result.info.converged
+    np.testing.assert_array_equal(result.y, start)
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS.values(), Picard(), Anderson()])
+def test_no_equations_of_no_unknowns_are_solved(solver):
+    find = root if solver in SOLVERS.values() else fixed_point
+    result = find(lambda y, _: y, {"a": jnp.zeros(0), "b": None}, 8.0, solver=solver, steps=3)
+    assert result.y["a"].shape == (0,)
+    assert result.info.converged
+
+
 @pytest.mark.parametrize("T", DIVERGING.values(), ids=DIVERGING)
 def test_anderson_ends_at_its_best_point_too(T):
     sizes = [

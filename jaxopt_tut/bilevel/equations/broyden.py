@@ -76,6 +76,7 @@ class Broyden(EquationSolver):
             state.count == 0, first, lambda state: (state.inverse, state.residual), state
         )
         p = -matmul(inverse, r)
+        p = jnp.where(jnp.all(jnp.isfinite(p)), p, 0)  # a start without values stays
         growth = 1 / (1 + state.count.astype(flat.dtype)) ** 2
         share, new_r = _share(equation, flat, p, r, growth)
         s, q = share * p, new_r - r

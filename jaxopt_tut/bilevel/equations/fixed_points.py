@@ -75,6 +75,8 @@ class Anderson(FixedPointSolver):
 
     On an affine map it is GMRES; on others mostly much faster than `Picard`, though it is no
     descent. Costs one evaluation of the map, memory for $2m$ points, and a system of $m$ unknowns.
+    Differentiated step by step, as by `Unroll`, it needs `tol`: beyond convergence the weights
+    follow rounding errors, and their derivatives are of any size.
 
     Attributes:
       memory: $m$, points kept.

@@ -67,6 +67,8 @@ class NewtonKrylov(EquationSolver):
         """Solve one system, and go as far as the residual falls."""
         del hp
         flat, unravel, equation = on_vectors(objective, y)
+        if not flat.size:  # which GMRES does not take
+            return y, state, size_of(y)
         r, push = jax.linearize(equation, flat)
         length = norm(r)
         forcing = _forcing(length, state)
