@@ -17,6 +17,7 @@ from jaxopt_tut.optimizers.robust_losses import RobustLoss, RobustSquares, requi
 from jaxopt_tut.optimizers.scipy_words import BoundsLike
 from jaxopt_tut.optimizers.solution import Solution
 from jaxopt_tut.optimizers.starts import as_start
+from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import Number, Optimizer, Params, PyTree
 
@@ -124,7 +125,7 @@ def curve_fit(
       TypeError: If `model` takes `(params, x)` or `(x, *params)`, or `y` is no array of numbers;
         and what `least_squares` raises.
       ValueError: If the model's shape is not that of `y`, `sigma` fits neither, or a static one is
-        not above 0; and what `least_squares` raises.
+        not above 0, or not positive definite; and what `least_squares` raises.
 
     Example:
       >>> import jax.numpy as jnp
@@ -215,7 +216,24 @@ def _whitening(sigma: Any, y: Array) -> Array:
             f"{(y.size, y.size)}, got shape {sigma.shape}."
         )
     if is_matrix:
-        return jnp.linalg.cholesky(sigma)
+        factor = jnp.linalg.cholesky(sigma)
+        if not is_traced(sigma):
+            _require_definite(np.asarray(sigma), np.asarray(factor))
+        return factor
     if not isinstance(given, jax.Array) and not np.all(np.asarray(given) > 0):
         raise ValueError(f"curve_fit needs sigma > 0, got sigma={given!r:.60}.")
     return sigma
+
+
+def _require_definite(sigma: np.ndarray, factor: np.ndarray) -> None:
+    """Refuse what is no covariance matrix of noise in every direction."""
+    eps = np.finfo(sigma.dtype).eps
+    is_symmetric = np.allclose(sigma, sigma.T, rtol=np.sqrt(eps), atol=0)
+    # of a singular matrix rounding may leave pivots a little above 0
+    least = len(sigma) * eps * np.diagonal(sigma)
+    is_definite = np.all(np.diagonal(factor) ** 2 > least)
+    if not (is_symmetric and is_definite):
+        raise ValueError(
+            "curve_fit needs a symmetric positive definite matrix sigma, the covariance of y, "
+            f"got one that is {'not definite' if is_symmetric else 'not symmetric'}."
+        )

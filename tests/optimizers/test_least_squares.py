@@ -76,14 +76,22 @@ def test_any_optimizer_fits(optimizer):
 
 
 @pytest.mark.usefixtures("x64")
-def test_bounds_hold_as_in_scipy():
-    bounds = (0.0, [1.2, 9.0])
-    low, high = [0.0, 0.0], [1.2, 9.0]
-    theirs = scipy.optimize.least_squares(lambda w: decay(w, np), [1.0, 1.0], bounds=(low, high))
-    residuals = lambda w: decay(w, jnp)
-    ours = least_squares(residuals, jnp.ones(2), optimizer=lbfgsb(), bounds=bounds)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("optimizer", [None, lbfgsb()], ids=["residuals", "values"])
+def test_bounds_hold_as_in_scipy(loss, optimizer):
+    low, high = [0.0, 0.0], [1.8, 9.0]
+    theirs = scipy.optimize.least_squares(
+        lambda w: decay(w, np), [1.5, 1.0], bounds=(low, high), loss=loss, f_scale=0.5,
+        xtol=1e-14, ftol=1e-14, gtol=1e-12,
+    )  # fmt: skip
+    ours = least_squares(
+        lambda w: decay(w, jnp), jnp.array([1.5, 1.0]), bounds=(0.0, jnp.array(high)),
+        optimizer=optimizer, loss=loss, loss_scale=0.5, gtol=1e-9,
+    )  # fmt: skip
     assert ours.converged
     assert ours.active.tolist() == [1, 0]
+    # SciPy's points are inside, by as much as its limits leave
+    np.testing.assert_allclose(ours.params, theirs.x, rtol=1e-5)
     np.testing.assert_allclose(ours.value, theirs.cost, rtol=1e-6)
 
 
@@ -100,6 +108,7 @@ def test_whole_steps_never_raise_the_loss_of_linear_residuals(loss):
     assert np.all(np.diff(values, axis=1) <= 1e-12 * values[:, :1])
 
 
+@pytest.mark.untyped
 def test_the_second_fit_does_not_trace_again():
     traces = []
 

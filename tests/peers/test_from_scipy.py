@@ -100,7 +100,10 @@ ENDS = {
     "least_squares": lambda: (
         fitted(), scipy.optimize.least_squares(lambda w: np.asarray(misfit(w)), np.ones(2)).x
     ),
-    "curve_fit": lambda: (fitted(), scipy.optimize.curve_fit(decay, TIMES, GROWTH, np.ones(2))[0]),
+    "curve_fit": lambda: (
+        optimizers.curve_fit(lambda t, w: w[0] * jnp.exp(-w[1] * t), TIMES, GROWTH, [1, 1]).params,
+        scipy.optimize.curve_fit(decay, TIMES, GROWTH, np.ones(2))[0],
+    ),
     "nnls": lambda: (bounded_linear(-np.eye(3), np.zeros(3)), scipy.optimize.nnls(A, B)[0]),
     "lsq_linear": lambda: (
         bounded_linear(-np.eye(3), np.full(3, 0.2), np.eye(3), np.full(3, 0.3)),
