@@ -11,10 +11,10 @@ from jaxopt_tut.blocks import Block, brief, number
 from jaxopt_tut.optimizers.fit_verdict import column_norms
 from jaxopt_tut.optimizers.gauss_newton import linearize_residual
 from jaxopt_tut.optimizers.minimize import ResidualFn
-from jaxopt_tut.optimizers.robust_losses import RobustSquares
+from jaxopt_tut.optimizers.robust_losses import RobustLoss, RobustSquares, require_loss_name
 from jaxopt_tut.optimizers.solution import Counts, Flags, Numbers, Solution
 from jaxopt_tut.optimizers.starts import as_start
-from jaxopt_tut.types import Params
+from jaxopt_tut.types import Number, Params
 from jaxopt_tut.vectors import matmul, ravel, safe_root
 
 
@@ -55,6 +55,8 @@ def covariance(
     residual_fn: ResidualFn,
     *args: Any,
     absolute_sigma: bool = False,
+    loss: RobustLoss = "linear",
+    loss_scale: Number = 1.0,
 ) -> Covariance:
     r"""Return the covariance of the parameters of a least-squares fit.
 
@@ -70,6 +72,9 @@ def covariance(
       *args: Its other arguments.
       absolute_sigma: Whether residuals have been divided by true standard deviations, so that
         $s^2 = 1$.
+      loss: That of the fit. Of a robust one $J$ is weighted as in `scipy.optimize.curve_fit`, by
+        $(\rho' + 2 z \rho'')^{1/2}$, and $s^2$ is that of the losses.
+      loss_scale: That of the fit.
 
     Returns:
       The covariance. If a combination of parameters does not change the residuals, or none are left
@@ -77,7 +82,8 @@ def covariance(
 
     Raises:
       TypeError: If a residual or parameter is neither floating nor complex.
-      ValueError: If there is no residual or no parameter.
+      ValueError: If there is no residual or no parameter, `loss` is unknown or a static
+        `loss_scale` not above 0.
 
     Example:
       The standard error of a mean is that of one value over the root of their number.
@@ -91,7 +97,8 @@ def covariance(
     References:
       Seber and Wild (1989), chapter 5. https://doi.org/10.1002/0471725315
     """
-    squares = RobustSquares("covariance", residual_fn)
+    require_loss_name("covariance", loss, loss_scale)
+    squares = RobustSquares("covariance", residual_fn, loss, loss_scale)
     params = solution.params if isinstance(solution, Solution) else as_start(solution)
     return covariance_of(squares, params, args, absolute_sigma)
 

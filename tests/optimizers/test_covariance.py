@@ -47,6 +47,25 @@ def test_covariances_of_trees_are_those_of_scipy(absolute):
     assert found.degrees_of_freedom == 10
 
 
+@pytest.mark.usefixtures("x64")
+def test_covariances_of_robust_fits_are_those_of_scipy():
+    options = {"loss": "cauchy", "loss_scale": 0.01}
+    solution = least_squares(decay, START, jnp.array(Y), gtol=1e-9, **options)
+    found = covariance(solution, decay, jnp.array(Y), **options)
+    model = lambda t, a, b: a * np.exp(-b * t)
+    _, theirs = scipy.optimize.curve_fit(
+        model, T, Y, [1.0, 1.0], method="trf", loss="cauchy", f_scale=0.01,
+        xtol=1e-14, ftol=1e-14, gtol=1e-14,
+    )  # fmt: skip
+    # SciPy's derivatives are differences, right to 1e-8 or so
+    np.testing.assert_allclose(found.matrix, theirs, rtol=1e-5)
+
+
+def test_a_loss_that_is_none_has_no_covariance():
+    with pytest.raises(ValueError, match=r"covariance needs loss .* got loss='l1'"):
+        covariance(jnp.ones(2), lambda w: w, loss="l1")
+
+
 def test_covariances_are_batched_and_keep_single_precision():
     ys = jnp.array([Y, 2 * Y], "float32")
     start = jax.tree.map(jnp.float32, {"a": 2.0, "b": 0.7})

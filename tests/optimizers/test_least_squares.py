@@ -157,6 +157,8 @@ def test_complex_residuals_count_by_their_modulus():
         ({"loss_scale": 0.0}, ValueError, "loss_scale > 0, got loss_scale=0.0"),
         ({"loss_scale": -1.0}, ValueError, "loss_scale > 0, got loss_scale=-1.0"),
         ({"loss_scale": "a"}, TypeError, "loss_scale='a'"),
+        ({"verbose": 2}, TypeError, "least_squares has no verbose=; write callback="),
+        ({"jac": "2-point"}, TypeError, "least_squares has no jac=; write nothing"),
         ({"f_scale": 1.0}, TypeError, "has no f_scale=; write loss_scale="),
         ({"optimizer": lbfgs}, TypeError, r"least_squares needs .*call it, lbfgs"),
         ({"optimizer": lbfgsb(), "bounds": (2.0, 1.0)}, ValueError, "lower <= upper"),
