@@ -167,6 +167,8 @@ class _Descent:
             if keeps_bounds(state):
                 self.functions["bounds"] = bounds
             self.optimizer, self.projection = _under(bounds, self.optimizer, state)
+        if self.projection is not None and "bounds" not in self.functions:
+            self.functions["projection"] = self.projection  # for line searches
 
     def at(self, params: Params, value: Any, grad: PyTree) -> Point:
         """Measure a point."""

@@ -27,8 +27,9 @@ def project(projection: Projection) -> optax.GradientTransformation:
     coordinate (`adam`) do so on a box alone; Newton's, and all others with a metric of their own
     (`newton`, `newton_cg`, `trust_region`, `bfgs`, `lbfgs`, `gauss_newton`,
     `levenberg_marquardt`), end elsewhere. `minimize`, `bilevel.argmin` and `stationarity`
-    refuse the pairs that end elsewhere; in a loop of your own nothing sees the whole chain, so
-    ask `stationarity` there.
+    refuse the pairs that end elsewhere, and tell line searches of $P$: these search on the way to
+    $P(w + d)$, all of which is within a convex set. In a loop of your own nothing sees the whole
+    chain, so ask `stationarity` there, and hand a search `projection=`.
 
     Args:
       projection: $P$, from trees to trees, e.g. of `optimizers.projections`.

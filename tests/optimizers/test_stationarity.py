@@ -195,3 +195,48 @@ def test_momentum_that_points_over_a_bound_for_a_while_is_waited_for():
     solution = minimize(turning, jnp.array([-8.0]), optimizer, xtol=1e-9)
     assert solution.converged
     np.testing.assert_allclose(solution.params, 0.9, atol=2e-4)
+
+
+SETS = {
+    "box": projections.box(-0.5, 0.5),
+    "simplex": projections.simplex(),
+    "ball": projections.ball(0.7),
+}
+SEARCHES = {
+    "nonlinear_cg": nonlinear_cg(),
+    "wolfe": optax.chain(sgd(1.0), line_search.wolfe()),
+    "exact": optax.chain(sgd(1.0), line_search.exact()),
+}
+
+
+def drawn_quadratics(count, dim):
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(count, dim, dim))
+    hessians = root @ root.transpose(0, 2, 1) + 0.1 * np.eye(dim)
+    return jnp.array(hessians), jnp.array(3 * rng.normal(size=(count, dim)))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("search", "onto"),
+    [
+        pytest.param(search, onto, marks=() if at == (0, 0) else pytest.mark.slow, id=f"{s}-{o}")
+        for i, (s, search) in enumerate(SEARCHES.items())
+        for j, (o, onto) in enumerate(SETS.items())
+        for at in [(i, j)]
+    ],
+)
+def test_a_search_before_a_projection_arrives_on_any_convex_quadratic(search, onto):
+    # most of these never arrive where the search looks beyond the set
+    hessians, linear = drawn_quadratics(60, 5)
+    bowl = lambda w, h, c: 0.5 * w @ h @ w - c @ w
+    run = lambda h, c: minimize(
+        bowl, jnp.full(5, 0.2), optax.chain(search, project(onto)), h, c, max_steps=5000
+    )
+    solution = jax.jit(jax.vmap(run))(hessians, linear)
+    # conjugate directions are none on the face of a set, and may end in a step that is too short
+    assert np.mean(solution.converged) >= (0.95 if search is SEARCHES["nonlinear_cg"] else 1)
+    w = solution.params
+    left = jax.vmap(lambda w, h, c: w - onto(w - (h @ w - c)))(w, hessians, linear)
+    # which for convex functions tells a minimum
+    assert np.max(np.abs(left)[np.asarray(solution.converged)]) <= 1e-6

@@ -21,7 +21,7 @@ def armijo(
     k = 0, 1, \dots\}, \qquad \phi(t) = f(w + t d)$$
 
     The cheapest search, and the robust one for directions that have a natural length, as Newton's;
-    it never makes a step longer. A decrease by less than the rounding of $f$ counts as none.
+    it never makes a step longer. A change by less than the rounding of $f$ is judged by the slope.
     For quasi-Newton methods prefer `wolfe`, which keeps their curvature positive.
 
     Args:
@@ -68,7 +68,15 @@ def armijo(
 
         def halve(b: _Backtracking) -> _Backtracking:
             trial = evaluate(b.step)
-            enough = trial.value <= start.value + cast(c1, dtype) * b.step * start.slope
+            share = cast(c1, dtype)
+            # where the values differ by rounding alone, the slopes tell, which of a parabola say
+            # the same: Hager and Zhang (2005), eq. (4.1). https://doi.org/10.1137/030601880
+            noise = 10 * jnp.finfo(dtype).eps * jnp.abs(start.value)
+            enough = jnp.where(
+                jnp.abs(trial.value - start.value) <= noise,
+                trial.slope <= (2 * share - 1) * start.slope,
+                trial.value <= start.value + share * b.step * start.slope,
+            )
             accepted = enough & jnp.isfinite(trial.slope)
             return _Backtracking(trial, cast(shrink, dtype) * b.step, b.count + 1, accepted)
 

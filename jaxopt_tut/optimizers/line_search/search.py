@@ -11,10 +11,11 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.bounds import Bounds, spread_bounds
 from jaxopt_tut.optimizers.objective import bind, part_of, require_objective
+from jaxopt_tut.optimizers.projecting import Projection
 from jaxopt_tut.optimizers.reverse_mode import refuse_reverse_mode
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Number, Params, PyTree, Transformation
-from jaxopt_tut.vectors import dot, ravel, safe_ratio
+from jaxopt_tut.vectors import dot, norm, ravel, safe_ratio
 
 
 class LineSearchState(NamedTuple):
@@ -59,7 +60,8 @@ Evaluate = Callable[[Float[Array, ""]], Point]
 Search = Callable[[Evaluate, Point], Found]
 """`search(evaluate, start)`, where `evaluate(step)` returns a `Point` and `start.slope < 0`
 unless the direction is bad, in which case the search must return `start`, failed. Under bounds a
-step that would leave the box is cut, as `Point.step` says."""
+step that would leave the box is cut, as `Point.step` says; before a projection one of 1 is the
+longest."""
 
 
 def line_search(caller: str, search: Search) -> optax.GradientTransformationExtraArgs:
@@ -96,11 +98,19 @@ def line_search(caller: str, search: Search) -> optax.GradientTransformationExtr
         grad=None,
         value_fn: Any = None,
         bounds: Any = None,
+        projection: Any = None,
         **extra_args,
     ):
         del state  # each search starts at the step 1
         require_objective(caller, updates, params, value_fn=value_fn)
         value_and_grad = value_and_ascent(bind(value_fn, extra_args))
+        known = value is not None and grad is not None
+        grad = part_of(grad, params) if known else grad
+        value, grad = (value, grad) if known else value_and_grad(params)
+        if projection is not None and _is_whole(params):
+            updates, longest = _feasible(projection, params, updates, grad), 1.0
+        else:
+            longest = jnp.inf
         direction, unravel = ravel(updates)
         dtype = direction.dtype
 
@@ -108,16 +118,14 @@ def line_search(caller: str, search: Search) -> optax.GradientTransformationExtr
             slope = dot(ravel(grad)[0].astype(dtype), direction)
             return Point(step, jnp.asarray(value, dtype), slope, grad)
 
-        longest, inside = _walls(caller, bounds, params, direction)
+        wall, inside = _walls(caller, bounds, params, direction)
+        longest = jnp.minimum(longest, wall)
 
         def evaluate(step: Float[Array, ""]) -> Point:
             step = jnp.minimum(step, longest)
             moved = inside(optax.apply_updates(params, unravel(step * direction)))
             return point(step, *value_and_grad(moved))
 
-        known = value is not None and grad is not None
-        grad = part_of(grad, params) if known else grad
-        value, grad = (value, grad) if known else value_and_grad(params)
         start = point(jnp.zeros([], dtype), value, optax.tree.cast_like(grad, params))
         slope = refuse_reverse_mode(start.slope, caller)  # it feels whatever is differentiated
         found = search(evaluate, start._replace(slope=slope))
@@ -133,6 +141,30 @@ def line_search(caller: str, search: Search) -> optax.GradientTransformationExtr
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _feasible(projection: Projection, params: Params, updates: PyTree, grad: PyTree) -> PyTree:
+    r"""Return the way to $P(w + d)$ or, where that hardly descends, to $P(w - s g)$.
+
+    All of it lies within a convex set, so that what the search finds is what is stepped to.
+    """
+    # the feasible directions of Bertsekas (2016), Nonlinear Programming, section 3.3.1
+    origin, unravel = ravel(params)
+    g, d = ravel(optax.tree.cast_like(grad, params))[0], ravel(updates)[0]
+    way = lambda v: ravel(projection(unravel(origin + v)))[0] - origin
+    # s = |d| / |g|: the search along d knows the scale of the problem
+    scale = safe_ratio(norm(d), norm(g), where=norm(g) > 0)
+    chosen, steepest = way(d), way(-scale * g)
+    slopes, lengths = (dot(g, chosen), dot(g, steepest)), (norm(chosen), norm(steepest))
+    # the cosines of both with the gradient, without a quotient
+    descends = slopes[0] * lengths[1] <= 0.9 * slopes[1] * lengths[0]
+    return unravel(jnp.where(descends & (slopes[0] < 0), chosen, steepest))
+
+
+def _is_whole(params: Params) -> bool:
+    """Tell whether no part is masked, as one that a projection of the whole cannot take."""
+    is_masked = lambda leaf: isinstance(leaf, optax.MaskedNode)
+    return not any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked)))
 
 
 def _walls(
