@@ -114,7 +114,7 @@ def minimize(
       Nocedal and Wright (2006), chapter 2.2. https://doi.org/10.1007/978-0-387-40065-5
     """
     refuse_words(unknown)
-    optimizer = as_optimizer(optimizer, args)
+    optimizer = as_optimizer(optimizer, args, bounds is not None)
     if not callable(fun):
         raise TypeError(f"minimize needs a function of the parameters first, got {fun!r:.60}.")
     require_callback(callback, callback_every)

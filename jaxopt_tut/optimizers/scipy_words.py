@@ -99,11 +99,12 @@ def _written(key: str) -> str:
     return f"{key}=" if key in _OURS else _WRITTEN.get(key, "nothing")
 
 
-def as_optimizer(optimizer: Any, args: Sequence[Any]) -> Optimizer:
+def as_optimizer(optimizer: Any, args: Sequence[Any], has_bounds: bool = False) -> Optimizer:
     """Refuse no optimizer at all, its name, what was not called, and one among the arguments."""
     needs = "minimize needs an optax transformation as optimizer"
     if optimizer is None:
-        raise TypeError(f"{needs}, got none: write minimize(fun, x0, bfgs()).")
+        written = "lbfgsb(), bounds=..." if has_bounds else "bfgs()"
+        raise TypeError(f"{needs}, got none: write minimize(fun, x0, {written}).")
     if isinstance(optimizer, str):
         written = _METHODS.get(_key(optimizer), "the optimizer itself, such as bfgs()")
         raise TypeError(f"{needs}, got {optimizer!r}: write {written}.")

@@ -16,6 +16,7 @@ from jaxopt_tut.bilevel import (
     NewtonKrylov,
     OneStep,
     Picard,
+    Truncate,
     Unroll,
     fixed_point,
     hypergrad,
@@ -312,3 +313,26 @@ def test_a_linear_solve_for_symmetric_systems_says_what_takes_others():
         lambda y, z: y - z, jnp.ones(2), z, steps=3, diff=Implicit(Dense())
     ).y.sum()
     np.testing.assert_allclose(jax.grad(dense)(1.0), 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "mode", [Unroll(), Truncate(20), Implicit()], ids=lambda m: type(m).__name__
+)
+def test_steps_of_anderson_beyond_convergence_do_not_follow_rounding(mode):
+    w = np.array([[0.4, -0.2], [0.3, 0.1]])
+    shift = np.array([1.0, -0.5])
+    mapped = lambda y, w: jnp.tanh(w @ y + jnp.asarray(shift, y.dtype))
+
+    def squares(w):
+        run = fixed_point(mapped, jnp.zeros(2), w, solver=Anderson(), steps=60, diff=mode)
+        return jnp.sum(run.y**2)
+
+    y = np.zeros(2)
+    for _ in range(200):
+        y = np.tanh(w @ y + shift)
+    slope = (1 - y**2)[:, None]
+    adjoint = np.linalg.solve(np.eye(2) - (slope * w).T, 2 * y)
+    # a contraction by .5 gathers roundings of two steps
+    expected = np.outer(adjoint * slope[:, 0], y)
+    found = jax.grad(squares)(jnp.asarray(w, jnp.float32))
+    np.testing.assert_allclose(found, expected, atol=64 * np.finfo(np.float32).eps)

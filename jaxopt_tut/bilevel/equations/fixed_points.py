@@ -14,7 +14,7 @@ from jaxopt_tut.bilevel.equations.equation import FixedPointSolver, on_vectors
 from jaxopt_tut.bilevel.solvers import Objective, size_of
 from jaxopt_tut.hyperparameters import require_decay, require_nonnegative, require_positive
 from jaxopt_tut.types import Params, PyTree
-from jaxopt_tut.vectors import matmul, ravel, safe_root
+from jaxopt_tut.vectors import matmul, norm, ravel, safe_root
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ class Anderson(FixedPointSolver):
 
     On an affine map it is GMRES; on others mostly much faster than `Picard`, though it is no
     descent. Costs one evaluation of the map, memory for $2m$ points, and a system of $m$ unknowns.
-    Differentiated step by step, as by `Unroll`, it needs `tol`: beyond convergence the weights
-    follow rounding errors, and their derivatives are of any size.
+    Where a residual is rounding the step is the map's own.
 
     Attributes:
       memory: $m$, points kept.
@@ -137,6 +136,10 @@ class Anderson(FixedPointSolver):
         shares = jnp.where(is_used, jnp.min(units, initial=jnp.inf, where=is_used) / units, 0)
         weights = jnp.linalg.solve(gram, shares) * shares
         weights = weights / jnp.sum(weights)
+        # a residual that is rounding says nothing of the others, and derivatives would follow it
+        is_rounding = lengths[place] <= 10 * float(jnp.finfo(flat.dtype).eps) * norm(flat)
+        alone = (jnp.arange(size, dtype=jnp.int32) == place).astype(weights.dtype)
+        weights = jnp.where(is_rounding, alone, weights)
         mixing = jnp.asarray(self.mixing, flat.dtype)
         after = matmul(weights, points + mixing * residuals)
         state = AndersonState(points, residuals, state.count + 1)
