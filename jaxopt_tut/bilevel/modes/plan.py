@@ -18,33 +18,32 @@ from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 class Plan(Mode):
     """Choose how much of the steps `Unroll` keeps, from the memory of compiled programs.
 
-        It compiles the derivative with more and more levels of recomputation, from the fastest on,
-        until the temporary memory that the compiler states fits: the first that does is used, and
-        named in `Info.mode`. A second or so for each program tried, each time the caller is traced.
+    It compiles the derivative with more and more levels of recomputation, from the fastest on,
+    until the temporary memory that the compiler states fits: the first that does is used, and
+    named in `Info.mode`. A second or so for each program tried, each time the caller is traced.
 
     Attributes:
-          memory: Bytes of temporary memory at most, for the inner steps and their derivative.
-          zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
-            derivative of its updates zero times infinity is zero.
+      memory: Bytes of temporary memory at most, for the inner steps and their derivative.
+      zero_safe: Whether an optax transformation is made `optimizers.differentiable`: in the
+        derivative of its updates zero times infinity is zero.
 
     Raises:
-          TypeError: If `memory` is no number.
-          ValueError: If `memory` is not positive; from the solve, if no unrolling fits.
+      TypeError: If `memory` is no number.
+      ValueError: If `memory` is not positive; from the solve, if no unrolling fits.
 
     Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from jaxopt_tut.bilevel import hypergrad
-          >>> from jaxopt_tut.optimizers import adam
-          >>> f = lambda y, z: jnp.sum((y - z) ** 4)
-          >>> solve = lambda memory: hypergrad(
-          ...     lambda y, z: jnp.sum(y), f, jnp.zeros(1000), jnp.ones(1000), solver=adam(0.1),
-          ...     steps=64, diff=Plan(memory))[2].mode
-          >>> solve(10**9), solve(300_000)
-          ("Unroll(remat='none')", 'Unroll(remat=2)')
+      >>> import jax.numpy as jnp
+      >>> from jaxopt_tut.bilevel import hypergrad
+      >>> from jaxopt_tut.optimizers import adam
+      >>> f = lambda y, z: jnp.sum((y - z) ** 4)
+      >>> solve = lambda memory: hypergrad(
+      ...     lambda y, z: jnp.sum(y), f, jnp.zeros(1000), jnp.ones(1000), solver=adam(0.1),
+      ...     steps=64, diff=Plan(memory))[2].mode
+      >>> solve(10**9), solve(300_000)
+      ("Unroll(remat='none')", 'Unroll(remat=2)')
 
     References:
-          Griewank and Walther (2008), Evaluating derivatives, chapter 12.
+      Griewank and Walther (2008), Evaluating derivatives, chapter 12.
     """
 
     memory: int | float | np.integer | np.floating
