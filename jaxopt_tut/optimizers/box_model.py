@@ -5,6 +5,7 @@ Around $x$ the model is $m(z) = g^T (z - x) + \tfrac12 (z - x)^T B (z - x)$ with
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -54,12 +55,29 @@ def cauchy_point(hessian: DenseHessian | CompactHessian, x: Vector, g: Vector, b
     way is long, all pieces are looked at at once.
     """
     way = path(x, g, box)
+    # a loop has no reverse mode: it finds the piece, and derivatives are those of its minimum
+    t = _end(*jax.lax.stop_gradient((hessian, way, box)))
+    slope, curvature = _slope(hessian, way, box, t)
+    inside = t - safe_ratio(slope, curvature, where=curvature > 0)
+    bend = jnp.min(jnp.where(way.bends == t, way.bends, jnp.inf))
+    return way.at(jnp.where(t == 0, 0, jnp.where(jnp.isfinite(bend), bend, inside)), box)
+
+
+def _slope(
+    hessian: DenseHessian | CompactHessian, way: Path, box: Box, t: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the slope of the model along the path, beyond $t$, and its curvature."""
+    d = jnp.where(way.bends > t, -way.g, 0)
+    pushed = hessian.times(d)
+    return dot(way.g, d) + dot(pushed, way.at(t, box) - way.x), dot(pushed, d)
+
+
+def _end(hessian: DenseHessian | CompactHessian, way: Path, box: Box) -> Float[Array, ""]:
+    """Return where the first minimum is."""
 
     def walk(carry: tuple) -> tuple:
         t, _, count = carry
-        d = jnp.where(way.bends > t, -g, 0)
-        pushed = hessian.times(d)
-        slope, curvature = dot(g, d) + dot(pushed, way.at(t, box) - x), dot(pushed, d)
+        slope, curvature = _slope(hessian, way, box, t)
         ahead = safe_ratio(-slope, curvature, where=curvature > 0, otherwise=jnp.inf)
         bend = jnp.min(jnp.where(way.bends > t, way.bends, jnp.inf))
         falls = slope < 0
@@ -68,13 +86,13 @@ def cauchy_point(hessian: DenseHessian | CompactHessian, x: Vector, g: Vector, b
         stop = jnp.where(falls & jnp.isfinite(ahead), t + ahead, t)
         return jnp.where(goes_on, bend, stop), ~goes_on, count + 1
 
-    start = jnp.zeros_like(x, shape=()), jnp.zeros([], bool), jnp.zeros([], jnp.int32)
+    start = jnp.zeros_like(way.x, shape=()), jnp.zeros([], bool), jnp.zeros([], jnp.int32)
     goes_on = lambda carry: ~carry[1] & (carry[2] <= _MOST_BENDS)
     t, is_done, _ = control_flow.while_loop(goes_on, walk, start)
-    if isinstance(hessian, CompactHessian) and len(x) > _MOST_BENDS:
+    if isinstance(hessian, CompactHessian) and len(way.x) > _MOST_BENDS:
         jump = lambda carry: (_first_minimum(hessian, way), jnp.ones_like(carry[1]))
         t, _ = control_flow.while_loop(lambda carry: ~carry[1], jump, (t, is_done))
-    return way.at(t, box)
+    return t
 
 
 _MOST_BENDS = 16  # a piece costs two products with B, all at once a sort and some twenty

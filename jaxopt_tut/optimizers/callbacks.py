@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -36,9 +36,11 @@ class Progress:
     value: float
     grad_norm: float
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Refuse what there is not, and answer SciPy's names by those that there are."""
-        raise no_attribute("Progress", name)
+    if not TYPE_CHECKING:  # which shall see what there is
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse what there is not, and answer SciPy's names by those that there are."""
+            raise no_attribute("Progress", name)
 
 
 Callback = TypeAliasType("Callback", Callable[[Progress], Any])

@@ -180,9 +180,11 @@ class Solution(Block):
         """Return what is worth reading."""
         return solution_block(self, sentence)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Refuse what there is not, and answer SciPy's names by those that there are."""
-        raise no_attribute("Solution", name)
+    if not TYPE_CHECKING:  # which shall see what there is
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse what there is not, and answer SciPy's names by those that there are."""
+            raise no_attribute("Solution", name)
 
     @property
     def message(self) -> str | list:
