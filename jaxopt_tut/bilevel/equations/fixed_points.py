@@ -75,7 +75,7 @@ class Anderson(FixedPointSolver):
 
     On an affine map it is GMRES; on others mostly much faster than `Picard`, though it is no
     descent. Costs one evaluation of the map, memory for $2m$ points, and a system of $m$ unknowns.
-    Where a residual is rounding the step is the map's own.
+    A point whose residual is rounding stays.
 
     Attributes:
       memory: $m$, points kept.
@@ -136,11 +136,12 @@ class Anderson(FixedPointSolver):
         shares = jnp.where(is_used, jnp.min(units, initial=jnp.inf, where=is_used) / units, 0)
         weights = jnp.linalg.solve(gram, shares) * shares
         weights = weights / jnp.sum(weights)
-        # a residual that is rounding says nothing of the others, and derivatives would follow it
-        is_rounding = lengths[place] <= 10 * float(jnp.finfo(flat.dtype).eps) * norm(flat)
-        alone = (jnp.arange(size, dtype=jnp.int32) == place).astype(weights.dtype)
-        weights = jnp.where(is_rounding, alone, weights)
         mixing = jnp.asarray(self.mixing, flat.dtype)
         after = matmul(weights, points + mixing * residuals)
+        # a residual that is rounding says nothing of the others: the point stays, and moves with
+        # the map where that is differentiated
+        stays = flat + r - jax.lax.stop_gradient(r)
+        is_rounding = lengths[place] <= 10 * float(jnp.finfo(flat.dtype).eps) * norm(flat)
+        after = jnp.where(is_rounding, stays, after)
         state = AndersonState(points, residuals, state.count + 1)
         return unravel(after), state, size_of(unravel(r))
