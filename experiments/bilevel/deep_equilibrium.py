@@ -204,15 +204,18 @@ def plot(result: Result):
         smooth = np.convolve(losses, np.ones(20) / 20, "valid")
         style = {"label": name, "color": look(i)["color"], "linestyle": look(i)["linestyle"]}
         axes[0].plot(np.arange(len(smooth)) + 20, smooth, **style)
-    tidy(axes[0], xlabel="step of Adam", ylabel="loss, mean of 20 batches")
+    names = {"xlabel": "step of Adam", "ylabel": "loss, mean of 20 batches"}
+    tidy(axes[0], **names, title="All three learn alike")
     rows = {"temporary memory, MB": result.num_bytes, "seconds of one gradient": result.seconds}
-    for ax, (ylabel, row) in zip(axes[1:], rows.items(), strict=True):
+    titles = ["The equilibrium's memory stays the same", "Its time levels off"]
+    for ax, title, (ylabel, row) in zip(axes[1:], titles, rows.items(), strict=True):
         scale = 2**20 if "MB" in ylabel else 1
         for i, (name, values) in enumerate(row.items()):
             ax.plot(DEPTHS, values / scale, label=name, **look(i))
         ax.set_xscale("log", base=4)
+        ax.set_xticks(DEPTHS, [str(depth) for depth in DEPTHS])
         ax.set_yscale("log")
-        tidy(ax, xlabel="layers, or steps at most", ylabel=ylabel)
+        tidy(ax, xlabel="layers, or steps at most", ylabel=ylabel, title=title)
     legend_below(axes[1], columns=3)
     return {"equilibrium": figure}
 
