@@ -18,7 +18,7 @@ from jaxopt_tut.optimizers.line_search.search import as_written
 from jaxopt_tut.optimizers.objective import require_objective
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Flag, Scalar, Transformation
-from jaxopt_tut.vectors import dot, has_moved, magnitude, norm, ravel
+from jaxopt_tut.vectors import dot, has_moved, magnitude, norm, ravel, safe_ratio
 
 
 class ScaleByLBFGSBState(NamedTuple):
@@ -45,9 +45,10 @@ def scale_by_lbfgsb(memory: int | np.integer = 10) -> optax.GradientTransformati
     a bound there stay, and the others go to the minimum on that face. The part of `lbfgsb` without
     the line search.
 
-    The first update is a projected gradient, shortened to length 1 at most. A pair without positive
-    curvature is left out; where the parameters did not move beyond their rounding, as after a
-    failed line search, the history is forgotten.
+    The first update is a projected gradient, shortened to length 1 at most; one that would be lost
+    in the rounding of the parameters is lengthened. A pair without positive curvature is left out;
+    where the parameters did not move beyond their rounding, as after a failed line search, the
+    history is forgotten.
 
     Args:
       memory: How many pairs $m \ge 1$ are kept; $2m$ copies of the parameters.
@@ -145,10 +146,16 @@ def _target(
     state: ScaleByLBFGSBState, x: Float[Array, "dim"], g: Float[Array, "dim"], box: Box
 ) -> tuple[Float[Array, "dim"], Flag]:
     """Return the point of the box that the model prefers, and whether the pairs made a model."""
-    # without a pair the first step is the projected gradient's, of length 1 at most
-    first = jnp.maximum(norm(g), 1)
+    # without a pair the first step is the projected gradient's, of length 1 at most, and not so
+    # short that it is lost beside x
+    size = norm(g)
+    shortest = jnp.minimum(jnp.finfo(x.dtype).eps ** 0.5 * norm(x), 1)
+    first = safe_ratio(size, jnp.clip(size, shortest, 1), where=size > 0, otherwise=1.0)
     theta = jnp.where(state.theta > 0, state.theta, first)
-    hessian = bfgs_matrix(state.steps, state.changes, theta)
+    # the minimum does not feel the scale of the model, but squares of the gradient overflow
+    unit = magnitude(g, theta)
+    g, first = g / unit, first / unit
+    hessian = bfgs_matrix(state.steps, state.changes / unit, theta / unit)
     is_usable = hessian.is_usable
     hessian = optax.tree.where(is_usable, hessian, hessian.reset(first))
     start = cauchy_point(hessian, x, g, box)

@@ -301,3 +301,22 @@ def test_a_line_search_that_was_not_called_is_told_to_be(make):
         make(line_search=optimizers.line_search.wolfe)
     with pytest.raises(TypeError, match="got 'wolfe'"):
         make(line_search="wolfe")
+
+
+@pytest.mark.parametrize("size", [5, 40], ids=["dense", "compact"])
+def test_the_scale_of_the_function_does_not_matter(size):
+    center = jnp.linspace(-1.0, 1.0, size)
+    bowl = lambda w, scale: scale * jnp.sum(jnp.arange(1.0, size + 1) * (w - center) ** 2)
+    for scale in (1e-12, 1e-6, 1.0, 1e12, 1e25):
+        solution = minimize(
+            bowl,
+            jnp.full(size, 0.3),
+            lbfgsb(),
+            jnp.float32(scale),
+            bounds=(-0.5, 0.5),
+            gtol=min(1e-4, 1e-5 * scale),
+            max_steps=100,
+        )
+        # a gradient of 1e-5 * scale at a curvature of 2 * scale or more
+        right = np.clip(center, -0.5, 0.5)
+        np.testing.assert_allclose(solution.params, right, atol=5e-6, err_msg=str(scale))
