@@ -14,8 +14,9 @@ from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.data import Data, device_data, num_examples
 from jaxopt_tut.training.evaluation import Evaluate, Score
-from jaxopt_tut.training.loop import Loop, run_epochs
+from jaxopt_tut.training.loop import Loop
 from jaxopt_tut.training.result import FitResult
+from jaxopt_tut.training.running import run_epochs
 from jaxopt_tut.training.scalars import Count
 from jaxopt_tut.training.steps import AnyKey
 from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree

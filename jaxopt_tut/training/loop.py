@@ -1,9 +1,7 @@
-"""The run of `fit` on the host: dispatches, epochs, the best parameters, interruptions."""
+"""The dispatches of `fit` on the host, epoch by epoch; between any two everything is whole."""
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Mapping
 from functools import partial
 
 import jax
@@ -16,13 +14,8 @@ from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.training.arguments import ON_THE_HOST
 from jaxopt_tut.training.data import DeviceData, num_examples, take
-from jaxopt_tut.training.evaluation import Evaluate, Score
-from jaxopt_tut.training.history import Recorder
 from jaxopt_tut.training.interrupts import Interrupts
 from jaxopt_tut.training.losses import loss_with_state
-from jaxopt_tut.training.progress import ProgressLine
-from jaxopt_tut.training.result import FitResult
-from jaxopt_tut.training.scalars import as_floats, as_score
 from jaxopt_tut.training.steps import (
     AnyKey,
     Carry,
@@ -31,8 +24,7 @@ from jaxopt_tut.training.steps import (
     look_back,
     run_steps,
 )
-from jaxopt_tut.training.stops import why_stopped
-from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
+from jaxopt_tut.types import LossFn, Optimizer, PyTree
 
 STEPS_AHEAD = 256
 """Dispatches after which the host waits once, to see whether training goes on."""
@@ -72,7 +64,7 @@ class Loop:
         with self.interrupts.held():
             self.epoch = epoch
             self.carry = self.carry._replace(step=jnp.zeros_like(self.carry.step))
-            self.before = None if self.exact else _copy(self.carry)
+            self.before = None if self.exact else copied(self.carry)
         self._take_steps(order)
         if not epoch and any(
             map(is_traced, jax.tree.leaves(self.carry))
@@ -141,126 +133,11 @@ class Loop:
     def retry(self, opt_state: PyTree, mended: bool) -> Finite:
         """Look at what the step that could not be taken leads to from another optimizer state."""
         order = epoch_order(self.shuffle_key, np.uint32(self.epoch), self.data, self.batch_size)
-        start = _copy(self.carry._replace(opt_state=opt_state, alive=~self.carry.alive))
+        start = copied(self.carry._replace(opt_state=opt_state, alive=~self.carry.alive))
         finite = self._dispatch(start, order, int(self.carry.step) + 1, mended=mended).finite
         assert finite is not None  # the step is exact
         return finite
 
 
-class _Best:
-    """The parameters with the best score so far."""
-
-    def __init__(self, score: Score | None):
-        self.score_fn = score or _DefaultScore()
-        self.epoch, self.score, self.copy = 0, math.nan, None
-
-    def offer(self, epoch: int, metrics: Mapping[str, float], copy: tuple[Params, PyTree]) -> None:
-        """Keep them if they are better; what is not a number is worse than any."""
-        score = as_score(self.score_fn(metrics))
-        if self.copy is None or score > self.score or math.isnan(self.score):
-            self.epoch, self.score, self.copy = epoch, score, copy
-
-
-def run_epochs(
-    loop: Loop,
-    num_epochs: int,
-    evaluate: Evaluate | None,
-    score: Score | None,
-    *,
-    progress: bool,
-) -> FitResult:
-    """Run and record the epochs until they are done, a step fails or someone interrupts."""
-    recorder, best = Recorder(), _Best(score)
-    line = ProgressLine(num_epochs, enabled=progress)
-    message = f"Finished {num_epochs} epochs."
-    try:
-        with loop.interrupts.handled():
-            # a loop in the program takes no step from parameters that are not finite
-            for epoch in range(num_epochs if loop.carry.alive else 0):
-                loop.run_epoch(epoch)
-                _record(loop, recorder)
-                if not loop.carry.alive:
-                    break
-                metrics = {}
-                if evaluate is not None:
-                    # a copy, because the steps donate their buffers and `evaluate` may keep it
-                    copy = _copy((loop.carry.params, loop.carry.model_state))
-                    metrics = _validate(copy[0], copy[1], evaluate)
-                    recorder.add_validation(metrics)
-                    best.offer(epoch + 1, metrics, copy)
-                    del copy
-                shown = {f"validation {n}" if n == "loss" else n: v for n, v in metrics.items()}
-                line.show(epoch + 1, {"loss": recorder.train["loss"][-1], **shown})
-    except KeyboardInterrupt:
-        if loop.interrupts.is_pending or _is_lost(loop.carry):  # the second one, or a foreign one
-            raise
-        if not loop.is_sound():
-            loop.go_back()
-        message = f"Interrupted in epoch {max(loop.epoch, 0) + 1}, step {int(loop.carry.step)}."
-        _record(loop, recorder)
-    finally:
-        line.close()
-    carry = loop.carry
-    if not carry.alive:
-        message = _why_stopped(loop, recorder.steps.get("loss", []))
-    if best.copy is None:
-        best.copy = _copy((carry.params, carry.model_state))
-        best.epoch = max(loop.epoch + (carry.step > 0).item(), 0)  # the one that led there
-    return FitResult(
-        params=carry.params,
-        opt_state=carry.opt_state,
-        history=recorder.history(carry.record)._replace(diagnoses=loop.diagnoses),
-        best=best.copy[0],
-        model_state=carry.model_state,
-        best_model_state=best.copy[1],
-        best_epoch=best.epoch,
-        best_score=best.score,
-        finite=bool(carry.alive),
-        message=message,
-    )
-
-
-def _why_stopped(loop: Loop, losses: list[np.ndarray]) -> str:
-    try:
-        return why_stopped(loop.carry, losses, loop.epoch, loop.retry)
-    except KeyboardInterrupt:  # steps were tried again; what there is is returned all the same
-        return why_stopped(loop.carry, losses, loop.epoch)
-
-
-def _record(loop: Loop, recorder: Recorder) -> None:
-    """Take over the record of the current epoch, the step that failed included, but once."""
-    record, step, alive = jax.device_get((loop.carry.record, loop.carry.step, loop.carry.alive))
-    num_steps = int(step) + (not alive)
-    if recorder.num_epochs <= loop.epoch and num_steps:
-        with loop.interrupts.held():
-            recorder.add_epoch(record, num_steps)
-
-
-def _validate(params: Params, model_state: PyTree, evaluate: Evaluate) -> dict[str, float]:
-    state = () if model_state is None else (model_state,)
-    return as_floats("fit", "evaluate", evaluate(params, *state))
-
-
-def _is_lost(carry: Carry) -> bool:
-    return any(leaf.is_deleted() for leaf in jax.tree.leaves(carry))
-
-
-class _DefaultScore:
-    """The accuracy or minus the loss: the one that is there first, as they do not compare."""
-
-    def __init__(self):
-        self.name: str | None = None
-
-    def __call__(self, metrics: Mapping[str, float]) -> float:
-        self.name = self.name or next((n for n in ("accuracy", "loss") if n in metrics), None)
-        if self.name is None:
-            raise ValueError(
-                "fit needs score= unless evaluate returns 'accuracy' or 'loss', "
-                f"got the metrics {sorted(metrics)}."
-            )
-        value = metrics.get(self.name, math.nan)
-        return value if self.name == "accuracy" else -value
-
-
-_copy = jax.jit(partial(jax.tree.map, jnp.copy))
+copied = jax.jit(partial(jax.tree.map, jnp.copy))
 """A copy outlives the steps, which donate their buffers."""
