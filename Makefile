@@ -7,10 +7,11 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 MARKERS := $(if $(SLOW),,-m "not slow")
 
-.PHONY: help demo test check quick types format bench data clean environment
+.PHONY: help demo experiments test check quick types format bench data clean environment
 
 help:
 	@echo "make demo     run all experiments on the bundled images, into results/"
+	@echo "make experiments  the same in whole sizes, which takes longer; DATA=full for all images"
 	@echo "make check    format, lint, types, layers, doctests"
 	@echo "make test     the tests (SLOW=1: those marked slow, too)"
 	@echo "make quick    lint, layers and contracts, while you write"
@@ -34,6 +35,10 @@ endef
 
 demo: $(VENV)/.installed-experiments
 	@$(with_quick_compiles) $(BIN)/python -m experiments all --data mini --out results --jobs $(WORKERS)
+
+DATA ?= mini
+experiments: $(VENV)/.installed-experiments
+	@$(with_quick_compiles) $(BIN)/python -m experiments all --data $(DATA) --whole --out results --jobs $(WORKERS)
 
 test: $(VENV)/.installed-test
 	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) --dist worksteal $(MARKERS) tests

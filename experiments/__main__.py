@@ -31,6 +31,8 @@ class All:
     """Where figures, numbers and the page go."""
     quick: bool = False
     """Run every experiment in its reduced form."""
+    whole: bool = False
+    """Run those that have one in a larger form, which takes minutes."""
     jobs: int = 1
     """How many run at once, each in a process of its own."""
 
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _runner.run_all(
         chosen,
         data=command.data,
-        quick=command.quick,
+        size=_runner.size_of(command.quick, command.whole),
         out=command.out,
         jobs=command.jobs,
         table=isinstance(command, Run) and not _catalog.mean_parts(words),

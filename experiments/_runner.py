@@ -24,13 +24,25 @@ from experiments._log import LOG, log_output
 from experiments._printing import make_console, print_line, print_summary, print_table
 
 Data = Literal["mini", "full"]
+Size = Literal["quick", "usual", "whole"]
 
 
-def make_config(module: ModuleType, data: Data, quick: bool) -> Any:
-    """Build a script's `Config` for a data set, reduced if `quick`."""
+def make_config(module: ModuleType, data: Data, size: Size) -> Any:
+    """Build a script's `Config` for a data set, in one of the sizes that it has."""
     fields = {field.name for field in dataclasses.fields(module.Config)}
-    config = module.Config(**({"data": data} if "data" in fields else {}))
-    return config.quick() if quick else config
+    return resized(module.Config(**({"data": data} if "data" in fields else {})), size)
+
+
+def size_of(quick: bool, whole: bool) -> Size:
+    """Return the size that two switches ask for; the smaller one if both are set."""
+    return "quick" if quick else "whole" if whole else "usual"
+
+
+def resized(config: Any, size: Size) -> Any:
+    """Return a config in another size; where a script has no `whole()`, the usual one is whole."""
+    if size == "quick":
+        return config.quick()
+    return config.whole() if size == "whole" and hasattr(config, "whole") else config
 
 
 def run_one(
@@ -121,7 +133,7 @@ def _clear_part(name: str, out: Path) -> Path:
 
 
 def run_all(
-    chosen: list[str], *, data: Data, quick: bool, out: Path, jobs: int = 1, table: bool = True
+    chosen: list[str], *, data: Data, size: Size, out: Path, jobs: int = 1, table: bool = True
 ) -> int:
     """Run the chosen experiments, print how they stand, write the page; return the exit code.
 
@@ -130,7 +142,7 @@ def run_all(
     Args:
       chosen: Their names.
       data: The bundled images or all of them.
-      quick: Whether each runs in its reduced form.
+      size: Reduced, usual, or whole.
       out: Where results go.
       jobs: How many run at once.
       table: Print all their claims, and what they print themselves (for one at a time); otherwise
@@ -146,7 +158,7 @@ def run_all(
     width = max(len(f"{part}/{name}") for name, part in _catalog.find().items() if name in chosen)
     with _interruptible() as interrupts:
         try:
-            for report in _run_each(chosen, jobs, data, quick, out, table and jobs == 1):
+            for report in _run_each(chosen, jobs, data, size, out, table and jobs == 1):
                 name = report["experiment"]
                 if table:
                     _print_ended(report, console)
@@ -214,10 +226,10 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 def _run_each(
-    chosen: list[str], jobs: int, data: Data, quick: bool, out: Path, show: bool
+    chosen: list[str], jobs: int, data: Data, size: Size, out: Path, show: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the report of each experiment when it is done, `jobs` processes at a time."""
-    options = (data, quick, out, show)
+    options = (data, size, out, show)
     if jobs == 1:
         _keep_programs(out)
         yield from (_run_named(name, *options) for name in chosen)
@@ -253,11 +265,11 @@ def _keep_programs(out: Path) -> None:
     compilation_cache(out / ".cache")
 
 
-def _run_named(name: str, data: Data, quick: bool, out: Path, show: bool) -> dict[str, Any]:
+def _run_named(name: str, data: Data, size: Size, out: Path, show: bool) -> dict[str, Any]:
     """Import an experiment and run it; what the table does not need stays in its file."""
     try:
         module = importlib.import_module(_catalog.module_of(name))
-        report = run_one(name, make_config(module, data, quick), module, out, show=show)
+        report = run_one(name, make_config(module, data, size), module, out, show=show)
     except (Exception, SystemExit):  # the script itself does not import
         report = _broken_script(name, out)
     return {key: report[key] for key in report.keys() - {"config", "numbers"}}
@@ -303,11 +315,12 @@ def run_script(module: ModuleType) -> None:
             dataclasses.field(default=module.Config()),
         ),
         ("quick", bool, False),
+        ("whole", bool, False),
         ("out", Path, Path("results")),
     ]
     options = tyro.cli(dataclasses.make_dataclass("Options", fields), description=module.__doc__)
     _keep_programs(options.out)
-    config = options.config.quick() if options.quick else options.config
+    config = resized(options.config, size_of(options.quick, options.whole))
     name = Path(module.__file__ or "").stem
     with _interruptible():
         try:

@@ -95,10 +95,28 @@ def test_a_script_gets_full_products_if_it_asks_for_them(make_script, full):
     assert seen == ["highest" if full else jax.config.jax_default_matmul_precision]
 
 
-def test_quick_takes_the_reduced_config(make_script):
+@dataclasses.dataclass(frozen=True)
+class LargeConfig(Config):
+    def whole(self):
+        return dataclasses.replace(self, size=9)
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "size"),
+    [
+        (Config, [], 3),
+        (Config, ["--quick"], 1),
+        (Config, ["--whole"], 3),  # it has no larger one
+        (LargeConfig, [], 3),
+        (LargeConfig, ["--whole"], 9),
+        (LargeConfig, ["--whole", "--quick"], 1),
+    ],
+)
+def test_switches_choose_the_size(make_script, config, options, size):
     out = make_script()
-    assert main(["run", "one", "--quick", "--out", str(out)]) == 0
-    assert report(out)["config"] == {"size": 1}
+    sys.modules["experiments.part.one"].Config = config
+    assert main(["run", "one", *options, "--out", str(out)]) == 0
+    assert report(out)["config"] == {"size": size}
 
 
 @pytest.mark.parametrize(("required", "code"), [(True, 1), (False, 0)], ids=["must", "may"])
