@@ -12,13 +12,12 @@ from typing_extensions import TypeAliasType
 
 from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
-from jaxopt_tut.training.data import Data, device_data, num_examples
+from jaxopt_tut.training.data import AnyKey, Data, Resident, device_data, num_examples
 from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.loop import Loop
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.running import run_epochs
 from jaxopt_tut.training.scalars import Count
-from jaxopt_tut.training.steps import AnyKey
 from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 
 ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
@@ -168,9 +167,7 @@ def fit(
         carry,
         loss_fn,
         optimizer,
-        data,
-        shuffle_key,
-        batch_size=counts["batch_size"],
+        Resident(data, shuffle_key, counts["batch_size"]),
         steps_per_call=counts["steps_per_call"] or (1 if jax.default_backend() == "cpu" else 50),
         diagnose_every=counts["diagnose_every"],
         sharding=sharding,

@@ -2,25 +2,23 @@
 
 import dataclasses
 import itertools
+from contextlib import closing
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Int
 
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.training.arguments import ON_THE_HOST
-from jaxopt_tut.training.data import DeviceData, num_examples, take
+from jaxopt_tut.training.data import Source, Window, batch_at
 from jaxopt_tut.training.interrupts import Interrupts
 from jaxopt_tut.training.losses import loss_with_state
 from jaxopt_tut.training.steps import (
-    AnyKey,
     Carry,
     Finite,
-    epoch_order,
     look_back,
     run_steps,
 )
@@ -37,9 +35,7 @@ class Loop:
     carry: Carry
     loss_fn: LossFn
     optimizer: Optimizer
-    data: DeviceData
-    shuffle_key: AnyKey
-    batch_size: int
+    source: Source
     steps_per_call: int
     diagnose_every: int | None
     sharding: NamedSharding | None
@@ -52,7 +48,7 @@ class Loop:
     @property
     def num_steps(self) -> int:
         """Steps in an epoch."""
-        return num_examples(self.data) // self.batch_size
+        return self.source.num_steps
 
     def run_epoch(self, epoch: int) -> None:
         """Take all steps of an epoch, or those before one that cannot be taken.
@@ -60,19 +56,18 @@ class Loop:
         What is not finite is looked for once an epoch, because that is slower than many a step is;
         then the epoch is taken again in exact steps.
         """
-        order = epoch_order(self.shuffle_key, np.uint32(epoch), self.data, self.batch_size)
         with self.interrupts.held():
             self.epoch = epoch
             self.carry = self.carry._replace(step=jnp.zeros_like(self.carry.step))
             self.before = None if self.exact else copied(self.carry)
-        self._take_steps(order)
+        self._take_steps()
         if not epoch and any(
             map(is_traced, jax.tree.leaves(self.carry))
         ):  # by what the loss or the optimizer closes over
             raise TypeError(ON_THE_HOST.format("a loss or an optimizer with a traced number"))
         if not self.is_sound():
             self.go_back()
-            self._take_steps(order)
+            self._take_steps()
         self.before = None  # not needed while the parameters are evaluated
 
     def is_sound(self) -> bool:
@@ -91,8 +86,8 @@ class Loop:
             taken = self.epoch * self.num_steps
             self.diagnoses = {at: one for at, one in self.diagnoses.items() if at < taken}
 
-    def _take_steps(self, order: Int[Array, "steps batch"]) -> None:
-        num_steps, has_model_state = self.num_steps, self.carry.model_state is not None
+    def _take_steps(self) -> None:
+        num_steps = self.num_steps
         due = range(0)
         if self.diagnose_every is not None:
             due = range(
@@ -100,26 +95,28 @@ class Loop:
             )
         every = range(0, num_steps, self.steps_per_call)
         stops = sorted({num_steps, *every, *due})
-        for dispatch, (start, stop) in enumerate(itertools.pairwise(stops)):
-            # what follows a step that cannot be taken changes nothing, but costs as much
-            must_look = start in due or dispatch % STEPS_AHEAD == STEPS_AHEAD - 1
-            if must_look and not self.carry.alive:
-                return
-            if start in due:
-                batch = take(self.data, order[start]), self.carry.model_state
-                loss = loss_with_state(self.loss_fn, has_model_state)
-                diagnosis = diagnose(loss, self.carry.params, batch)
-                self.diagnoses[self.epoch * num_steps + start] = diagnosis
-            with self.interrupts.held():
-                self.carry = self._dispatch(self.carry, order, stop)
+        with closing(self.source.windows(self.epoch, stops)) as windows:
+            for dispatch, (start, stop) in enumerate(itertools.pairwise(stops)):
+                # what follows a step that cannot be taken changes nothing, but costs as much
+                must_look = start in due or dispatch % STEPS_AHEAD == STEPS_AHEAD - 1
+                if must_look and not self.carry.alive:
+                    return
+                window = next(windows)
+                if start in due:
+                    self._diagnose(window, start)
+                with self.interrupts.held():
+                    self.carry = self._dispatch(self.carry, window, stop)
 
-    def _dispatch(
-        self, carry: Carry, order: Int[Array, "steps batch"], stop: int, *, mended: bool = False
-    ) -> Carry:
+    def _diagnose(self, window: Window, step: int) -> None:
+        loss = loss_with_state(self.loss_fn, self.carry.model_state is not None)
+        batch = batch_at(window, np.int32(step)), self.carry.model_state
+        at = self.epoch * self.num_steps + step
+        self.diagnoses[at] = diagnose(loss, self.carry.params, batch)
+
+    def _dispatch(self, carry: Carry, window: Window, stop: int, *, mended: bool = False) -> Carry:
         return run_steps(
             carry,
-            self.data,
-            order,
+            window,
             np.int32(stop),
             loss_fn=self.loss_fn,
             optimizer=self.optimizer,
@@ -132,9 +129,10 @@ class Loop:
 
     def retry(self, opt_state: PyTree, mended: bool) -> Finite:
         """Look at what the step that could not be taken leads to from another optimizer state."""
-        order = epoch_order(self.shuffle_key, np.uint32(self.epoch), self.data, self.batch_size)
+        step = int(self.carry.step)
         start = copied(self.carry._replace(opt_state=opt_state, alive=~self.carry.alive))
-        finite = self._dispatch(start, order, int(self.carry.step) + 1, mended=mended).finite
+        with closing(self.source.windows(self.epoch, (step, step + 1))) as windows:
+            finite = self._dispatch(start, next(windows), step + 1, mended=mended).finite
         assert finite is not None  # the step is exact
         return finite
 

@@ -9,18 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Bool, Float, Int, Integer, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Integer
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.training.arguments import check_params
-from jaxopt_tut.training.data import DeviceData, num_examples, take
+from jaxopt_tut.training.data import AnyKey, Window, batch_at
 from jaxopt_tut.training.losses import loss_and_aux
 from jaxopt_tut.training.scalars import check_call
 from jaxopt_tut.types import LossFn, Number, Optimizer, Params, PyTree
-
-AnyKey = TypeAliasType("AnyKey", Key[Array, ""] | UInt32[Array, "2"])
-"""One key of `jax.random.key`, or an older one of `jax.random.PRNGKey`."""
 
 Flags = TypeAliasType("Flags", Bool[Array | np.ndarray, "leaves"])
 """A truth value a leaf, on the device or fetched."""
@@ -131,17 +128,6 @@ def look_back(carry: Carry, before: Carry) -> Finite:
     return look_at(before, before.params, carry.params, carry.opt_state, carry.model_state)
 
 
-@partial(jax.jit, static_argnames=("batch_size",))
-def epoch_order(
-    key: AnyKey, epoch: Integer[Array, ""] | np.integer, data: DeviceData, batch_size: int
-) -> Int[Array, "steps batch"]:
-    """Shuffle the examples for one epoch; the last partial batch is dropped."""
-    size = num_examples(data)
-    order = jax.random.permutation(jax.random.fold_in(key, epoch), size)
-    num_steps = size // batch_size
-    return order[: num_steps * batch_size].reshape(num_steps, batch_size)
-
-
 @partial(
     jax.jit,
     static_argnames=(
@@ -157,8 +143,7 @@ def epoch_order(
 )
 def run_steps(
     carry: Carry,
-    data: DeviceData,
-    order: Int[Array, "steps batch"],
+    window: Window,
     stop: Integer[Array, ""] | np.integer,
     *,
     loss_fn: LossFn,
@@ -181,7 +166,7 @@ def run_steps(
     value_and_grad = jax.value_and_grad(normal_form, has_aux=True)
 
     def one_step(carry: Carry) -> Carry:
-        batch = take(data, order[carry.step])
+        batch = batch_at(window, carry.step)
         if sharding is not None:
             batch = jax.lax.with_sharding_constraint(batch, sharding)
         (loss, aux), grads = value_and_grad(carry.params, batch, carry.model_state)

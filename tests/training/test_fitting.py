@@ -15,8 +15,8 @@ from jaxopt_tut import optimizers
 from jaxopt_tut.datasets import Dataset, Split, normalize
 from jaxopt_tut.models import mlp
 from jaxopt_tut.training import Aux, evaluator, fit
-from jaxopt_tut.training.data import device_data
-from jaxopt_tut.training.steps import epoch_order, run_steps
+from jaxopt_tut.training.data import device_data, epoch_order
+from jaxopt_tut.training.steps import run_steps
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 

@@ -108,12 +108,12 @@ def test_ctrl_c_after_a_gradient_that_was_not_finite_returns_the_start_of_the_ep
 
 
 def test_ctrl_c_before_the_first_step_returns_the_initial_parameters(monkeypatch):
-    from jaxopt_tut.training import loop
+    from jaxopt_tut.training.data import sources
 
     def raising(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "epoch_order", raising)
+    monkeypatch.setattr(sources, "epoch_order", raising)
     result = run()
     assert result.message == "Interrupted in epoch 1, step 0."
     assert float(result.params) == 0

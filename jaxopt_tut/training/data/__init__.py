@@ -13,12 +13,19 @@ from jaxopt_tut.training.data.arrays import (
     on_device,
     take,
 )
+from jaxopt_tut.training.data.sources import AnyKey, Resident, Source, Window, batch_at, epoch_order
 
 __all__ = [
+    "AnyKey",
     "Data",
     "DeviceData",
+    "Resident",
+    "Source",
+    "Window",
     "averaging_dtype",
+    "batch_at",
     "device_data",
+    "epoch_order",
     "native",
     "num_examples",
     "on_device",

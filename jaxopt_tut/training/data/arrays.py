@@ -130,10 +130,14 @@ def num_examples(data: DeviceData) -> int:
 def take(data: DeviceData, indices: Int[Array, "batch"]) -> Batch:
     """Gather a batch; images are normalised after the gather, so that only bytes are moved."""
     batch = jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="clip"), data.arrays)
-    if data.normalization is None:
+    return normalized(batch, data.normalization)
+
+
+def normalized(batch: Batch, normalization: tuple[Scalar, Scalar] | None) -> Batch:
+    """Bring images to zero mean and unit variance; what is used as it is stays."""
+    if normalization is None:
         return batch
-    mean, std = data.normalization
-    return Split(normalize(batch.images, mean, std), batch.labels)
+    return Split(normalize(batch.images, *normalization), batch.labels)
 
 
 def averaging_dtype(dtype: np.dtype) -> np.dtype:

@@ -1,0 +1,103 @@
+"""Where the batches of an epoch come from."""
+
+import dataclasses
+from collections.abc import Generator, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Integer, Key, UInt32
+from typing_extensions import TypeAliasType
+
+from jaxopt_tut.training.data.arrays import DeviceData, normalized, num_examples, take
+from jaxopt_tut.types import Batch
+
+AnyKey = TypeAliasType("AnyKey", Key[Array, ""] | UInt32[Array, "2"])
+"""One key of `jax.random.key`, or an older one of `jax.random.PRNGKey`."""
+
+
+class Window(NamedTuple):
+    """The batches of some steps on the device, an argument of the program that takes them."""
+
+    data: DeviceData
+    """All examples; or, without an order, batches: the steps are their first axis."""
+    order: Int[Array, "steps batch"] | None
+    first: Int[Array, ""]
+    """The step of the epoch whose batch is the first here."""
+
+
+Windows = TypeAliasType("Windows", Generator[Window, None, None])
+"""One a dispatch; closed by whoever asked for them."""
+
+
+class Source(Protocol):
+    """Where the batches of an epoch come from.
+
+    Attributes:
+      data: The examples as a program sees them, or the shapes of as many as a batch has.
+      num_steps: Steps in an epoch.
+      is_repeatable: Whether the batches of an epoch can be asked for once more.
+    """
+
+    @property
+    def data(self) -> DeviceData:
+        """Examples, or their shapes."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in an epoch."""
+        ...
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the batches of an epoch can be asked for once more."""
+        ...
+
+    def windows(self, epoch: int, stops: Sequence[int]) -> Windows:
+        """Yield what holds the batches between two stops, for any two that follow one another."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Resident:
+    """All examples lie on the device, and are gathered there in the order of the epoch."""
+
+    data: DeviceData
+    shuffle_key: AnyKey
+    batch_size: int
+    is_repeatable: bool = True
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in an epoch."""
+        return num_examples(self.data) // self.batch_size
+
+    def windows(self, epoch: int, stops: Sequence[int]) -> Windows:
+        """Yield all examples each time."""
+        order = epoch_order(self.shuffle_key, np.uint32(epoch), self.data, self.batch_size)
+        window = Window(self.data, order, jnp.int32(0))
+        for _ in stops[1:]:
+            yield window
+
+
+@partial(jax.jit, static_argnames=("batch_size",))
+def epoch_order(
+    key: AnyKey, epoch: Integer[Array, ""] | np.integer, data: DeviceData, batch_size: int
+) -> Int[Array, "steps batch"]:
+    """Shuffle the examples for one epoch; the last partial batch is dropped."""
+    size = num_examples(data)
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), size)
+    num_steps = size // batch_size
+    return order[: num_steps * batch_size].reshape(num_steps, batch_size)
+
+
+def batch_at(window: Window, step: Integer[Array, ""] | np.integer) -> Batch:
+    """Take the batch of a step of the epoch."""
+    at = step - window.first
+    if window.order is not None:
+        return take(window.data, window.order[at])
+    arrays, normalization = window.data
+    return normalized(jax.tree.map(lambda leaf: leaf[at], arrays), normalization)
