@@ -3,6 +3,8 @@
 * `fit`: train on data that stays on the device, one donated program a step.
 * `evaluator`: metrics over a whole data set, for `fit(..., evaluate=)`.
 * `Aux`: what a loss with metrics or model state returns beside its value.
+* `train`: the same loop as one pure function, for `jit`, `vmap` and `grad`; `Trained`.
+* `shuffled`: the batches of `fit` as a function of the step; `Shuffled`.
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
@@ -11,9 +13,21 @@ from jaxopt_tut.training.evaluation import evaluator
 from jaxopt_tut.training.fitting import fit
 from jaxopt_tut.training.history import History
 from jaxopt_tut.training.losses import Aux
+from jaxopt_tut.training.pure import Shuffled, Trained, shuffled, train
 from jaxopt_tut.training.result import FitResult
 
-__all__ = ["Aux", "FitResult", "History", "compilation_cache", "evaluator", "fit"]
+__all__ = [
+    "Aux",
+    "FitResult",
+    "History",
+    "Shuffled",
+    "Trained",
+    "compilation_cache",
+    "evaluator",
+    "fit",
+    "shuffled",
+    "train",
+]
 
 
 def __dir__() -> list[str]:
