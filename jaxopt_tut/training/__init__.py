@@ -5,26 +5,33 @@
 * `Aux`: what a loss with metrics or model state returns beside its value.
 * `train`: the same loop as one pure function, for `jit`, `vmap` and `grad`; `Trained`.
 * `shuffled`: the batches of `fit` as a function of the step; `Shuffled`.
+* `patience`: end a run when nothing is gained, for `fit(..., stop=)`.
+* `Event`, `csv_log`: what a run tells, for `fit(..., on_event=)`, and a table of it in a file.
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
 from jaxopt_tut.training.compilation import compilation_cache
 from jaxopt_tut.training.evaluation import evaluator
+from jaxopt_tut.training.events import Event, csv_log
 from jaxopt_tut.training.fitting import fit
 from jaxopt_tut.training.history import History
 from jaxopt_tut.training.losses import Aux
 from jaxopt_tut.training.pure import Shuffled, Trained, shuffled, train
 from jaxopt_tut.training.result import FitResult
+from jaxopt_tut.training.stops import patience
 
 __all__ = [
     "Aux",
+    "Event",
     "FitResult",
     "History",
     "Shuffled",
     "Trained",
     "compilation_cache",
+    "csv_log",
     "evaluator",
     "fit",
+    "patience",
     "shuffled",
     "train",
 ]

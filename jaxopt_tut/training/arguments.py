@@ -31,10 +31,29 @@ def check_host(given: PyTree) -> None:
         raise TypeError(ON_THE_HOST.format("a call that is traced"))
 
 
-def check_functions(loss_fn: Any, evaluate: Any, score: Any, *, has_state: bool) -> None:
+_MAKERS = {
+    "evaluate": ": evaluator(metrics_fn, dataset) makes one",
+    "stop": ": patience(epochs) makes one",
+    "on_event": ": csv_log(path) makes one",
+}
+
+
+def check_functions(
+    loss_fn: Any,
+    evaluate: Any,
+    score: Any,
+    *,
+    has_state: bool,
+    stop: Any = None,
+    on_event: Any = None,
+) -> None:
     """Refuse what cannot be called, or not with what it will be."""
-    hints = {"loss_fn": "", "evaluate": ": evaluator(metrics_fn, dataset) makes one", "score": ""}
-    for (name, hint), function in zip(hints.items(), (loss_fn, evaluate, score), strict=True):
+    functions = {
+        "loss_fn": loss_fn, "evaluate": evaluate, "score": score,
+        "stop": stop, "on_event": on_event,
+    }  # fmt: skip
+    for name, function in functions.items():
+        hint = _MAKERS.get(name, "")
         if not callable(function) and (function is not None or name == "loss_fn"):
             found = "None" if function is None else type(function).__name__
             raise TypeError(f"fit needs a function as {name}, got {found}{hint}.")
@@ -46,6 +65,9 @@ def check_functions(loss_fn: Any, evaluate: Any, score: Any, *, has_state: bool)
         check_call("fit", "evaluate", evaluate, names, hint)
     if score is not None:
         check_call("fit", "score", score, ("metrics",))
+    for name, argument in (("stop", "history"), ("on_event", "event")):
+        if functions[name] is not None:
+            check_call("fit", name, functions[name], (argument,))
 
 
 def check_key(key: Any) -> None:

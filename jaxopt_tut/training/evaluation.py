@@ -1,6 +1,7 @@
 """Metrics over a whole data set, in compiled chunks."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -152,3 +153,22 @@ def _batch_means(
         "evaluator", "metrics_fn", metrics_fn, ("params", "batch", "model_state")[: len(args)]
     )
     return as_metrics("evaluator", "metrics_fn", metrics_fn(*args))
+
+
+class DefaultScore:
+    """The accuracy or minus the loss: the one that is there first, as they do not compare."""
+
+    def __init__(self):
+        """Wait for the first metrics."""
+        self.name: str | None = None
+
+    def __call__(self, metrics: Mapping[str, float]) -> float:
+        """Score the metrics of an epoch."""
+        self.name = self.name or next((n for n in ("accuracy", "loss") if n in metrics), None)
+        if self.name is None:
+            raise ValueError(
+                "fit needs score= unless evaluate returns 'accuracy' or 'loss', "
+                f"got the metrics {sorted(metrics)}."
+            )
+        value = metrics.get(self.name, math.nan)
+        return value if self.name == "accuracy" else -value

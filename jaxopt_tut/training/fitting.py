@@ -14,10 +14,12 @@ from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.data import AnyKey, Data, Resident, device_data, num_examples
 from jaxopt_tut.training.evaluation import Evaluate, Score
+from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.loop import Loop
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.running import run_epochs
 from jaxopt_tut.training.scalars import Count
+from jaxopt_tut.training.stops import Stop
 from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 
 ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
@@ -37,9 +39,11 @@ def fit(
     score: Score | None = None,
     model_state: PyTree = None,
     opt_state: PyTree = None,
+    stop: Stop | None = None,
     steps_per_call: Count | None = None,
-    diagnose_every: Count | None = None,
     mesh: Mesh | None = None,
+    on_event: OnEvent | None = None,
+    diagnose_every: Count | None = None,
     progress: bool = True,
 ) -> FitResult:
     r"""Train a model by mini-batches and keep the best parameters.
@@ -94,12 +98,16 @@ def fit(
         gives the same mask at every step. It may be empty, as `nnx.split` returns it.
       opt_state: The optimizer's state to begin with, of another call or read from a file; by
         default a fresh one.
+      stop: Called after each epoch as `stop(history)`; training ends if it returns True or a text
+        that says why. See `patience`. It should be a pure function: a run that resumes asks again.
       steps_per_call: Steps in one dispatch; by default 1 on CPU, where a loop around the step was
         measured to be slower, and 50 elsewhere, where every dispatch costs.
-      diagnose_every: Diagnose the network on the batch of every so many steps; one to three
-        gradients more each time, and a dispatch that ends there.
       mesh: Devices over which each batch is split along the mesh's first axis; parameters and data
         are replicated. Its axes may be of any type: the loss is compiled with `Auto` ones.
+      on_event: Called as `on_event(event)` with an `Event` for each epoch and what else happens, in
+        the first process alone. What it raises ends the run. See `csv_log`.
+      diagnose_every: Diagnose the network on the batch of every so many steps; one to three
+        gradients more each time, and a dispatch that ends there.
       progress: Show a line on the terminal; nothing is shown where there is none.
 
     Returns:
@@ -109,8 +117,8 @@ def fit(
     Raises:
       TypeError: If a parameter is not floating or complex (for a module of flax or equinox the
         message is the recipe), the optimizer was not called, the data are no arrays, a count is no
-        integer, `key` is none, the loss is not real, or it, `evaluate` or `score` returns what
-        cannot be read as said above.
+        integer, `key` is none, the loss is not real, or it, `evaluate`, `score` or `stop` returns
+        what cannot be read as said above.
       ValueError: If a count is out of range, the loss or a metric is not a scalar, a metric is
         called "loss", the arrays' first axes differ, the mesh does not divide the batch, or
         `model_state` or `opt_state` does not fit.
@@ -125,7 +133,9 @@ def fit(
       3.0
     """
     arguments.check_host((params, key, model_state, opt_state))
-    arguments.check_functions(loss_fn, evaluate, score, has_state=model_state is not None)
+    arguments.check_functions(
+        loss_fn, evaluate, score, has_state=model_state is not None, stop=stop, on_event=on_event
+    )
     data = device_data(dataset, "fit")
     arguments.check_host(data)
     require_optimizer("fit", optimizer)
@@ -175,7 +185,10 @@ def fit(
     # the loop's are donated: what is held here would stay on the device for nothing
     del params, fresh, opt_state, model_state, carry, record
     with jax.set_mesh(auto) if in_context and auto is not None else nullcontext():
-        return run_epochs(loop, counts["num_epochs"], evaluate, score, progress=progress)
+        return run_epochs(
+            loop, counts["num_epochs"], evaluate, score,
+            stop=stop, on_event=on_event, progress=progress,
+        )  # fmt: skip
 
 
 def _on_mesh(mesh: Mesh, evaluate: Evaluate, *args: PyTree) -> Mapping[str, Any]:

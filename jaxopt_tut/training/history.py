@@ -53,6 +53,11 @@ class Recorder:
             column.append(metrics.get(name, math.nan))
         self.num_validations += 1
 
+    def last_epoch(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Name the numbers of the last epoch: its own, and what `evaluate` returned of it."""
+        train = {name: column[-1] for name, column in self.train.items()}
+        return train | {f"validation_{name}": value for name, value in metrics.items()}
+
     def history(self, record: dict[str, Array]) -> History:
         """Join the epochs; a run of no epochs has empty columns."""
         return History(

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from jaxopt_tut.training.evaluation import Evaluate, Score
-from jaxopt_tut.training.history import Recorder
+from jaxopt_tut.training.evaluation import DefaultScore, Evaluate, Score
+from jaxopt_tut.training.events import Announcer, OnEvent
+from jaxopt_tut.training.history import History, Recorder
 from jaxopt_tut.training.loop import Loop, copied
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.scalars import as_floats, as_score
 from jaxopt_tut.training.steps import Carry
-from jaxopt_tut.training.stops import why_stopped
+from jaxopt_tut.training.stops import Stop, reason_to_stop, why_stopped
 from jaxopt_tut.types import Params, PyTree
 
 
@@ -21,7 +22,7 @@ class _Best:
     """The parameters with the best score so far."""
 
     def __init__(self, score: Score | None):
-        self.score_fn = score or _DefaultScore()
+        self.score_fn = score or DefaultScore()
         self.epoch, self.score, self.copy = 0, math.nan, None
 
     def offer(self, epoch: int, metrics: Mapping[str, float], copy: tuple[Params, PyTree]) -> None:
@@ -37,14 +38,18 @@ def run_epochs(
     evaluate: Evaluate | None,
     score: Score | None,
     *,
+    stop: Stop | None = None,
+    on_event: OnEvent | None = None,
     progress: bool,
 ) -> FitResult:
     """Run and record the epochs until they are done, a step fails or someone interrupts."""
     recorder, best = Recorder(), _Best(score)
     line = ProgressLine(num_epochs, enabled=progress)
-    message = f"Finished {num_epochs} epochs."
+    announce = Announcer(on_event, loop)
+    message = None
     try:
         with loop.interrupts.handled():
+            announce("start")
             # a loop in the program takes no step from parameters that are not finite
             for epoch in range(num_epochs if loop.carry.alive else 0):
                 loop.run_epoch(epoch)
@@ -61,6 +66,11 @@ def run_epochs(
                     del copy
                 shown = {f"validation {n}" if n == "loss" else n: v for n, v in metrics.items()}
                 line.show(epoch + 1, {"loss": recorder.train["loss"][-1], **shown})
+                announce("epoch", recorder.last_epoch(metrics))
+                if stop is not None:  # by the record alone: a run that resumes decides the same
+                    message = reason_to_stop(stop, _history(loop, recorder))
+                    if message is not None:
+                        break
     except KeyboardInterrupt:
         if loop.interrupts.is_pending or _is_lost(loop.carry):  # the second one, or a foreign one
             raise
@@ -73,13 +83,18 @@ def run_epochs(
     carry = loop.carry
     if not carry.alive:
         message = _why_stopped(loop, recorder.steps.get("loss", []))
+    if message is None:
+        message = f"Finished {num_epochs} epochs."
+    else:
+        announce("stop", message=message)
+    announce("end", message=message)
     if best.copy is None:
         best.copy = copied((carry.params, carry.model_state))
         best.epoch = max(loop.epoch + (carry.step > 0).item(), 0)  # the one that led there
     return FitResult(
         params=carry.params,
         opt_state=carry.opt_state,
-        history=recorder.history(carry.record)._replace(diagnoses=loop.diagnoses),
+        history=_history(loop, recorder),
         best=best.copy[0],
         model_state=carry.model_state,
         best_model_state=best.copy[1],
@@ -88,6 +103,10 @@ def run_epochs(
         finite=bool(carry.alive),
         message=message,
     )
+
+
+def _history(loop: Loop, recorder: Recorder) -> History:
+    return recorder.history(loop.carry.record)._replace(diagnoses=loop.diagnoses)
 
 
 def _why_stopped(loop: Loop, losses: list[np.ndarray]) -> str:
@@ -113,20 +132,3 @@ def _validate(params: Params, model_state: PyTree, evaluate: Evaluate) -> dict[s
 
 def _is_lost(carry: Carry) -> bool:
     return any(leaf.is_deleted() for leaf in jax.tree.leaves(carry))
-
-
-class _DefaultScore:
-    """The accuracy or minus the loss: the one that is there first, as they do not compare."""
-
-    def __init__(self):
-        self.name: str | None = None
-
-    def __call__(self, metrics: Mapping[str, float]) -> float:
-        self.name = self.name or next((n for n in ("accuracy", "loss") if n in metrics), None)
-        if self.name is None:
-            raise ValueError(
-                "fit needs score= unless evaluate returns 'accuracy' or 'loss', "
-                f"got the metrics {sorted(metrics)}."
-            )
-        value = metrics.get(self.name, math.nan)
-        return value if self.name == "accuracy" else -value

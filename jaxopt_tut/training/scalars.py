@@ -35,12 +35,12 @@ def as_floats(caller: str, function: str, metrics: Any) -> dict[str, float]:
     }
 
 
-def as_score(value: Any) -> float:
+def as_score(value: Any, caller: str = "fit") -> float:
     """Make a number, which may be infinite or none, of what `score` returned."""
     try:
-        return float(_real_scalar("fit", "score", value, np))
+        return float(_real_scalar(caller, "score", value, np))
     except TypeError as error:
-        raise TypeError(f"fit needs score to return a number, got {value!r}.") from error
+        raise TypeError(f"{caller} needs score to return a number, got {value!r}.") from error
 
 
 def as_count(caller: str, name: str, value: Any) -> int:

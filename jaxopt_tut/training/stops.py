@@ -1,15 +1,107 @@
-"""Why a run ended before its time, in one sentence."""
+"""Why a run ended before its time, in one sentence, and rules for ending it."""
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
+from typing_extensions import TypeAliasType
 
+from jaxopt_tut.training.evaluation import DefaultScore, Score
+from jaxopt_tut.training.history import History
+from jaxopt_tut.training.scalars import Count, as_count, as_score
 from jaxopt_tut.training.steps import Carry, Finite, Flags, is_inexact, with_ones
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import PyTree
+
+Stop = TypeAliasType("Stop", Callable[[History], bool | str | None])
+"""Whether to stop after an epoch, or why, by what happened so far."""
+
+
+def patience(epochs: Count, min_gain: float = 0.0, *, score: Score | None = None) -> Stop:
+    r"""Stop training when the score has not risen for some epochs.
+
+    $$s_e > s^* + \delta \;\Rightarrow\; s^* \leftarrow s_e$$
+
+    with $s_e$ the score of epoch $e$ and $\delta$ the least gain; training ends when $s^*$, which
+    begins at $-\infty$, has stayed for `epochs` epochs. Small gains count when together they are
+    large enough. NaN is no gain.
+
+    Args:
+      epochs: Epochs to wait, at least 1.
+      min_gain: The least gain $\delta \ge 0$ of the score, in its units.
+      score: Maps what `evaluate` returned, as in `fit`, or without it the training loss as
+        `"loss"`, to the number whose largest value is best. By default the `"accuracy"`, else
+        minus the `"loss"`.
+
+    Returns:
+      A pure function of the history, for `fit(..., stop=)`.
+
+    Raises:
+      TypeError: If `epochs` is no integer, or `score` returns no number.
+      ValueError: If `epochs` or `min_gain` is out of range.
+
+    Example:
+      >>> losses = np.array([1.0, 0.75, 0.5, 0.625, 0.375])
+      >>> after = lambda n: History({}, {"loss": losses[:n]}, {}, {})
+      >>> [bool(patience(2, 0.25)(after(n))) for n in range(1, 6)]
+      [False, False, False, False, True]
+      >>> patience(2, 0.25)(after(5))
+      'the score did not rise by more than 0.25 in 2 epochs, best was -0.5 after epoch 3'
+
+    References:
+      Prechelt (1998), Early stopping -- but when?, criterion UP, there in strips of epochs.
+    """
+    if isinstance(epochs, History):
+        raise TypeError("fit needs patience(epochs) as stop, got patience itself.")
+    epochs = as_count("patience", "epochs", epochs)
+    if epochs < 1:
+        raise ValueError(f"patience needs epochs >= 1, got epochs={epochs}.")
+    if not 0 <= min_gain < math.inf:
+        raise ValueError(f"patience needs 0 <= min_gain < inf, got min_gain={min_gain}.")
+
+    def stop(history: History) -> str | None:
+        best, best_epoch, scores = -math.inf, 0, _scores(history, score)
+        for epoch, value in enumerate(scores, start=1):
+            if value > best + min_gain:
+                best, best_epoch = value, epoch
+        if len(scores) - best_epoch < epochs:
+            return None
+        gain = f"rise by more than {min_gain:g}" if min_gain else "rise"
+        found = f", best was {best:.6g} after epoch {best_epoch}" if best_epoch else ""
+        return f"the score did not {gain} in {epochs} epochs{found}"
+
+    return stop
+
+
+def _scores(history: History, score: Score | None) -> list[float]:
+    """Score every epoch by what `evaluate` returned after it, or else by the training loss."""
+    columns = history.validation or {"loss": history.train["loss"]}
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    epochs = [dict(zip(columns, row, strict=True)) for row in rows]
+    if score is None:
+        score = DefaultScore()
+        # a name that was left out must not be taken for the one that is there first
+        epochs = [{n: v for n, v in epoch.items() if v == v} or epoch for epoch in epochs]
+    return [as_score(score(epoch), "patience") for epoch in epochs]
+
+
+def reason_to_stop(stop: Stop, history: History) -> str | None:
+    """Ask the user's rule, and say in a sentence that training ends by it."""
+    answer: Any = stop(history)
+    if not (answer is None or isinstance(answer, bool | np.bool_ | str)):
+        raise TypeError(
+            "fit needs stop to return a truth value or the reason as text, "
+            f"got {type(answer).__name__}."
+        )
+    if not answer:
+        return None
+    reason = answer if isinstance(answer, str) else "stop returned True"
+    return f"Stopped after epoch {len(history.train['loss'])}: {reason.rstrip('.')}."
+
 
 Retry = Callable[[PyTree, bool], Finite]
 """Takes the step once more, from this state and perhaps with a mended gradient."""

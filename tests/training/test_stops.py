@@ -1,5 +1,6 @@
 """`fit` keeps the last finite parameters and says what was not finite, where and when."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -7,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jaxopt_tut.training import Aux, fit, stops
+from jaxopt_tut.training import Aux, History, fit, patience, stops
 from jaxopt_tut.training.loop import Loop
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
@@ -394,3 +397,122 @@ def test_an_interrupted_search_for_the_cause_names_what_is_not_finite(monkeypatc
     assert "update of 'w' and optimizer state at 'more/best' in epoch 1, step 3" in result.message
     result = run(nan_gradient, params, frozen(optax.sgd(0.1)), jnp.ones(STEPS))
     assert "non-finite gradient of 'v' in epoch 1, step 1" in result.message
+
+
+def history(train=(), **validation):
+    columns = {name: np.asarray(column, float) for name, column in validation.items()}
+    length = len(next(iter(columns.values()), np.asarray(train)))
+    loss = np.asarray(train, float) if len(train) else np.ones(length)
+    return History({"loss": loss}, {"loss": loss}, columns, {})
+
+
+def stops_at(rule, train=(), **validation):
+    """Return the first epoch after which a rule stops, or None."""
+    length = len(next(iter(validation.values()), train))
+    for epoch in range(1, length + 1):
+        seen = {name: column[:epoch] for name, column in validation.items()}
+        if rule(history(train[:epoch], **seen)):
+            return epoch
+    return None
+
+
+@pytest.mark.parametrize(
+    ("rule", "columns", "epoch"),
+    [
+        (patience(1), {"train": [3, 2, 2]}, 3),
+        (patience(2), {"train": [3, 2, 1, 0]}, None),
+        (patience(2), {"train": [1, 2, 3]}, 3),
+        (patience(2), {"train": [math.nan, math.nan, 1]}, 2),
+        (patience(2), {"train": [3, math.nan, 2, math.nan, math.nan]}, 5),
+        (patience(2), {"train": [math.inf, math.inf, 1]}, 2),
+        (patience(2, 1.0), {"train": [4.0, 3.5, 2.5, 2.25, 1.25]}, None),  # gains add up
+        (patience(2, 1.0), {"train": [4.0, 3.5, 3.0]}, 3),
+        (patience(1), {"loss": [3, 2, 1], "accuracy": [0.5, 0.5, 0.6]}, 2),
+        (patience(1), {"train": [1, 2, 3], "loss": [3, 2, 1]}, None),
+        (patience(1), {"loss": [3, 2, 1], "accuracy": [math.nan, 0.5, 0.5]}, None),
+        (patience(1, score=lambda m: -m["error"]), {"error": [3, 2, 2]}, 3),
+        (patience(np.int64(2), np.float32(0)), {"train": [1, 1, 1]}, 3),
+    ],
+)  # fmt: skip
+def test_patience_waits_for_a_gain(rule, columns, epoch):
+    assert stops_at(rule, **columns) == epoch
+
+
+@given(
+    losses=st.lists(st.floats(0, 10, width=16), min_size=1, max_size=12),
+    epochs=st.integers(1, 4),
+    min_gain=st.sampled_from([0.0, 0.5]),
+)
+def test_patience_counts_as_a_loop_would(losses, epochs, min_gain):
+    best, waited, expected = math.inf, 0, None
+    for epoch, loss in enumerate(losses, start=1):
+        if loss < best - min_gain:
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if waited >= epochs:
+            expected = epoch
+            break
+    assert stops_at(patience(epochs, min_gain), losses) == expected
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 4])
+def test_fit_stops_as_the_history_says(steps_per_call):
+    scores = iter([1.0, 2.0, 2.0, 1.5, 9.0, 9.0])
+    result = run(
+        lambda w, x: jnp.sum(w * x), jnp.ones(()), optax.sgd(0.1), num_epochs=6,
+        evaluate=lambda _: {"accuracy": next(scores)}, stop=patience(2),
+        steps_per_call=steps_per_call,
+    )  # fmt: skip
+    assert result.history.validation["accuracy"].tolist() == [1.0, 2.0, 2.0, 1.5]
+    assert result.history.steps["loss"].size == 4 * STEPS
+    assert (result.best_epoch, result.finite) == (2, True)
+    assert result.message == (
+        "Stopped after epoch 4: the score did not rise in 2 epochs, best was 2 after epoch 2."
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (True, "Stopped after epoch 1: stop returned True."),
+        (np.bool_(True), "Stopped after epoch 1: stop returned True."),
+        ("it is late.", "Stopped after epoch 1: it is late."),
+        (None, "Finished 2 epochs."),
+        ("", "Finished 2 epochs."),
+        (np.bool_(False), "Finished 2 epochs."),
+    ],
+)
+def test_any_function_of_the_history_stops(answer, message):
+    loss_fn = lambda w, x: jnp.sum(w * x)
+    assert run(loss_fn, jnp.ones(()), optax.sgd(0.1), stop=lambda _: answer).message == message
+
+
+@pytest.mark.parametrize(
+    ("stop", "error", "message"),
+    [
+        (4, TypeError, "fit needs a function as stop, got int: patience"),
+        (lambda: True, TypeError, r"fit calls stop\(history\), got one of \(\)"),
+        (lambda _: 3, TypeError, "fit needs stop to return a truth value .*, got int"),
+        (patience, TypeError, r"fit needs patience\(epochs\) as stop, got patience itself\."),
+        (patience(1, score=lambda _: "x"), TypeError, "patience needs score to return a number"),
+    ],
+    ids=["number", "no argument", "an integer", "not called", "a score of text"],
+)
+def test_what_cannot_stop_is_refused(stop, error, message):
+    with pytest.raises(error, match=message):
+        run(lambda w, x: jnp.sum(w * x), jnp.ones(()), optax.sgd(0.1), stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "message"),
+    [
+        ((0,), ValueError, "patience needs epochs >= 1, got epochs=0"),
+        ((2.0,), TypeError, "patience needs an integer epochs, got epochs=2.0"),
+        ((2, -1.0), ValueError, "patience needs 0 <= min_gain < inf, got min_gain=-1.0"),
+        ((2, math.nan), ValueError, "patience needs 0 <= min_gain < inf, got min_gain=nan"),
+    ],
+)
+def test_patience_refuses_bad_numbers(args, error, message):
+    with pytest.raises(error, match=message):
+        patience(*args)
