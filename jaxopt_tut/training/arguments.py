@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxopt_tut.tracing import is_traced, is_tracing
-from jaxopt_tut.training.data import DeviceData, averaging_dtype, native, on_device
+from jaxopt_tut.training.data import AnyKey, DeviceData, averaging_dtype, native, on_device
 from jaxopt_tut.training.losses import loss_of_first_batch
 from jaxopt_tut.training.scalars import as_count, check_call
 from jaxopt_tut.trees import named_leaves, path_name
@@ -201,11 +201,16 @@ def like_state(opt_state: PyTree, fresh: PyTree) -> PyTree:
 
 
 def empty_record(
-    loss_fn: LossFn, carry: Any, data: DeviceData, batch_size: int, num_steps: int
+    loss_fn: LossFn,
+    carry: Any,
+    data: DeviceData,
+    key: AnyKey | None,
+    batch_size: int,
+    num_steps: int,
 ) -> dict[str, Array]:
     """Look at the loss's shapes: learn its metrics' names, and check the model's state."""
     loss, aux = loss_of_first_batch.eval_shape(
-        carry.params, data, carry.model_state, loss_fn=loss_fn, batch_size=batch_size
+        carry.params, data, carry.model_state, key, loss_fn=loss_fn, batch_size=batch_size
     )
     record = {"loss": loss, **aux.metrics}
     return {

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.data import AnyKey, Data, Resident, device_data, num_examples
@@ -24,6 +25,10 @@ from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 
 ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
 """The parameters, or a function that draws them."""
+
+
+LOSS = 0x6C6F7373
+"""Makes of the key of a run, by `fold_in`, the one for the loss: large, as users count from 0."""
 
 
 def fit(
@@ -76,10 +81,11 @@ def fit(
                    model_state=result.model_state, key=jax.random.fold_in(key, 1), ...)
 
     Args:
-      loss_fn: `(params, batch) -> loss` or `-> (loss, metrics)` with a dictionary of scalars; with
-        `model_state` it is called `(params, batch, model_state)` and returns
-        `(loss, Aux(metrics, model_state))`. Images come normalised, shape (batch, 28, 28). It is
-        given no key: what it draws by (for dropout, say) is a part of the state, as below.
+      loss_fn: `(params, batch) -> loss` or `-> (loss, metrics)` with a dictionary of scalars. A
+        third parameter, `(params, batch, key)`, is handed a new key at each step, for dropout or
+        noise. With `model_state` that comes last, `(params, batch, model_state)` or
+        `(params, batch, key, model_state)`, and the loss returns
+        `(loss, Aux(metrics, model_state))`. Images come normalised, shape (batch, 28, 28).
       params: The initial parameters, or `init(key) -> params`, which is compiled.
       optimizer: Any optax transformation; it is handed what it asks for, as `optimizers.step` has
         it. Line searches and solvers look at the loss on the batch of the step.
@@ -87,15 +93,14 @@ def fit(
         or any tree of arrays with a common first axis, used as it is.
       batch_size: Examples a step.
       num_epochs: Passes over the data; 0 returns what came in.
-      key: Split once into a key for `init` and one for the order of the examples; of
-        `jax.random.key`, or an older one of `jax.random.PRNGKey`.
+      key: Split once into a key for `init` and one for the order of the examples, and folded into
+        one for a loss that draws; of `jax.random.key`, or an older one of `jax.random.PRNGKey`.
       evaluate: Called after each epoch as `evaluate(params)`, or `evaluate(params, model_state)` if
         there is a state; returns a dictionary of scalars. See `evaluator`.
       score: Maps that dictionary to the number whose largest value is best; by default its
         `"accuracy"`, else minus its `"loss"`. NaN is worse than any number.
-      model_state: The initial state of the model, any tree of arrays: running averages, and a key
-        for a loss that draws, which splits it and returns the other half; one that it closes over
-        gives the same mask at every step. It may be empty, as `nnx.split` returns it.
+      model_state: The initial state of the model, any tree of arrays, such as running averages. It
+        may be empty, as `nnx.split` returns it.
       opt_state: The optimizer's state to begin with, of another call or read from a file; by
         default a fresh one.
       stop: Called after each epoch as `stop(history)`; training ends if it returns True or a text
@@ -158,9 +163,11 @@ def fit(
         opt_state = arguments.like_state(opt_state, fresh)
     model_state = arguments.copy_of_state(model_state)
     opt_state = fresh if opt_state is None else opt_state
+    form = read_form("fit", loss_fn, has_key=None, has_model_state=model_state is not None)
+    loss_key = jax.random.fold_in(key, LOSS) if form.takes_key else None
     carry = steps.initial_carry(params, opt_state, model_state)
     num_steps = num_examples(data) // counts["batch_size"]
-    record = arguments.empty_record(loss_fn, carry, data, counts["batch_size"], num_steps)
+    record = arguments.empty_record(loss_fn, carry, data, loss_key, counts["batch_size"], num_steps)
     carry = carry._replace(record=record)
     arguments.check_host(carry)  # what `init` closes over
     sharding, auto, in_context = None, mesh, not jax.sharding.get_abstract_mesh().empty
@@ -168,8 +175,8 @@ def fit(
         # In the program of a step the compiler distributes, whatever the mesh has for types.
         auto = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
         sharding = NamedSharding(auto, PartitionSpec(mesh.axis_names[0]))
-        carry, data, shuffle_key = jax.device_put(
-            (carry, data, shuffle_key), NamedSharding(auto, PartitionSpec())
+        carry, data, shuffle_key, loss_key = jax.device_put(
+            (carry, data, shuffle_key, loss_key), NamedSharding(auto, PartitionSpec())
         )
         if in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
@@ -181,6 +188,7 @@ def fit(
         steps_per_call=counts["steps_per_call"] or (1 if jax.default_backend() == "cpu" else 50),
         diagnose_every=counts["diagnose_every"],
         sharding=sharding,
+        loss_key=loss_key,
     )
     # the loop's are donated: what is held here would stay on the device for nothing
     del params, fresh, opt_state, model_state, carry, record

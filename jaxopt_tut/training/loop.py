@@ -13,11 +13,12 @@ from jax.sharding import NamedSharding
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.training.arguments import ON_THE_HOST
-from jaxopt_tut.training.data import Source, Window, batch_at
+from jaxopt_tut.training.data import AnyKey, Source, Window, batch_at
 from jaxopt_tut.training.interrupts import Interrupts
 from jaxopt_tut.training.losses import loss_with_state
 from jaxopt_tut.training.steps import (
     Carry,
+    Draw,
     Finite,
     look_back,
     run_steps,
@@ -39,6 +40,7 @@ class Loop:
     steps_per_call: int
     diagnose_every: int | None
     sharding: NamedSharding | None
+    loss_key: AnyKey | None = None
     exact: bool = False
     before: Carry | None = None
     epoch: int = -1
@@ -109,7 +111,9 @@ class Loop:
 
     def _diagnose(self, window: Window, step: int) -> None:
         loss = loss_with_state(self.loss_fn, self.carry.model_state is not None)
-        batch = batch_at(window, np.int32(step)), self.carry.model_state
+        draw = self._draw()
+        key = draw and draw.key_of(np.int32(step))
+        batch = batch_at(window, np.int32(step)), self.carry.model_state, key
         at = self.epoch * self.num_steps + step
         self.diagnoses[at] = diagnose(loss, self.carry.params, batch)
 
@@ -118,6 +122,7 @@ class Loop:
             carry,
             window,
             np.int32(stop),
+            self._draw(),
             loss_fn=self.loss_fn,
             optimizer=self.optimizer,
             has_model_state=carry.model_state is not None,
@@ -126,6 +131,11 @@ class Loop:
             exact=self.exact,
             mended=mended,
         )
+
+    def _draw(self) -> Draw | None:
+        """Say what the loss draws by in this epoch, if it does."""
+        start = np.uint32(self.epoch * self.num_steps % 2**32)
+        return None if self.loss_key is None else Draw(self.loss_key, start)
 
     def retry(self, opt_state: PyTree, mended: bool) -> Finite:
         """Look at what the step that could not be taken leads to from another optimizer state."""

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxopt_tut.training.data import DeviceData, take
-from jaxopt_tut.training.scalars import as_metrics, check_call
+from jaxopt_tut.loss_forms import read_form
+from jaxopt_tut.training.data import AnyKey, DeviceData, take
+from jaxopt_tut.training.scalars import as_metrics
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import LossFn, Params, PyTree
 
@@ -26,16 +27,11 @@ class Aux(NamedTuple):
 
 
 def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[Array, Aux]]:
-    """Give every accepted form of a loss one form: `(params, batch, model_state) -> loss, Aux`."""
+    """Make `(params, batch, model_state, key=None) -> loss, Aux` of every form of a loss."""
+    form = read_form("fit", loss_fn, has_key=None, has_model_state=has_model_state)
 
-    def normal_form(params, batch, model_state):
-        args = (params, batch, model_state) if has_model_state else (params, batch)
-        names = ("params", "batch", "model_state")[: len(args)]
-        third = (
-            "" if has_model_state else "; a third argument is the state in fit(..., model_state=)"
-        )
-        check_call("fit", "loss_fn", loss_fn, names, third)
-        loss, aux = _pair(loss_fn(*args))
+    def normal_form(params, batch, model_state, key=None):
+        loss, aux = _pair(form.call(loss_fn, params, batch, key, model_state))
         _check_state(aux.model_state, model_state)
         return _real_loss(loss), Aux(_metrics(aux.metrics), aux.model_state)
 
@@ -120,15 +116,21 @@ def _described(value: Any) -> str:
 
 @lru_cache(maxsize=64)
 def loss_with_state(loss_fn: LossFn, has_model_state: bool) -> LossFn:
-    """Put the model's state beside the batch; the same function again for the same loss."""
+    """Put state and key beside the batch; the same function again for the same loss."""
     normal_form = loss_and_aux(loss_fn, has_model_state)
     return lambda params, batch: normal_form(params, *batch)
 
 
 @partial(jax.jit, static_argnames=("loss_fn", "batch_size"))
 def loss_of_first_batch(
-    params: Params, data: DeviceData, model_state: PyTree, *, loss_fn: LossFn, batch_size: int
+    params: Params,
+    data: DeviceData,
+    model_state: PyTree,
+    key: AnyKey | None,
+    *,
+    loss_fn: LossFn,
+    batch_size: int,
 ) -> tuple[Array, Aux]:
     """Evaluate the loss once; `fit` asks for its shapes only, which are cached with the trace."""
     batch = take(data, jnp.arange(batch_size))
-    return loss_and_aux(loss_fn, model_state is not None)(params, batch, model_state)
+    return loss_and_aux(loss_fn, model_state is not None)(params, batch, model_state, key)

@@ -35,6 +35,18 @@ class Finite(NamedTuple):
     """False where there is a NaN that was not there; infinities are initial values of some."""
 
 
+class Draw(NamedTuple):
+    """What a loss draws by: in step t of the run, counted from 0, by `fold_in(key, t)`."""
+
+    key: AnyKey
+    start: Integer[Array, ""] | np.integer
+    """Steps before this epoch."""
+
+    def key_of(self, step: Integer[Array, ""] | np.integer) -> AnyKey:
+        """Make the key of a step of the epoch."""
+        return jax.random.fold_in(self.key, self.start + step.astype(np.uint32))
+
+
 class Carry(NamedTuple):
     """What one step hands to the next; its buffers are donated."""
 
@@ -145,6 +157,7 @@ def run_steps(
     carry: Carry,
     window: Window,
     stop: Integer[Array, ""] | np.integer,
+    draw: Draw | None = None,
     *,
     loss_fn: LossFn,
     optimizer: Optimizer,
@@ -169,14 +182,15 @@ def run_steps(
         batch = batch_at(window, carry.step)
         if sharding is not None:
             batch = jax.lax.with_sharding_constraint(batch, sharding)
-        (loss, aux), grads = value_and_grad(carry.params, batch, carry.model_state)
+        at_hand = batch, carry.model_state, draw and draw.key_of(carry.step)
+        (loss, aux), grads = value_and_grad(carry.params, *at_hand)
         grads = optax.tree.conj(grads)  # of complex parameters the direction of ascent
         if mended:
             grads = with_ones(lambda leaf: ~jnp.isfinite(leaf), grads)
         alive = carry.alive & jnp.isfinite(loss)
 
         def update():
-            value_fn = lambda params: normal_form(params, batch, carry.model_state)[0]
+            value_fn = lambda params: normal_form(params, *at_hand)[0]
             at = carry.params, carry.opt_state
             after = take_step("fit", rule, value_fn, *at, known=(loss, grads))
             return after.params, after.state, aux.model_state

@@ -72,7 +72,7 @@ def beside(aux):
             lambda w, batch, state: (w, Aux(model_state=state)),  # noqa: ARG005
             TypeError,
             "fit calls loss_fn(params, batch), got a loss of (w, batch, state): missing a required "
-            "argument: 'state'; a third argument is the state in fit(..., model_state=).",
+            "argument: 'state'; its state is fit(..., model_state=).",
         ),
         (lambda w: w, TypeError, "got a loss of (w): too many positional arguments"),
         (None, TypeError, "fit needs a function as loss_fn, got None."),
