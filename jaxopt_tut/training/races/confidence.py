@@ -1,0 +1,125 @@
+"""How well the scores of a race are known: given its problems, and over problems like them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from jaxopt_tut.training.races import reading
+from jaxopt_tut.training.races.bootstrap import resample_seeds
+from jaxopt_tut.training.races.profiles import performance_ratios
+from jaxopt_tut.training.races.scores import areas
+from jaxopt_tut.training.races.times import Times, Unit, static
+
+FEW_SEEDS, FEW_PROBLEMS = 6, 12
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, repr=False)
+class Confidence:
+    """Scores with bootstrap intervals.
+
+    Attributes:
+      scores: Areas under the performance profiles, of shape (optimizers,).
+      given_problems: Their intervals over seeds, for the problems of this race, of shape
+        (optimizers, 2).
+      over_problems: Their intervals over problems and seeds.
+      best_given_problems: Probability of the highest score, shared where several have it.
+      best_over_problems: The same over problems and seeds.
+      level: Of the intervals.
+      num_draws: Draws of each bootstrap.
+      unit: "steps" or "seconds".
+      optimizers: Their names.
+      notes: Sentences on what the intervals do not show.
+    """
+
+    scores: Float[np.ndarray, "optimizers"]
+    given_problems: Float[np.ndarray, "optimizers 2"]
+    over_problems: Float[np.ndarray, "optimizers 2"]
+    best_given_problems: Float[np.ndarray, "optimizers"]
+    best_over_problems: Float[np.ndarray, "optimizers"]
+    level: float = static()
+    num_draws: int = static()
+    unit: str = static()
+    optimizers: tuple[str, ...] = static()
+    notes: tuple[str, ...] = static(default=())
+
+    def __repr__(self) -> str:
+        """Show scores and intervals, best first."""
+        rows = [
+            [
+                self.optimizers[o],
+                f"{self.scores[o]:.3f}",
+                reading.interval(*self.given_problems[o]),
+                f"{self.best_given_problems[o]:.0%}",
+                reading.interval(*self.over_problems[o]),
+                f"{self.best_over_problems[o]:.0%}",
+            ]
+            for o in np.argsort(-self.scores, kind="stable")
+        ]
+        header = ["", "score", "given problems", "best", "over problems", "best"]
+        title = (
+            f"Confidence: scores by {self.unit} with {self.level:.0%} intervals and the "
+            f"probability of the highest score, {self.num_draws} draws"
+        )
+        return reading.page(title, reading.columns(header, rows), self.notes)
+
+
+def shares_of_first(
+    scores: Float[np.ndarray, "draws optimizers"],
+) -> Float[np.ndarray, "optimizers"]:
+    """Return how often each has the highest score; those that tie share the draw."""
+    first = scores >= scores.max(axis=-1, keepdims=True)
+    return np.mean(first / first.sum(axis=-1, keepdims=True), axis=0)
+
+
+def confidence(
+    times: Times,
+    unit: Unit = "steps",
+    *,
+    max_ratio: float = 4.0,
+    level: float = 0.95,
+    num_draws: int = 2000,
+    seed: int = 0,
+) -> Confidence:
+    """Bootstrap the scores: percentile intervals, with the same draws for all optimizers."""
+    if not 0 < level < 1:
+        raise ValueError(f"confidence needs 0 < level < 1, got level={level}.")
+    if not max_ratio > 1:
+        raise ValueError(f"confidence needs max_ratio > 1, got max_ratio={max_ratio}.")
+    every = times.within(unit)
+    ends, firsts = [], []
+    for problems in (False, True):
+        rng = np.random.default_rng(seed)
+        drawn = resample_seeds(every, num_draws, rng, problems=problems)
+        scores = areas(performance_ratios(drawn), max_ratio)
+        ends.append(np.quantile(scores, [(1 - level) / 2, (1 + level) / 2], axis=0).T)
+        firsts.append(shares_of_first(scores))
+    return Confidence(
+        scores=areas(performance_ratios(np.median(every, axis=-1)), max_ratio),
+        given_problems=ends[0],
+        over_problems=ends[1],
+        best_given_problems=firsts[0],
+        best_over_problems=firsts[1],
+        level=float(level),
+        num_draws=num_draws,
+        unit=unit,
+        optimizers=times.optimizers,
+        notes=(*times.notes, *_notes(*every.shape[1:])),
+    )
+
+
+def _notes(num_problems: int, num_seeds: int) -> tuple[str, ...]:
+    """Say where there is too little to resample."""
+    notes = []
+    if num_seeds < FEW_SEEDS:
+        notes.append(
+            f"{num_seeds} judging seeds are few: the intervals given the problems are too narrow."
+        )
+    if num_problems < FEW_PROBLEMS:
+        notes.append(
+            f"{num_problems} problems are few: the intervals over problems are too narrow, and "
+            "they speak of problems like these only."
+        )
+    return tuple(notes)
