@@ -7,6 +7,7 @@
 * `shuffled`: the batches of `fit` as a function of the step; `Shuffled`.
 * `patience`: end a run when nothing is gained, for `fit(..., stop=)`.
 * `Event`, `csv_log`: what a run tells, for `fit(..., on_event=)`, and a table of it in a file.
+* `race`: optimizers compared on the same problems; `Problem`, `problems`, `RaceTable`.
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
@@ -17,6 +18,7 @@ from jaxopt_tut.training.fitting import fit
 from jaxopt_tut.training.history import History
 from jaxopt_tut.training.losses import Aux
 from jaxopt_tut.training.pure import Shuffled, Trained, shuffled, train
+from jaxopt_tut.training.races import Problem, RaceTable, problems, race
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.stops import patience
 
@@ -25,6 +27,8 @@ __all__ = [
     "Event",
     "FitResult",
     "History",
+    "Problem",
+    "RaceTable",
     "Shuffled",
     "Trained",
     "compilation_cache",
@@ -32,6 +36,8 @@ __all__ = [
     "evaluator",
     "fit",
     "patience",
+    "problems",
+    "race",
     "shuffled",
     "train",
 ]

@@ -70,13 +70,13 @@ def check_functions(
             check_call("fit", name, functions[name], (argument,))
 
 
-def check_key(key: Any) -> None:
+def check_key(key: Any, caller: str = "fit") -> None:
     """Refuse what is no key; one of `jax.random.PRNGKey` will do."""
     is_typed = jnp.issubdtype(getattr(key, "dtype", np.float32), jax.dtypes.prng_key)
     is_raw = getattr(key, "dtype", None) == np.uint32
     if not (is_typed or is_raw) or key.ndim != is_raw:
         found = f"{key.dtype}{list(key.shape)}" if hasattr(key, "shape") else repr(key)
-        raise TypeError(f"fit needs one key of jax.random.key, got {found}.")
+        raise TypeError(f"{caller} needs one key of jax.random.key, got {found}.")
 
 
 def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:

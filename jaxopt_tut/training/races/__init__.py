@@ -1,13 +1,18 @@
 """Optimizers on the same problems, from the same starts, on the same batches.
 
+* `race`: every optimizer at every rate on every problem.
+* `Problem`: what they race on; `problems`: six small ones.
 * `RaceTable`: every loss of a race, and what is needed to judge it.
 * `Times`, `Profiles`, `Scores`, `Confidence`, `Comparison`, `Sensitivity`, `TuningCost`: what its
   methods return.
 """
 
+from jaxopt_tut.training.races import problems
 from jaxopt_tut.training.races.comparison import Comparison
 from jaxopt_tut.training.races.confidence import Confidence
+from jaxopt_tut.training.races.problem import Problem
 from jaxopt_tut.training.races.profiles import Profiles
+from jaxopt_tut.training.races.running import race
 from jaxopt_tut.training.races.scores import Scores
 from jaxopt_tut.training.races.sensitivity import Sensitivity
 from jaxopt_tut.training.races.table import RaceTable
@@ -17,12 +22,15 @@ from jaxopt_tut.training.races.tuning_cost import TuningCost
 __all__ = [
     "Comparison",
     "Confidence",
+    "Problem",
     "Profiles",
     "RaceTable",
     "Scores",
     "Sensitivity",
     "Times",
     "TuningCost",
+    "problems",
+    "race",
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 import jax
 import numpy as np
 from jaxtyping import Float, Int
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.training.races.comparison import Comparison, compare
 from jaxopt_tut.training.races.confidence import Confidence, confidence
@@ -19,6 +20,30 @@ from jaxopt_tut.training.races.times import Times, Unit, judge
 from jaxopt_tut.training.races.tuning_cost import TuningCost, tuning_cost
 
 __all__ = ["RaceTable"]
+
+Names = TypeAliasType("Names", tuple[str, ...])
+"""One for each row."""
+
+RatesOf = TypeAliasType("RatesOf", Float[np.ndarray, "optimizers rates"])
+"""Learning rates of each optimizer."""
+
+SeedsOf = TypeAliasType("SeedsOf", Int[np.ndarray, " seeds"])
+"""What tells repetitions apart."""
+
+StepsOf = TypeAliasType("StepsOf", Int[np.ndarray, " evaluations"])
+"""Numbers of updates."""
+
+Losses = TypeAliasType("Losses", Float[np.ndarray, "optimizers problems rates seeds evaluations"])
+"""A loss of every run at every evaluation."""
+
+OfProblems = TypeAliasType("OfProblems", Float[np.ndarray, " problems"])
+"""A number for each problem."""
+
+OfPairs = TypeAliasType("OfPairs", Float[np.ndarray, "optimizers problems"])
+"""A number for each optimizer on each problem."""
+
+IndexOf = TypeAliasType("IndexOf", Int[np.ndarray, " optimizers"])
+"""An index for each optimizer."""
 
 
 @jax.tree_util.register_dataclass
@@ -33,7 +58,7 @@ class RaceTable:
     Attributes:
       optimizers: Names, in the order of the first axis.
       problems: Names, in the order of the second axis.
-      learning_rates: In the order in which they were given, NaN where an optimizer has fewer.
+      learning_rates: Rising in each row, NaN where an optimizer has fewer.
       seeds: What tells the starts and batches apart; the same for all optimizers and rates.
       steps: How many updates came before each evaluation, increasing.
       losses: The loss that is judged: over the problem's validation data where it has some.
@@ -44,16 +69,16 @@ class RaceTable:
       default_rates: The index of each optimizer's default rate in its row, -1 where none is known.
     """
 
-    optimizers: tuple[str, ...] = dataclasses.field(metadata={"static": True})
-    problems: tuple[str, ...] = dataclasses.field(metadata={"static": True})
-    learning_rates: Float[np.ndarray, "optimizers rates"]
-    seeds: Int[np.ndarray, " seeds"]
-    steps: Int[np.ndarray, " evaluations"]
-    losses: Float[np.ndarray, "optimizers problems rates seeds evaluations"]
-    training_losses: Float[np.ndarray, "optimizers problems rates seeds evaluations"]
-    targets: Float[np.ndarray, " problems"]
-    seconds_per_step: Float[np.ndarray, "optimizers problems"]
-    default_rates: Int[np.ndarray, " optimizers"]
+    optimizers: Names = dataclasses.field(metadata={"static": True})
+    problems: Names = dataclasses.field(metadata={"static": True})
+    learning_rates: RatesOf
+    seeds: SeedsOf
+    steps: StepsOf
+    losses: Losses
+    training_losses: Losses
+    targets: OfProblems
+    seconds_per_step: OfPairs
+    default_rates: IndexOf
 
     def crossings(self) -> Float[np.ndarray, "optimizers problems rates seeds"]:
         r"""Return when every run first reaches its target, `inf` if it never does.
