@@ -92,16 +92,26 @@ def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:
             f"fit needs 1 <= batch_size <= number of examples ({size}), "
             f"got batch_size={batch_size}."
         )
-    for name, least in (("num_epochs", 0), ("steps_per_call", 1), ("diagnose_every", 1)):
+    least_counts = {"num_epochs": 0, "accumulate": 1, "steps_per_call": 1, "diagnose_every": 1}
+    for name, least in least_counts.items():
         if counts[name] is not None and counts[name] < least:
             raise ValueError(f"fit needs {name} >= {least}, got {name}={counts[name]}.")
+    accumulate = counts["accumulate"]
+    if batch_size % accumulate:
+        raise ValueError(
+            f"fit needs a batch_size divisible by accumulate ({accumulate}), "
+            f"got batch_size={batch_size}."
+        )
     if mesh is not None:
         if not isinstance(mesh, Mesh):
             raise TypeError(f"fit needs a mesh of jax.make_mesh, got {type(mesh).__name__}.")
-        if batch_size % mesh.shape[mesh.axis_names[0]]:
+        num_devices = mesh.shape[mesh.axis_names[0]]
+        if batch_size // accumulate % num_devices:
+            a_batch = "a batch_size" if accumulate == 1 else "micro-batches"
+            parts = "" if accumulate == 1 else f" and accumulate={accumulate}"
             raise ValueError(
-                f"fit needs a batch_size divisible by the mesh's first axis "
-                f"({mesh.shape[mesh.axis_names[0]]}), got batch_size={batch_size}."
+                f"fit needs {a_batch} divisible by the mesh's first axis "
+                f"({num_devices}), got batch_size={batch_size}{parts}."
             )
     return counts
 

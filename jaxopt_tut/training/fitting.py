@@ -45,6 +45,7 @@ def fit(
     model_state: PyTree = None,
     opt_state: PyTree = None,
     stop: Stop | None = None,
+    accumulate: Count = 1,
     steps_per_call: Count | None = None,
     mesh: Mesh | None = None,
     on_event: OnEvent | None = None,
@@ -105,6 +106,10 @@ def fit(
         default a fresh one.
       stop: Called after each epoch as `stop(history)`; training ends if it returns True or a text
         that says why. See `patience`. It should be a pure function: a run that resumes asks again.
+      accumulate: Micro-batches of equal size that make a batch: the update is that of the whole
+        batch, for a loss that is a mean, and the memory that of a micro-batch and one more copy of
+        the parameters. A model's state is handed from one to the next, and a key is another one
+        for each.
       steps_per_call: Steps in one dispatch; by default 1 on CPU, where a loop around the step was
         measured to be slower, and 50 elsewhere, where every dispatch costs.
       mesh: Devices over which each batch is split along the mesh's first axis; parameters and data
@@ -147,7 +152,7 @@ def fit(
     arguments.check_key(key)
     counts = arguments.check_counts(
         num_examples(data), mesh,
-        batch_size=batch_size, num_epochs=num_epochs,
+        batch_size=batch_size, num_epochs=num_epochs, accumulate=accumulate,
         steps_per_call=steps_per_call, diagnose_every=diagnose_every,
     )  # fmt: skip
     init_key, shuffle_key = jax.random.split(key)
@@ -167,7 +172,8 @@ def fit(
     loss_key = jax.random.fold_in(key, LOSS) if form.takes_key else None
     carry = steps.initial_carry(params, opt_state, model_state)
     num_steps = num_examples(data) // counts["batch_size"]
-    record = arguments.empty_record(loss_fn, carry, data, loss_key, counts["batch_size"], num_steps)
+    part_size = counts["batch_size"] // counts["accumulate"]
+    record = arguments.empty_record(loss_fn, carry, data, loss_key, part_size, num_steps)
     carry = carry._replace(record=record)
     arguments.check_host(carry)  # what `init` closes over
     sharding, auto, in_context = None, mesh, not jax.sharding.get_abstract_mesh().empty
@@ -189,6 +195,7 @@ def fit(
         diagnose_every=counts["diagnose_every"],
         sharding=sharding,
         loss_key=loss_key,
+        accumulate=counts["accumulate"],
     )
     # the loop's are donated: what is held here would stay on the device for nothing
     del params, fresh, opt_state, model_state, carry, record

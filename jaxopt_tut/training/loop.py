@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.tracing import is_traced
+from jaxopt_tut.training.accumulation import Total, nothing_yet
 from jaxopt_tut.training.arguments import ON_THE_HOST
 from jaxopt_tut.training.data import AnyKey, Source, Window, batch_at
 from jaxopt_tut.training.interrupts import Interrupts
@@ -20,6 +21,7 @@ from jaxopt_tut.training.steps import (
     Carry,
     Draw,
     Finite,
+    add_micro_batch,
     look_back,
     run_steps,
 )
@@ -41,6 +43,8 @@ class Loop:
     diagnose_every: int | None
     sharding: NamedSharding | None
     loss_key: AnyKey | None = None
+    accumulate: int = 1
+    total: Total | None = None
     exact: bool = False
     before: Carry | None = None
     epoch: int = -1
@@ -118,19 +122,40 @@ class Loop:
         self.diagnoses[at] = diagnose(loss, self.carry.params, batch)
 
     def _dispatch(self, carry: Carry, window: Window, stop: int, *, mended: bool = False) -> Carry:
+        one_step_per_call = self.steps_per_call == 1
         return run_steps(
             carry,
             window,
             np.int32(stop),
             self._draw(),
+            self._sum(carry, window) if one_step_per_call and self.accumulate > 1 else None,
             loss_fn=self.loss_fn,
             optimizer=self.optimizer,
             has_model_state=carry.model_state is not None,
-            one_step_per_call=self.steps_per_call == 1,
+            one_step_per_call=one_step_per_call,
+            accumulate=self.accumulate,
             sharding=self.sharding,
             exact=self.exact,
             mended=mended,
         )
+
+    def _sum(self, carry: Carry, window: Window) -> Total:
+        """Look at the micro-batches of the next step, a dispatch each."""
+        if self.total is None:
+            self.total = copied(nothing_yet(carry.params, carry.model_state, carry.record))
+        for index in range(self.accumulate):
+            self.total = add_micro_batch(
+                self.total,
+                carry,
+                window,
+                np.int32(index),
+                self._draw(),
+                loss_fn=self.loss_fn,
+                has_model_state=carry.model_state is not None,
+                accumulate=self.accumulate,
+                sharding=self.sharding,
+            )
+        return self.total
 
     def _draw(self) -> Draw | None:
         """Say what the loss draws by in this epoch, if it does."""

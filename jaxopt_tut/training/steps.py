@@ -13,11 +13,13 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.optimizers.inner import take_step
+from jaxopt_tut.training import accumulation
+from jaxopt_tut.training.accumulation import Parts, Total
 from jaxopt_tut.training.arguments import check_params
 from jaxopt_tut.training.data import AnyKey, Window, batch_at
-from jaxopt_tut.training.losses import loss_and_aux
+from jaxopt_tut.training.losses import Aux, loss_and_aux
 from jaxopt_tut.training.scalars import check_call
-from jaxopt_tut.types import LossFn, Number, Optimizer, Params, PyTree
+from jaxopt_tut.types import Batch, LossFn, Number, Optimizer, Params, PyTree
 
 Flags = TypeAliasType("Flags", Bool[Array | np.ndarray, "leaves"])
 """A truth value a leaf, on the device or fetched."""
@@ -147,6 +149,7 @@ def look_back(carry: Carry, before: Carry) -> Finite:
         "optimizer",
         "has_model_state",
         "one_step_per_call",
+        "accumulate",
         "sharding",
         "exact",
         "mended",
@@ -158,11 +161,13 @@ def run_steps(
     window: Window,
     stop: Integer[Array, ""] | np.integer,
     draw: Draw | None = None,
+    total: Total | None = None,
     *,
     loss_fn: LossFn,
     optimizer: Optimizer,
     has_model_state: bool,
     one_step_per_call: bool,
+    accumulate: int = 1,
     sharding: NamedSharding | None = None,
     exact: bool = False,
     mended: bool = False,
@@ -172,25 +177,35 @@ def run_steps(
     A step is taken if its loss is finite; an `exact` one if also what it leads to is: parameters,
     model state, and an optimizer state without NaN, whether or not the gradient is, which the
     optimizer may skip. On CPU exact steps of a small network took 1.2 times as long. Of a `mended`
-    gradient every number that is not finite is 1: would the step be taken then?
+    gradient every number that is not finite is 1: would the step be taken then? Where `accumulate`
+    micro-batches make a batch, `total` is the sum over those of one step, if that is known.
     """
     rule: Any = optimizer  # MultiSteps takes steps like any other
     normal_form = loss_and_aux(loss_fn, has_model_state)
-    value_and_grad = jax.value_and_grad(normal_form, has_aux=True)
+
+    def look(carry: Carry) -> tuple[tuple[tuple[Array, Aux], Params], Callable[[Params], Array]]:
+        parts = _parts(carry, window, draw, accumulate, sharding)
+        if accumulate == 1:
+            batch, key = parts.batch_of(jnp.int32(0)), parts.key
+            at_hand = batch, carry.model_state, key
+            seen = jax.value_and_grad(normal_form, has_aux=True)(carry.params, *at_hand)
+            return seen, lambda params: normal_form(params, *at_hand)[0]
+        sums = total
+        if sums is None:
+            start = accumulation.nothing_yet(carry.params, carry.model_state, carry.record)
+            sums = accumulation.add_parts(start, carry.params, normal_form, parts)
+        at = carry.model_state, normal_form, parts
+        seen = accumulation.means(sums, carry.params, accumulate)
+        return seen, lambda params: accumulation.mean_loss(params, *at)
 
     def one_step(carry: Carry) -> Carry:
-        batch = batch_at(window, carry.step)
-        if sharding is not None:
-            batch = jax.lax.with_sharding_constraint(batch, sharding)
-        at_hand = batch, carry.model_state, draw and draw.key_of(carry.step)
-        (loss, aux), grads = value_and_grad(carry.params, *at_hand)
+        ((loss, aux), grads), value_fn = look(carry)
         grads = optax.tree.conj(grads)  # of complex parameters the direction of ascent
         if mended:
             grads = with_ones(lambda leaf: ~jnp.isfinite(leaf), grads)
         alive = carry.alive & jnp.isfinite(loss)
 
         def update():
-            value_fn = lambda params: normal_form(params, *at_hand)[0]
             at = carry.params, carry.opt_state
             after = take_step("fit", rule, value_fn, *at, known=(loss, grads))
             return after.params, after.state, aux.model_state
@@ -213,7 +228,7 @@ def run_steps(
         else:
             new = jax.lax.cond(alive, update, keep)
         params, opt_state, model_state = new
-        record = {"loss": loss, **aux.metrics}
+        record = {"loss": loss, **(aux.metrics or {})}
         return Carry(
             params=params,
             opt_state=opt_state,
@@ -230,3 +245,45 @@ def run_steps(
     if one_step_per_call:  # straight-line code: on CPU a loop around the step was slower
         return one_step(carry)
     return jax.lax.while_loop(lambda carry: carry.alive & (carry.step < stop), one_step, carry)
+
+
+@partial(
+    jax.jit,
+    static_argnames=("loss_fn", "has_model_state", "accumulate", "sharding"),
+    donate_argnames=("total",),
+)
+def add_micro_batch(
+    total: Total,
+    carry: Carry,
+    window: Window,
+    index: Integer[Array, ""] | np.integer,
+    draw: Draw | None = None,
+    *,
+    loss_fn: LossFn,
+    has_model_state: bool,
+    accumulate: int,
+    sharding: NamedSharding | None = None,
+) -> Total:
+    """Add a micro-batch of the next step, the first of which forgets what was summed before.
+
+    One dispatch each: on CPU gradients of convolutions took five times as long in a loop, and
+    unrolled all of them were held in memory at once.
+    """
+    normal_form = loss_and_aux(loss_fn, has_model_state)
+    total = accumulation.restarted(total, carry.model_state, index == 0)
+    parts = _parts(carry, window, draw, accumulate, sharding)
+    return accumulation.add_part(total, carry.params, normal_form, parts, jnp.asarray(index))
+
+
+def _parts(
+    carry: Carry, window: Window, draw: Draw | None, count: int, sharding: NamedSharding | None
+) -> Parts:
+    """Tell how the batch of the next step is had in parts; each is split over the devices."""
+
+    def batch_of(index: Integer[Array, ""]) -> Batch:
+        batch = batch_at(window, carry.step, index, count)
+        if sharding is None:
+            return batch
+        return jax.lax.with_sharding_constraint(batch, sharding)
+
+    return Parts(count, batch_of, draw and draw.key_of(carry.step))

@@ -58,6 +58,18 @@ for name, mesh in meshes.items():
         go_on = {"opt_state": together.opt_state, "num_epochs": 1}
         close(run(together.params, mesh=mesh, **go_on).params, more.params)
         close(run(together.params, **go_on).params, more.params)  # where they lie
+for steps_per_call in (1, 3):  # micro-batches of 8 over 4 devices
+    together = run(mesh=meshes["default"], accumulate=2, steps_per_call=steps_per_call)
+    close(together.params, alone.params)
+    close(together.history.steps, alone.history.steps)
+    assert together.params["w"].sharding.is_fully_replicated
+try:
+    run(mesh=meshes["default"], accumulate=8)
+except ValueError as error:
+    assert str(error) == ("fit needs micro-batches divisible by the mesh's first axis (4), "
+                          "got batch_size=16 and accumulate=8.")
+else:
+    raise AssertionError("indivisible micro-batches were accepted")
 try:
     fit(loss_fn, params, optimizer, data, batch_size=6, num_epochs=1, key=jax.random.key(0),
         mesh=meshes["default"])

@@ -94,10 +94,22 @@ def epoch_order(
     return order[: num_steps * batch_size].reshape(num_steps, batch_size)
 
 
-def batch_at(window: Window, step: Integer[Array, ""] | np.integer) -> Batch:
-    """Take the batch of a step of the epoch."""
+def batch_at(
+    window: Window,
+    step: Integer[Array, ""] | np.integer,
+    part: Integer[Array, ""] | np.integer | int = 0,
+    num_parts: int = 1,
+) -> Batch:
+    """Take the batch of a step of the epoch, or one of equal parts of it."""
     at = step - window.first
     if window.order is not None:
-        return take(window.data, window.order[at])
+        return take(window.data, _part(window.order[at], part, num_parts))
     arrays, normalization = window.data
-    return normalized(jax.tree.map(lambda leaf: leaf[at], arrays), normalization)
+    batch = jax.tree.map(lambda leaf: _part(leaf[at], part, num_parts), arrays)
+    return normalized(batch, normalization)
+
+
+def _part(rows: Array, part: Integer[Array, ""] | np.integer | int, num_parts: int) -> Array:
+    if num_parts == 1:
+        return rows
+    return rows.reshape(num_parts, rows.shape[0] // num_parts, *rows.shape[1:])[part]
