@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Generator, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ Windows = TypeAliasType("Windows", Generator[Window, None, None])
 """One a dispatch; closed by whoever asked for them."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where the batches of an epoch come from.
 
