@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ Stop = TypeAliasType("Stop", Callable[[History], bool | str | None])
 """Whether to stop after an epoch, or why, by what happened so far."""
 
 
-def patience(epochs: Count, min_gain: float = 0.0, *, score: Score | None = None) -> Stop:
+def patience(epochs: Count, min_gain: SupportsFloat = 0.0, *, score: Score | None = None) -> Stop:
     r"""Stop training when the score has not risen for some epochs.
 
     $$s_e > s^* + \delta \;\Rightarrow\; s^* \leftarrow s_e$$
@@ -60,17 +60,18 @@ def patience(epochs: Count, min_gain: float = 0.0, *, score: Score | None = None
     epochs = as_count("patience", "epochs", epochs)
     if epochs < 1:
         raise ValueError(f"patience needs epochs >= 1, got epochs={epochs}.")
-    if not 0 <= min_gain < math.inf:
+    least = float(min_gain)
+    if not 0 <= least < math.inf:
         raise ValueError(f"patience needs 0 <= min_gain < inf, got min_gain={min_gain}.")
 
     def stop(history: History) -> str | None:
         best, best_epoch, scores = -math.inf, 0, _scores(history, score)
         for epoch, value in enumerate(scores, start=1):
-            if value > best + min_gain:
+            if value > best + least:
                 best, best_epoch = value, epoch
         if len(scores) - best_epoch < epochs:
             return None
-        gain = f"rise by more than {min_gain:g}" if min_gain else "rise"
+        gain = f"rise by more than {least:g}" if least else "rise"
         found = f", best was {best:.6g} after epoch {best_epoch}" if best_epoch else ""
         return f"the score did not {gain} in {epochs} epochs{found}"
 
