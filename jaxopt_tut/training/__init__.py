@@ -8,9 +8,19 @@
 * `patience`: end a run when nothing is gained, for `fit(..., stop=)`.
 * `Event`, `csv_log`: what a run tells, for `fit(..., on_event=)`, and a table of it in a file.
 * `race`: optimizers compared on the same problems; `Problem`, `problems`, `RaceTable`.
+* `Checkpoint`: save a run and resume it bit for bit, for `fit(..., checkpoint=)`; `restore`,
+  `verify`, `Verification`, `CheckpointReport`, `DamagedCheckpoint`.
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
+from jaxopt_tut.training.checkpoints import (
+    Checkpoint,
+    CheckpointReport,
+    DamagedCheckpoint,
+    Verification,
+    restore,
+    verify,
+)
 from jaxopt_tut.training.compilation import compilation_cache
 from jaxopt_tut.training.evaluation import evaluator
 from jaxopt_tut.training.events import Event, csv_log
@@ -24,6 +34,9 @@ from jaxopt_tut.training.stops import patience
 
 __all__ = [
     "Aux",
+    "Checkpoint",
+    "CheckpointReport",
+    "DamagedCheckpoint",
     "Event",
     "FitResult",
     "History",
@@ -31,6 +44,7 @@ __all__ = [
     "RaceTable",
     "Shuffled",
     "Trained",
+    "Verification",
     "compilation_cache",
     "csv_log",
     "evaluator",
@@ -38,8 +52,10 @@ __all__ = [
     "patience",
     "problems",
     "race",
+    "restore",
     "shuffled",
     "train",
+    "verify",
 ]
 
 

@@ -59,14 +59,22 @@ class Announcer:
         self._loop, self._start = loop, time.monotonic()
 
     def __call__(
-        self, kind: EventKind, metrics: Mapping[str, float] | None = None, message: str = ""
+        self,
+        kind: EventKind,
+        metrics: Mapping[str, float] | None = None,
+        message: str = "",
+        *,
+        step: int | None = None,
+        epoch: int | None = None,
     ) -> None:
-        """Call the function; what it raises is the run's."""
+        """Call the function, of now or of a step before; what it raises is the run's."""
         if self._on_event is None:
             return
-        steps_before = max(self._loop.epoch, 0) * self._loop.num_steps
-        step = steps_before + int(self._loop.carry.step)
-        epoch, seconds = step // self._loop.num_steps, time.monotonic() - self._start
+        if step is None:
+            steps_before = max(self._loop.epoch, 0) * self._loop.num_steps
+            step = steps_before + int(self._loop.carry.step)
+        epoch = step // self._loop.num_steps if epoch is None else epoch
+        seconds = time.monotonic() - self._start
         self._on_event(Event(kind, epoch, step, dict(metrics or {}), seconds, message))
 
 

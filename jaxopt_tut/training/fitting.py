@@ -1,5 +1,6 @@
 """Training as one call: data on the device, one donated program a step, a history back."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -13,9 +14,12 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
+from jaxopt_tut.training.checkpoints.options import Checkpoint, as_checkpoint
+from jaxopt_tut.training.checkpoints.saver import Saver
 from jaxopt_tut.training.data import AnyKey, Data, Resident, device_data, num_examples
 from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import OnEvent
+from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
 from jaxopt_tut.training.loop import Loop
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.running import run_epochs
@@ -29,6 +33,9 @@ ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params]
 
 LOSS = 0x6C6F7373
 """Makes of the key of a run, by `fold_in`, the one for the loss: large, as users count from 0."""
+
+CheckpointOrPath = TypeAliasType("CheckpointOrPath", Checkpoint | str | os.PathLike[str])
+"""Where to save, and how; or where alone."""
 
 
 def fit(
@@ -44,6 +51,7 @@ def fit(
     score: Score | None = None,
     model_state: PyTree = None,
     opt_state: PyTree = None,
+    checkpoint: CheckpointOrPath | None = None,
     stop: Stop | None = None,
     accumulate: Count = 1,
     steps_per_call: Count | None = None,
@@ -104,6 +112,11 @@ def fit(
         may be empty, as `nnx.split` returns it.
       opt_state: The optimizer's state to begin with, of another call or read from a file; by
         default a fresh one.
+      checkpoint: Save the run in a folder while it goes on, and resume it bit for bit where it was
+        killed; a path stands for `Checkpoint(path)`, which has the options. What the run is
+        recognised by is `key`, `batch_size`, the data, and the shapes of parameters and states:
+        the loss and the numbers within the optimizer have to be the same, too. More epochs than
+        before go on from the last one.
       stop: Called after each epoch as `stop(history)`; training ends if it returns True or a text
         that says why. See `patience`. It should be a pure function: a run that resumes asks again.
       accumulate: Micro-batches of equal size that make a batch: the update is that of the whole
@@ -146,6 +159,7 @@ def fit(
     arguments.check_functions(
         loss_fn, evaluate, score, has_state=model_state is not None, stop=stop, on_event=on_event
     )
+    options = as_checkpoint("fit", checkpoint)
     data = device_data(dataset, "fit")
     arguments.check_host(data)
     require_optimizer("fit", optimizer)
@@ -154,6 +168,9 @@ def fit(
         num_examples(data), mesh,
         batch_size=batch_size, num_epochs=num_epochs, accumulate=accumulate,
         steps_per_call=steps_per_call, diagnose_every=diagnose_every,
+    )  # fmt: skip
+    fingerprint = {} if options is None else fingerprint_of(
+        key, counts["batch_size"], data.arrays, evaluates=evaluate is not None
     )  # fmt: skip
     init_key, shuffle_key = jax.random.split(key)
     # a module of equinox is callable and a tree of parameters
@@ -199,10 +216,14 @@ def fit(
     )
     # the loop's are donated: what is held here would stay on the device for nothing
     del params, fresh, opt_state, model_state, carry, record
-    with jax.set_mesh(auto) if in_context and auto is not None else nullcontext():
+    saver = None if options is None else Saver(options, "fit", fingerprint)
+    with (
+        jax.set_mesh(auto) if in_context and auto is not None else nullcontext(),
+        nullcontext() if saver is None else saver.opened(),
+    ):
         return run_epochs(
             loop, counts["num_epochs"], evaluate, score,
-            stop=stop, on_event=on_event, progress=progress,
+            stop=stop, on_event=on_event, saver=saver, progress=progress,
         )  # fmt: skip
 
 

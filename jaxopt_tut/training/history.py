@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -57,6 +57,25 @@ class Recorder:
         """Name the numbers of the last epoch: its own, and what `evaluate` returned of it."""
         train = {name: column[-1] for name, column in self.train.items()}
         return train | {f"validation_{name}": value for name, value in metrics.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it, in arrays that are not changed later."""
+        lengths = [len(values) for values in next(iter(self.steps.values()), [])]
+        return {
+            "lengths": np.asarray(lengths, np.int64),
+            "steps": {name: np.concatenate(values) for name, values in self.steps.items()},
+            "train": {name: np.asarray(column) for name, column in self.train.items()},
+            "validation": {name: np.asarray(v) for name, v in self.validation.items()},
+            "num_validations": self.num_validations,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        ends = np.cumsum(state["lengths"])[:-1]
+        self.steps = {name: np.split(values, ends) for name, values in state["steps"].items()}
+        self.train = {name: column.tolist() for name, column in state["train"].items()}
+        self.validation = {name: v.tolist() for name, v in state["validation"].items()}
+        self.num_validations = state["num_validations"]
 
     def history(self, record: dict[str, Array]) -> History:
         """Join the epochs; a run of no epochs has empty columns."""

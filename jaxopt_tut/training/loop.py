@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
@@ -50,30 +51,33 @@ class Loop:
     epoch: int = -1
     diagnoses: dict[int, Diagnosis] = dataclasses.field(default_factory=dict)
     interrupts: Interrupts = dataclasses.field(default_factory=Interrupts)
+    after_dispatch: Callable[[int], None] = lambda _: None
+    """Called between two dispatches with the number of steps that are behind, since the start."""
 
     @property
     def num_steps(self) -> int:
         """Steps in an epoch."""
         return self.source.num_steps
 
-    def run_epoch(self, epoch: int) -> None:
-        """Take all steps of an epoch, or those before one that cannot be taken.
+    def run_epoch(self, epoch: int, *, is_begun: bool = False) -> None:
+        """Take all steps of an epoch that are left, or those before one that cannot be taken.
 
         What is not finite is looked for once an epoch, because that is slower than many a step is;
         then the epoch is taken again in exact steps.
         """
-        with self.interrupts.held():
-            self.epoch = epoch
-            self.carry = self.carry._replace(step=jnp.zeros_like(self.carry.step))
-            self.before = None if self.exact else copied(self.carry)
-        self._take_steps()
+        if not is_begun:
+            with self.interrupts.held():
+                self.epoch = epoch
+                self.carry = self.carry._replace(step=jnp.zeros_like(self.carry.step))
+                self.before = None if self.exact else copied(self.carry)
+        self._take_steps(int(self.carry.step) if is_begun else 0)
         if not epoch and any(
             map(is_traced, jax.tree.leaves(self.carry))
         ):  # by what the loss or the optimizer closes over
             raise TypeError(ON_THE_HOST.format("a loss or an optimizer with a traced number"))
         if not self.is_sound():
             self.go_back()
-            self._take_steps()
+            self._take_steps(0)
         self.before = None  # not needed while the parameters are evaluated
 
     def is_sound(self) -> bool:
@@ -92,7 +96,7 @@ class Loop:
             taken = self.epoch * self.num_steps
             self.diagnoses = {at: one for at, one in self.diagnoses.items() if at < taken}
 
-    def _take_steps(self) -> None:
+    def _take_steps(self, first: int) -> None:
         num_steps = self.num_steps
         due = range(0)
         if self.diagnose_every is not None:
@@ -100,7 +104,7 @@ class Loop:
                 -self.epoch * num_steps % self.diagnose_every, num_steps, self.diagnose_every
             )
         every = range(0, num_steps, self.steps_per_call)
-        stops = sorted({num_steps, *every, *due})
+        stops = sorted({first, num_steps, *(at for at in (*every, *due) if at > first)})
         with closing(self.source.windows(self.epoch, stops)) as windows:
             for dispatch, (start, stop) in enumerate(itertools.pairwise(stops)):
                 # what follows a step that cannot be taken changes nothing, but costs as much
@@ -109,17 +113,23 @@ class Loop:
                     return
                 window = next(windows)
                 if start in due:
-                    self._diagnose(window, start)
+                    at = self.epoch * num_steps + start
+                    self.diagnoses[at] = self._diagnose(window, start)
                 with self.interrupts.held():
                     self.carry = self._dispatch(self.carry, window, stop)
+                self.after_dispatch(self.epoch * num_steps + stop)
 
-    def _diagnose(self, window: Window, step: int) -> None:
+    def diagnose_first(self) -> Diagnosis:
+        """Diagnose on the first batch of the epoch, where only the form of a diagnosis matters."""
+        with closing(self.source.windows(max(self.epoch, 0), (0, 1))) as windows:
+            return self._diagnose(next(windows), 0)
+
+    def _diagnose(self, window: Window, step: int) -> Diagnosis:
         loss = loss_with_state(self.loss_fn, self.carry.model_state is not None)
         draw = self._draw()
         key = draw and draw.key_of(np.int32(step))
         batch = batch_at(window, np.int32(step)), self.carry.model_state, key
-        at = self.epoch * self.num_steps + step
-        self.diagnoses[at] = diagnose(loss, self.carry.params, batch)
+        return diagnose(loss, self.carry.params, batch)
 
     def _dispatch(self, carry: Carry, window: Window, stop: int, *, mended: bool = False) -> Carry:
         one_step_per_call = self.steps_per_call == 1

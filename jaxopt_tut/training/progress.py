@@ -10,9 +10,14 @@ from typing import TextIO
 class ProgressLine:
     """Rewrite one line of the standard error after each epoch, if that is a terminal."""
 
-    def __init__(self, num_epochs: int, *, enabled: bool, unit: str = "epoch"):
-        """Start the clock; `enabled=False`, or no terminal, makes every call do nothing."""
-        self._num_epochs, self._unit = num_epochs, unit
+    def __init__(
+        self, num_epochs: int, *, enabled: bool, unit: str = "epoch", resumed: float = 0.0
+    ):
+        """Start the clock; `enabled=False`, or no terminal, makes every call do nothing.
+
+        The epochs from which a run resumes took none of its time.
+        """
+        self._num_epochs, self._unit, self._resumed = num_epochs, unit, resumed
         self._terminal = _terminal() if enabled else None
         self._start = time.monotonic()
 
@@ -21,11 +26,12 @@ class ProgressLine:
         if self._terminal is None:
             return
         elapsed = time.monotonic() - self._start
-        left = elapsed / epoch * (self._num_epochs - epoch)
+        taken = epoch - self._resumed
+        left = f"{elapsed / taken * (self._num_epochs - epoch):.0f} s" if taken else "?"
         done = 20 * epoch // self._num_epochs
         bar = "█" * done + "·" * (20 - done)
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        head, tail = f"{bar} {self._unit} {epoch}/{self._num_epochs}  ", f"  {left:.0f} s left"
+        head, tail = f"{bar} {self._unit} {epoch}/{self._num_epochs}  ", f"  {left} left"
         # a line that is wrapped is not rewritten; the last column is the cursor's
         room = _width(self._terminal) - 1
         line = (head + numbers[: max(room - len(head) - len(tail), 0)] + tail)[: max(room, 0)]

@@ -25,6 +25,8 @@ class FitResult:
       finite: False if training stopped because a loss, a gradient, the parameters after an update
         or a model state was not finite.
       message: One sentence on how training ended.
+      resumed_from: The step after which the run was taken up from a checkpoint; None if it began.
+      warnings: What went wrong with checkpoints while training went on.
     """
 
     params: Params
@@ -37,3 +39,5 @@ class FitResult:
     best_score: float
     finite: bool
     message: str = dataclasses.field(metadata={"static": True})
+    resumed_from: int | None = dataclasses.field(default=None, metadata={"static": True})
+    warnings: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})

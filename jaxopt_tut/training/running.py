@@ -1,35 +1,21 @@
 """A run of `fit` on the host: its epochs, the best parameters, the record, interruptions."""
 
-import math
-from collections.abc import Mapping
-
 import jax
 import numpy as np
 
-from jaxopt_tut.training.evaluation import DefaultScore, Evaluate, Score
+from jaxopt_tut.training.checkpoints.saver import Saver
+from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import Announcer, OnEvent
 from jaxopt_tut.training.history import History, Recorder
+from jaxopt_tut.training.keeping import Keeper
 from jaxopt_tut.training.loop import Loop, copied
 from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.training.result import FitResult
-from jaxopt_tut.training.scalars import as_floats, as_score
+from jaxopt_tut.training.run_state import Best, Run
+from jaxopt_tut.training.scalars import as_floats
 from jaxopt_tut.training.steps import Carry
 from jaxopt_tut.training.stops import Stop, reason_to_stop, why_stopped
 from jaxopt_tut.types import Params, PyTree
-
-
-class _Best:
-    """The parameters with the best score so far."""
-
-    def __init__(self, score: Score | None):
-        self.score_fn = score or DefaultScore()
-        self.epoch, self.score, self.copy = 0, math.nan, None
-
-    def offer(self, epoch: int, metrics: Mapping[str, float], copy: tuple[Params, PyTree]) -> None:
-        """Keep them if they are better; what is not a number is worse than any."""
-        score = as_score(self.score_fn(metrics))
-        if self.copy is None or score > self.score or math.isnan(self.score):
-            self.epoch, self.score, self.copy = epoch, score, copy
 
 
 def run_epochs(
@@ -40,22 +26,32 @@ def run_epochs(
     *,
     stop: Stop | None = None,
     on_event: OnEvent | None = None,
+    saver: Saver | None = None,
     progress: bool,
 ) -> FitResult:
     """Run and record the epochs until they are done, a step fails or someone interrupts."""
-    recorder, best = Recorder(), _Best(score)
-    line = ProgressLine(num_epochs, enabled=progress)
+    run = Run(loop, Recorder(), Best(score))
+    recorder, best = run.recorder, run.best
     announce = Announcer(on_event, loop)
-    message = None
+    keeper = Keeper(saver, run, announce)
+    resumed_from = keeper.resume(num_epochs)
+    line = ProgressLine(num_epochs, enabled=progress, resumed=run.epochs_taken)
+    message, is_whole = None, True
     try:
-        with loop.interrupts.handled():
-            announce("start")
+        with loop.interrupts.handled(), keeper.watching():
+            keeper.announce_start(resumed_from)
+            if stop is not None and resumed_from is not None and run.stage == "over":
+                message = reason_to_stop(stop, _history(loop, recorder))
             # a loop in the program takes no step from parameters that are not finite
-            for epoch in range(num_epochs if loop.carry.alive else 0):
-                loop.run_epoch(epoch)
-                _record(loop, recorder)
-                if not loop.carry.alive:
-                    break
+            is_over = message is not None or (run.stage == "over" and not loop.carry.alive)
+            for epoch in range(run.num_epochs_over, 0 if is_over else num_epochs):
+                if run.stage != "evaluation":
+                    is_begun, run.stage = run.stage == "steps", "steps"
+                    loop.run_epoch(epoch, is_begun=is_begun)
+                    _record(loop, recorder)
+                    if not loop.carry.alive:
+                        break
+                    keeper.between_stages("evaluation")
                 metrics = {}
                 if evaluate is not None:
                     # a copy, because the steps donate their buffers and `evaluate` may keep it
@@ -67,6 +63,7 @@ def run_epochs(
                 shown = {f"validation {n}" if n == "loss" else n: v for n, v in metrics.items()}
                 line.show(epoch + 1, {"loss": recorder.train["loss"][-1], **shown})
                 announce("epoch", recorder.last_epoch(metrics))
+                keeper.between_stages("over")  # what was told is not told again
                 if stop is not None:  # by the record alone: a run that resumes decides the same
                     message = reason_to_stop(stop, _history(loop, recorder))
                     if message is not None:
@@ -76,6 +73,7 @@ def run_epochs(
             raise
         if not loop.is_sound():
             loop.go_back()
+        is_whole = False
         message = f"Interrupted in epoch {max(loop.epoch, 0) + 1}, step {int(loop.carry.step)}."
         _record(loop, recorder)
     finally:
@@ -83,6 +81,7 @@ def run_epochs(
     carry = loop.carry
     if not carry.alive:
         message = _why_stopped(loop, recorder.steps.get("loss", []))
+    keeper.finish(is_whole=is_whole)
     if message is None:
         message = f"Finished {num_epochs} epochs."
     else:
@@ -102,6 +101,8 @@ def run_epochs(
         best_score=best.score,
         finite=bool(carry.alive),
         message=message,
+        resumed_from=resumed_from,
+        warnings=keeper.warnings,
     )
 
 

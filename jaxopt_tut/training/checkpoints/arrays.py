@@ -1,6 +1,8 @@
 """Arrays on disk: by orbax, with what orbax refuses beside it, and a digest of each."""
 
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,12 @@ def write_arrays(folder: Path, leaves: Sequence[Leaf], values: Sequence[np.ndarr
 
     chosen = {name: values[at] for name, at in _names(leaves).items()}
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        checkpointer.save(folder, chosen)
+        try:
+            checkpointer.save(folder, chosen)
+        except ValueError as error:  # so orbax reports a full disk
+            if number := re.search(r"os_error_code='(\d+)'", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+            raise
 
 
 def read_arrays(folder: Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:

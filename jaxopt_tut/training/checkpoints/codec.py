@@ -1,21 +1,14 @@
-"""What is no array, as JSON: histories, scores and diagnoses; no pickle is ever read."""
+"""What is no array, as JSON: histories, scores and verdicts; no pickle is ever read."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_tut import diagnostics
+from jaxopt_tut.diagnostics import Verdict
 
-_CLASSES = {
-    name: kind
-    for name in diagnostics.__all__
-    if isinstance(kind := getattr(diagnostics, name), type)
-}
+_CLASSES = {"Verdict": Verdict}
 
 
 def encode(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -32,14 +25,14 @@ def encode(value: Any, arrays: list[np.ndarray]) -> Any:
         return {"list": [encode(one, arrays) for one in value]}
     name = type(value).__name__
     if _CLASSES.get(name) is type(value):
-        return {"class": name, "fields": [encode(one, arrays) for one in _fields(value)]}
+        return {"class": name, "fields": [encode(one, arrays) for one in value]}
     if type(value) is tuple:
         return {"tuple": [encode(one, arrays) for one in value]}
     array = np.asarray(value)
     if array.dtype == object:
         raise TypeError(f"a checkpoint holds numbers, texts and arrays, got {name}.")
     arrays.append(array)
-    return {"device" if isinstance(value, jax.Array) else "array": len(arrays) - 1}
+    return {"array": len(arrays) - 1}
 
 
 _PLAIN = (type(None), bool, str, int, float)
@@ -50,20 +43,14 @@ def decode(code: Any, arrays: Sequence[np.ndarray]) -> Any:
     if not isinstance(code, dict):
         return code
     ((kind, content), *fields) = code.items()
-    if kind in ("array", "device"):
-        return arrays[content] if kind == "array" else jnp.asarray(arrays[content])
+    if kind == "array":
+        return arrays[content]
     if kind == "dict":
         return {decode(k, arrays): decode(v, arrays) for k, v in content}
     if kind == "class":
         return _CLASSES[content](*(decode(one, arrays) for one in fields[0][1]))
     parts = [decode(one, arrays) for one in content]
     return tuple(parts) if kind == "tuple" else parts
-
-
-def _fields(value: Any) -> Sequence[Any]:
-    if dataclasses.is_dataclass(value):
-        return [getattr(value, field.name) for field in dataclasses.fields(value)]
-    return value
 
 
 def to_text(document: Any) -> str:

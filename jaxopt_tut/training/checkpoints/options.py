@@ -26,7 +26,8 @@ class Checkpoint:
         checkpoints.
       every_seconds: Seconds from one save to the next; None saves by steps alone.
       every_steps: Steps from one save to the next, to be seen at the end of a dispatch; None saves
-        by the clock alone. With both, whichever is due first.
+        by the clock alone. With both, whichever is due first: by the clock nothing waits for a save
+        that is still being written, by steps the next one does.
       keep: Checkpoints that stay, the newest.
       resume: `"auto"` resumes if there is a checkpoint, `"must"` raises if there is none, and
         `"never"` if there is one: nothing is overwritten.

@@ -16,9 +16,9 @@ BEST = {"best": "params", "best_model_state": "model_state"}
 
 
 def restore(directory: str | os.PathLike[str], like: Mapping[str, PyTree]) -> dict[str, PyTree]:
-    """Read arrays of the newest checkpoint of a folder that is whole.
+    r"""Read arrays of the newest checkpoint of a folder that is whole.
 
-    $$a = \\mathrm{bytes}, \\qquad \\mathrm{SHA256}(a) = h$$
+    $$\mathrm{SHA256}(\text{bytes}) = h$$
 
     with $h$ what the checkpoint says of each file and of each leaf: what is returned is what was
     written, or an error is raised. It may be called while the run goes on. Every process reads

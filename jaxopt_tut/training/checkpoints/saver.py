@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from jaxopt_tut.training.checkpoints import folder, restoring, store
+from jaxopt_tut.training.checkpoints.errors import DamagedCheckpoint
 from jaxopt_tut.training.checkpoints.folder import Name
 from jaxopt_tut.training.checkpoints.options import Checkpoint
 from jaxopt_tut.training.checkpoints.store import Contents, Fingerprint, Stored
@@ -19,9 +20,12 @@ class Saver:
         """Touch nothing before `opened`."""
         self.options, self.fingerprint = options, fingerprint
         self.warnings: list[str] = []
+        self.has_failed = False
         self._caller = caller
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[None] | None = None
+        self._damaged: dict[Name, DamagedCheckpoint] = {}
+        self._committed: list[int] = []
         self._time, self._step, self._number = time.monotonic(), 0, 1
 
     @contextlib.contextmanager
@@ -74,16 +78,19 @@ class Saver:
                 f"{self._caller} needs a folder without checkpoints with resume='never', got one "
                 f"at step {names[0].step} in {str(directory)!r}."
             )
-        stored, damaged = restoring.newest(directory, self._caller)
+        stored, self._damaged = restoring.newest(directory, self._caller)
         self._compare(stored)
-        for name, error in damaged.items():
-            aside = folder.set_aside(directory, name)
+        return stored
+
+    def accept(self, stored: Stored) -> None:
+        """Go on from a checkpoint, which fits: those that are damaged are in the way no more."""
+        for name, error in self._damaged.items():
+            aside = folder.set_aside(self.options.path, name)
             self._warn(
                 f"{self._caller} resumes from step {stored.name.step}: {error}; it is kept as "
                 f"{aside.name!r}."
             )
         self._step = stored.name.step
-        return stored
 
     def _compare(self, stored: Stored) -> None:
         """Refuse the folder of another run."""
@@ -97,13 +104,13 @@ class Saver:
                 )
 
     def is_due(self, step: int) -> bool:
-        """Tell whether to save after so many steps; not while the last one is still written."""
-        if self._running is not None and not self._running.done():
-            return False
+        """Tell whether to save after so many steps; by the clock not while one is still written."""
         seconds, steps = self.options.every_seconds, self.options.every_steps
-        is_time = seconds is not None and time.monotonic() - self._time >= seconds
         # multiples, so that a run that was resumed saves where it would have
-        return is_time or (steps is not None and step // int(steps) > self._step // int(steps))
+        if steps is not None and step // int(steps) > self._step // int(steps):
+            return True
+        is_idle = self._running is None or self._running.done()
+        return is_idle and seconds is not None and time.monotonic() - self._time >= seconds
 
     def save(self, step: int, contents: Callable[[], Contents]) -> None:
         """Save in the background what is on the device in arrays that nobody donates."""
@@ -118,16 +125,24 @@ class Saver:
 
     def _write(self, name: Name, contents: Contents) -> None:
         store.write(self.options.path, name, contents)
+        self._committed.append(name.step)
         folder.prune(self.options.path, int(self.options.keep))
+
+    def committed(self) -> list[int]:
+        """Return the steps that were committed since it was asked."""
+        done, self._committed = self._committed, []
+        return done
 
     def _collect(self) -> None:
         """Wait for the save before, and say what went wrong with it."""
         running, self._running = self._running, None
         if running is None:
             return
+        self.has_failed = False
         try:
             running.result()
         except OSError as error:
+            self.has_failed = True
             self._warn(
                 f"{self._caller} could not save step {self._step} in "
                 f"{str(self.options.path)!r}: {error.strerror or error}. It is tried again."
