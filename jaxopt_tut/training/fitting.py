@@ -34,7 +34,7 @@ ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params]
 LOSS = 0x6C6F7373
 """Makes of the key of a run, by `fold_in`, the one for the loss: large, as users count from 0."""
 
-CheckpointOrPath = TypeAliasType("CheckpointOrPath", Checkpoint | str | os.PathLike[str])
+Saving = TypeAliasType("Saving", Checkpoint | str | os.PathLike[str])
 """Where to save, and how; or where alone."""
 
 
@@ -51,7 +51,7 @@ def fit(
     score: Score | None = None,
     model_state: PyTree = None,
     opt_state: PyTree = None,
-    checkpoint: CheckpointOrPath | None = None,
+    checkpoint: Saving | None = None,
     stop: Stop | None = None,
     accumulate: Count = 1,
     steps_per_call: Count | None = None,
