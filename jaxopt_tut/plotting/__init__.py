@@ -13,6 +13,8 @@ axis of an array: lines show their mean or median, bands their spread.
 * `plot_training_curves`: training and validation, an epoch a point.
 * `plot_sensitivity`: a score against the learning rate.
 * `plot_surface`, `plot_surface_3d`: a loss of two parameters with the paths taken on it.
+* `plot_performance_profiles`, `plot_scores`, `plot_comparison`, `plot_rate_sensitivity`,
+  `plot_tuning_cost`: what the methods of a race's table return.
 * `plot_lines`: functions of one variable.
 * `plot_images`: small grey images in a grid.
 * `new_figure`, `save_figure`: a figure in this style; PNG and SVG files, the same bytes each time.
@@ -33,22 +35,34 @@ from jaxopt_tut.plotting.diagnosis import plot_diagnosis
 from jaxopt_tut.plotting.distributions import plot_distributions
 from jaxopt_tut.plotting.images import plot_images
 from jaxopt_tut.plotting.layers import plot_predicted, plot_profile
+from jaxopt_tut.plotting.races import (
+    plot_comparison,
+    plot_performance_profiles,
+    plot_rate_sensitivity,
+    plot_scores,
+    plot_tuning_cost,
+)
 from jaxopt_tut.plotting.style import new_figure, save_figure
 from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
 
 __all__ = [
     "new_figure",
     "plot_audit",
+    "plot_comparison",
     "plot_diagnosis",
     "plot_distributions",
     "plot_images",
     "plot_lines",
+    "plot_performance_profiles",
     "plot_predicted",
     "plot_profile",
+    "plot_rate_sensitivity",
+    "plot_scores",
     "plot_sensitivity",
     "plot_surface",
     "plot_surface_3d",
     "plot_training_curves",
+    "plot_tuning_cost",
     "save_figure",
 ]
 

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxopt_tut.training.races import reading
-from jaxopt_tut.training.races.bootstrap import resample_seeds
+from jaxopt_tut.training.races.bootstrap import interval_around, resample_seeds
 from jaxopt_tut.training.races.profiles import performance_ratios
 from jaxopt_tut.training.races.scores import areas
 from jaxopt_tut.training.races.times import Times, Unit, static
 
-FEW_SEEDS, FEW_PROBLEMS = 6, 12
+FEW_SEEDS, FEW_PROBLEMS = 4, 12
 
 
 @jax.tree_util.register_dataclass
@@ -83,21 +83,23 @@ def confidence(
     num_draws: int = 2000,
     seed: int = 0,
 ) -> Confidence:
-    """Bootstrap the scores: percentile intervals, with the same draws for all optimizers."""
+    """Bootstrap the scores, with the same draws for all optimizers."""
     if not 0 < level < 1:
         raise ValueError(f"confidence needs 0 < level < 1, got level={level}.")
     if not max_ratio > 1:
         raise ValueError(f"confidence needs max_ratio > 1, got max_ratio={max_ratio}.")
     every = times.within(unit)
+    scores = areas(performance_ratios(np.median(every, axis=-1)), max_ratio)
     ends, firsts = [], []
-    for problems in (False, True):
+    for problems, size in ((False, every.shape[2]), (True, every.shape[1])):
         rng = np.random.default_rng(seed)
         drawn = resample_seeds(every, num_draws, rng, problems=problems)
-        scores = areas(performance_ratios(drawn), max_ratio)
-        ends.append(np.quantile(scores, [(1 - level) / 2, (1 + level) / 2], axis=0).T)
-        firsts.append(shares_of_first(scores))
+        draws = areas(performance_ratios(drawn), max_ratio)
+        low, high = interval_around(scores, draws, size, level, student=problems)
+        ends.append(np.stack([low, high], axis=-1))
+        firsts.append(shares_of_first(draws))
     return Confidence(
-        scores=areas(performance_ratios(np.median(every, axis=-1)), max_ratio),
+        scores=scores,
         given_problems=ends[0],
         over_problems=ends[1],
         best_given_problems=firsts[0],
@@ -115,11 +117,12 @@ def _notes(num_problems: int, num_seeds: int) -> tuple[str, ...]:
     notes = []
     if num_seeds < FEW_SEEDS:
         notes.append(
-            f"{num_seeds} judging seeds are few: the intervals given the problems are too narrow."
+            f"{num_seeds} judging seed{'s are' if num_seeds > 1 else ' is'} too few to know how "
+            "much chance there is in a median."
         )
     if num_problems < FEW_PROBLEMS:
         notes.append(
-            f"{num_problems} problems are few: the intervals over problems are too narrow, and "
-            "they speak of problems like these only."
+            f"{num_problems} problem{'s are' if num_problems > 1 else ' is'} few: the intervals "
+            "over problems speak of problems like these only."
         )
     return tuple(notes)

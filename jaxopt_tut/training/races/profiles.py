@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxopt_tut.training.races import reading
-from jaxopt_tut.training.races.bootstrap import resample_seeds
+from jaxopt_tut.training.races.bootstrap import interval_around, resample_seeds
 from jaxopt_tut.training.races.times import Times, Unit, static
 
 
@@ -97,12 +97,13 @@ def profiles(
     inner = ratios[(ratios > 1) & (ratios < max_ratio)]
     taus = np.unique(np.concatenate([np.geomspace(1.0, max_ratio, 61), inner]))
     drawn = resample_seeds(every, num_draws, np.random.default_rng(seed))
-    shares = shares_within(performance_ratios(drawn), taus)
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    shares = shares_within(ratios, taus)
+    draws = shares_within(performance_ratios(drawn), taus)
+    low, high = interval_around(shares, draws, every.shape[-1], level)
     return Profiles(
         ratios=ratios,
         taus=taus,
-        shares=shares_within(ratios, taus),
+        shares=shares,
         low=low,
         high=high,
         level=level,

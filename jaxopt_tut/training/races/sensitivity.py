@@ -26,6 +26,7 @@ class Sensitivity:
       widths: Decades of rates within twice the time of the best one, of shape (optimizers,
         problems): the sum of the grid's steps on both of whose ends that holds.
       coverage: That the intervals reach, of the level asked for.
+      budget: Steps of a run.
       optimizers: Their names.
       problems: Their names.
       notes: Sentences on what these numbers do not show.
@@ -38,6 +39,7 @@ class Sensitivity:
     loss_intervals: Float[np.ndarray, "optimizers problems rates 2"]
     widths: Float[np.ndarray, "optimizers problems"]
     coverage: float = static()
+    budget: float = static()
     optimizers: tuple[str, ...] = static()
     problems: tuple[str, ...] = static()
     notes: tuple[str, ...] = static(default=())
@@ -70,6 +72,7 @@ def sensitivity(
     learning_rates: Float[np.ndarray, "optimizers rates"],
     *,
     level: float,
+    budget: float,
     optimizers: tuple[str, ...],
     problems: tuple[str, ...],
 ) -> Sensitivity:
@@ -96,6 +99,7 @@ def sensitivity(
         loss_intervals=np.stack(loss_ends, axis=-1),
         widths=np.asarray(widths).reshape(times.shape[:2]),
         coverage=coverage,
+        budget=budget,
         optimizers=optimizers,
         problems=problems,
         notes=(note,) if few else (),

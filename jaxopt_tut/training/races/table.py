@@ -208,7 +208,8 @@ class RaceTable:
           unit: "steps" or "seconds".
           choose: How many seeds choose the rates, as in `times`.
           max_ratio: Where the area under the profiles ends.
-          level: Of the percentile intervals.
+          level: Of the intervals: those given the problems take normal quantiles, those over
+            problems Student's.
           num_draws: How many draws; the error of a probability is half their inverse root at most.
           seed: Of the draws.
 
@@ -291,6 +292,7 @@ class RaceTable:
             self.losses[..., -1].astype(np.float64),
             self.learning_rates.astype(np.float64),
             level=level,
+            budget=float(self.steps[-1]),
             optimizers=self.optimizers,
             problems=self.problems,
         )

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from jaxopt_tut.training.races import RaceTable
+from jaxopt_tut.training.races.profiles import performance_ratios
+from jaxopt_tut.training.races.scores import areas
 from jaxopt_tut.training.races.sign_flips import holm, sign_flip_p_values
 
 INF = math.inf
@@ -177,18 +179,36 @@ def test_bootstrap_intervals_hold_the_score_and_probabilities_add_up():
     np.testing.assert_array_equal(found.over_problems, again.over_problems)
 
 
-def test_bootstrap_intervals_cover_the_score_of_many_seeds():
+@pytest.mark.parametrize(("num_optimizers", "num_seeds"), [(2, 5), (8, 5), (8, 15)])
+def test_intervals_given_the_problems_cover_the_score_of_many_seeds(num_optimizers, num_seeds):
     rng = np.random.default_rng(4)
-    speeds = np.array([1.0, 1.3])[:, None, None, None]
-    truth = table_of(np.minimum(speeds * random_times(rng, 2, 4, 1, 4001), 99)).scores().scores
+    # Medians of the distribution itself: times are log-normal, but for few that meet the budget.
+    middle = 20 * np.exp(0.3 * rng.normal(size=(num_optimizers, 6, 1, 1)))
+    truth = areas(performance_ratios(middle[:, :, 0, 0]), 4.0)
     inside = []
-    for _ in range(60):
-        table = table_of(np.minimum(speeds * random_times(rng, 2, 4, 1, 15), 99))
+    for _ in range(80):
+        noise = random_times(rng, num_optimizers, 6, 1, num_seeds, spread=0.2) / 30
+        table = table_of(np.minimum(middle * noise, BUDGET))
         low, high = table.confidence(num_draws=200).given_problems.T
         inside.append((low <= truth) & (truth <= high))
-    # 95 % asked for; percentile intervals of medians of 15 fall short by some per cent, and the
-    # standard error over 60 races is 3 %.
-    assert np.all(np.mean(inside, axis=0) >= 0.8)
+    # Between 93 and 98 % in longer simulations; percentile intervals would have 70 % for the
+    # second case. The mean over optimizers of 80 races has a standard error of 2 %.
+    assert np.mean(inside) >= 0.87
+
+
+def test_intervals_over_problems_cover_the_score_of_many_problems():
+    rng = np.random.default_rng(4)
+    speeds = 20 * np.exp(0.3 * rng.normal(size=(6, 1)))
+    truth = areas(performance_ratios(speeds * np.exp(0.3 * rng.normal(size=(6, 20_000)))), 4.0)
+    inside = []
+    for _ in range(80):
+        middle = speeds * np.exp(0.3 * rng.normal(size=(6, 6)))
+        noise = random_times(rng, 6, 6, 1, 8, spread=0.2) / 30
+        table = table_of(np.minimum(middle[:, :, None, None] * noise, BUDGET))
+        low, high = table.confidence(num_draws=200).over_problems.T
+        inside.append((low <= truth) & (truth <= high))
+    # 96 to 97 % in longer simulations, with 2 % of standard error here.
+    assert np.mean(inside) >= 0.88
 
 
 def test_identical_optimizers_tie_for_the_first_place():
