@@ -132,7 +132,12 @@ def check_rates(
 
 
 def _one_row(name: str, rates: Any) -> Float[np.ndarray, " rates"]:
-    row = np.asarray(rates, np.float64)
+    try:
+        row = np.asarray(rates, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"race needs numbers as learning rates, got {rates!r} for {name!r}."
+        ) from None
     if row.ndim != 1 or not row.size:
         raise ValueError(
             f"race needs a sequence of learning rates, got shape {row.shape} for {name!r}."

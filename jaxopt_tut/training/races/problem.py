@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.losses import require_loss
+from jaxopt_tut.losses import WithoutAux, require_loss
 from jaxopt_tut.training.data import DeviceData, device_data, num_examples, take
 from jaxopt_tut.training.data.arrays import normalized
 from jaxopt_tut.training.scalars import as_count
@@ -110,8 +110,8 @@ def _check_shapes(problem: Problem, data: DeviceData | None, judging: Batch) -> 
         problem.data(key) if data is None else take(data, jnp.arange(problem.batch_size))
     )
     batch = jax.eval_shape(draw, key)
-    require_loss(caller, jax.eval_shape(problem.loss, params, batch))
-    require_loss(caller, jax.eval_shape(judge(problem), params, judging))
+    for function, given in ((problem.loss, batch), (judge(problem), judging)):
+        require_loss(caller, jax.eval_shape(WithoutAux(function), params, given))
 
 
 def judge(problem: Problem) -> LossFn:
