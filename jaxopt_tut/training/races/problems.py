@@ -26,7 +26,7 @@ from jaxopt_tut.initializers import (
 from jaxopt_tut.models import mlp
 from jaxopt_tut.training.races.problem import Problem
 from jaxopt_tut.training.scalars import as_count
-from jaxopt_tut.types import Activation, Initializer, Params, PRNGKey, Scalar
+from jaxopt_tut.types import Activation, Batch, Initializer, Params, PRNGKey, Scalar
 
 __all__ = [
     "autoencoder",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 SIDE, CLASSES, JUDGED = 7, 10, 250
-Examples = tuple[Float[np.ndarray, "examples pixels"], Int[np.ndarray, " examples"]]
+Examples = tuple[Float[np.ndarray, "_ pixels"], Int[np.ndarray, " _"]]
 
 
 def __dir__() -> list[str]:
@@ -268,7 +268,7 @@ def recurrent_network(width: int = 24, *, batch_size: int = 32) -> Problem:
             "output_bias": jnp.zeros(CLASSES),
         }
 
-    def loss(params: Params, batch: tuple[Array, Array]) -> Scalar:
+    def loss(params: Params, batch: Batch) -> Scalar:
         images, labels = batch
         rows = images.reshape(-1, SIDE, SIDE)
         state = jnp.zeros((len(rows), width), images.dtype)
@@ -292,7 +292,7 @@ def _classifier(
     train, test = _images()
     sizes = (SIDE**2, *hidden, CLASSES)
 
-    def loss(params: Params, batch: tuple[Array, Array]) -> Scalar:
+    def loss(params: Params, batch: Batch) -> Scalar:
         return _cross_entropy(mlp.apply(params, batch[0], activation), batch[1])
 
     return Problem(

@@ -136,7 +136,7 @@ def race(
         name, factory = list(factories.items())[k]
         rates = field.row(k)
         compiled = programs.pop((k, p)).compile()
-        found = _finite_so_far(compiled(*_arguments(rosters[p], rates)))
+        found = finite_so_far(compiled(*_arguments(rosters[p], rates)))
         losses[:, k, p, : len(rates)] = found.transpose(0, 2, 1, 3)
         if time_steps:
             seconds[k, p] = _seconds_per_step(rosters[p], factory, rates)
@@ -183,7 +183,7 @@ def _traced(rates: Any, draws: Draws) -> Array:
     return jnp.asarray(rates, jnp.float64 if max(kinds, default=32) == 64 else jnp.float32)
 
 
-def _finite_so_far(losses: Any) -> Float[np.ndarray, "two seeds rates evaluations"]:
+def finite_so_far(losses: Any) -> Float[np.ndarray, "two *lanes evaluations"]:
     """Make inf of all losses from the first one on that is not finite, in both columns."""
     both = np.stack([np.asarray(column, np.float32) for column in losses])
     lost = np.logical_or.accumulate(~np.isfinite(both).all(axis=0), axis=-1)
