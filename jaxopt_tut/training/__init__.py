@@ -10,6 +10,8 @@
 * `race`: optimizers compared on the same problems; `Problem`, `problems`, `RaceTable`.
 * `Checkpoint`: save a run and resume it bit for bit, for `fit(..., checkpoint=)`; `restore`,
   `verify`, `Verification`, `CheckpointReport`, `DamagedCheckpoint`.
+* `sweep`: every configuration with every key, by `Vmap`, `Map`, a mesh or an executor; `Sweep`.
+* `grid`, `sample`: configurations, of axes or of `Uniform`, `LogUniform`, `Choice`.
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
@@ -31,29 +33,51 @@ from jaxopt_tut.training.pure import Shuffled, Trained, shuffled, train
 from jaxopt_tut.training.races import Problem, RaceTable, problems, race
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.stops import patience
+from jaxopt_tut.training.sweeps import (
+    Best,
+    Choice,
+    LogUniform,
+    Map,
+    Sweep,
+    Uniform,
+    Vmap,
+    grid,
+    sample,
+    sweep,
+)
 
 __all__ = [
     "Aux",
+    "Best",
     "Checkpoint",
     "CheckpointReport",
+    "Choice",
     "DamagedCheckpoint",
     "Event",
     "FitResult",
     "History",
+    "LogUniform",
+    "Map",
     "Problem",
     "RaceTable",
     "Shuffled",
+    "Sweep",
     "Trained",
+    "Uniform",
     "Verification",
+    "Vmap",
     "compilation_cache",
     "csv_log",
     "evaluator",
     "fit",
+    "grid",
     "patience",
     "problems",
     "race",
     "restore",
+    "sample",
     "shuffled",
+    "sweep",
     "train",
     "verify",
 ]

@@ -9,9 +9,11 @@ import optax
 from jaxtyping import Array, Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step
 from jaxopt_tut.training.arguments import check_key, check_params
 from jaxopt_tut.training.data import (
+    AnyKey,
     Data,
     DeviceData,
     averaging_dtype,
@@ -20,6 +22,7 @@ from jaxopt_tut.training.data import (
     num_examples,
     take,
 )
+from jaxopt_tut.training.fitting import LOSS
 from jaxopt_tut.training.losses import loss_and_aux
 from jaxopt_tut.training.scalars import Count, as_count, check_call
 from jaxopt_tut.training.steps import Carry, finite_leaves, initial_carry, look_at
@@ -61,7 +64,7 @@ class Shuffled(NamedTuple):
         return take(self.data, self.order[step % self.order.shape[0]])
 
 
-def shuffled(dataset: Data, *, batch_size: Count, num_epochs: Count, key: Any) -> Shuffled:
+def shuffled(dataset: Data, *, batch_size: Count, num_epochs: Count, key: AnyKey) -> Shuffled:
     r"""Return the batches that `fit` visits, as a function of the step for `train`.
 
     Epoch $e$ visits the examples in an order drawn from `fold_in(shuffle_key, e)` and drops the
@@ -114,6 +117,7 @@ def train(
     batches: BatchesOf,
     *,
     num_steps: Count,
+    key: AnyKey | None = None,
     model_state: PyTree = None,
     opt_state: PyTree = None,
     guarded: bool = True,
@@ -135,8 +139,8 @@ def train(
     slower than one of `fit`, which also shows progress and can be interrupted.
 
     Args:
-      loss_fn: As `fit` has it: `(params, batch) -> loss` or `-> (loss, metrics)`; with
-        `model_state` it is called `(params, batch, model_state)` and returns
+      loss_fn: In any form that `fit` takes: `(params, batch)`, `(params, batch, key)`, each with
+        `model_state` behind; returns a loss, `(loss, metrics)` or
         `(loss, Aux(metrics, model_state))`.
       params: The initial parameters.
       optimizer: Any optax transformation; its numbers may be traced.
@@ -144,6 +148,8 @@ def train(
         `leaf[t % len(leaf)]` of every leaf for a tree of arrays with a common first axis. A
         function's large arrays should be arguments of what is compiled, not closed over.
       num_steps: Updates.
+      key: For a loss that draws, which is handed another one each step; those of `fit`, if this is
+        the key of `fit`.
       model_state: The initial state of the model, any tree of arrays.
       opt_state: The optimizer's state to begin with; by default a fresh one.
       guarded: Stop as `fit` does where a step leads to numbers that are not finite: it is left out
@@ -182,15 +188,22 @@ def train(
     # a scan wants the types of its carry to stay: a number of Python's takes those of the others
     params, model_state = strong((params, model_state))
     opt_state = strong(optimizer.init(params) if opt_state is None else opt_state)
-    normal_form = loss_and_aux(loss_fn, model_state is not None)
+    has_state = model_state is not None
+    read_form(
+        "train", loss_fn, has_key=None if key is not None else False, has_model_state=has_state
+    )
+    loss_key = None if key is None else jax.random.fold_in(key, LOSS)
+    normal_form = loss_and_aux(loss_fn, has_state)
     value_and_grad = jax.value_and_grad(normal_form, has_aux=True)
     rule: Any = optimizer
 
     def one_step(carry: Carry, step: CountArray) -> tuple[Carry, dict[str, Array]]:
         batch = batch_of(step)
-        (loss, aux), grads = value_and_grad(carry.params, batch, carry.model_state)
+        step_key = None if loss_key is None else jax.random.fold_in(loss_key, step)
+        at_hand = batch, carry.model_state, step_key
+        (loss, aux), grads = value_and_grad(carry.params, *at_hand)
         grads = optax.tree.conj(grads)  # of complex parameters the direction of ascent
-        value_fn = lambda params: normal_form(params, batch, carry.model_state)[0]
+        value_fn = lambda params: normal_form(params, *at_hand)[0]
         at = carry.params, carry.opt_state
         after = take_step("train", rule, value_fn, *at, known=(loss, grads))
         names = ("params", "opt_state", "model_state")
