@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 FOLDER = Path(__file__).parent
-PARTS = ("initialization", "optimization", "descent", "autodiff", "bilevel", "diagnosis")
+PARTS = (
+    "initialization",
+    "optimization",
+    "descent",
+    "autodiff",
+    "bilevel",
+    "diagnosis",
+    "training",
+)
 """The parts in the order of the tutorials; any other folder comes behind them."""
 FIELDS = ("Claim", "Source", "Command", "Expected", "Time")
 COMMANDS = ("list", "run", "all", "table")

@@ -5,6 +5,7 @@
 * `RaceTable`: every loss of a race, and what is needed to judge it.
 * `Times`, `Profiles`, `Scores`, `Confidence`, `Comparison`, `Sensitivity`, `TuningCost`: what its
   methods return.
+* `sign_flip_p_values`, `holm`, `smallest_p_value`: the tests of `compare`, for any differences.
 """
 
 from jaxopt_tut.training.races import problems
@@ -15,6 +16,7 @@ from jaxopt_tut.training.races.profiles import Profiles
 from jaxopt_tut.training.races.running import race
 from jaxopt_tut.training.races.scores import Scores
 from jaxopt_tut.training.races.sensitivity import Sensitivity
+from jaxopt_tut.training.races.sign_flips import holm, sign_flip_p_values, smallest_p_value
 from jaxopt_tut.training.races.table import RaceTable
 from jaxopt_tut.training.races.times import Times
 from jaxopt_tut.training.races.tuning_cost import TuningCost
@@ -29,8 +31,11 @@ __all__ = [
     "Sensitivity",
     "Times",
     "TuningCost",
+    "holm",
     "problems",
     "race",
+    "sign_flip_p_values",
+    "smallest_p_value",
 ]
 
 

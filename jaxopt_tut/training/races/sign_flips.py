@@ -5,6 +5,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+__all__ = ["holm", "sign_flip_p_values", "smallest_p_value"]
+
 MOST_ENUMERATED = 24  # differences whose sign patterns are enumerated, in two halves
 GRID = 2**13  # cells of the sum of absolute differences beyond that
 
@@ -21,12 +23,37 @@ def sign_flip_p_values(
     drawn at random: up to 24 differences all are counted. More are rounded to a grid, on which the
     distribution of their sum is a product of convolutions (Pagano and Tritchler 1983, J. Amer.
     Statist. Assoc. 78:435), so that the test of the rounded differences is exact, too.
+
+    Args:
+      differences: A row a test: n paired differences whose signs are chance if nothing differs.
+
+    Returns:
+      A p value a row; 1 where all differences are 0.
+
+    Example:
+      Of the 8 patterns of three signs two reach a sum of 6, all plus and all minus:
+
+      >>> sign_flip_p_values(np.array([[1.0, 2.0, 3.0]])).tolist()
+      [0.25]
     """
     return np.array([_p_value(row[row != 0]) for row in np.asarray(differences, np.float64)])
 
 
 def smallest_p_value(num_differences: int) -> float:
-    """Return the p value of differences of one sign, below which none can come."""
+    r"""Return the p value of differences of one sign, below which none can come.
+
+    $$p_{\min} = 2^{1-n}$$
+
+    Args:
+      num_differences: n, of differences that are not 0.
+
+    Returns:
+      The smallest p value of `sign_flip_p_values`.
+
+    Example:
+      >>> smallest_p_value(5), smallest_p_value(6)
+      (0.0625, 0.03125)
+    """
     return min(1.0, 2.0 ** (1 - num_differences))
 
 
@@ -37,6 +64,16 @@ def holm(p_values: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
 
     The chance of any false rejection stays at the level whatever the tests have in common (Holm
     1979, Scand. J. Statist. 6:65).
+
+    Args:
+      p_values: Of all tests that were made.
+
+    Returns:
+      Adjusted p values, in the order given.
+
+    Example:
+      >>> holm(np.array([0.04, 0.01])).tolist()
+      [0.04, 0.02]
     """
     order = np.argsort(p_values, kind="stable")
     factors = len(p_values) - np.arange(len(p_values))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.comparison import Comparison, compare
 from jaxopt_tut.training.races.confidence import Confidence, confidence
 from jaxopt_tut.training.races.crossings import first_crossing
@@ -47,7 +48,7 @@ IndexOf = TypeAliasType("IndexOf", Int[np.ndarray, " optimizers"])
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class RaceTable:
     """Losses of every optimizer on every problem, at every learning rate and seed.
 
@@ -80,6 +81,19 @@ class RaceTable:
     seconds_per_step: OfPairs
     default_rates: IndexOf
 
+    def __repr__(self) -> str:
+        """Show how large the race was and how much of it arrives."""
+        _, _, rates, seeds, _ = self.losses.shape
+        reached = np.isfinite(self.crossings())
+        best = np.max(np.mean(reached, axis=-1), axis=-1)
+        rows = [[name, *(f"{v:.0%}" for v in best[o])] for o, name in enumerate(self.optimizers)]
+        title = (
+            f"RaceTable: {len(self.optimizers)} optimizers, {len(self.problems)} problems, up to "
+            f"{rates} learning rates, {seeds} seeds, {self.steps[-1]} steps; share of the seeds "
+            "that reach the target at the rate where most do"
+        )
+        return reading.page(title, reading.columns(["", *self.problems], rows), [])
+
     def crossings(self) -> Float[np.ndarray, "optimizers problems rates seeds"]:
         r"""Return when every run first reaches its target, `inf` if it never does.
 
@@ -99,9 +113,9 @@ class RaceTable:
 
         The rate with the least mean log time is chosen, runs that do not arrive counting with the
         budget, and among rates that never arrive the one with the least mean final loss. Choosing
-        and judging on the same seeds favours whoever has more rates: of 20 rates against 1 that
-        are all the same, nine races in ten would find the 20 better. With cross-fitting the folds
-        share their seeds, so that leaving one out still errs in more than half of the races.
+        and judging on the same seeds favours whoever has more rates: of 20 rates against 1 that are
+        all the same, nine races in ten would find the 20 better. Cross-fitting is no remedy, for
+        its folds share their seeds: the experiment `seed_luck` shows how often each errs.
 
         Args:
           choose: How many of the first seeds choose; None is half of them, and none of them where

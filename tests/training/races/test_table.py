@@ -353,6 +353,7 @@ def test_rows_hold_every_run(tmp_path):
 
 
 RESULTS = {
+    "table": lambda t: t,
     "times": lambda t: t.times(),
     "profiles": lambda t: t.profiles(),
     "scores": lambda t: t.scores("seconds", algoperf=True),
