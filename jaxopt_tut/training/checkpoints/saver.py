@@ -145,7 +145,7 @@ class Saver:
             self.has_failed = True
             self._warn(
                 f"{self._caller} could not save step {self._step} in "
-                f"{str(self.options.path)!r}: {error.strerror or error}. It is tried again."
+                f"{str(self.options.path)!r}: {error.strerror or error}. The next save tries again."
             )
 
     def _warn(self, message: str) -> None:
