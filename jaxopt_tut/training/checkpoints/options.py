@@ -6,7 +6,7 @@ import os
 import signal as signals_of_python
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from jaxopt_tut.training.scalars import Count, as_count
 
@@ -49,7 +49,7 @@ class Checkpoint:
 
     directory: str | os.PathLike[str]
     _: dataclasses.KW_ONLY
-    every_seconds: float | None = 60.0
+    every_seconds: SupportsFloat | None = 60.0
     every_steps: Count | None = None
     keep: Count = 2
     resume: Literal["auto", "must", "never"] = "auto"
@@ -63,7 +63,7 @@ class Checkpoint:
             )
         if self.every_seconds is not None:
             seconds = self.every_seconds
-            if isinstance(seconds, bool) or not hasattr(seconds, "__float__"):
+            if isinstance(seconds, bool) or not isinstance(seconds, SupportsFloat):
                 raise TypeError(
                     f"Checkpoint needs a number as every_seconds, got every_seconds={seconds!r}."
                 )
@@ -71,6 +71,7 @@ class Checkpoint:
                 raise ValueError(
                     f"Checkpoint needs every_seconds > 0, got every_seconds={seconds!r}."
                 )
+            object.__setattr__(self, "every_seconds", float(seconds))
         for name in ("every_steps", "keep"):
             value = getattr(self, name)
             if value is None and name == "every_steps":
@@ -93,8 +94,6 @@ class Checkpoint:
 
 def _as_signals(given: Any) -> tuple[int, ...]:
     """Make a tuple of signals that a handler can be set for; Ctrl-C has one already."""
-    if isinstance(given, int):
-        given = (given,)
     try:
         numbers = tuple(signals_of_python.Signals(one) for one in given)
     except (TypeError, ValueError):

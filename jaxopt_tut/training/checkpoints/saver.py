@@ -110,7 +110,7 @@ class Saver:
         if steps is not None and step // int(steps) > self._step // int(steps):
             return True
         is_idle = self._running is None or self._running.done()
-        return is_idle and seconds is not None and time.monotonic() - self._time >= seconds
+        return is_idle and seconds is not None and time.monotonic() - self._time >= float(seconds)
 
     def save(self, step: int, contents: Callable[[], Contents]) -> None:
         """Save in the background what is on the device in arrays that nobody donates."""
