@@ -21,7 +21,7 @@ import numpy as np
 from jaxopt_tut.trees import path_name
 from jaxopt_tut.types import Params, PyTree
 
-__all__ = ["Assembly", "Parts", "library_of", "split_model"]
+__all__ = ["Assembly", "ModelParts", "library_of", "split_model"]
 
 _LIBRARIES = ("nnx", "linen", "equinox")
 
@@ -46,7 +46,7 @@ def library_of(model: Any) -> str | None:
     return None
 
 
-class Parts(NamedTuple):
+class ModelParts(NamedTuple):
     """A model taken apart.
 
     Attributes:
@@ -65,7 +65,7 @@ class _Graph(NamedTuple):
 
     definition: Any
     structures: tuple[Any, Any]
-    paths: tuple[tuple[Any, ...], tuple[Any, ...]]
+    paths: tuple[tuple[Any, ...], ...]
     """Of the leaves of both states, in their order."""
 
 
@@ -100,6 +100,15 @@ class Assembly:
     def is_plain(self) -> bool:
         """Whether the model is the tree of its trained arrays."""
         return self._collections is None and set(self._roles) <= {"trained"}
+
+    @property
+    def carries(self) -> bool:
+        """Whether there are arrays that are not trained."""
+        return (
+            self._collections is not None
+            or "carried" in self._roles
+            or (self._graph is not None and bool(self._graph.paths[1]))
+        )
 
     def __hash__(self) -> int:
         """Compute it once: every dispatch of a program asks for it."""
@@ -157,8 +166,7 @@ class Assembly:
             "graph": lambda *_: next(found),
         }
         leaves = [
-            choose[role](*pair)
-            for role, *pair in zip(self._roles, ours, theirs, strict=True)
+            choose[role](*pair) for role, *pair in zip(self._roles, ours, theirs, strict=True)
         ]
         model = self._outer.unflatten(leaves)
 
@@ -192,7 +200,11 @@ class Assembly:
         if self._collections is None or not isinstance(updated, Mapping):
             return None
         known = {name: part for name, part in updated.items() if name in carried}
-        return {**carried, **known, **({"params": carried["params"]} if "params" in carried else {})}
+        return {
+            **carried,
+            **known,
+            **({"params": carried["params"]} if "params" in carried else {}),
+        }
 
     def _merged(self, ours: list[Any], theirs: list[Any]) -> tuple[Any, ...]:
         """Make the modules of flax nnx of the arrays in both lists."""
@@ -218,7 +230,7 @@ class Assembly:
         return _nested(values, len(objects))
 
 
-def split_model(model: PyTree, caller: str) -> Parts:
+def split_model(model: PyTree, caller: str) -> ModelParts:
     """Split a model into what is trained and what it carries.
 
     Args:
@@ -278,12 +290,11 @@ def split_model(model: PyTree, caller: str) -> Parts:
                 leaves[place] = next(parts) if role == "graph" else leaves[place]
     assembly = Assembly(outer, tuple(roles), tuple(fixed), graph, collections)
     if assembly.is_plain:
-        return Parts(model, None, assembly)
+        return ModelParts(model, None, assembly)
     state = outer.unflatten(carried)
-    state = state if jax.tree.leaves(state) else None
     if collections is not None:
-        state = others if state is None else {**others, "params": state}
-    return Parts(outer.unflatten(trained), state, assembly)
+        state = {**others, "params": state} if jax.tree.leaves(state) else others
+    return ModelParts(outer.unflatten(trained), state if assembly.carries else None, assembly)
 
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
@@ -319,7 +330,9 @@ def _refuse(caller: str, path: tuple[Any, ...], leaf: Any, role: str) -> None:
 
 def _refuse_state(caller: str, model: PyTree) -> None:
     """Refuse running averages of equinox, which would be trained."""
-    is_state = lambda part: type(part).__name__ == "State" and library_of(part) == "equinox"
+    is_state = lambda part: (
+        type(part).__name__ == "State" and type(part).__module__.startswith("equinox.")
+    )
     for path, part in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_state):
         if is_state(part):
             raise TypeError(

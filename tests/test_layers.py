@@ -16,6 +16,7 @@ FLOORS = {
     "types": 1,
     "blocks": 1,
     "losses": 1,
+    "splitting": 1,
     "loss_forms": 1,
     "vectors": 1,
     "hyperparameters": 1,

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from jaxopt_tut.splitting import ModelParts, library_of, split_model
 from jaxopt_tut.tracing import is_traced, is_tracing
 from jaxopt_tut.training.data import AnyKey, DeviceData, averaging_dtype, native, on_device
 from jaxopt_tut.training.losses import loss_of_first_batch
@@ -118,11 +119,35 @@ def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:
 
 def is_initializer(params: Any) -> bool:
     """Tell `init(key) -> params` from a module that is callable and a tree of parameters."""
+    if isinstance(params, type):  # of modules, perhaps
+        return True
     is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(params))
-    return callable(params) and is_leaf and _library(params) is None
+    return callable(params) and is_leaf and library_of(params) is None
 
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
+
+
+def take_model(caller: str, model: PyTree) -> ModelParts:
+    """Split a model, and refuse one without anything to train."""
+    parts = split_model(model, caller)
+    if jax.tree.leaves(parts.trained):
+        return parts
+    for name, leaf in named_leaves(model):
+        if isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            continue  # as averages are
+        found = leaf.dtype if isinstance(leaf, _ARRAYS) else type(leaf).__name__
+        recipe = ""
+        if library_of(leaf) == "linen":
+            recipe = (
+                " of a module of linen: hand over variables = model.init(key, x), and call "
+                "model.apply(variables, x) in the loss"
+            )
+        raise TypeError(
+            f"{caller} needs floating or complex parameters, got {found} at {name!r}{recipe}."
+        )
+    raise ValueError(f"{caller} needs at least one parameter, got none.")
+
 
 _RECIPES = {
     # `rest` has the averages of BatchNorm and the key of Dropout: closed over, it never changes
@@ -137,33 +162,21 @@ _RECIPES = {
 }
 
 
-def _library(model: Any) -> str | None:
-    """Tell a module of flax or equinox, without importing either, by the classes it has."""
-    for kind in type(model).__mro__:
-        for library in _RECIPES:
-            if kind.__module__.split(".")[:2] in ([library, "_module"], ["flax", library]):
-                return library
-    return None
-
-
-def _is_inexact(leaf: Any) -> bool:
-    return isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def check_params(params: Params) -> None:
-    """Refuse parameters that cannot be trained; of a module say how to get at them."""
+def check_params(caller: str, params: Params) -> None:
+    """Refuse a tree that is no parameters alone; of a module say how to get at them."""
     recipe = ""
-    for part in jax.tree.leaves(params, is_leaf=lambda part: _library(part) is not None):
-        library = _library(part)
+    for part in jax.tree.leaves(params, is_leaf=lambda part: library_of(part) is not None):
+        library = library_of(part)
         if library is not None:
             recipe = f" of a module of {library}: {_RECIPES[library]}"
     if not jax.tree.leaves(params):
-        raise ValueError(f"fit needs at least one parameter, got none{recipe}.")
+        raise ValueError(f"{caller} needs at least one parameter, got none{recipe}.")
     for name, leaf in named_leaves(params):
         found = leaf.dtype if isinstance(leaf, _ARRAYS) else type(leaf).__name__
-        if not (isinstance(leaf, float | complex) or _is_inexact(leaf)):
+        is_number = isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if not (isinstance(leaf, float | complex) or is_number):
             raise TypeError(
-                f"fit needs floating or complex parameters, got {found} at {name!r}{recipe}."
+                f"{caller} needs floating or complex parameters, got {found} at {name!r}{recipe}."
             )
 
 

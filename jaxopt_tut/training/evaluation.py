@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, Shaped
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.datasets import Dataset, Split
+from jaxopt_tut.splitting import Assembly, split_model
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.training.data import (
     Data,
@@ -52,7 +53,8 @@ def evaluator(
 
     Args:
       metrics_fn: `(params, batch) -> {name: scalar}`, each a mean over the batch; it also gets
-        `model_state` as a third argument when the evaluator is called with one.
+        `model_state` as a third argument when the evaluator is called with one. A module of flax
+        nnx is a copy: `model.eval()` in here, and what its calls change, leaves no trace.
       dataset: A `Dataset`, whose images come normalised with its mean and standard deviation; or a
         tree of arrays with a common first axis, used as it is.
       split: The part of a `Dataset`: by name, or as a `Split` of bytes such as
@@ -60,8 +62,9 @@ def evaluator(
       batch_size: Examples per call.
 
     Returns:
-      `evaluate(params, model_state=None) -> {name: float}`. Inside `jit` or `vmap` (over the
-      members of an ensemble, say) it returns arrays, summed in single precision at least.
+      `evaluate(params, model_state=None) -> {name: float}`, for any model that `fit` takes. Inside
+      `jit` or `vmap` (over the members of an ensemble, say) it returns arrays, summed in single
+      precision at least.
 
     Raises:
       TypeError: If `dataset` is a `Split` of bytes, `batch_size` no integer, `metrics_fn` no
@@ -95,10 +98,11 @@ def evaluator(
         raise ValueError("evaluator needs at least one example, got none.")
 
     def evaluate(params: Params, model_state: PyTree = None) -> dict[str, Any]:
+        parts = split_model(params, "evaluator")
         starts = range(0, size, batch_size)
         counts = [min(batch_size, size - start) for start in starts]
         means = [
-            _batch_means(params, model_state, data, start, metrics_fn, count)
+            _batch_means(*parts, model_state, data, start, metrics_fn, count)
             for start, count in zip(starts, counts, strict=True)
         ]
         if any(map(is_traced, jax.tree.leaves(means))):
@@ -137,9 +141,11 @@ def _mean(values: Sequence[Shaped[Array, ""]], counts: Sequence[int]) -> Scalar:
     return jnp.sum(jnp.stack(values).astype(dtype) * shares.astype(dtype))
 
 
-@partial(jax.jit, static_argnames=("metrics_fn", "count"))
+@partial(jax.jit, static_argnames=("assembly", "metrics_fn", "count"))
 def _batch_means(
-    params: Params,
+    trained: Params,
+    carried: PyTree,
+    assembly: Assembly,
     model_state: PyTree,
     data: DeviceData,
     start: Int[Array, ""] | int,
@@ -148,7 +154,8 @@ def _batch_means(
 ) -> dict[str, Array]:
     """Return the metrics of one batch."""
     batch: Batch = take(data, start + jnp.arange(count))
-    args = (params, batch) if model_state is None else (params, batch, model_state)
+    model = assembly.build(trained, carried)
+    args = (model, batch) if model_state is None else (model, batch, model_state)
     check_call(
         "evaluator", "metrics_fn", metrics_fn, ("params", "batch", "model_state")[: len(args)]
     )

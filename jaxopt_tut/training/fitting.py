@@ -1,5 +1,6 @@
 """Training as one call: data on the device, one donated program a step, a history back."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
 from jaxopt_tut.training.loop import Loop
+from jaxopt_tut.training.models import ModelLoss, Packing
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.running import run_epochs
 from jaxopt_tut.training.scalars import Count
@@ -95,7 +97,13 @@ def fit(
         noise. With `model_state` that comes last, `(params, batch, model_state)` or
         `(params, batch, key, model_state)`, and the loss returns
         `(loss, Aux(metrics, model_state))`. Images come normalised, shape (batch, 28, 28).
-      params: The initial parameters, or `init(key) -> params`, which is compiled.
+      params: The initial model: a module of flax nnx or equinox, variables of flax linen, any tree
+        of arrays, or `init(key)` that draws one, which is compiled. Floating and complex arrays are
+        trained; of nnx those in an `nnx.Param`, of linen those in `"params"` (a mapping in which
+        that is one of several mappings is one of linen). All else is kept beside them, and the loss
+        is called with the whole. What it changes in a module of nnx (averages, counts of keys)
+        is changed for the next step; collections of linen are, where it returns
+        `Aux(metrics, model_state=updates)`. The optimizer sees a tree of the trained arrays.
       optimizer: Any optax transformation; it is handed what it asks for, as `optimizers.step` has
         it. Line searches and solvers look at the loss on the batch of the step.
       dataset: A `Dataset`, whose `train` split is normalised with its mean and standard deviation,
@@ -134,14 +142,13 @@ def fit(
       progress: Show a line on the terminal; nothing is shown where there is none.
 
     Returns:
-      The last and the best parameters, optimizer state, history; `message` says how it ended, and
-      at which epoch and step if it stopped before the end.
+      The last and the best model, of the kind that came in, optimizer state, history; `message`
+      says how it ended, and at which epoch and step if it stopped before the end.
 
     Raises:
-      TypeError: If a parameter is not floating or complex (for a module of flax or equinox the
-        message is the recipe), the optimizer was not called, the data are no arrays, a count is no
-        integer, `key` is none, the loss is not real, or it, `evaluate`, `score` or `stop` returns
-        what cannot be read as said above.
+      TypeError: If no parameter is floating or complex, the optimizer was not called, the data are
+        no arrays, a count is no integer, `key` is none, the loss is not real, or it, `evaluate`,
+        `score` or `stop` returns what cannot be read as said above.
       ValueError: If a count is out of range, the loss or a metric is not a scalar, a metric is
         called "loss", the arrays' first axes differ, the mesh does not divide the batch, or
         `model_state` or `opt_state` does not fit.
@@ -175,19 +182,25 @@ def fit(
     init_key, shuffle_key = jax.random.split(key)
     # a module of equinox is callable and a tree of parameters
     if arguments.is_initializer(params):
-        params, fresh = steps.initial_state(init_key, params, optimizer)
+        parts, fresh = steps.initial_state(init_key, params, optimizer)
     else:
-        arguments.check_params(params)
         # A copy, because the steps donate their buffers and the caller's must survive.
-        params = jax.tree.map(jnp.array, params)
-        fresh = steps.initial_opt_state(params, optimizer)
+        parts = arguments.take_model("fit", params)
+        parts = parts._replace(
+            trained=jax.tree.map(jnp.array, parts.trained),
+            carried=arguments.copy_of_state(parts.carried),
+        )
+        fresh = steps.initial_opt_state(parts.trained, optimizer)
     if opt_state is not None:
         opt_state = arguments.like_state(opt_state, fresh)
-    model_state = arguments.copy_of_state(model_state)
+    packing = Packing(parts.assembly, has_state=model_state is not None)
+    model_state = packing.pack(parts.carried, arguments.copy_of_state(model_state))
     opt_state = fresh if opt_state is None else opt_state
-    form = read_form("fit", loss_fn, has_key=None, has_model_state=model_state is not None)
+    form = read_form("fit", loss_fn, has_key=None, has_model_state=packing.has_state)
     loss_key = jax.random.fold_in(key, LOSS) if form.takes_key else None
-    carry = steps.initial_carry(params, opt_state, model_state)
+    if not parts.assembly.is_plain:
+        loss_fn = ModelLoss(loss_fn, form, packing)
+    carry = steps.initial_carry(parts.trained, opt_state, model_state)
     num_steps = num_examples(data) // counts["batch_size"]
     part_size = counts["batch_size"] // counts["accumulate"]
     record = arguments.empty_record(loss_fn, carry, data, loss_key, part_size, num_steps)
@@ -203,6 +216,8 @@ def fit(
         )
         if in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
+    if evaluate is not None:
+        evaluate = packing.evaluated(evaluate)
     loop = Loop(
         carry,
         loss_fn,
@@ -215,16 +230,21 @@ def fit(
         accumulate=counts["accumulate"],
     )
     # the loop's are donated: what is held here would stay on the device for nothing
-    del params, fresh, opt_state, model_state, carry, record
+    del params, parts, fresh, opt_state, model_state, carry, record
     saver = None if options is None else Saver(options, "fit", fingerprint)
     with (
         jax.set_mesh(auto) if in_context and auto is not None else nullcontext(),
         nullcontext() if saver is None else saver.opened(),
     ):
-        return run_epochs(
+        result = run_epochs(
             loop, counts["num_epochs"], evaluate, score,
             stop=stop, on_event=on_event, saver=saver, progress=progress,
         )  # fmt: skip
+    last = packing.outward(result.params, result.model_state)
+    best = packing.outward(result.best, result.best_model_state)
+    return dataclasses.replace(
+        result, params=last[0], model_state=last[1], best=best[0], best_model_state=best[1]
+    )
 
 
 def _on_mesh(mesh: Mesh, evaluate: Evaluate, *args: PyTree) -> Mapping[str, Any]:

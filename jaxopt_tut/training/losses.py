@@ -31,9 +31,11 @@ def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[
     form = read_form("fit", loss_fn, has_key=None, has_model_state=has_model_state)
 
     def normal_form(params, batch, model_state, key=None):
-        loss, aux = _pair(form.call(loss_fn, params, batch, key, model_state))
-        _check_state(aux.model_state, model_state)
-        return _real_loss(loss), Aux(_metrics(aux.metrics), aux.model_state)
+        # in containers of its own: a state of equinox can be used but once
+        state = jax.tree.map(lambda leaf: leaf, model_state)
+        loss, aux = take_pair(form.call(loss_fn, params, batch, key, state))
+        new = like_the_old(aux.model_state, model_state)
+        return _real_loss(loss), Aux(_metrics(aux.metrics), new)
 
     return normal_form
 
@@ -41,7 +43,7 @@ def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[
 _RULE = "fit needs loss_fn to return loss, (loss, metrics) or (loss, Aux(metrics, model_state))"
 
 
-def _pair(out: Any) -> tuple[Any, Aux]:
+def take_pair(out: Any) -> tuple[Any, Aux]:
     """Take apart what a loss returns."""
     if not isinstance(out, tuple):
         return out, Aux()
@@ -85,8 +87,8 @@ def _metrics(metrics: Any) -> dict[str, Array]:
     return as_metrics("fit", "loss_fn", metrics)
 
 
-def _check_state(new: PyTree, old: PyTree) -> None:
-    """Refuse a new state that is not of the form of the old one."""
+def like_the_old(new: PyTree, old: PyTree) -> PyTree:
+    """Put a new state into the containers of the old one, or refuse it for its form."""
     if new is None and old is not None:
         raise ValueError(
             "fit needs loss_fn to return (loss, Aux(metrics, model_state)) where model_state is "
@@ -104,6 +106,7 @@ def _check_state(new: PyTree, old: PyTree) -> None:
                 "fit needs the new model_state in the form of the one before, "
                 f"got {found}{place} for {instead}."
             )
+    return jax.tree.unflatten(jax.tree.structure(old), jax.tree.leaves(new))
 
 
 def _described(value: Any) -> str:

@@ -179,7 +179,7 @@ def train(
       >>> round(float(value), 6), round(float(slope), 6)
       (0.140625, -3.375)
     """
-    check_params(params)
+    check_params("train", params)
     require_optimizer("train", optimizer)
     steps = as_count("train", "num_steps", num_steps)
     if steps < 0:

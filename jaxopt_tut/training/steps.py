@@ -13,9 +13,10 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.optimizers.inner import take_step
+from jaxopt_tut.splitting import ModelParts
 from jaxopt_tut.training import accumulation
 from jaxopt_tut.training.accumulation import Parts, Total
-from jaxopt_tut.training.arguments import check_params
+from jaxopt_tut.training.arguments import take_model
 from jaxopt_tut.training.data import AnyKey, Window, batch_at
 from jaxopt_tut.training.losses import Aux, loss_and_aux
 from jaxopt_tut.training.scalars import check_call
@@ -101,13 +102,12 @@ def _flags(leaves: Iterable[Number]) -> Bool[Array, "leaves"]:
 
 @partial(jax.jit, static_argnames=("init", "optimizer"))
 def initial_state(
-    key: AnyKey, init: Callable[[AnyKey], Params], optimizer: Optimizer
-) -> tuple[Params, PyTree]:
+    key: AnyKey, init: Callable[[AnyKey], PyTree], optimizer: Optimizer
+) -> tuple[ModelParts, PyTree]:
     """Draw parameters and build the optimizer state in one program: eagerly it takes seconds."""
     check_call("fit", "init", init, ("key",))
-    params = init(key)
-    check_params(params)
-    return params, optimizer.init(params)
+    parts = take_model("fit", init(key))
+    return parts, optimizer.init(parts.trained)
 
 
 @partial(jax.jit, static_argnames="optimizer")
