@@ -1,6 +1,7 @@
 """Compiled training runs.
 
 * `fit`: train on data that stays on the device, one donated program a step.
+* `Streamed`, `Batches`: data that come to the device as they are needed, for `fit`.
 * `evaluator`: metrics over a whole data set, for `fit(..., evaluate=)`.
 * `Aux`: what a loss with metrics or model state returns beside its value.
 * `train`: the same loop as one pure function, for `jit`, `vmap` and `grad`; `Trained`.
@@ -24,6 +25,7 @@ from jaxopt_tut.training.checkpoints import (
     verify,
 )
 from jaxopt_tut.training.compilation import compilation_cache
+from jaxopt_tut.training.data import Batches, Streamed
 from jaxopt_tut.training.evaluation import evaluator
 from jaxopt_tut.training.events import Event, csv_log
 from jaxopt_tut.training.fitting import fit
@@ -48,6 +50,7 @@ from jaxopt_tut.training.sweeps import (
 
 __all__ = [
     "Aux",
+    "Batches",
     "Best",
     "Checkpoint",
     "CheckpointReport",
@@ -61,6 +64,7 @@ __all__ = [
     "Problem",
     "RaceTable",
     "Shuffled",
+    "Streamed",
     "Sweep",
     "Trained",
     "Uniform",

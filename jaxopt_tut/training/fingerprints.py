@@ -16,12 +16,14 @@ MOST_BYTES = 2**24
 """Of the data, about, that are read for their digest: 30 ms."""
 
 
-def fingerprint(key: AnyKey, batch_size: int, data: PyTree, *, evaluates: bool) -> dict[str, Any]:
+def fingerprint(
+    key: AnyKey, batch_size: int, size: int, data: PyTree, *, evaluates: bool
+) -> dict[str, Any]:
     """Say what a checkpoint has to agree with; the loss and the optimizer cannot be compared."""
     return {
         "key": _words(key),
         "batch size": batch_size,
-        "number of examples": jax.tree.leaves(data)[0].shape[0],
+        "number of examples": size,
         "data": data_digest(data),
         "evaluation": evaluates,
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.loss_forms import read_form
@@ -17,7 +17,8 @@ from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.checkpoints.options import Checkpoint, as_checkpoint
 from jaxopt_tut.training.checkpoints.saver import Saver
-from jaxopt_tut.training.data import AnyKey, Data, Resident, device_data, num_examples
+from jaxopt_tut.training.data import AnyKey, Examples, Layout, open_data
+from jaxopt_tut.training.devices import Devices, replicated, with_auto_axes
 from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
@@ -44,9 +45,9 @@ def fit(
     loss_fn: LossFn,
     params: ParamsOrInit,
     optimizer: Optimizer,
-    dataset: Data,
+    dataset: Examples,
     *,
-    batch_size: Count,
+    batch_size: Count | None = None,
     num_epochs: Count,
     key: AnyKey,
     evaluate: Evaluate | None = None,
@@ -57,7 +58,7 @@ def fit(
     stop: Stop | None = None,
     accumulate: Count = 1,
     steps_per_call: Count | None = None,
-    mesh: Mesh | None = None,
+    mesh: Devices | None = None,
     on_event: OnEvent | None = None,
     diagnose_every: Count | None = None,
     progress: bool = True,
@@ -107,8 +108,9 @@ def fit(
       optimizer: Any optax transformation; it is handed what it asks for, as `optimizers.step` has
         it. Line searches and solvers look at the loss on the batch of the step.
       dataset: A `Dataset`, whose `train` split is normalised with its mean and standard deviation,
-        or any tree of arrays with a common first axis, used as it is.
-      batch_size: Examples a step.
+        or any tree of arrays with a common first axis, used as it is; `Streamed` ones, which need
+        not fit on the device, or `Batches` of an iterator.
+      batch_size: Examples a step; to be left out for `Batches`, which have their own.
       num_epochs: Passes over the data; 0 returns what came in.
       key: Split once into a key for `init` and one for the order of the examples, and folded into
         one for a loss that draws; of `jax.random.key`, or an older one of `jax.random.PRNGKey`.
@@ -167,17 +169,17 @@ def fit(
         loss_fn, evaluate, score, has_state=model_state is not None, stop=stop, on_event=on_event
     )
     options = as_checkpoint("fit", checkpoint)
-    data = device_data(dataset, "fit")
-    arguments.check_host(data)
+    feed = open_data(dataset, mesh)
+    arguments.check_host(feed.data)
     require_optimizer("fit", optimizer)
     arguments.check_key(key)
     counts = arguments.check_counts(
-        num_examples(data), mesh,
-        batch_size=batch_size, num_epochs=num_epochs, accumulate=accumulate,
+        feed.size, mesh,
+        batch_size=feed.resolved(batch_size), num_epochs=num_epochs, accumulate=accumulate,
         steps_per_call=steps_per_call, diagnose_every=diagnose_every,
     )  # fmt: skip
     fingerprint = {} if options is None else fingerprint_of(
-        key, counts["batch_size"], data.arrays, evaluates=evaluate is not None
+        key, counts["batch_size"], feed.size, feed.sample(), evaluates=evaluate is not None
     )  # fmt: skip
     init_key, shuffle_key = jax.random.split(key)
     # a module of equinox is callable and a tree of parameters
@@ -201,19 +203,20 @@ def fit(
     if not parts.assembly.is_plain:
         loss_fn = ModelLoss(loss_fn, form, packing)
     carry = steps.initial_carry(parts.trained, opt_state, model_state)
-    num_steps = num_examples(data) // counts["batch_size"]
-    part_size = counts["batch_size"] // counts["accumulate"]
-    record = arguments.empty_record(loss_fn, carry, data, loss_key, part_size, num_steps)
+    auto, in_context = mesh and with_auto_axes(mesh), not jax.sharding.get_abstract_mesh().empty
+    layout = Layout(auto, counts["batch_size"])
+    per_call = counts["steps_per_call"] or (1 if jax.default_backend() == "cpu" else 50)
+    source = feed.source(shuffle_key, layout, per_call)
+    part_size = layout.batch_size // counts["accumulate"]
+    record = arguments.empty_record(
+        loss_fn, carry, feed.data, loss_key, part_size, source.num_steps
+    )
     carry = carry._replace(record=record)
     arguments.check_host(carry)  # what `init` closes over
-    sharding, auto, in_context = None, mesh, not jax.sharding.get_abstract_mesh().empty
-    if mesh is not None:
-        # In the program of a step the compiler distributes, whatever the mesh has for types.
-        auto = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+    sharding = None
+    if mesh is not None and auto is not None:
         sharding = NamedSharding(auto, PartitionSpec(mesh.axis_names[0]))
-        carry, data, shuffle_key, loss_key = jax.device_put(
-            (carry, data, shuffle_key, loss_key), NamedSharding(auto, PartitionSpec())
-        )
+        carry, loss_key = replicated((carry, loss_key), auto)
         if in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
     if evaluate is not None:
@@ -222,15 +225,15 @@ def fit(
         carry,
         loss_fn,
         optimizer,
-        Resident(data, shuffle_key, counts["batch_size"]),
-        steps_per_call=counts["steps_per_call"] or (1 if jax.default_backend() == "cpu" else 50),
+        source,
+        steps_per_call=per_call,
         diagnose_every=counts["diagnose_every"],
         sharding=sharding,
         loss_key=loss_key,
         accumulate=counts["accumulate"],
     )
     # the loop's are donated: what is held here would stay on the device for nothing
-    del params, parts, fresh, opt_state, model_state, carry, record
+    del params, parts, fresh, opt_state, model_state, carry, record, feed, source
     saver = None if options is None else Saver(options, "fit", fingerprint)
     with (
         jax.set_mesh(auto) if in_context and auto is not None else nullcontext(),

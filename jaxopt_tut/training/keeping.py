@@ -96,7 +96,7 @@ class Keeper:
     def _save(self, steps: int) -> None:
         assert self._saver is not None
         run = self._run
-        contents = lambda: Contents(run.trees(), run.rest(), self._saver.fingerprint)  # pyright: ignore[reportOptionalMemberAccess]
+        contents = lambda: Contents(run.trees(), run.rest(steps), self._saver.fingerprint)  # pyright: ignore[reportOptionalMemberAccess]
         self._saver.save(steps, contents)
         self._saved = run.loop.epoch, run.stage
 

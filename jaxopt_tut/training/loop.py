@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
+from jaxtyping import Array
 
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.tracing import is_traced
@@ -49,10 +51,18 @@ class Loop:
     exact: bool = False
     before: Carry | None = None
     epoch: int = -1
+    window: Window | None = None
+    """The last of those that come and go."""
     diagnoses: dict[int, Diagnosis] = dataclasses.field(default_factory=dict)
     interrupts: Interrupts = dataclasses.field(default_factory=Interrupts)
     after_dispatch: Callable[[int], None] = lambda _: None
     """Called between two dispatches with the number of steps that are behind, since the start."""
+
+    def __post_init__(self) -> None:
+        """Take exact steps from the start where an epoch cannot be taken again."""
+        if not self.source.is_repeatable:
+            self.exact = True
+            self.carry = self.carry._replace(finite=look_back(self.carry, self.carry))
 
     @property
     def num_steps(self) -> int:
@@ -105,13 +115,23 @@ class Loop:
             )
         every = range(0, num_steps, self.steps_per_call)
         stops = sorted({first, num_steps, *(at for at in (*every, *due) if at > first)})
+        # of batches that cannot be had once more the last one is kept, to explain a stop
+        cannot_repeat, ahead = not self.source.is_repeatable, self.source.ahead
+        marks: deque[Array] = deque()
         with closing(self.source.windows(self.epoch, stops)) as windows:
             for dispatch, (start, stop) in enumerate(itertools.pairwise(stops)):
                 # what follows a step that cannot be taken changes nothing, but costs as much
-                must_look = start in due or dispatch % STEPS_AHEAD == STEPS_AHEAD - 1
+                must_look = cannot_repeat or start in due
+                must_look |= dispatch % STEPS_AHEAD == STEPS_AHEAD - 1
                 if must_look and not self.carry.alive:
                     return
                 window = next(windows)
+                if ahead is not None and window is not self.window:
+                    # else the host would send off windows faster than the device takes them
+                    marks.append(jnp.copy(self.carry.step))
+                    if len(marks) > ahead:
+                        marks.popleft().block_until_ready()
+                    self.window = window
                 if start in due:
                     at = self.epoch * num_steps + start
                     self.diagnoses[at] = self._diagnose(window, start)
@@ -176,8 +196,11 @@ class Loop:
         """Look at what the step that could not be taken leads to from another optimizer state."""
         step = int(self.carry.step)
         start = copied(self.carry._replace(opt_state=opt_state, alive=~self.carry.alive))
-        with closing(self.source.windows(self.epoch, (step, step + 1))) as windows:
-            finite = self._dispatch(start, next(windows), step + 1, mended=mended).finite
+        if self.source.is_repeatable:
+            with closing(self.source.windows(self.epoch, (step, step + 1))) as windows:
+                self.window = next(windows)
+        assert self.window is not None
+        finite = self._dispatch(start, self.window, step + 1, mended=mended).finite
         assert finite is not None  # the step is exact
         return finite
 

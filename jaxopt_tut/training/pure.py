@@ -104,7 +104,7 @@ def shuffled(dataset: Data, *, batch_size: Count, num_epochs: Count, key: AnyKey
         raise ValueError(f"shuffled needs num_epochs >= 1, got num_epochs={epochs}.")
     _, shuffle_key = jax.random.split(key)
     orders = jax.lax.map(  # not vmapped: the sort of one epoch needs memory
-        lambda epoch: epoch_order(shuffle_key, epoch, data, size),
+        lambda epoch: epoch_order(shuffle_key, epoch, length, size),
         jnp.arange(epochs, dtype="uint32"),
     )
     return Shuffled(data, orders.reshape(-1, size))

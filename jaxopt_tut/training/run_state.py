@@ -58,9 +58,11 @@ class Run:
         trees["now"] = carry._replace(params=None, opt_state=None, model_state=None)
         return trees
 
-    def rest(self) -> dict[str, Any]:
-        """Return what is no tree of arrays; nothing in it changes later."""
+    def rest(self, steps: int) -> dict[str, Any]:
+        """Return what is no tree of arrays, after so many steps; nothing in it changes later."""
+        starts = {max(self.loop.epoch, 0) * self.loop.num_steps, steps}
         return {
+            "source": [self.loop.source.position(at) for at in sorted(starts)],
             "stage": self.stage,
             "epoch": self.loop.epoch,
             "exact": self.loop.exact,
@@ -96,6 +98,8 @@ class Run:
             loop.carry = trees["now"]._replace(**parts)
             loop.before = trees.get("before")
             loop.epoch, loop.exact = rest["epoch"], rest["exact"]
+            for position in rest["source"]:
+                loop.source.learn(position)
             loop.diagnoses = self._diagnoses(rest["diagnoses"])
             self.stage = rest["stage"]
             self.recorder.load(rest["record"])

@@ -10,7 +10,7 @@ from jaxopt_tut import optimizers
 from jaxopt_tut.datasets import Dataset, Split
 from jaxopt_tut.models import mlp
 from jaxopt_tut.training import Aux, fit, shuffled, train
-from jaxopt_tut.training.data import device_data, epoch_order
+from jaxopt_tut.training.data import device_data, epoch_order, num_examples
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
@@ -64,7 +64,9 @@ def test_shuffled_gives_the_batches_of_fit_to_the_bit():
     ours = {tuple(batches(step).tolist()) for step in range(6)}
     assert ours == {tuple(batch.tolist()) for batch in seen}
     data, shuffle_key = device_data(dataset(), "test"), jax.random.split(key)[1]
-    orders = [epoch_order(shuffle_key, np.uint32(epoch), data, 12) for epoch in (0, 1)]
+    orders = [
+        epoch_order(shuffle_key, np.uint32(epoch), num_examples(data), 12) for epoch in (0, 1)
+    ]
     np.testing.assert_array_equal(batches.order, np.concatenate(orders))
     np.testing.assert_array_equal(batches(7), batches(1))
 

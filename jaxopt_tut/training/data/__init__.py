@@ -13,14 +13,22 @@ from jaxopt_tut.training.data.arrays import (
     on_device,
     take,
 )
+from jaxopt_tut.training.data.batches import Batches
+from jaxopt_tut.training.data.feeds import Examples, open_data
 from jaxopt_tut.training.data.sources import AnyKey, Resident, Source, Window, batch_at, epoch_order
+from jaxopt_tut.training.data.streamed import Streamed
+from jaxopt_tut.training.data.windows import Layout
 
 __all__ = [
     "AnyKey",
+    "Batches",
     "Data",
     "DeviceData",
+    "Examples",
+    "Layout",
     "Resident",
     "Source",
+    "Streamed",
     "Window",
     "averaging_dtype",
     "batch_at",
@@ -29,5 +37,6 @@ __all__ = [
     "native",
     "num_examples",
     "on_device",
+    "open_data",
     "take",
 ]

@@ -1,6 +1,6 @@
 """Training data as the compiled programs see it: arrays on the device, normalised on the fly."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -37,6 +37,20 @@ def device_data(
 
     Images stay bytes; a `Split` of bytes is refused, as it does not say how to normalise them.
     """
+    arrays, normalization = parted(dataset, caller, split)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays, is_leaf=_is_iterator):
+        check_array(path_name(path), leaf, caller)
+    check_sizes({name: np.shape(leaf)[:1] for name, leaf in named_leaves(arrays)}, caller)
+    arrays = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: on_device(caller, path_name(path), leaf), arrays
+    )
+    return DeviceData(arrays, normalization)
+
+
+def parted(
+    dataset: Data, caller: str, split: Literal["train", "test"] | Split = "train"
+) -> tuple[PyTree, tuple[Scalar, Scalar] | None]:
+    """Take the part of a data set, and what normalises its images; any other tree is whole."""
     normalization = None
     if isinstance(dataset, Dataset):
         normalization = (jnp.float32(dataset.mean), jnp.float32(dataset.std))
@@ -49,10 +63,11 @@ def device_data(
             f"{caller} needs a Dataset, which says how to normalise bytes, got a Split of bytes; "
             "evaluator takes the part of a Dataset as split=, fit as dataset._replace(train=...)."
         )
-    is_iterator = lambda part: isinstance(part, Iterator | range | set)  # no leaves to JAX
-    for path, leaf in jax.tree_util.tree_leaves_with_path(dataset, is_leaf=is_iterator):
-        _check_array(path_name(path), leaf, caller)
-    sizes = {name: np.shape(leaf)[:1] for name, leaf in named_leaves(dataset)}
+    return dataset, normalization
+
+
+def check_sizes(sizes: Mapping[str, tuple[int, ...]], caller: str) -> None:
+    """Refuse arrays of different numbers of examples; those without a first axis have no size."""
     if not sizes:
         raise ValueError(f"{caller} needs a dataset with at least one array, got none.")
     first_name, first_size = next(iter(sizes.items()))
@@ -62,13 +77,13 @@ def device_data(
                 f"{caller} needs arrays with a common first axis, "
                 f"got {first_size} at {first_name!r} and {size} at {name!r}."
             )
-    arrays = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: on_device(caller, path_name(path), leaf), dataset
-    )
-    return DeviceData(arrays, normalization)
 
 
-def _check_array(name: str, leaf: Any, caller: str) -> None:
+def _is_iterator(part: Any) -> bool:
+    return isinstance(part, Iterator | range | set)  # no leaves to JAX
+
+
+def check_array(name: str, leaf: Any, caller: str) -> None:
     """Refuse what is no array of numbers, and say how it becomes one."""
     found, advice = type(leaf).__name__, ""
     if isinstance(leaf, int | float | complex | range):
@@ -105,17 +120,23 @@ def native(leaf: Any) -> Any:
 def on_device(caller: str, name: str, leaf: Any) -> Array:
     """Make an array of JAX of a leaf, or refuse integers that would come out as others."""
     values = native(leaf)
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iu" and values.size:
-        dtype = jax.dtypes.canonicalize_dtype(values.dtype)
-        limits = jnp.iinfo(dtype)
-        for value in (values.min(), values.max()) if dtype != values.dtype else ():
-            if not limits.min <= value <= limits.max:
-                raise ValueError(
-                    f"{caller} needs integers in the range of {dtype}, got {value} at {name!r}: "
-                    "number what they stand for anew, np.unique(..., return_inverse=True), or "
-                    "switch on jax_enable_x64."
-                )
+    if isinstance(values, np.ndarray):
+        check_range(caller, name, values, jax.dtypes.canonicalize_dtype(values.dtype))
     return jnp.asarray(values)
+
+
+def check_range(caller: str, name: str, values: np.ndarray, dtype: np.dtype) -> None:
+    """Refuse integers that come out as others in the dtype that JAX has for them."""
+    if values.dtype.kind not in "iu" or dtype == values.dtype or not values.size:
+        return
+    limits = jnp.iinfo(dtype)
+    for value in (values.min(), values.max()):
+        if not limits.min <= value <= limits.max:
+            raise ValueError(
+                f"{caller} needs integers in the range of {dtype}, got {value} at {name!r}: "
+                "number what they stand for anew, np.unique(..., return_inverse=True), or "
+                "switch on jax_enable_x64."
+            )
 
 
 def _has_bytes(split: Split) -> bool:

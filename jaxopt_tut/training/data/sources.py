@@ -40,6 +40,7 @@ class Source(Protocol):
       data: The examples as a program sees them, or the shapes of as many as a batch has.
       num_steps: Steps in an epoch.
       is_repeatable: Whether the batches of an epoch can be asked for once more.
+      ahead: Windows that the devices may have before them; None if there is but one.
     """
 
     @property
@@ -57,19 +58,44 @@ class Source(Protocol):
         """Whether the batches of an epoch can be asked for once more."""
         ...
 
+    @property
+    def ahead(self) -> int | None:
+        """Windows that the devices may have before them."""
+        ...
+
     def windows(self, epoch: int, stops: Sequence[int]) -> Windows:
         """Yield what holds the batches between two stops, for any two that follow one another."""
         ...
 
+    def position(self, at: int) -> str | None:
+        """Write down how to come to the batch after `at` of them, if its number does not say it."""
+        ...
+
+    def learn(self, position: str | None) -> None:
+        """Know what was written down, before the windows from there are asked for."""
+        ...
+
+
+class Findable:
+    """Any batch can be had by its number."""
+
+    is_repeatable = True
+
+    def position(self, at: int) -> str | None:
+        """Write nothing down."""
+
+    def learn(self, position: str | None) -> None:
+        """Need to know nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Resident:
+class Resident(Findable):
     """All examples lie on the device, and are gathered there in the order of the epoch."""
 
     data: DeviceData
     shuffle_key: AnyKey
     batch_size: int
-    is_repeatable: bool = True
+    ahead: None = None
 
     @property
     def num_steps(self) -> int:
@@ -78,18 +104,18 @@ class Resident:
 
     def windows(self, epoch: int, stops: Sequence[int]) -> Windows:
         """Yield all examples each time."""
-        order = epoch_order(self.shuffle_key, np.uint32(epoch), self.data, self.batch_size)
+        size = num_examples(self.data)
+        order = epoch_order(self.shuffle_key, np.uint32(epoch), size, self.batch_size)
         window = Window(self.data, order, jnp.int32(0))
         for _ in stops[1:]:
             yield window
 
 
-@partial(jax.jit, static_argnames=("batch_size",))
+@partial(jax.jit, static_argnames=("size", "batch_size"))
 def epoch_order(
-    key: AnyKey, epoch: Integer[Array, ""] | np.integer, data: DeviceData, batch_size: int
+    key: AnyKey, epoch: Integer[Array, ""] | np.integer, size: int, batch_size: int
 ) -> Int[Array, "steps batch"]:
     """Shuffle the examples for one epoch; the last partial batch is dropped."""
-    size = num_examples(data)
     order = jax.random.permutation(jax.random.fold_in(key, epoch), size)
     num_steps = size // batch_size
     return order[: num_steps * batch_size].reshape(num_steps, batch_size)
