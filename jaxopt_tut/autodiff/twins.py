@@ -82,7 +82,7 @@ def twin(primitive: core.Primitive) -> core.Primitive:
         transpose=functools.partial(_twin_transpose, primitive),
         batch=functools.partial(_twin_batched, primitive),
     )
-    registry.RULES[found] = functools.partial(_twin_rule, found)
+    registry.RULES[found] = functools.partial(pulled_back, found)
     return found
 
 
@@ -91,7 +91,7 @@ def is_twin(primitive: core.Primitive) -> bool:
     return primitive.name.startswith("zero_safe_")
 
 
-def _twin_rule(
+def pulled_back(
     found: core.Primitive,
     cotangents: registry.Derivatives,
     inputs: registry.Values,
@@ -100,7 +100,7 @@ def _twin_rule(
     /,
     **params: Any,
 ) -> registry.Derivatives:
-    """Send a cotangent back, for this library's engine: transpose what `_twin_jvp` pushes."""
+    """Send a cotangent back, for this library's engine, by JAX's reverse mode."""
 
     def along(*moving: Any) -> Any:
         rest = iter(moving)

@@ -25,6 +25,7 @@ from jaxopt_tut.jaxprs.calls import while_parts as while_parts
 from jaxopt_tut.jaxprs.calls import with_bodies as with_bodies
 from jaxopt_tut.jaxprs.names import call_name as call_name
 from jaxopt_tut.jaxprs.names import source_line as source_line
+from jaxopt_tut.jaxprs.reading import ROUNDED as ROUNDED
 from jaxopt_tut.jaxprs.reading import CallKind as CallKind
 from jaxopt_tut.jaxprs.reading import Equation as Equation
 from jaxopt_tut.jaxprs.reading import called_jaxpr as called_jaxpr
@@ -33,6 +34,7 @@ from jaxopt_tut.jaxprs.reading import equations as equations
 from jaxopt_tut.jaxprs.reading import is_literal as is_literal
 from jaxopt_tut.jaxprs.reading import kind_of_call as kind_of_call
 from jaxopt_tut.jaxprs.reading import open_jaxpr as open_jaxpr
+from jaxopt_tut.jaxprs.reading import operation as operation
 from jaxopt_tut.jaxprs.reading import scope as scope
 from jaxopt_tut.jaxprs.running import bind as bind
 from jaxopt_tut.jaxprs.running import bind_here as bind_here
@@ -40,6 +42,7 @@ from jaxopt_tut.jaxprs.running import closure_convert as closure_convert
 from jaxopt_tut.jaxprs.running import function_of as function_of
 
 __all__ = [
+    "ROUNDED",
     "CallKind",
     "Equation",
     "ScanParts",
@@ -57,6 +60,7 @@ __all__ = [
     "is_literal",
     "kind_of_call",
     "open_jaxpr",
+    "operation",
     "remat_options",
     "scan_parts",
     "scope",

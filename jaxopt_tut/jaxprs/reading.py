@@ -105,6 +105,21 @@ def called_jaxpr(eqn: core.JaxprEqn) -> Any:
     raise ValueError(f"called_jaxpr needs a call equation, got {eqn.primitive.name}.")
 
 
+ROUNDED = "rounded_"
+"""What the name of a product begins with whose operands are rounded to half precision."""
+
+
+def operation(eqn: core.JaxprEqn) -> str:
+    """Name what an equation computes, whether or not its operands are rounded first.
+
+    Example:
+      >>> import jax
+      >>> operation(jax.make_jaxpr(jax.numpy.dot)(jax.numpy.ones(2), jax.numpy.ones(2)).eqns[0])
+      'dot_general'
+    """
+    return eqn.primitive.name.removeprefix(ROUNDED)
+
+
 class Equation(NamedTuple):
     """One equation, with all that a reader of a program asks of it.
 

@@ -150,7 +150,7 @@ class _Reader:
         else:
             ends = [operands] * len(eqn.outvars)
         outputs = [
-            self.add(eqn.primitive.name, end, var, frame, scope=scope, eqn=eqn, place=(path, k))
+            self.add(jaxprs.operation(eqn), end, var, frame, scope=scope, eqn=eqn, place=(path, k))
             for k, (end, var) in enumerate(zip(ends, eqn.outvars, strict=True))
         ]
         if kind in ("custom_jvp", "custom_vjp"):

@@ -13,6 +13,7 @@
   `verify`, `Verification`, `CheckpointReport`, `DamagedCheckpoint`.
 * `sweep`: every configuration with every key, by `Vmap`, `Map`, a mesh or an executor; `Sweep`.
 * `grid`, `sample`: configurations, of axes or of `Uniform`, `LogUniform`, `Choice`.
+* `mixed_precision`: a loss whose products of matrices have operands in half precision.
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
@@ -31,6 +32,7 @@ from jaxopt_tut.training.events import Event, csv_log
 from jaxopt_tut.training.fitting import fit
 from jaxopt_tut.training.history import History
 from jaxopt_tut.training.losses import Aux
+from jaxopt_tut.training.precision import mixed_precision
 from jaxopt_tut.training.pure import Shuffled, Trained, shuffled, train
 from jaxopt_tut.training.races import Problem, RaceTable, problems, race
 from jaxopt_tut.training.result import FitResult
@@ -75,6 +77,7 @@ __all__ = [
     "evaluator",
     "fit",
     "grid",
+    "mixed_precision",
     "patience",
     "problems",
     "race",
