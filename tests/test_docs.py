@@ -62,7 +62,7 @@ PRINTS = {
         "['start', 'epoch', 'epoch'] 80 Finished 20 epochs.",
         "epoch,step,seconds,loss\n10,40,",
         "Stopped after epoch 5: the score did not rise by more than 0.01 in 2 epochs, best was -0.",
-        "Stopped after epoch 2: stop returned True.",
+        "Stopped after epoch 2: stop returned True.\nTrue\nfloat32 [0. 1. 2. 3. 4. 5. 6. 7.]",
     ],
 }
 

@@ -171,11 +171,12 @@ class Loop:
 
     def _sum(self, carry: Carry, window: Window) -> Total:
         """Look at the micro-batches of the next step, a dispatch each."""
-        if self.total is None:
-            self.total = copied(nothing_yet(carry.params, carry.model_state, carry.record))
+        total, self.total = self.total, None  # donated
+        if total is None:
+            total = copied(nothing_yet(carry.params, carry.model_state, carry.record))
         for index in range(self.accumulate):
-            self.total = add_micro_batch(
-                self.total,
+            total = add_micro_batch(
+                total,
                 carry,
                 window,
                 np.int32(index),
@@ -185,7 +186,8 @@ class Loop:
                 accumulate=self.accumulate,
                 sharding=self.sharding,
             )
-        return self.total
+        self.total = total
+        return total
 
     def _draw(self) -> Draw | None:
         """Say what the loss draws by in this epoch, if it does."""
