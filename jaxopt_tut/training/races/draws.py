@@ -58,11 +58,12 @@ def _orders(
     keys: Key[Array, " seeds"], data: DeviceData, batch_size: int, steps: int
 ) -> Int[Array, "seeds steps batch"]:
     """Return the examples of each step in the orders of `fit`."""
-    num_epochs = -(-steps // (num_examples(data) // batch_size))
+    length = num_examples(data)
+    num_epochs = -(-steps // (length // batch_size))
 
     def of_seed(key: PRNGKey) -> Int[Array, "steps batch"]:
         epochs = jnp.arange(num_epochs, dtype="uint32")
-        orders = jax.lax.map(lambda epoch: epoch_order(key, epoch, data, batch_size), epochs)
+        orders = jax.lax.map(lambda epoch: epoch_order(key, epoch, length, batch_size), epochs)
         return orders.reshape(-1, batch_size)[:steps]
 
     return jax.lax.map(of_seed, keys)
