@@ -17,12 +17,13 @@ MOST_BYTES = 2**24
 
 
 def fingerprint(
-    key: AnyKey, batch_size: int, size: int, data: PyTree, *, evaluates: bool
+    key: AnyKey, batch_size: int, size: int, data: PyTree, *, accumulate: int, evaluates: bool
 ) -> dict[str, Any]:
     """Say what a checkpoint has to agree with; the loss and the optimizer cannot be compared."""
     return {
         "key": _words(key),
         "batch size": batch_size,
+        "number of micro-batches": accumulate,
         "number of examples": size,
         "data": data_digest(data),
         "evaluation": evaluates,

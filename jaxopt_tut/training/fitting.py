@@ -179,7 +179,8 @@ def fit(
         steps_per_call=steps_per_call, diagnose_every=diagnose_every,
     )  # fmt: skip
     fingerprint = {} if options is None else fingerprint_of(
-        key, counts["batch_size"], feed.size, feed.sample(), evaluates=evaluate is not None
+        key, counts["batch_size"], feed.size, feed.sample(),
+        accumulate=counts["accumulate"], evaluates=evaluate is not None,
     )  # fmt: skip
     init_key, shuffle_key = jax.random.split(key)
     # a module of equinox is callable and a tree of parameters

@@ -126,6 +126,7 @@ OTHERS = {
     "examples": (dict(data=X[:11]), "whose number of examples is 12, not 11."),
     "data": (dict(data=X + (X[7] == X)), "whose data is another one."),
     "dtype of the data": (dict(data=X.astype(np.float16)), "whose data is another one."),
+    "accumulation": (dict(accumulate=3), "whose number of micro-batches is 1, not 3."),
     "evaluation": (dict(evaluate=lambda _: {"loss": 1.0}), "whose evaluation is False, not True."),
     "shape": (dict(params={"w": jnp.zeros((2, 1))}), "float32[2, 1] at 'params/w', got float32[2]"),
     "tree": (dict(params={"w": jnp.zeros(2), "b": jnp.zeros(1)}), "with the leaf 'params/b', got"),

@@ -1,7 +1,5 @@
 """A run that was taken up again is the undisturbed one, bit for bit."""
 
-import hashlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 from jaxopt_tut.optimizers import adam
 from jaxopt_tut.training import Aux, Checkpoint, fit, patience
+from tests.training.checkpoints.runs import digest
 
 X = np.asarray(jax.random.normal(jax.random.key(1), (64, 3)))
 Y = X @ np.array([1.0, 2.0, 3.0], np.float32)
@@ -83,6 +82,7 @@ RUNS = {
     "no evaluation": dict(loss_fn=loss_fn, optimizer=MOMENTUM),
     "model state": dict(loss_fn=drawing, optimizer=ADAM, model_state=state(), evaluate=evaluate),
     "dispatches of three": dict(loss_fn=loss_fn, optimizer=ADAM, steps_per_call=3),
+    "accumulating": dict(loss_fn=drawing, optimizer=ADAM, model_state=state(), accumulate=2),
     "patience": dict(
         loss_fn=loss_fn, optimizer=MOMENTUM, evaluate=evaluate, stop=patience(1), num_epochs=40
     ),
@@ -101,20 +101,6 @@ def run(name, **more):
     data = (X, Y)
     loss, optimizer = given.pop("loss_fn"), given.pop("optimizer")
     return fit(loss, params, optimizer, data, **given)
-
-
-def digest(result):
-    """Return the SHA-256 of all that a run is."""
-    result = (
-        result.params, result.opt_state, result.model_state, result.best, result.best_model_state,
-        result.history, np.float64(result.best_score), result.best_epoch, result.finite,
-    )  # fmt: skip
-    is_key = lambda leaf: jnp.issubdtype(getattr(leaf, "dtype", np.int64), jax.dtypes.prng_key)
-    every = hashlib.sha256(str(jax.tree.structure(result)).encode())
-    for leaf in jax.tree.leaves(result):
-        array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
-        every.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    return every.hexdigest()
 
 
 def test_the_kinds_of_runs_are_those_meant():
