@@ -4,15 +4,22 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
+
+from jaxopt_tut.splitting import ModelParts, split_model
 from jaxopt_tut.training.checkpoints import folder, store
 from jaxopt_tut.training.checkpoints.arrays import fitted
 from jaxopt_tut.training.checkpoints.errors import DamagedCheckpoint
 from jaxopt_tut.training.checkpoints.folder import Name
 from jaxopt_tut.training.checkpoints.store import Stored
+from jaxopt_tut.training.models import Packing
 from jaxopt_tut.types import PyTree
 
 BEST = {"best": "params", "best_model_state": "model_state"}
 """Without scores the last parameters are the best."""
+
+STATES = {"params": "model_state", "best": "best_model_state"}
+"""Where what a model carries beside its parameters is."""
 
 
 def restore(directory: str | os.PathLike[str], like: Mapping[str, PyTree]) -> dict[str, PyTree]:
@@ -27,8 +34,9 @@ def restore(directory: str | os.PathLike[str], like: Mapping[str, PyTree]) -> di
     Args:
       directory: The folder that was given to `Checkpoint`.
       like: Trees of arrays or of `jax.ShapeDtypeStruct`, any of `"params"`, `"opt_state"`,
-        `"model_state"`, and of the best epoch `"best"` and `"best_model_state"`. An array is laid
-        out over devices as the one here is; for one of NumPy it is one of NumPy.
+        `"model_state"`, and of the best epoch `"best"` and `"best_model_state"`. Parameters may be
+        a model, as in `fit`. An array is laid out over devices as the one here is; for one of NumPy
+        it is one of NumPy.
 
     Returns:
       The same dictionary with the arrays that were saved.
@@ -56,13 +64,36 @@ def restore(directory: str | os.PathLike[str], like: Mapping[str, PyTree]) -> di
             f"got {type(like).__name__}."
         )
     stored, _ = newest(existing(directory, "restore"), "restore")
+    found = {}
+    for name, state in STATES.items():  # a model is in two places
+        if name in like:
+            parts = _split(like[name])
+            packing = Packing(parts.assembly, has_state=state in like)
+            wanted = {name: parts.trained}
+            if packing.has_state or parts.assembly.carries:
+                wanted[state] = packing.pack(parts.carried, like.get(state))
+            read = _read(stored, wanted)
+            found[name], found[state] = packing.outward(read[name], read.get(state))
+    found |= _read(stored, {name: tree for name, tree in like.items() if name not in found})
+    return {name: found[name] for name in like}
+
+
+def _split(model: PyTree) -> ModelParts:
+    """Part what is trained from what a model carries; shapes alone are a tree as it is."""
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model)):
+        return split_model((), "restore")._replace(trained=model)
+    return split_model(model, "restore")
+
+
+def _read(stored: Stored, like: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """Put the arrays of each name into the tree of that name."""
     names = {at.split("'")[1] for at in stored.leaves}
-    chosen = {name: name if name in names else BEST.get(name, name) for name in like}
     where = f"the checkpoint at step {stored.name.step}"
-    return {
-        name: fitted(stored.leaves, {chosen[name]: tree}, "restore", where)[chosen[name]]
-        for name, tree in like.items()
-    }
+    found = {}
+    for name, tree in like.items():
+        chosen = name if name in names else BEST.get(name, name)
+        found[name] = fitted(stored.leaves, {chosen: tree}, "restore", where)[chosen]
+    return found
 
 
 def existing(directory: str | os.PathLike[str], caller: str) -> Path:

@@ -32,7 +32,9 @@ def original(tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
     for name in (OLD, NEW):
         rest = {"losses": np.arange(name.step) / 7, "step": name.step}
-        store.write(directory, name, Contents({"params": tree(name.step)}, rest, {"key": [0, 1]}))
+        store.write(
+            directory, name, Contents({"opt_state": tree(name.step)}, rest, {"key": [0, 1]})
+        )
     return directory
 
 
@@ -71,7 +73,7 @@ def damages(directory):
     return found
 
 
-def assert_params(found, seed):
+def assert_state(found, seed):
     for (path, one), right in zip(
         jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(tree(seed)), strict=True
     ):
@@ -86,7 +88,7 @@ def test_every_damage_is_named_and_no_wrong_number_is_returned(original, tmp_pat
         directory = tmp_path / "copy"
         shutil.copytree(original, directory)
         change(directory / str(NEW) / at)
-        assert_params(restore(directory, {"params": tree(0)})["params"], OLD.step)
+        assert_state(restore(directory, {"opt_state": tree(0)})["opt_state"], OLD.step)
         with pytest.raises(DamagedCheckpoint, match="is damaged") as raised:
             store.read(directory, NEW)
         named = " ".join(raised.value.damage)
@@ -101,11 +103,11 @@ def test_a_leaf_that_is_damaged_is_named(original, tmp_path, monkeypatch):
         lambda *args, read=store.arrays.read_arrays: [2 * value for value in read(*args)],
     )  # fmt: skip
     shutil.copytree(original, tmp_path / "run")
-    with pytest.raises(DamagedCheckpoint, match="params/b: not the numbers that were written"):
-        restore(tmp_path / "run", {"params": tree(0)})
+    with pytest.raises(DamagedCheckpoint, match="opt_state/b: not the numbers that were written"):
+        restore(tmp_path / "run", {"opt_state": tree(0)})
     report = verify(tmp_path / "run").checkpoints[0]
-    assert report.leaves["params/w"] == "not the numbers that were written"
-    assert report.leaves["params/nothing"] is None  # twice nothing
+    assert report.leaves["opt_state/w"] == "not the numbers that were written"
+    assert report.leaves["opt_state/nothing"] is None  # twice nothing
 
 
 def test_folders_that_changed_places_are_named(original, tmp_path):
@@ -115,15 +117,15 @@ def test_folders_that_changed_places_are_named(original, tmp_path):
     (directory / str(OLD)).rename(directory / str(NEW))
     (directory / "kept").rename(directory / str(OLD))
     with pytest.raises(DamagedCheckpoint, match="save_000002_step_20: has the files of save_0000"):
-        restore(directory, {"params": tree(0)})
+        restore(directory, {"opt_state": tree(0)})
 
 
 def test_the_newest_checkpoint_that_is_whole_is_restored(original, tmp_path):
     directory = tmp_path / "run"
     shutil.copytree(original, directory)
-    assert_params(restore(directory, {"params": tree(0)})["params"], NEW.step)
+    assert_state(restore(directory, {"opt_state": tree(0)})["opt_state"], NEW.step)
     shutil.rmtree(directory / str(NEW) / "arrays")
-    assert_params(restore(directory, {"params": tree(0)})["params"], OLD.step)
+    assert_state(restore(directory, {"opt_state": tree(0)})["opt_state"], OLD.step)
     report = verify(directory)
     assert [one.ok for one in report.checkpoints] == [False, True]
     assert not report.ok
@@ -138,7 +140,7 @@ def test_where_no_checkpoint_is_whole_an_error_names_each(original, tmp_path):
     for name in (OLD, NEW):
         (directory / str(name) / "state.json").unlink()
     with pytest.raises(DamagedCheckpoint, match=r"whole, got 2 in .*step_20.*step_10") as raised:
-        restore(directory, {"params": tree(0)})
+        restore(directory, {"opt_state": tree(0)})
     assert len(raised.value.damage) == 2
     assert not verify(directory).ok
 
@@ -178,7 +180,7 @@ REST = {
 
 
 def test_what_is_no_array_comes_back(tmp_path):
-    store.write(tmp_path, OLD, Contents({"params": jnp.ones(1)}, REST, {}))
+    store.write(tmp_path, OLD, Contents({"opt_state": jnp.ones(1)}, REST, {}))
     found = store.read(tmp_path, OLD).rest
     np.testing.assert_array_equal(found.pop("array"), REST["array"])
     assert repr(found) == repr({k: v for k, v in REST.items() if k != "array"})
@@ -186,40 +188,42 @@ def test_what_is_no_array_comes_back(tmp_path):
 
 def test_not_a_number_keeps_its_bits(tmp_path):
     bits = np.array([0x7FC00001, 0xFFC12345, 0x7F800001, 0x80000000], np.uint32)
-    store.write(tmp_path, OLD, Contents({"params": jnp.asarray(bits.view(np.float32))}, None, {}))
-    found = restore(tmp_path, {"params": np.zeros(4, np.float32)})["params"]
+    store.write(
+        tmp_path, OLD, Contents({"opt_state": jnp.asarray(bits.view(np.float32))}, None, {})
+    )
+    found = restore(tmp_path, {"opt_state": np.zeros(4, np.float32)})["opt_state"]
     np.testing.assert_array_equal(found.view(np.uint32), bits)
 
 
 @pytest.mark.parametrize(
     ("like", "message"),
     [
-        ({"w": np.zeros(3, np.float32)}, r"needs a checkpoint without the leaf 'params/b'"),
+        ({"w": np.zeros(3, np.float32)}, r"needs a checkpoint without the leaf 'opt_state/b'"),
         ({"w": np.zeros(3, np.float32), "b": np.zeros(2), "c": np.zeros(1)},
-         r"with the leaf 'params/c', got the checkpoint at step 10 without"),
+         r"with the leaf 'opt_state/c', got the checkpoint at step 10 without"),
         ({"w": np.zeros(4, np.float32), "b": np.zeros(2)},
-         r"restore needs float32\[4\] at 'params/w', got float32\[3\] in the checkpoint at step"),
+         r"needs float32\[4\] at 'opt_state/w', got float32\[3\] in the checkpoint at step"),
         ({"w": np.zeros(3, np.float16), "b": np.zeros(2)},
-         r"needs float16\[3\] at 'params/w', got float32\[3\]"),
-        ({"w": jax.random.key(0), "b": np.zeros(2)}, r"needs key<fry>\[\] at 'params/w'"),
+         r"needs float16\[3\] at 'opt_state/w', got float32\[3\]"),
+        ({"w": jax.random.key(0), "b": np.zeros(2)}, r"needs key<fry>\[\] at 'opt_state/w'"),
         ({"v": np.zeros(3, np.float32), "b": np.zeros(2)},
-         r"the leaf 'params/v', .* without; there is 'params/w'"),
+         r"the leaf 'opt_state/v', .* without; there is 'opt_state/w'"),
     ],
     ids=["superfluous", "missing", "shape", "dtype", "key", "name"],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_its_path(like, message, tmp_path):
-    params = {"w": np.zeros(3, np.float32), "b": np.zeros(2)}
-    store.write(tmp_path, OLD, Contents({"params": params}, None, {}))
+    state = {"w": np.zeros(3, np.float32), "b": np.zeros(2)}
+    store.write(tmp_path, OLD, Contents({"opt_state": state}, None, {}))
     with pytest.raises(ValueError, match=message):
-        restore(tmp_path, {"params": like})
+        restore(tmp_path, {"opt_state": like})
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FORMAT", 2)
-    store.write(tmp_path, OLD, Contents({"params": np.ones(1)}, None, {}))
+    store.write(tmp_path, OLD, Contents({"opt_state": np.ones(1)}, None, {}))
     monkeypatch.undo()
     with pytest.raises(ValueError, match="needs a checkpoint of format 1, got 2 in"):
-        restore(tmp_path, {"params": np.ones(1)})
+        restore(tmp_path, {"opt_state": np.ones(1)})
 
 
 @pytest.mark.parametrize(

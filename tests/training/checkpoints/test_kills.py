@@ -38,7 +38,9 @@ def check_kills(kind, kills, directory, seed, longest=0.7):
     arguments, rng = (kind, directory / "run", log), np.random.default_rng(seed)
     for _ in range(kills):
         before = events_of(log)
-        assert killed_life(arguments, log, rng.uniform(0.0, longest)) == "", "it ended before the kill"
+        assert killed_life(arguments, log, rng.uniform(0.0, longest)) == "", (
+            "it ended before the kill"
+        )
         new = events_of(log)[len(before) :]
         committed = [step for name, _, step in before if name == "checkpoint"]
         assert new[0][0] == ("resume" if committed else "start") or not committed
