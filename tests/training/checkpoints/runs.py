@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_tut.optimizers import adam
-from jaxopt_tut.training import Aux, Checkpoint, csv_log, fit, patience
+from jaxopt_tut.training import Aux, Checkpoint, Streamed, csv_log, fit, patience
 
 NUM_STEPS = 16
 X = np.random.default_rng(0).normal(size=(16 * NUM_STEPS, 8)).astype(np.float32)
@@ -62,6 +62,7 @@ def kinds():
     state = {"key": jax.random.key(5), "average": jnp.float32(0.0)}
     return {
         "resident": dict(num_epochs=24),
+        "streamed": dict(num_epochs=24, dataset=Streamed((X, Y))),
         "whole": dict(
             num_epochs=400, accumulate=2, model_state=state, loss_fn=drawing,
             stop=patience(10, 1e-4),

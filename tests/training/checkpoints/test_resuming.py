@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxopt_tut.optimizers import adam
-from jaxopt_tut.training import Aux, Checkpoint, fit, patience, restore
+from jaxopt_tut.training import Aux, Batches, Checkpoint, Streamed, fit, patience, restore
 from tests.training.checkpoints.runs import digest
 
 X = np.asarray(jax.random.normal(jax.random.key(1), (64, 3)))
@@ -75,6 +75,14 @@ def spiky(params, batch):
     return loss + jnp.where(bad, 1.0, 0.0) * jnp.sqrt(params["zero"]), metrics
 
 
+def drawn():
+    """Draw batches without an end; they cannot be drawn again but from the start."""
+    draw = np.random.default_rng(2)
+    while True:
+        chosen = draw.integers(64, size=8)
+        yield X[chosen], Y[chosen]
+
+
 def deadly(params, batch):
     """A loss that is not finite once the parameters have moved far enough."""
     loss, metrics = loss_fn(params, batch)
@@ -92,6 +100,10 @@ RUNS = {
     ),
     "an epoch taken again": dict(loss_fn=spiky, optimizer=SKIPPING, evaluate=evaluate),
     "stopped": dict(loss_fn=deadly, optimizer=ADAM, evaluate=evaluate),
+    "streamed": dict(loss_fn=loss_fn, optimizer=ADAM, evaluate=evaluate, data=Streamed((X, Y))),
+    "batches": dict(
+        loss_fn=loss_fn, optimizer=ADAM, evaluate=evaluate, data=Batches(drawn, 8), batch_size=None
+    ),
     "an older key": dict(loss_fn=loss_fn, optimizer=ADAM, key=jax.random.PRNGKey(3)),
 }
 
@@ -102,7 +114,7 @@ def run(name, **more):
     given = dict(batch_size=8, num_epochs=3, key=jax.random.key(0), progress=False)
     given |= RUNS[name] | more
     params = start(zero=jnp.float32(0.0)) if name == "an epoch taken again" else start()
-    data = (X, Y)
+    data = given.pop("data", (X, Y))
     loss, optimizer = given.pop("loss_fn"), given.pop("optimizer")
     return fit(loss, params, optimizer, data, **given)
 
