@@ -3,11 +3,13 @@
 import dataclasses
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import numpy as np
 
-from jaxopt_tut.training.sweeps.program import Programs, available_bytes
+from jaxopt_tut.training.sweeps.devices import Devices
+from jaxopt_tut.training.sweeps.program import Programs
 from jaxopt_tut.training.sweeps.strategies import Map, Strategy, Vmap, lanes_of
 
 MOST_CHUNKS, LEAST_LANES, MOST_LANES = 8, 8, 1024
@@ -45,7 +47,9 @@ def default_chunk(size: int) -> int:
     return chunk if chunk < LEAST_LANES else -(-chunk // LEAST_LANES) * LEAST_LANES
 
 
-def make_plan(programs: Programs, strategy: Strategy | None, chunk: int | None) -> Plan:
+def make_plan(
+    programs: Programs, devices: Devices, strategy: Strategy | None, chunk: int | None
+) -> Plan:
     """Choose what is not given, and halve a chunk that is too large."""
     size = programs.pairs.size
     given, messages = chunk, []
@@ -54,57 +58,64 @@ def make_plan(programs: Programs, strategy: Strategy | None, chunk: int | None) 
         if isinstance(strategy, Map):
             chunk = -(-chunk // strategy.lanes) * strategy.lanes
     if strategy is not None:
-        chunk = _that_fits(programs, strategy, chunk, given is not None, messages)
+        chunk = _that_fits(programs, devices, strategy, chunk, given is not None, messages)
         return Plan(strategy, chunk, {}, tuple(messages))
     # What the vectorised program takes decides first: its chunk is that of all, for Map's does not
     # depend on the chunk, but what is kept after each does.
-    chunk = _that_fits(programs, Vmap(), chunk, given is not None, messages)
+    chunk = _that_fits(programs, devices, Vmap(), chunk, given is not None, messages)
     groups = [lanes for lanes in (8, 4, 2) if lanes < chunk and chunk % lanes == 0][:1]
     candidates: list[Strategy] = [Map(lanes) for lanes in (1, *groups)]
     candidates += [Vmap()] if chunk > 1 else []
     if len(candidates) == 1:
         return Plan(candidates[0], chunk, {}, tuple(messages))
-    seconds = time_strategies(programs, candidates, chunk)
-    (fastest,) = programs.agreed([int(np.argmin(seconds))])
+    seconds = time_strategies(programs, devices, candidates, chunk)
+    (fastest,) = devices.agreed([int(np.argmin(seconds))])
     timings = {repr(c): one for c, one in zip(candidates, seconds, strict=True)}
     return Plan(candidates[fastest], chunk, timings, tuple(messages))
 
 
-def time_strategies(programs: Programs, strategies: Sequence[Strategy], chunk: int) -> list[float]:
+def time_strategies(
+    programs: Programs, devices: Devices, strategies: Sequence[Strategy], chunk: int
+) -> list[float]:
     """Return the least seconds a run takes, in turns, over a group of each strategy."""
     lanes = [lanes_of(strategy, chunk) for strategy in strategies]
     for num in lanes:
-        programs.compiled(num)
+        devices.each(partial(programs.compiled, num))
     least = [np.inf] * len(lanes)
     spent, rounds, more = 0.0, 0, True
     while more:
         start = time.perf_counter()
         for at, num in enumerate(lanes):
-            least[at] = min(least[at], _seconds(programs, num))
+            least[at] = min(least[at], _seconds(programs, devices, num))
         spent, rounds = spent + time.perf_counter() - start, rounds + 1
-        (more,) = programs.agreed([rounds < MOST_ROUNDS and spent < SECONDS])
+        (more,) = devices.agreed([rounds < MOST_ROUNDS and spent < SECONDS])
     return least
 
 
-def _seconds(programs: Programs, lanes: int) -> float:
-    """Time one group a device, over pairs from the whole sweep, as their costs may differ."""
-    num = lanes * programs.num_devices
-    indices = np.linspace(0, programs.pairs.size - 1, num).astype(int)
+def _seconds(programs: Programs, devices: Devices, lanes: int) -> float:
+    """Time a group a device, of pairs from the whole sweep, as their costs may differ."""
+    indices = np.linspace(0, programs.pairs.size - 1, lanes).astype(int)
+    given = programs.pairs.take(indices)
     start = time.perf_counter()
-    jax.block_until_ready(programs.run_pairs(lanes, indices))
-    return (time.perf_counter() - start) / num
+    devices.each(lambda device: jax.block_until_ready(programs.start(lanes, *given, device)))
+    return (time.perf_counter() - start) / (lanes * len(devices.own))
 
 
 def _that_fits(
-    programs: Programs, strategy: Strategy, chunk: int, is_given: bool, messages: list[str]
+    programs: Programs,
+    devices: Devices,
+    strategy: Strategy,
+    chunk: int,
+    is_given: bool,
+    messages: list[str],
 ) -> int:
     """Halve a chunk until the compiler says that it fits."""
-    free, first = available_bytes(programs.devices), chunk
+    free, first = devices.free_bytes(), chunk
     least = strategy.lanes if isinstance(strategy, Map) else 1
     while True:
-        needed = programs.bytes_needed(lanes_of(strategy, chunk), chunk)
+        needed = programs.bytes_needed(lanes_of(strategy, chunk), chunk, devices.own[0])
         fits = free is None or needed <= SHARE_OF_MEMORY * free
-        (decision,) = programs.agreed([int(fits)])
+        (decision,) = devices.agreed([int(fits)])
         if decision or chunk == least:
             break
         chunk = max(least, -(-chunk // (2 * least)) * least)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.jaxprs import closure_convert
@@ -123,48 +121,27 @@ def _is_large(array: Any) -> bool:
 
 
 class Programs:
-    """Programs of `lanes` pairs a device, compiled once each, and what their results are."""
+    """Programs of `lanes` pairs, compiled once for each device that they run on.
 
-    def __init__(self, traced: Traced, pairs: Pairs, mesh: Mesh | None):
+    They are not sharded: XLA compiles a program over several devices in another way than that of
+    one, and with `jax.vmap` other bits come out.
+    """
+
+    def __init__(self, traced: Traced, pairs: Pairs):
         """Compile nothing yet."""
         self.traced, self.pairs = traced, pairs
-        self.mesh = mesh and Mesh(
-            mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim
-        )
-        self.num_devices = mesh.shape[mesh.axis_names[0]] if mesh is not None else 1
-        self._compiled: dict[int, jax.stages.Compiled] = {}
-        self._large = self._put(traced.large, split=False)
+        self._jitted: dict[int, Any] = {}
+        self._compiled: dict[tuple[int, Any], jax.stages.Compiled] = {}
+        self._large: dict[Any, list[Any]] = {}
 
-    @property
-    def devices(self) -> list[Any]:
-        """Those of this process that take part."""
-        if self.mesh is None:
-            return jax.local_devices()[:1]
-        return [d for d in self.mesh.devices.flat if d.process_index == jax.process_index()]
-
-    def _sharding(self, split: bool) -> NamedSharding | None:
-        if self.mesh is None:
-            return None
-        return NamedSharding(self.mesh, PartitionSpec(*self.mesh.axis_names[:1] if split else ()))
-
-    def _put(self, arrays: Sequence[Any], *, split: bool) -> list[Any]:
-        """Lay arrays over the devices; of those of other processes this one puts nothing."""
-        sharding = self._sharding(split)
-        if sharding is None:
-            return list(arrays)
-        return [
-            jax.make_array_from_callback(np.shape(a), sharding, np.asarray(a).__getitem__)
-            for a in arrays
-        ]
-
-    def compiled(self, lanes: int) -> jax.stages.Compiled:
+    def compiled(self, lanes: int, device: Any = None) -> jax.stages.Compiled:
         """Return the program of a group; with one lane it is that of `run` itself."""
-        if lanes not in self._compiled:
-            leaves, words = self.pairs.take(np.zeros(lanes * self.num_devices, int))
-            given = self._put(leaves, split=True), *self._put([words], split=True)
-            lowered = jax.jit(self._group(lanes)).lower(self._large, *given)
-            self._compiled[lanes] = lowered.compile()
-        return self._compiled[lanes]
+        if (lanes, device) not in self._compiled:
+            jitted = self._jitted.setdefault(lanes, jax.jit(self._group(lanes)))
+            given = _on(device, self.pairs.take(np.zeros(lanes, int)))
+            lowered = jitted.lower(self._closed(device), *given)
+            self._compiled[lanes, device] = lowered.compile()
+        return self._compiled[lanes, device]
 
     def _group(self, lanes: int) -> Callable[..., list[Any]]:
         call = self.traced.call
@@ -175,85 +152,47 @@ class Programs:
                 return [leaf[None] for leaf in out]
             return jax.vmap(lambda leaves, words: call(leaves, words, large))(leaves, words)
 
-        if self.mesh is None:
-            return group
-        split = PartitionSpec(self.mesh.axis_names[0])
-        return jax.shard_map(
-            group,
-            mesh=self.mesh,
-            in_specs=(PartitionSpec(), split, split),
-            out_specs=split,
-            check_vma=False,
-        )
+        return group
 
-    def run_pairs(self, lanes: int, indices: np.ndarray) -> list[jax.Array]:
-        """Start a group: `lanes` pairs a device, one device after the other."""
-        return self.start(lanes, *self.pairs.take(indices))
+    def _closed(self, device: Any) -> list[Any]:
+        if device not in self._large:
+            self._large[device] = _on(device, self.traced.large)
+        return self._large[device]
 
-    def start(self, lanes: int, leaves: Sequence[Any], words: Any) -> list[jax.Array]:
-        """Start a group of given leaves and keys."""
-        (words,) = self._put([words], split=True)
-        return self.compiled(lanes)(self._large, self._put(leaves, split=True), words)
+    def start(
+        self, lanes: int, leaves: list[Any], words: Any, device: Any = None
+    ) -> list[jax.Array]:
+        """Start a group of given hyper-parameters and keys."""
+        program = self.compiled(lanes, device)
+        return program(self._closed(device), *_on(device, (leaves, words)))
 
-    def fetch(self, arrays: list[jax.Array]) -> list[np.ndarray]:
-        """Bring results to the host, to that of every process."""
-        if self.mesh is not None and not all(x.is_fully_addressable for x in arrays):
-            arrays = jax.jit(lambda x: x, out_shardings=self._sharding(split=False))(arrays)
-            return [np.asarray(x.addressable_data(0)) for x in arrays]
-        return jax.device_get(arrays)
-
-    def run_chunks(self, lanes: int, chunk: int, chunks: Sequence[int]) -> list[list[np.ndarray]]:
-        """Return the results of as many chunks as there are devices, or fewer."""
-        padded = [*chunks, *[chunks[-1]] * (self.num_devices - len(chunks))]
-        starts = np.array(padded)[:, None] * chunk
+    def run_chunk(
+        self,
+        lanes: int,
+        leaves: list[Any],
+        words: Any,
+        device: Any = None,
+        num_used: int | None = None,
+    ) -> list[np.ndarray]:
+        """Run the pairs of a chunk group by group; groups of padding alone repeat the last."""
         groups = []
-        for first in range(0, chunk, lanes):
-            indices = (starts + np.arange(first, first + lanes)).reshape(-1)
-            if groups and indices.min() >= self.pairs.size:  # of padding alone
+        for at in range(0, len(words), lanes):
+            if num_used is not None and at >= num_used and groups:
                 groups.append(groups[-1])
             else:
-                groups.append(self.run_pairs(lanes, indices))
-        fetched = [self.fetch(group) for group in groups]
-        return [
-            [
-                np.concatenate([leaf[k * lanes : (k + 1) * lanes] for leaf in leaves])
-                for leaves in zip(*fetched, strict=True)
-            ]
-            for k in range(len(chunks))
-        ]
+                cut = slice(at, at + lanes)
+                groups.append(self.start(lanes, [leaf[cut] for leaf in leaves], words[cut], device))
+        return [np.concatenate(parts) for parts in zip(*jax.device_get(groups), strict=True)]
 
-    def bytes_needed(self, lanes: int, chunk: int) -> int:
+    def bytes_needed(self, lanes: int, chunk: int, device: Any = None) -> int:
         """Return what a chunk takes on a device, as the compiler says."""
-        memory = self.compiled(lanes).memory_analysis()
+        memory = self.compiled(lanes, device).memory_analysis()
         if memory is None:
             return 0
         fixed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         return fixed + memory.output_size_in_bytes * -(-chunk // lanes)
 
-    def agreed(self, numbers: Sequence[int]) -> list[int]:
-        """Return the numbers that the process of the first device has."""
-        if self.mesh is None or not self.mesh.is_multi_process:
-            return list(numbers)
-        return [int(x) for x in self._all_rows(numbers)[0]]
 
-    def known_to_all(self, flags: Sequence[bool]) -> list[bool]:
-        """Return which flags are true in every process."""
-        if self.mesh is None or not self.mesh.is_multi_process or not len(flags):
-            return list(flags)
-        return [bool(x) for x in self._all_rows([int(f) for f in flags]).min(axis=0)]
-
-    def _all_rows(self, numbers: Sequence[int]) -> np.ndarray:
-        """Gather a row a device, each its process's."""
-        row = np.asarray(numbers, np.int32)
-        rows = np.broadcast_to(row, (self.num_devices, len(row)))
-        return self.fetch(self._put([rows], split=True))[0]
-
-
-def available_bytes(devices: Sequence[Any]) -> int | None:
-    """Return the memory that is free for one device, None where nobody says."""
-    stats = devices[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    if devices[0].platform != "cpu" or not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
+def _on(device: Any, tree: PyTree) -> PyTree:
+    """Put arrays on a device, or leave them to JAX."""
+    return tree if device is None else jax.device_put(tree, device)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Shaped
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.training.scalars import Count, as_count
+from jaxopt_tut.training.sweeps.devices import Devices
 from jaxopt_tut.training.sweeps.pairs import Pairs, as_pairs
 from jaxopt_tut.training.sweeps.planning import Plan, make_plan
 from jaxopt_tut.training.sweeps.program import Programs, Run, Traced, trace
@@ -108,30 +109,30 @@ def sweep(
     pairs = as_pairs("sweep", hyperparameters, keys)
     size = _check(strategy, chunk, mesh, executor)
     traced = trace(run, pairs)
-    programs = Programs(traced, pairs, mesh)
+    programs, devices = Programs(traced, pairs), Devices(mesh)
     folder = None
     if directory is not None:
         folder = open_folder(directory, identity(traced, pairs), strategy, size)
     plan = folder.plan if folder is not None else None
-    if programs.agreed([plan is None])[0]:
-        plan = make_plan(programs, strategy, size)
+    if devices.agreed([plan is None])[0]:
+        plan = make_plan(programs, devices, strategy, size)
     assert plan is not None  # all processes see the same directory
     for message in plan.messages:
         warnings.warn(f"sweep: {message}", stacklevel=2)
     found: dict[int, list[np.ndarray]] = {}
     chunks = range(-(-pairs.size // plan.chunk))
     if folder is not None:
-        if jax.process_index() == 0 or mesh is None:
+        if devices.is_first:
             folder.begin(plan, {"strategy": strategy and repr(strategy), "chunk": size})
         folder.plan = plan
         loaded = {at: folder.load(at, traced.shapes) for at in chunks}
-        flags = programs.known_to_all([loaded[at] is not None for at in chunks])
+        flags = devices.known_to_all([loaded[at] is not None for at in chunks])
         found = {at: one for at, one in loaded.items() if one is not None and flags[at]}
     num_restored = len(found)
 
     def keep(at: int, leaves: list[np.ndarray]) -> None:
         found[at] = leaves
-        if folder is not None and (mesh is None or jax.process_index() == 0):
+        if folder is not None and devices.is_first:
             folder.save(at, leaves)
 
     errors: dict[int, str] = {}
@@ -143,12 +144,13 @@ def sweep(
                 f"sweep got no chunk from its workers: {next(iter(errors.values()))}"
             )
     else:
-        for first in range(0, len(todo), programs.num_devices):
-            now = todo[first : first + programs.num_devices]
-            for at, leaves in zip(
-                now, programs.run_chunks(plan.lanes, plan.chunk, now), strict=True
-            ):
-                keep(at, leaves)
+
+        def job(at: int, device: Any) -> list[np.ndarray]:
+            given = pairs.take(np.arange(at * plan.chunk, (at + 1) * plan.chunk))
+            return programs.run_chunk(plan.lanes, *given, device, pairs.size - at * plan.chunk)
+
+        for at, leaves in devices.run(todo, job):
+            keep(at, leaves)
     return _assemble(traced, pairs, plan, found, num_restored, errors)
 
 

@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,29 +12,12 @@ import numpy as np
 from jaxopt_tut.training.sweeps.pairs import Pairs
 from jaxopt_tut.training.sweeps.planning import Plan
 from jaxopt_tut.training.sweeps.program import Programs, Run, Traced, trace
+from jaxopt_tut.training.sweeps.settings import Settings
 
 LARGEST = 32 * 2**20
 """Bytes of `run` that are sent with every chunk."""
 
 Leaves = list[np.ndarray]
-
-
-class Settings(NamedTuple):
-    """What of JAX's settings changes a trace: a worker's are its own."""
-
-    x64: bool
-    promotion: str
-    precision: str | None
-
-    @classmethod
-    def here(cls) -> "Settings":
-        """Read those of this thread."""
-        config: Any = jax.config
-        return cls(
-            config.jax_enable_x64,
-            config.jax_numpy_dtype_promotion,
-            config.jax_default_matmul_precision,
-        )
 
 
 Kind = tuple[bytes, Any, Settings, int]
@@ -88,20 +71,9 @@ def _said(error: BaseException) -> str:
 def run_chunk(kind: Kind, leaves: Leaves, words: np.ndarray) -> Leaves:
     """Run the pairs of one chunk in a worker, in the groups and settings of the sweep."""
     *_, settings, lanes = kind
-    with (
-        jax.enable_x64(settings.x64),
-        jax.numpy_dtype_promotion(settings.promotion),
-        jax.default_matmul_precision(settings.precision),
-    ):
+    with settings.applied():
         forms = tuple((leaf.shape[1:], leaf.dtype.name) for leaf in (*leaves, words))
-        programs = _programs(kind, forms)
-        groups = [
-            programs.start(
-                lanes, [leaf[at : at + lanes] for leaf in leaves], words[at : at + lanes]
-            )
-            for at in range(0, len(words), lanes)
-        ]
-        return [np.concatenate(parts) for parts in zip(*map(programs.fetch, groups), strict=True)]
+        return _programs(kind, forms).run_chunk(lanes, leaves, words)
 
 
 @lru_cache(maxsize=8)
@@ -113,7 +85,7 @@ def _programs(kind: Kind, forms: tuple[tuple[tuple[int, ...], str], ...]) -> Pro
     pairs = Pairs(
         tuple(leaves), jax.tree.structure(tree), ("",) * len(leaves), words, implementation
     )
-    return Programs(trace(run, pairs), pairs, None)
+    return Programs(trace(run, pairs), pairs)
 
 
 def _pickled(run: Run, pairs: Pairs) -> bytes:

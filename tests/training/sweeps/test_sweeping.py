@@ -11,7 +11,7 @@ import pytest
 from jaxopt_tut import optimizers
 from jaxopt_tut.models import mlp
 from jaxopt_tut.training import Map, Vmap, grid, sweep, train
-from jaxopt_tut.training.sweeps import planning, program
+from jaxopt_tut.training.sweeps import devices, planning, program
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 STRATEGIES = [Vmap(), Map(), Map(lanes=2), None]
@@ -86,7 +86,7 @@ def test_the_fastest_strategy_is_chosen(monkeypatch):
     run = lambda h, key: h + jax.random.normal(key)
     for fastest in (Map(), Map(lanes=4), Vmap()):
         lanes = {Map(): 1, Map(lanes=4): 4, Vmap(): 12}[fastest]
-        cost = lambda _, num, lanes=lanes: 1.0 if num == lanes else 2.0
+        cost = lambda _, __, num, lanes=lanes: 1.0 if num == lanes else 2.0
         monkeypatch.setattr(planning, "_seconds", cost)
         assert sweep(run, jnp.ones(12), keys=KEYS, chunk=12).strategy == fastest
 
@@ -96,13 +96,13 @@ def test_a_chunk_larger_than_memory_is_halved_and_said(monkeypatch):
     needed, halved = {}, []
     bytes_needed = program.Programs.bytes_needed
 
-    def noted(self, lanes, chunk):
-        needed[chunk] = bytes_needed(self, lanes, chunk)
+    def noted(self, lanes, chunk, device):
+        needed[chunk] = bytes_needed(self, lanes, chunk, device)
         halved.append(chunk)
         return needed[chunk]
 
     monkeypatch.setattr(program.Programs, "bytes_needed", noted)
-    monkeypatch.setattr(planning, "available_bytes", lambda _: 200_000)
+    monkeypatch.setattr(devices.Devices, "free_bytes", lambda _: 200_000)
     with pytest.warns(UserWarning, match=r"A chunk of 24 does not fit into the 0\.2 MB that are"):
         swept = sweep(run, jnp.ones(8), keys=KEYS, chunk=24, strategy=Vmap())
     assert halved[: len(halved)] == [24, 12, 6, 3, 2, 1][: len(halved)]
@@ -112,7 +112,7 @@ def test_a_chunk_larger_than_memory_is_halved_and_said(monkeypatch):
     assert needed[24] > 24 * 4000  # the numbers alone
     assert f"it was halved to {swept.chunk}." in swept.messages[0]
     np.testing.assert_array_equal(swept.done, True)
-    monkeypatch.setattr(planning, "available_bytes", lambda _: 100)
+    monkeypatch.setattr(devices.Devices, "free_bytes", lambda _: 100)
     with pytest.warns(UserWarning, match=r"One group of 1 takes .* MB of the 0\.0001 MB that are"):
         sweep(run, jnp.ones(2), keys=KEYS[:1], strategy=Map(), chunk=1)
 
@@ -123,7 +123,7 @@ def test_large_arrays_that_a_run_closes_over_are_arguments_of_the_program():
     run = lambda h, key: jnp.max(data * h) + small[0] + 0 * jax.random.normal(key)
     pairs = program.Pairs((np.ones(2, np.float32),), jax.tree.structure(0), ("",),
                           np.asarray(jax.random.key_data(KEYS)), "threefry2x32")  # fmt: skip
-    programs = program.Programs(program.trace(run, pairs), pairs, None)
+    programs = program.Programs(program.trace(run, pairs), pairs)
     assert programs.compiled(1).memory_analysis().argument_size_in_bytes >= data.nbytes
     swept = sweep(run, jnp.array([0.5, 1.0]), keys=KEYS, strategy=Vmap())
     np.testing.assert_array_equal(swept.results[:, 0], [program.LARGE + 1.5, 2 * program.LARGE + 1])
