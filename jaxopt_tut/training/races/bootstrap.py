@@ -20,8 +20,6 @@ def resample_seeds(
     those are drawn with replacement first (Davison and Hinkley 1997, Bootstrap Methods, section
     3.8: both levels).
     """
-    if num_draws < 1:
-        raise ValueError(f"a bootstrap needs num_draws >= 1, got num_draws={num_draws}.")
     _, num_problems, num_seeds = times.shape
     which = np.broadcast_to(np.arange(num_problems), (num_draws, num_problems))
     if problems:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.sign_flips import holm, sign_flip_p_values, smallest_p_value
-from jaxopt_tut.training.races.times import Times, Unit, restricted, static
+from jaxopt_tut.training.races.times import Times, Unit, require_share, restricted, static
 
 MOST_PAIRS = 12
 
@@ -74,8 +74,7 @@ def compare(
 ) -> Comparison:
     """Test all pairs of optimizers by flipping the signs of their differences in log time."""
     differences = _log_times(times, unit, over, problem)
-    if not 0 < alpha < 1:
-        raise ValueError(f"compare needs 0 < alpha < 1, got alpha={alpha}.")
+    require_share("compare", alpha=alpha)
     num, count = differences.shape
     rows, cols = np.triu_indices(num, 1)
     paired = differences[rows] - differences[cols]
@@ -84,6 +83,9 @@ def compare(
     for matrix, values in ((p_values, flips), (adjusted, holm(flips))):
         matrix[rows, cols] = matrix[cols, rows] = values
     mean = differences.mean(axis=-1)
+    unit_of_flips = "problems" if over == "problems" else "judging seeds"
+    if over == "seeds" and problem is None:
+        unit_of_flips += " times problems"
     return Comparison(
         ratios=np.exp(mean[:, None] - mean[None, :]),
         p_values=p_values,
@@ -95,7 +97,7 @@ def compare(
         over=over if problem is None else f"seeds on {problem}",
         unit=unit,
         optimizers=times.optimizers,
-        notes=(*times.notes, *_notes(paired, alpha, over)),
+        notes=(*times.notes, *_notes(paired, alpha, unit_of_flips)),
     )
 
 
@@ -124,7 +126,7 @@ def needed(num_tests: int, alpha: float) -> int:
     return int(np.ceil(1 + np.log2(num_tests / alpha) - 1e-9))
 
 
-def _notes(paired: np.ndarray, alpha: float, over: str) -> tuple[str, ...]:
+def _notes(paired: np.ndarray, alpha: float, flips: str) -> tuple[str, ...]:
     """Say what no outcome could have decided."""
     num_tests, count = paired.shape
     if num_tests == 0:
@@ -133,9 +135,9 @@ def _notes(paired: np.ndarray, alpha: float, over: str) -> tuple[str, ...]:
     smallest = smallest_p_value(count)
     if num_tests * smallest > alpha:
         notes.append(
-            f"No pair can be told apart, whatever the times: {count} {over} give p >= "
+            f"No pair can be told apart, whatever the times: {count} {flips} give p >= "
             f"{smallest:.2g}, and for {num_tests} pairs that is {min(1, num_tests * smallest):.2g} "
-            f"> {alpha:g}; {needed(num_tests, alpha)} {over} would do."
+            f"> {alpha:g}; {needed(num_tests, alpha)} {flips} would do."
         )
     tied = int(np.sum(~np.any(paired != 0, axis=-1)))
     if tied:
@@ -146,6 +148,6 @@ def _notes(paired: np.ndarray, alpha: float, over: str) -> tuple[str, ...]:
     hopeless = (few > 0) & (num_tests * 2.0 ** (1 - few) > alpha)
     if num_tests * smallest <= alpha and np.any(hopeless):
         notes.append(
-            f"{int(hopeless.sum())} of {num_tests} pairs differ on too few {over} to be decided."
+            f"{int(hopeless.sum())} of {num_tests} pairs differ on too few {flips} to be decided."
         )
     return tuple(notes)

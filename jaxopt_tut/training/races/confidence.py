@@ -10,7 +10,8 @@ from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.bootstrap import interval_around, resample_seeds
 from jaxopt_tut.training.races.profiles import performance_ratios
 from jaxopt_tut.training.races.scores import areas
-from jaxopt_tut.training.races.times import Times, Unit, static
+from jaxopt_tut.training.races.times import Times, Unit, require_ratio, require_share, static
+from jaxopt_tut.training.scalars import as_count
 
 FEW_SEEDS, FEW_PROBLEMS = 4, 12
 
@@ -84,10 +85,11 @@ def confidence(
     seed: int = 0,
 ) -> Confidence:
     """Bootstrap the scores, with the same draws for all optimizers."""
-    if not 0 < level < 1:
-        raise ValueError(f"confidence needs 0 < level < 1, got level={level}.")
-    if not max_ratio > 1:
-        raise ValueError(f"confidence needs max_ratio > 1, got max_ratio={max_ratio}.")
+    require_share("confidence", level=level)
+    require_ratio("confidence", max_ratio)
+    num_draws = as_count("confidence", "num_draws", num_draws)
+    if num_draws < 1:
+        raise ValueError(f"confidence needs num_draws >= 1, got num_draws={num_draws}.")
     every = times.within(unit)
     scores = areas(performance_ratios(np.median(every, axis=-1)), max_ratio)
     ends, firsts = [], []

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.bootstrap import interval_around, resample_seeds
-from jaxopt_tut.training.races.times import Times, Unit, static
+from jaxopt_tut.training.races.times import Times, Unit, require_ratio, static
 
 
 @jax.tree_util.register_dataclass
@@ -90,8 +90,7 @@ def profiles(
     seed: int = 0,
 ) -> Profiles:
     """Compare median times to the best on each problem, with a band over resampled seeds."""
-    if not max_ratio > 1:
-        raise ValueError(f"profiles needs max_ratio > 1, got max_ratio={max_ratio}.")
+    require_ratio("profiles", max_ratio)
     every = times.within(unit)
     ratios = performance_ratios(np.median(every, axis=-1))
     inner = ratios[(ratios > 1) & (ratios < max_ratio)]

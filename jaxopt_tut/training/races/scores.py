@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.profiles import performance_ratios, shares_within
-from jaxopt_tut.training.races.times import Times, Unit, static
+from jaxopt_tut.training.races.times import Times, Unit, require_ratio, static
 
 ALGOPERF_POINTS = 100
 
@@ -78,8 +78,7 @@ def scores(
     times: Times, unit: Unit = "steps", *, max_ratio: float = 4.0, algoperf: bool = False
 ) -> Scores:
     """Score each optimizer by its median times."""
-    if not max_ratio > 1:
-        raise ValueError(f"scores needs max_ratio > 1, got max_ratio={max_ratio}.")
+    require_ratio("scores", max_ratio)
     ratios = performance_ratios(np.median(times.within(unit), axis=-1))
     return Scores(
         scores=(algoperf_areas if algoperf else areas)(ratios, max_ratio),

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.crossings import median_interval
-from jaxopt_tut.training.races.times import static
+from jaxopt_tut.training.races.times import require_share, static
 
 
 @jax.tree_util.register_dataclass
@@ -77,8 +77,7 @@ def sensitivity(
     problems: tuple[str, ...],
 ) -> Sensitivity:
     """Take medians over seeds at every rate."""
-    if not 0 < level < 1:
-        raise ValueError(f"sensitivity needs 0 < level < 1, got level={level}.")
+    require_share("sensitivity", level=level)
     times, losses = np.median(crossings, axis=-1), np.median(final, axis=-1)
     *time_ends, coverage = median_interval(crossings, level)
     *loss_ends, _ = median_interval(final, level)

@@ -105,8 +105,8 @@ class RaceTable:
         Returns:
           Steps, between two evaluations by linear interpolation of the loss, and 1 at least.
         """
-        steps = self.steps.astype(np.float64)
-        return first_crossing(self.losses, steps, self.targets[:, None, None])
+        steps, targets = np.asarray(self.steps, np.float64), np.asarray(self.targets, np.float64)
+        return first_crossing(np.asarray(self.losses), steps, targets[:, None, None])
 
     def times(self, *, choose: int | None = None) -> Times:
         """Choose each optimizer's rate on some seeds, and take its times on the others.
@@ -129,12 +129,13 @@ class RaceTable:
           ValueError: If it leaves no seed to judge.
         """
         return judge(
-            self.losses,
+            np.asarray(self.losses),
             self.crossings(),
-            self.learning_rates.astype(np.float64),
-            self.seconds_per_step,
+            np.asarray(self.learning_rates, np.float64),
+            np.asarray(self.seconds_per_step, np.float64),
+            first=float(self.steps[0]),
             budget=float(self.steps[-1]),
-            seeds=self.seeds,
+            seeds=np.asarray(self.seeds),
             optimizers=self.optimizers,
             problems=self.problems,
             choose=choose,
@@ -159,7 +160,7 @@ class RaceTable:
           The profiles from 1 to `max_ratio`.
 
         Raises:
-          ValueError: If `max_ratio` is not above 1, or there are no seconds.
+          ValueError: If `max_ratio` is not finite and above 1, or there are no seconds.
 
         References:
           Dolan and Moré (2002), Benchmarking optimization software with performance profiles,
@@ -194,7 +195,7 @@ class RaceTable:
           Scores from 0 to 1.
 
         Raises:
-          ValueError: If `max_ratio` is not above 1, or there are no seconds.
+          ValueError: If `max_ratio` is not finite and above 1, or there are no seconds.
 
         References:
           Dahl et al. (2023), Benchmarking neural network training algorithms.
@@ -232,7 +233,7 @@ class RaceTable:
 
         Raises:
           ValueError: If `level` lies outside (0, 1), `num_draws` is below 1, `max_ratio` is not
-            above 1, or there are no seconds.
+            finite and above 1, or there are no seconds.
 
         References:
           Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8.
@@ -303,8 +304,8 @@ class RaceTable:
         """
         return sensitivity(
             self.crossings(),
-            self.losses[..., -1].astype(np.float64),
-            self.learning_rates.astype(np.float64),
+            np.asarray(self.losses[..., -1], np.float64),
+            np.asarray(self.learning_rates, np.float64),
             level=level,
             budget=float(self.steps[-1]),
             optimizers=self.optimizers,
@@ -339,10 +340,10 @@ class RaceTable:
           doesn't always work, https://arxiv.org/abs/2004.13705, without.
         """
         return tuning_cost(
-            self.losses,
+            np.asarray(self.losses),
             self.crossings(),
-            self.learning_rates.astype(np.float64),
-            self.default_rates,
+            np.asarray(self.learning_rates, np.float64),
+            np.asarray(self.default_rates),
             budget=float(self.steps[-1]),
             optimizers=self.optimizers,
             problems=self.problems,
@@ -359,11 +360,11 @@ class RaceTable:
         write_rows(
             path,
             crossings=self.crossings(),
-            losses=self.losses,
-            learning_rates=self.learning_rates,
-            seconds_per_step=self.seconds_per_step,
-            default_rates=self.default_rates,
-            seeds=self.seeds,
+            losses=np.asarray(self.losses),
+            learning_rates=np.asarray(self.learning_rates),
+            seconds_per_step=np.asarray(self.seconds_per_step),
+            default_rates=np.asarray(self.default_rates),
+            seeds=np.asarray(self.seeds),
             optimizers=self.optimizers,
             problems=self.problems,
         )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.hyperparameters import require_real
 from jaxopt_tut.training.races import reading
 
 Unit = TypeAliasType("Unit", Literal["steps", "seconds"])
@@ -94,6 +95,21 @@ class Times:
         return reading.page(title, reading.columns(["", *self.problems], rows), self.notes)
 
 
+def require_ratio(caller: str, max_ratio: float) -> None:
+    """Refuse what no profile can end at."""
+    require_real(caller, max_ratio=max_ratio)
+    if not 1 < max_ratio < math.inf:
+        raise ValueError(f"{caller} needs a finite max_ratio > 1, got max_ratio={max_ratio}.")
+
+
+def require_share(caller: str, **values: float) -> None:
+    """Refuse what is no level of an interval or a test."""
+    require_real(caller, **values)
+    for name, value in values.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{caller} needs 0 < {name} < 1, got {name}={value}.")
+
+
 def restricted(
     times: Float[np.ndarray, "*runs"], horizon: Float[np.ndarray, "..."] | float
 ) -> Float[np.ndarray, "*runs"]:
@@ -144,6 +160,7 @@ def judge(
     learning_rates: Float[np.ndarray, "optimizers rates"],
     seconds_per_step: Float[np.ndarray, "optimizers problems"],
     *,
+    first: float,
     budget: float,
     seeds: Int[np.ndarray, "seeds"],
     optimizers: tuple[str, ...],
@@ -178,7 +195,7 @@ def judge(
         budget=float(budget),
         optimizers=optimizers,
         problems=problems,
-        notes=_notes(steps, at_edge, overlap, optimizers, problems),
+        notes=_notes(steps, at_edge, overlap, first, optimizers, problems),
     )
 
 
@@ -186,6 +203,7 @@ def _notes(
     steps: np.ndarray,
     at_edge: np.ndarray,
     overlap: bool,
+    first: float,
     optimizers: tuple[str, ...],
     problems: tuple[str, ...],
 ) -> tuple[str, ...]:
@@ -199,6 +217,16 @@ def _notes(
     unsolved = [name for name, t in zip(problems, steps.swapaxes(0, 1), strict=True) if _never(t)]
     if unsolved:
         notes.append(f"No optimizer reaches the target of {reading.listed(unsolved)}.")
+    given = [
+        name
+        for name, t in zip(problems, steps.swapaxes(0, 1), strict=True)
+        if np.all(t <= max(first, 1.0))
+    ]
+    if given:
+        notes.append(
+            f"Every run is at the target of {reading.listed(given)} by the first evaluation, which "
+            "tells nobody apart."
+        )
     lost = [name for name, t in zip(optimizers, steps, strict=True) if _never(t)]
     if lost and len(unsolved) < len(problems):
         notes.append(f"No target is reached by {reading.listed(lost)}.")

@@ -2,6 +2,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,13 +120,19 @@ def test_seeds_are_left_to_judge(choose, error, match):
     ("ask", "match"),
     [
         (lambda t: t.scores("hours"), r"unit 'steps' or 'seconds', got unit='hours'\."),
-        (lambda t: t.scores(max_ratio=1.0), r"scores needs max_ratio > 1, got max_ratio=1\.0\."),
+        (
+            lambda t: t.scores(max_ratio=1.0),
+            r"scores needs a finite max_ratio > 1, got max_ratio=1\.0\.",
+        ),
         (
             lambda t: t.profiles(max_ratio=0.5),
-            r"profiles needs max_ratio > 1, got max_ratio=0\.5\.",
+            r"profiles needs a finite max_ratio > 1, got max_ratio=0\.5\.",
         ),
         (lambda t: t.confidence(level=1.0), r"confidence needs 0 < level < 1, got level=1\.0\."),
-        (lambda t: t.confidence(max_ratio=1), r"confidence needs max_ratio > 1, got max_ratio=1\."),
+        (
+            lambda t: t.confidence(max_ratio=1),
+            r"confidence needs a finite max_ratio > 1, got max_ratio=1\.",
+        ),
         (lambda t: t.confidence(num_draws=0), r"needs num_draws >= 1, got num_draws=0\."),
         (lambda t: t.compare(over="runs"), r"over 'seeds' or 'problems', got over='runs'\."),
         (lambda t: t.compare(problem="x"), r"problems problem0, problem1, got problem='x'\."),
@@ -141,6 +148,39 @@ def test_bad_options_are_refused(ask, match):
     table = table_of(random_times(np.random.default_rng(0), 2, 2, 3, 4))
     with pytest.raises(ValueError, match=match):
         ask(table)
+
+
+@pytest.mark.parametrize(
+    ("ask", "match"),
+    [
+        (lambda t: t.confidence(num_draws=10.5), r"confidence needs .*num_draws=10\.5"),
+        (lambda t: t.confidence(level="high"), r"a real number as level, got level='high'\."),
+        (lambda t: t.compare(alpha=None), r"a real number as alpha, got alpha=None\."),
+        (lambda t: t.scores(max_ratio="4"), r"a real number as max_ratio, got max_ratio='4'\."),
+    ],
+)
+def test_options_that_are_no_numbers_are_refused(ask, match):
+    with pytest.raises(TypeError, match=match):
+        ask(table_of(random_times(np.random.default_rng(0), 2, 2, 3, 4)))
+
+
+def test_tables_of_jax_arrays_are_read_as_well():
+    table = table_of(random_times(np.random.default_rng(0), 2, 2, 3, 4))
+    table = dataclasses.replace(table, losses=table.losses.astype(np.float32))
+    found = jax.tree.map(jnp.asarray, dataclasses.replace(table, targets=np.float32([0.5, 0.5])))
+    np.testing.assert_array_equal(found.crossings(), table.crossings())
+    assert repr(found.compare()) == repr(table.compare())
+    found.profiles(), found.confidence(num_draws=5), found.sensitivity(), found.tuning_cost()
+
+
+def test_a_target_that_holds_from_the_start_is_said():
+    table = table_of(random_times(np.random.default_rng(0), 2, 2, 3, 4))
+    given = dataclasses.replace(table, targets=np.array([2.0, 0.5]))
+    assert (
+        "Every run is at the target of problem0 by the first evaluation" in given.times().notes[0]
+    )
+    nowhere = dataclasses.replace(table, targets=np.array([np.nan, 0.5]))
+    assert "No optimizer reaches the target of problem0." in nowhere.times().notes
 
 
 def test_seconds_are_steps_times_those_of_a_step():
@@ -246,7 +286,7 @@ def test_what_no_outcome_could_decide_is_said():
     assert within.smallest_p == 2 / 1024
     assert "No pair can be told apart" in repr(within)
     assert "66 pairs" in repr(within)
-    assert "12 seeds would do" in repr(within)
+    assert "12 judging seeds would do" in repr(within)
     assert "No pair" not in repr(table.compare())
     assert "12 problems would do" in repr(table.compare(over="problems"))
 
@@ -263,7 +303,7 @@ def test_runs_that_never_arrive_count_with_the_budget():
     times = np.array([[[[INF, INF, 50.0]]], [[[INF, 50.0, 50.0]]]])
     found = table_of(times).compare()
     np.testing.assert_allclose(found.ratios[0, 1], 2 ** (1 / 3))
-    assert "differ on too few seeds" not in repr(found)  # no outcome of 3 seeds decides anyway
+    assert "differ on too few" not in repr(found)  # no outcome of 3 seeds decides anyway
     assert "No pair can be told apart" in repr(found)
 
 
