@@ -102,7 +102,7 @@ def require_ratio(caller: str, max_ratio: float) -> None:
         raise ValueError(f"{caller} needs a finite max_ratio > 1, got max_ratio={max_ratio}.")
 
 
-def require_share(caller: str, **values: float) -> None:
+def require_share(caller: str, **values: Any) -> None:
     """Refuse what is no level of an interval or a test."""
     require_real(caller, **values)
     for name, value in values.items():

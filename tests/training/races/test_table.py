@@ -2,7 +2,6 @@ import dataclasses
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,15 +161,6 @@ def test_bad_options_are_refused(ask, match):
 def test_options_that_are_no_numbers_are_refused(ask, match):
     with pytest.raises(TypeError, match=match):
         ask(table_of(random_times(np.random.default_rng(0), 2, 2, 3, 4)))
-
-
-def test_tables_of_jax_arrays_are_read_as_well():
-    table = table_of(random_times(np.random.default_rng(0), 2, 2, 3, 4))
-    table = dataclasses.replace(table, losses=table.losses.astype(np.float32))
-    found = jax.tree.map(jnp.asarray, dataclasses.replace(table, targets=np.float32([0.5, 0.5])))
-    np.testing.assert_array_equal(found.crossings(), table.crossings())
-    assert repr(found.compare()) == repr(table.compare())
-    found.profiles(), found.confidence(num_draws=5), found.sensitivity(), found.tuning_cost()
 
 
 def test_a_target_that_holds_from_the_start_is_said():
