@@ -13,13 +13,17 @@ Which of them a loss has is read off its signature, so that one loss goes in whe
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
+from jaxopt_tut.splitting import Assembly, is_model, split_model
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
-__all__ = ["LossForm", "read_form"]
+__all__ = ["LOSS", "Bound", "BoundLoss", "LossForm", "bind_given", "bind_loss", "read_form"]
+
+LOSS = 0x6C6F7373
+"""Makes of the one key of a call, by `fold_in`, the key of its loss; users count from 0."""
 
 _STATES = ("model_state", "state")
 _SLOTS = ("key", "model_state")
@@ -182,3 +186,157 @@ def _hint(caller: str, error: str, has_key: bool | None, has_model_state: bool) 
     if has_key is False:
         return f"; a key for a loss that draws is {caller}(..., key=)"
     return "" if has_model_state else f"; its state is {caller}(..., model_state=)"
+
+
+@dataclass(frozen=True)
+class BoundLoss:
+    """A loss of parameters and of one tree with all else; equal where it is the same.
+
+    Attributes:
+      loss_fn: The loss.
+      form: What it is called with.
+      assembly: What its model is beside its arrays; None where the parameters are the model.
+    """
+
+    loss_fn: LossFn
+    form: LossForm
+    assembly: Assembly | None
+
+    @property
+    def __name__(self) -> str:
+        """Give the name of the loss, for messages."""
+        return getattr(self.loss_fn, "__name__", type(self.loss_fn).__name__)
+
+    def __call__(self, params: Params, given: tuple[Any, ...]) -> Any:
+        """Evaluate the loss on `(batch, carried, key, model_state)`."""
+        return self.apart(params, *given)
+
+    def apart(
+        self,
+        params: Params,
+        batch: Batch,
+        carried: PyTree,
+        key: jax.Array | None,
+        model_state: PyTree,
+    ) -> Any:
+        """Evaluate the loss on what it is given, by name."""
+        model = params if self.assembly is None else self.assembly.build(params, carried)
+        # in containers of its own: a state of equinox can be used but once
+        state = jax.tree.map(lambda leaf: leaf, model_state)
+        return self.form.call(self.loss_fn, model, batch, key, state)
+
+
+class Bound(NamedTuple):
+    """A loss of parameters and a batch alone.
+
+    Attributes:
+      loss_fn: `loss_fn(params, batch)`: the loss as it came, or a `BoundLoss`.
+      params: The model as it came, or what is trained in it.
+      batch: The batch as it came, or with what else the loss is given.
+    """
+
+    loss_fn: LossFn
+    params: Params
+    batch: Batch
+
+    @property
+    def examples(self) -> Batch:
+        """The batch as it came."""
+        return self.batch[0] if isinstance(self.loss_fn, BoundLoss) else self.batch
+
+    def on(self, examples: Batch, count: jax.Array | int) -> Batch:
+        """Return the batch with other examples; a loss that draws does so anew for each count."""
+        if not isinstance(self.loss_fn, BoundLoss):
+            return examples
+        _, carried, key, model_state = self.batch
+        key = None if key is None else jax.random.fold_in(key, count)
+        return examples, carried, key, model_state
+
+    def put_back(self, params: Params) -> PyTree:
+        """Return a model of the kind that came with these parameters."""
+        assembly = self.loss_fn.assembly if isinstance(self.loss_fn, BoundLoss) else None
+        return params if assembly is None else assembly.build(params, self.batch[1])
+
+    @property
+    def by_argument(self) -> tuple[Any, ...]:
+        """A function, and its arguments one by one."""
+        if isinstance(self.loss_fn, BoundLoss):
+            return self.loss_fn.apart, self.params, *self.batch
+        return self.loss_fn, self.params, self.batch
+
+
+def bind_loss(
+    caller: str,
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: Batch,
+    form: LossForm,
+    *,
+    key: jax.Array | None = None,
+    model_state: PyTree = None,
+) -> Bound:
+    """Make a loss of parameters and a batch of one of any form and any kind of model.
+
+    Args:
+      caller: The name of the function that asks; it opens the messages.
+      loss_fn: The loss.
+      params: Its model.
+      batch: The data.
+      form: What the loss is called with, see `read_form`.
+      key: For a loss that draws.
+      model_state: For a loss with a state.
+
+    Returns:
+      The loss, and what it is to be called with; all as it came where nothing has to be done.
+
+    Raises:
+      TypeError: If a state of equinox is among the parameters.
+
+    Example:
+      >>> loss_fn = lambda w, x, key: w * x + jax.random.uniform(key)
+      >>> form = read_form("diagnose", loss_fn, has_key=True, has_model_state=False)
+      >>> bound = bind_loss("diagnose", loss_fn, 2.0, 3.0, form, key=jax.random.key(0))
+      >>> bool(6.0 < bound.loss_fn(bound.params, bound.batch) < 7.0)
+      True
+    """
+    assembly = carried = None
+    if is_model(params):
+        parts = split_model(params, caller, hashed=False)
+        if parts.assembly.carries:
+            params, carried, assembly = parts
+    if assembly is None and form == LossForm():
+        return Bound(loss_fn, params, batch)
+    return Bound(BoundLoss(loss_fn, form, assembly), params, (batch, carried, key, model_state))
+
+
+def bind_given(
+    caller: str,
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: Batch,
+    *,
+    key: jax.Array | None,
+    model_state: PyTree,
+) -> Bound:
+    """Bind a loss to what a caller was given, who hands on a key and a state if there are any.
+
+    Args:
+      caller: The name of the function that asks; it opens the messages.
+      loss_fn: The loss.
+      params: Its model.
+      batch: The data.
+      key: A key, which the loss must take then.
+      model_state: A state, likewise.
+
+    Returns:
+      The loss, and what it is to be called with.
+
+    Raises:
+      TypeError: If the loss cannot be called so, or is no function.
+    """
+    if not callable(loss_fn):
+        raise TypeError(f"{caller} needs a function, got {type(loss_fn).__name__}.")
+    form = read_form(
+        caller, loss_fn, has_key=key is not None, has_model_state=model_state is not None
+    )
+    return bind_loss(caller, loss_fn, params, batch, form, key=key, model_state=model_state)

@@ -10,6 +10,7 @@
 No library is imported for it: a model of flax nnx brings its own.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ import numpy as np
 from jaxopt_tut.trees import path_name
 from jaxopt_tut.types import Params, PyTree
 
-__all__ = ["Assembly", "ModelParts", "library_of", "split_model"]
+__all__ = ["Assembly", "ModelParts", "is_model", "library_of", "open_model", "split_model"]
 
 _LIBRARIES = ("nnx", "linen", "equinox")
 
@@ -230,12 +231,30 @@ class Assembly:
         return _nested(values, len(objects))
 
 
-def split_model(model: PyTree, caller: str) -> ModelParts:
+def is_model(tree: PyTree) -> bool:
+    """Tell a module of a library, variables of flax linen, or a tree of these, from other trees.
+
+    Args:
+      tree: Any pytree.
+
+    Returns:
+      Whether it is one.
+
+    Example:
+      >>> is_model({"weight": 1.0}), is_model({"params": {}, "batch_stats": {}})
+      (False, True)
+    """
+    is_module = lambda part: library_of(part) is not None
+    return _is_linen(tree) or any(map(is_module, jax.tree.leaves(tree, is_leaf=is_module)))
+
+
+def split_model(model: PyTree, caller: str, *, hashed: bool = True) -> ModelParts:
     """Split a model into what is trained and what it carries.
 
     Args:
       model: A module of flax nnx or equinox, variables of flax linen, or any tree of these.
       caller: The name of the function that asks; it opens the message.
+      hashed: Whether what is fixed must have a hash, so that a program is found again.
 
     Returns:
       Its parts. The trained ones are a tree of the containers of the model, a dictionary of a
@@ -269,7 +288,8 @@ def split_model(model: PyTree, caller: str) -> ModelParts:
     roles, trained, carried, fixed, objects = [], [], [], [], []
     for path, leaf in paths:
         role = _role(path, leaf, modules)
-        _refuse(caller, path, leaf, role)
+        if hashed and role == "fixed":
+            _require_hash(caller, path, leaf)
         roles.append(role)
         trained.append(leaf if role == "trained" else None)
         carried.append(leaf if role == "carried" else None)
@@ -297,7 +317,40 @@ def split_model(model: PyTree, caller: str) -> ModelParts:
     return ModelParts(outer.unflatten(trained), state if assembly.carries else None, assembly)
 
 
-_ARRAYS = (jax.Array, np.ndarray, np.generic)
+def open_model(
+    caller: str, fun: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Split the model that is a function's first argument, if it carries what is not trained.
+
+    Args:
+      caller: The name of the function that asks; it opens the message.
+      fun: The function.
+      args: Its arguments.
+
+    Returns:
+      A function of what is trained, the other arguments and what is carried; and all of these.
+
+    Example:
+      >>> variables = {"params": {"w": 2.0}, "batch_stats": {"mean": jnp.ones(2)}}
+      >>> double = lambda variables, x: variables["params"]["w"] * x
+      >>> fun, args = open_model("record", double, (variables, 3))
+      >>> args[0], fun(*args)
+      ({'w': 2.0}, 6.0)
+    """
+    if not is_model(args[0]):
+        return fun, args
+    trained, carried, assembly = split_model(args[0], caller, hashed=False)
+    if not assembly.carries:
+        return fun, args
+
+    def opened(trained: Params, *rest: Any, **kwargs: Any) -> Any:
+        *others, carried = rest
+        return fun(assembly.build(trained, carried), *others, **kwargs)
+
+    return functools.update_wrapper(opened, fun), (trained, *args[1:], carried)
+
+
+_ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
 
 
 def _role(path: tuple[Any, ...], leaf: Any, modules: Any) -> str:
@@ -308,17 +361,14 @@ def _role(path: tuple[Any, ...], leaf: Any, modules: Any) -> str:
         return "trained" if _is_trained(leaf, modules) else "carried"
     if isinstance(leaf, _ARRAYS):
         is_number = jnp.issubdtype(leaf.dtype, jnp.inexact)
-        is_text = not isinstance(leaf, jax.Array) and np.asarray(leaf).dtype.kind in "OSUMmV"
+        is_text = isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "OSUMmV"
         return "trained" if is_number else "fixed" if is_text else "carried"
     is_attribute = path and isinstance(path[-1], jax.tree_util.GetAttrKey)
     is_number = isinstance(leaf, float | complex) and not is_attribute
     return "trained" if is_number else "fixed"
 
 
-def _refuse(caller: str, path: tuple[Any, ...], leaf: Any, role: str) -> None:
-    """Refuse what can be neither trained nor held fixed."""
-    if role != "fixed":
-        return
+def _require_hash(caller: str, path: tuple[Any, ...], leaf: Any) -> None:
     try:
         hash(leaf)
     except TypeError:

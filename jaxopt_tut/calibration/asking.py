@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_tut.loss_forms import LossForm, read_form
 from jaxopt_tut.types import Batch, Params
 
 
@@ -40,22 +41,20 @@ def require_arrays(caller: str, params: Params, batch: Batch) -> None:
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 
-def require_function(caller: str, fn: Any) -> None:
-    """Refuse a function that cannot be called with parameters and a batch alone."""
+def require_form(caller: str, fn: Any, *, has_model_state: bool) -> LossForm:
+    """Refuse a function that cannot be called as a loss or a model is."""
     if not callable(fn):
         raise TypeError(f"{caller} needs a function, got {_described(fn)}.")
     try:
-        signature = inspect.signature(fn)
-    except (TypeError, ValueError):  # a builtin that does not tell
-        return
-    try:
-        signature.bind(None, None)
+        return read_form(caller, fn, has_key=None, has_model_state=has_model_state)
     except TypeError as error:
-        names = list(signature.parameters)
+        names = list(inspect.signature(fn).parameters)
         name = getattr(fn, "__name__", "fn").replace("<lambda>", "fn")
+        given = ["params", "batch", "model_state"][: 3 if has_model_state else 2]
+        shown, wrapped = ", ".join(given), ", ".join([*given, *names[len(given) :]])
         raise TypeError(
-            f"{caller} calls {name}(params, batch), and it takes ({', '.join(names)}): wrap it, as "
-            f"in lambda params, batch: {name}({', '.join(['params', 'batch', *names[2:]])})."
+            f"{caller} calls {name}({shown}), and it takes ({', '.join(names)}): wrap it, as in "
+            f"lambda {shown}: {name}({wrapped})."
         ) from error
 
 

@@ -24,7 +24,7 @@ from jaxopt_tut.calibration.reports import CalibrationReport, How
 from jaxopt_tut.calibration.spread import Spread
 from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_advice
 from jaxopt_tut.initializers import equal_variance
-from jaxopt_tut.types import Batch, Params, PRNGKey
+from jaxopt_tut.types import Batch, Params, PRNGKey, PyTree
 
 _NORMALISED = "a normalisation follows, its scale has no effect"
 _TOLERANCE = 0.01
@@ -39,6 +39,7 @@ def auto_init(
     *,
     target: float = 1.0,
     keep_zeros: bool | None = None,
+    model_state: PyTree = None,
 ) -> tuple[Params, CalibrationReport]:
     r"""Draw the weights of any network so that every pre-activation has unit variance.
 
@@ -63,14 +64,16 @@ def auto_init(
     Costs two compilations for each `fn` and shapes, and a few evaluations.
 
     Args:
-      key: Draws weights and noise.
-      fn: `fn(params, batch)`: a model or a loss.
+      key: Draws weights and noise, and what the function draws.
+      fn: `fn(params, batch)`: a model or a loss. One that draws takes a key,
+        `(params, batch, key)`; `model_state` comes last, as in `fit`.
       params: Parameters of the model; the weights of its layers are replaced.
       batch: At least two examples; the first layer's scale and the verification come from them.
       target: The variance $v > 0$.
       keep_zeros: Whether weights that are all zero stay: LoRA's second factor, the last layer of
         a residual branch, a readout of zeros. None: they do, unless every layer's weight is zero,
         as after `constant(0)`.
+      model_state: For a function that is handed a state, such as running averages.
 
     Returns:
       The parameters, and predicted against measured variances. Where NaN or infinities in `batch`
@@ -103,7 +106,7 @@ def auto_init(
     require_concrete("auto_init", key, params, batch, target)
     require_target("auto_init", target)
     require_key("auto_init", key)
-    network = read_network("auto_init", fn, params, batch)
+    network = read_network("auto_init", fn, params, batch, key=key, model_state=model_state)
     before = network.spreads()
     weight_key, noise_key = jax.random.split(key)
     normalised = {

@@ -27,7 +27,7 @@ from jaxopt_tut.calibration.search import (
 from jaxopt_tut.optimizers import adam, differentiable
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step, updated
 from jaxopt_tut.trees import Rebuild, at_least_single
-from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey, PyTree
 
 Trained = TypeAliasType("Trained", Literal["sgd", "adam"] | Optimizer)
 """What a network is trained with: one of the paper's two rules, or any transformation."""
@@ -45,6 +45,7 @@ def gradinit(
     learning_rate: float = 1e-2,
     num_steps: int = 390,
     min_scale: float = 0.01,
+    model_state: PyTree = None,
 ) -> tuple[Params, CalibrationReport]:
     r"""Learn one factor a leaf so that the first step of training lowers the loss most.
 
@@ -59,9 +60,9 @@ def gradinit(
     returned, the last ones if none does. Compiled once for each `loss_fn`, `optimizer` and shapes.
 
     Args:
-      key: Not used: the directions of the weights are those of `params`. It is here so that all
-        calibrations are called the same way.
-      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`.
+      key: For a loss that draws: the directions of the weights are those of `params`.
+      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; one that draws
+        takes a key, `(params, batch, key)`, and with `model_state` that comes last, as in `fit`.
       params: Where to start; leaves of zeros stay.
       batch: The data.
       optimizer: What the network will be trained with: any optax transformation whose first step
@@ -72,6 +73,7 @@ def gradinit(
       learning_rate: Of the factors.
       num_steps: Steps of descent on the factors.
       min_scale: $\underline\alpha > 0$.
+      model_state: For a function that is handed a state, such as running averages.
 
     Returns:
       The parameters, and what was done; `report.objective` is the loss after the step of training,
@@ -102,7 +104,6 @@ def gradinit(
       https://arxiv.org/abs/2102.08098
     """
     require_concrete("gradinit", params, batch, step_size, gradient_norm, learning_rate, min_scale)
-    del key  # The directions are those of the parameters.
     if isinstance(optimizer, str):
         if optimizer not in ("sgd", "adam"):
             raise ValueError(
@@ -125,7 +126,7 @@ def gradinit(
         learning_rate=learning_rate,
         min_scale=min_scale,
     )
-    network = read_network("gradinit", loss_fn, params, batch)
+    network = read_network("gradinit", loss_fn, params, batch, key=key, model_state=model_state)
     before = network.spreads()
     weights = list(network.weights.values())
     numbers = (step_size, gradient_norm, learning_rate, min_scale)

@@ -16,7 +16,7 @@ from jaxopt_tut.calibration.zeros import keep_zero_weights, stalled_zeros, with_
 from jaxopt_tut.hyperparameters import require_nonnegative
 from jaxopt_tut.initializers import orthogonal
 from jaxopt_tut.taps.inner import Layer
-from jaxopt_tut.types import Batch, Params, PRNGKey
+from jaxopt_tut.types import Batch, Params, PRNGKey, PyTree
 
 
 def lsuv(
@@ -29,6 +29,7 @@ def lsuv(
     tolerance: float = 0.01,
     max_iterations: int = 20,
     keep_zeros: bool | None = None,
+    model_state: PyTree = None,
 ) -> tuple[Params, CalibrationReport]:
     r"""Draw orthogonal weights and scale them, layer by layer, to unit variance on the data.
 
@@ -44,8 +45,9 @@ def lsuv(
     as drawn, and the report says so. Weights of zero beside others are meant, and stay.
 
     Args:
-      key: Draws the weights.
-      fn: `fn(params, batch)`: a model or a loss.
+      key: Draws the weights, and what the function draws.
+      fn: `fn(params, batch)`: a model or a loss. One that draws takes a key,
+        `(params, batch, key)`; `model_state` comes last, as in `fit`.
       params: Parameters of the model; the weights of its layers are replaced.
       batch: The data, at least two examples.
       target: The variance $v > 0$.
@@ -53,6 +55,7 @@ def lsuv(
       max_iterations: Most passes.
       keep_zeros: Whether weights that are all zero stay: LoRA's second factor, the last layer of
         a residual branch. None: they do, unless every layer's weight is zero.
+      model_state: For a function that is handed a state, such as running averages.
 
     Returns:
       The parameters, and what was done. Where NaN or infinities in `batch` or in what is not drawn
@@ -86,7 +89,7 @@ def lsuv(
         raise ValueError(f"lsuv needs max_iterations >= 1, got max_iterations={max_iterations}.")
     require_nonnegative("lsuv", tolerance=tolerance)
     require_key("lsuv", key)
-    network = read_network("lsuv", fn, params, batch)
+    network = read_network("lsuv", fn, params, batch, key=key, model_state=model_state)
     before = network.spreads()
     kept = keep_zero_weights(network, keep_zeros)
     drawn = [layer for layer in network.layers if layer.name not in kept]

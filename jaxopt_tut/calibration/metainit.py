@@ -20,7 +20,7 @@ from jaxopt_tut.calibration.search import (
     where_finite,
 )
 from jaxopt_tut.trees import at_least_single
-from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey
+from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, PyTree
 
 
 def metainit(
@@ -33,6 +33,7 @@ def metainit(
     decay: float = 0.9,
     num_steps: int = 500,
     eps: float = 1e-5,
+    model_state: PyTree = None,
 ) -> tuple[Params, CalibrationReport]:
     r"""Tune the norms of the weights until the gradient hardly changes along itself.
 
@@ -48,16 +49,17 @@ def metainit(
     Compiled once for each `loss_fn` and shapes.
 
     Args:
-      key: Not used: the directions of the weights are those of `params`. It is here so that all
-        calibrations are called the same way.
-      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; three times
-        differentiable where it matters (ReLU is).
+      key: For a loss that draws: the directions of the weights are those of `params`.
+      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; one that draws
+        takes a key, `(params, batch, key)`, and with `model_state` that comes last, as in `fit`.
+        Three times differentiable where it matters (ReLU is).
       params: Where to start.
       batch: The data; the paper needs no true ones, and draws inputs from N(0, 1).
       learning_rate: $\eta \ge 0$.
       decay: $\beta$ in [0, 1).
       num_steps: Steps of descent.
       eps: $\epsilon > 0$, against gradients of zero.
+      model_state: For a function that is handed a state, such as running averages.
 
     Returns:
       The parameters, and what was done; `report.objective` is the quotient at each step. Where
@@ -84,9 +86,8 @@ def metainit(
       Dauphin, Schoenholz (2019), eq. 2 and algorithm 1. https://openreview.net/forum?id=SyeO5BBeUr
     """
     require_concrete("metainit", params, batch, learning_rate, decay, eps)
-    del key  # The directions are those of the parameters.
     require_options("metainit", decay, num_steps, learning_rate=learning_rate, eps=eps)
-    network = read_network("metainit", loss_fn, params, batch)
+    network = read_network("metainit", loss_fn, params, batch, key=key, model_state=model_state)
     before = network.spreads()
     weights = list(network.weights.values())
     tried = _tune_norms(network.frame, num_steps, weights, network.data, learning_rate, decay, eps)

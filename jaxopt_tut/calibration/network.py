@@ -13,9 +13,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
-from jaxopt_tut.calibration.asking import is_iterator, require_arrays, require_function
+from jaxopt_tut.calibration.asking import is_iterator, require_arrays, require_form, require_key
 from jaxopt_tut.calibration.spread import Moments, PerStep, Spread, moments, spread_of
 from jaxopt_tut.jaxprs import constants
+from jaxopt_tut.loss_forms import LOSS, Bound, bind_loss
 from jaxopt_tut.taps.inner import (
     Layer,
     Parts,
@@ -29,7 +30,7 @@ from jaxopt_tut.taps.inner import (
 )
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.trees import at_least_single, split_arrays
-from jaxopt_tut.types import Batch, Initializer, Params, PRNGKey
+from jaxopt_tut.types import Batch, Initializer, Params, PRNGKey, PyTree
 
 Variances = dict[str, PerStep]
 """Of the pre-activations, by layer; one entry a step inside scans."""
@@ -59,7 +60,7 @@ class Network:
       loss: What the function returned when `spreads` measured last; None if that is no number.
     """
 
-    params: Params
+    bound: Bound
     parts: Parts
     program: Program
     layers: list[Layer]
@@ -73,9 +74,14 @@ class Network:
         """The arrays of the batch, which may be NumPy's."""
         return self.program.data
 
-    def merged(self) -> Params:
-        """Put the weights back into the tree they came in."""
-        return self.parts.rebuild(self.weights.values())
+    @property
+    def params(self) -> Params:
+        """The parameters as they came."""
+        return self.bound.params
+
+    def merged(self) -> PyTree:
+        """Put the weights back into the model they came in."""
+        return self.bound.put_back(self.parts.rebuild(self.weights.values()))
 
     def scale(self, layer: Layer, factor: PerStep) -> None:
         """Multiply the weight of a layer by one factor, or by one a step of the scan around it."""
@@ -169,10 +175,27 @@ def require_concrete(caller: str, *trees: Any) -> None:
         )
 
 
-def read_network(caller: str, fn: Callable[..., Any], params: Params, batch: Batch) -> Network:
+def read_network(
+    caller: str,
+    fn: Callable[..., Any],
+    params: PyTree,
+    batch: Batch,
+    *,
+    key: PRNGKey,
+    model_state: PyTree = None,
+) -> Network:
     """Trace a model or a loss, a function of parameters and at least two examples."""
-    require_function(caller, fn)
+    form = require_form(caller, fn, has_model_state=model_state is not None)
     require_arrays(caller, params, batch)
+    if form.takes_key:
+        require_key(caller, key)
+        require_concrete(caller, key)
+        key = jax.random.fold_in(key, LOSS)
+    bound = bind_loss(
+        caller, fn, params, batch, form,
+        key=key if form.takes_key else None, model_state=model_state,
+    )  # fmt: skip
+    fn, params, batch = bound
     parts = take_parameters(caller, params)
     program = trace_program(caller, fn, (params, batch), may_close_over=False)
     require_concrete(caller, constants(program.jaxpr))  # what `fn` closes over
@@ -186,7 +209,7 @@ def read_network(caller: str, fn: Callable[..., Any], params: Params, batch: Bat
     require_layers(caller, layers, left)
     weights = dict(zip(parts.names, map(jnp.asarray, parts.arrays), strict=True))
     frame = Frame(_origin(fn, params, batch, program), program.jaxpr, tuple(layers))
-    return Network(params, parts, program, layers, left, weights, frame)
+    return Network(bound, parts, program, layers, left, weights, frame)
 
 
 def _origin(fn: Callable[..., Any], params: Params, batch: Batch, program: Program) -> Any:

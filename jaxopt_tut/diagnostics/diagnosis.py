@@ -13,9 +13,10 @@ from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.measuring.stacking import Measured
 from jaxopt_tut.diagnostics.nonfinite.search import first_nonfinite
+from jaxopt_tut.loss_forms import Bound, bind_given
 from jaxopt_tut.taps import Site
 from jaxopt_tut.trees import Rebuild, split_arrays
-from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey, PyTree
 
 
 @jax.tree_util.register_dataclass
@@ -46,6 +47,7 @@ def diagnose(
     *,
     optimizer: Optimizer | None = None,
     key: PRNGKey | None = None,
+    model_state: PyTree = None,
 ) -> Diagnosis:
     r"""Say what is wrong with a network on a batch, where, why, and what to do.
 
@@ -61,15 +63,16 @@ def diagnose(
     what `first_nonfinite` costs.
 
     Args:
-      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; with a `key`
-        it is called as `loss_fn(params, batch, key)`.
-      params: The parameters; leaves that are no arrays are held fixed.
+      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; where they are
+        given it takes a key, `(params, batch, key)`, and a state behind, as in `fit`.
+      params: The parameters, or any model that `fit` takes; what is no parameter is held fixed.
       batch: At least two examples along the first axis of its arrays.
       optimizer: Judge its first step too. One that hardly moves at first (a warm-up from 0, an
         accumulation, a rate that tunes itself) is followed for up to 64 steps on this batch. Its
         update is handed the parameters, and by keyword what it takes of `value`, `grad`,
         `value_fn`, `grad_fn` and `obj_fn`.
-      key: For a loss that draws numbers, such as one with dropout.
+      key: For a loss that draws, such as one with dropout.
+      model_state: For a loss that is handed a state, such as running averages.
 
     Returns:
       Statistics and verdicts; `report` makes text of them.
@@ -99,16 +102,17 @@ def diagnose(
     if callable(optimizer):
         name = getattr(optimizer, "__name__", "it")
         raise TypeError(f"diagnose needs an optimizer, got a function: call {name}(...).")
-    arrays, rebuild = split_arrays(params)
-    frame = _Frame(loss_fn, rebuild, optimizer, 1)
-    measured = jax.device_get(_measure(frame, arrays, batch, key)).unpack()
+    given = {"key": key, "model_state": model_state}
+    bound = bind_given("diagnose", loss_fn, params, batch, **given)
+    arrays, rebuild = split_arrays(bound.params)
+    frame = _Frame(bound.loss_fn, rebuild, optimizer, 1)
+    measured = jax.device_get(_measure(frame, arrays, bound.batch)).unpack()
     if hardly_moves(measured):  # at first, or for good?
         frame = frame._replace(num_updates=MANY_UPDATES)
-        measured = jax.device_get(_measure(frame, arrays, batch, key)).unpack()
+        measured = jax.device_get(_measure(frame, arrays, bound.batch)).unpack()
     verdicts = judge(measured)
     if not measured.is_finite:
-        extra = () if key is None else (key,)
-        site = first_nonfinite(loss_fn, params, batch, *extra, gradient=True)
+        site = first_nonfinite(*bound.by_argument, gradient=True)
         verdicts = tuple(_located(verdict, site, measured) for verdict in verdicts)
     return Diagnosis(dict(measured.layers), measured, verdicts)
 
@@ -151,10 +155,6 @@ rare, and an average that forgets 2 % a step has settled."""
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure(frame: _Frame, arrays: list[Any], batch: Batch, key: PRNGKey | None) -> Measured:
-    def loss_fn(params: Params, batch: Batch) -> Any:
-        extra = () if key is None else (key,)
-        return frame.loss_fn(params, batch, *extra)
-
-    params = frame.rebuild(arrays)
-    return measure("diagnose", loss_fn, params, batch, frame.optimizer, frame.num_updates)
+def _measure(frame: _Frame, arrays: list[Any], batch: Batch) -> Measured:
+    bound = Bound(frame.loss_fn, frame.rebuild(arrays), batch)
+    return measure("diagnose", bound, frame.optimizer, frame.num_updates)

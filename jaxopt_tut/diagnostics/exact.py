@@ -12,8 +12,9 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut.diagnostics.measuring.network import read_network
 from jaxopt_tut.diagnostics.measuring.readings import read_layers
 from jaxopt_tut.diagnostics.measuring.summaries import Real, real
+from jaxopt_tut.loss_forms import bind_given
 from jaxopt_tut.taps import Tape
-from jaxopt_tut.types import Batch, LossFn, Params, Scalar
+from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, PyTree, Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
 
 Quantiles = TypeAliasType("Quantiles", Float[Array, "*step quantile"])
@@ -46,6 +47,8 @@ def exact_statistics(
     batch: Batch,
     *,
     quantiles: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    key: PRNGKey | None = None,
+    model_state: PyTree = None,
 ) -> Tape:
     r"""Compute exact quantiles and the effective rank of every layer.
 
@@ -58,10 +61,13 @@ def exact_statistics(
     of `statistics`. Use it inside `jit`.
 
     Args:
-      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`.
-      params: The parameters; leaves that are no arrays are held fixed.
+      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; where they are
+        given it takes a key, `(params, batch, key)`, and a state behind, as in `fit`.
+      params: The parameters, or any model; what is no parameter is held fixed.
       batch: At least two examples along the first axis of its arrays.
       quantiles: The fractions $0 \le q \le 1$.
+      key: For a loss that draws, such as one with dropout.
+      model_state: For a loss that is handed a state, such as running averages.
 
     Returns:
       An `ExactStatistics` for each layer, by name and in the order of the program.
@@ -85,7 +91,9 @@ def exact_statistics(
     for q in quantiles:
         if not 0 <= q <= 1:
             raise ValueError(f"exact_statistics needs quantiles 0 <= q <= 1, got {q}.")
-    readings = read_layers(read_network("exact_statistics", loss_fn, params, batch)).layers
+    given = {"key": key, "model_state": model_state}
+    bound = bind_given("exact_statistics", loss_fn, params, batch, **given)
+    readings = read_layers(read_network("exact_statistics", bound)).layers
 
     def of(values: Shaped[Array, "..."], num_steps: int) -> Quantiles:
         rows = real(values).reshape(*values.shape[:num_steps], -1)

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.loss_forms import bind_given
 from jaxopt_tut.losses import value_part
 from jaxopt_tut.trees import at_least_single
-from jaxopt_tut.types import Batch, LossFn, Params, PyTree, Scalar
+from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, PyTree, Scalar
 from jaxopt_tut.vectors import safe_ratio
 
 
@@ -38,7 +39,13 @@ class LeafNoise(NamedTuple):
 
 
 def gradient_noise(
-    loss_fn: LossFn, params: Params, batch: Batch, num_micro_batches: int
+    loss_fn: LossFn,
+    params: Params,
+    batch: Batch,
+    num_micro_batches: int,
+    *,
+    key: PRNGKey | None = None,
+    model_state: PyTree = None,
 ) -> GradientNoise:
     r"""Measure the gradient-noise ratio over micro-batches.
 
@@ -53,15 +60,19 @@ def gradient_noise(
     Costs one gradient of the batch, and memory for one more gradient: micro-batches go in turn.
 
     Args:
-      loss_fn: `loss_fn(params, batch)` returns the mean over examples, or a pair `(mean, aux)`.
+      loss_fn: `loss_fn(params, batch)` returns the mean over examples, or a pair `(mean, aux)`;
+        where they are given it takes a key, `(params, batch, key)`, and a state behind.
       params: Floating leaves.
       batch: Arrays with the examples along their first axis.
       num_micro_batches: The number $k \ge 2$ of equal parts; it divides the number of examples.
+      key: For a loss that draws, such as one with dropout; anew for each part.
+      model_state: For a loss that is handed a state, such as running averages.
 
     Returns:
       The noise, in all and of each leaf.
 
     Raises:
+      TypeError: If `loss_fn` cannot be called so.
       ValueError: If there are fewer than two micro-batches, or they would not be equal.
 
     Example:
@@ -91,14 +102,17 @@ def gradient_noise(
         batch,
     )
 
-    def gradient(part):
-        loss = lambda params: value_part(loss_fn(params, part))
-        return jax.tree.map(at_least_single, jax.grad(loss)(params))
+    given = {"key": key, "model_state": model_state}
+    bound = bind_given("gradient_noise", loss_fn, params, batch, **given)
+
+    def gradient(part, count):
+        loss = lambda params: value_part(bound.loss_fn(params, bound.on(part, count)))
+        return jax.tree.map(at_least_single, jax.grad(loss)(bound.params))
 
     def step(moments, part):
         # Welford's update: a difference of large sums would lose a small variance.
         count, mean, spread = moments
-        new, count = gradient(part), count + 1
+        new, count = gradient(part, count), count + 1
         apart = jax.tree.map(jnp.subtract, new, mean)
         mean = jax.tree.map(lambda m, d: m + d / count.astype(d.dtype), mean, apart)
         left = jax.tree.map(jnp.subtract, new, mean)
@@ -107,7 +121,7 @@ def gradient_noise(
         )
         return (count, mean, spread), None
 
-    zeros = jax.tree.map(lambda leaf: at_least_single(jnp.zeros_like(leaf)), params)
+    zeros = jax.tree.map(lambda leaf: at_least_single(jnp.zeros_like(leaf)), bound.params)
     spreads = jax.tree.map(lambda leaf: jnp.zeros((), jnp.real(leaf).dtype), zeros)
     start = (jnp.zeros((), jnp.int32), zeros, spreads)
     (_, mean, spread), _ = control_flow.scan(step, start, parts)

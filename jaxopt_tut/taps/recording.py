@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxopt_tut.loss_forms import bind_given
 from jaxopt_tut.losses import require_loss
+from jaxopt_tut.splitting import open_model
 from jaxopt_tut.taps.interpreter import evaluate
 from jaxopt_tut.taps.program import trace_program
 from jaxopt_tut.taps.selection import Select, select_sites
@@ -84,14 +86,17 @@ def record_gradients(
     name, operation or predicate raises.
 
     Args:
-      loss_fn: `loss_fn(params, *args, **kwargs)` returns a scalar or a pair `(scalar, aux)`.
+      loss_fn: `loss_fn(params, *args, **kwargs)` returns a scalar or a pair `(scalar, aux)`; the
+        forms that `fit` takes are among these, and a key and a state may be given as `key=` and
+        `model_state=` whatever the loss names them.
       select: Which sites, as for `record`.
 
     Returns:
       A function of the same arguments, by position or keyword, that returns
       `(loss, gradients, values, cotangents)`, with `(loss, aux)` in place of `loss` if there is an
-      `aux`. The gradients have the structure of `params`, with None where a leaf is no array. For
-      complex values the cotangent follows `jax.grad`.
+      `aux`. The gradients have the structure of `params`, with None where a leaf is no array; of a
+      module that carries averages or counts, a tree of what is trained in it. For complex values
+      the cotangent follows `jax.grad`.
 
     Raises:
       TypeError: If `loss_fn` cannot be traced, or a parameter is an integer array.
@@ -113,8 +118,9 @@ def record_gradients(
         args, kwargs = first_by_position(loss_fn, args, kwargs)
         if not args:
             raise TypeError(f"{caller} needs the parameters as first argument, got none.")
+        loss, args, kwargs = _opened(caller, loss_fn, args, kwargs)
         params = take_parameters(caller, args[0])
-        program = trace_program(caller, loss_fn, args, kwargs, may_close_over=False)
+        program = trace_program(caller, loss, args, kwargs, may_close_over=False)
         has_aux = require_loss(caller, program.result)
         chosen = select_sites(caller, program.sites, select, with_cotangents=True)
         places = {place: k for k, (_, place) in enumerate(chosen)}
@@ -126,7 +132,7 @@ def record_gradients(
             return outputs[0], (outputs, values, taken)
 
         def loss_and_result(arrays):
-            result = loss_fn(params.rebuild(arrays), *args[1:], **kwargs)
+            result = loss(params.rebuild(arrays), *args[1:], **kwargs)
             return (result[0] if has_aux else result), result
 
         gradient = jax.value_and_grad(loss_and_values, argnums=(0, 1), has_aux=True)
@@ -134,8 +140,8 @@ def record_gradients(
         result = program.result_of(outputs)
         if program.is_repeatable:
             plainly = jax.value_and_grad(loss_and_result, has_aux=True)
-            (loss, result), by_array = plainly(params.arrays)
-            result = (loss, result[1]) if has_aux else loss
+            (value, result), by_array = plainly(params.arrays)
+            result = (value, result[1]) if has_aux else value
         # What a branch that was not taken leaves of a bump is zero.
         for k, mask in taken.items():
             mask = jnp.reshape(mask, mask.shape + (1,) * (by_bump[k].ndim - mask.ndim))
@@ -149,3 +155,16 @@ def record_gradients(
         )
 
     return recorded
+
+
+def _opened(
+    caller: str, loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """Split what is trained in a module off, and hand over a key and a state by position."""
+    given = {name: kwargs[name] for name in ("key", "model_state") if name in kwargs}
+    if given and len(args) == 2 and given.keys() == kwargs.keys():
+        bound = bind_given(
+            caller, loss_fn, *args, key=given.get("key"), model_state=given.get("model_state")
+        )
+        return bound.loss_fn, (bound.params, bound.batch), {}
+    return *open_model(caller, loss_fn, args), kwargs

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.loss_forms import read_form
+from jaxopt_tut.loss_forms import LOSS, read_form
 from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.checkpoints.options import Checkpoint, as_checkpoint
@@ -33,9 +33,6 @@ from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
 """The parameters, or a function that draws them."""
 
-
-LOSS = 0x6C6F7373
-"""Makes of the key of a run, by `fold_in`, the one for the loss: large, as users count from 0."""
 
 Saving = TypeAliasType("Saving", Checkpoint | str | os.PathLike[str])
 """Where to save, and how; or where alone."""

@@ -60,18 +60,22 @@ def test_a_key_of_another_kind_is_refused(name, key, kind):
         METHODS[name](key, loss, PARAMS, X)
 
 
-def with_key(params, batch, key):
-    return loss(params, batch) + jax.random.normal(key)
+def with_more(params, batch, key, rate, depth):
+    return loss(params, batch) + rate * depth * jax.random.normal(key)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_loss_of_other_arguments_is_refused_with_the_recipe(name):
     message = re.escape(
-        f"{name} calls with_key(params, batch), and it takes (params, batch, key): wrap it, as in "
-        "lambda params, batch: with_key(params, batch, key)."
+        f"{name} calls with_more(params, batch), and it takes (params, batch, key, rate, depth): "
+        "wrap it, as in lambda params, batch: with_more(params, batch, key, rate, depth)."
     )
     with pytest.raises(TypeError, match=f"^{message}$"):
-        METHODS[name](jax.random.key(0), with_key, PARAMS, X)
+        METHODS[name](jax.random.key(0), with_more, PARAMS, X)
+    with pytest.raises(
+        TypeError, match=rf"^{name} calls loss\(params, batch, model_state\), and it"
+    ):
+        METHODS[name](jax.random.key(0), loss, PARAMS, X, model_state={"mean": jnp.ones(3)})
     with pytest.raises(TypeError, match=rf"^{name} needs a function, got float32\[8, 3\]\.$"):
         METHODS[name](jax.random.key(0), X, PARAMS, X)
 

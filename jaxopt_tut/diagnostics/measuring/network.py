@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxopt_tut.loss_forms import Bound
 from jaxopt_tut.losses import require_loss
 from jaxopt_tut.taps.inner import (
     Layer,
@@ -17,7 +18,7 @@ from jaxopt_tut.taps.inner import (
     take_parameters,
     trace_program,
 )
-from jaxopt_tut.types import Batch, LossFn, Params
+from jaxopt_tut.types import Batch
 
 
 class Network(NamedTuple):
@@ -34,11 +35,13 @@ class Network(NamedTuple):
     layers: list[Layer]
 
 
-def read_network(caller: str, loss_fn: LossFn, params: Params, batch: Batch) -> Network:
+def read_network(caller: str, bound: Bound) -> Network:
     """Trace a loss and find its layers; `caller` opens the messages of what is refused."""
-    parts = take_parameters(caller, params)
-    _require_any_example(caller, batch)
-    program = trace_program(caller, loss_fn, (params, batch), may_close_over=False)
+    parts = take_parameters(caller, bound.params)
+    _require_any_example(caller, bound.examples)
+    program = trace_program(
+        caller, bound.loss_fn, (bound.params, bound.batch), may_close_over=False
+    )
     require_loss(caller, program.result)
     return Network(parts, program, _readable_layers(caller, program.layers))
 

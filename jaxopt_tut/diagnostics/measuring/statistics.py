@@ -2,7 +2,8 @@
 
 from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.diagnostics.measuring.results import Statistics
-from jaxopt_tut.types import Batch, LossFn, Optimizer, Params
+from jaxopt_tut.loss_forms import bind_given
+from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey, PyTree
 
 
 def statistics(
@@ -11,6 +12,8 @@ def statistics(
     batch: Batch,
     *,
     optimizer: Optimizer | None = None,
+    key: PRNGKey | None = None,
+    model_state: PyTree = None,
 ) -> Statistics:
     r"""Measure every layer of a network in one forward and one backward pass.
 
@@ -25,10 +28,13 @@ def statistics(
     more.
 
     Args:
-      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`.
-      params: The parameters; leaves that are no arrays are held fixed.
+      loss_fn: `loss_fn(params, batch)` returns a scalar or a pair `(scalar, aux)`; where they are
+        given it takes a key, `(params, batch, key)`, and a state behind, as in `fit`.
+      params: The parameters, or any model; what is no parameter is held fixed.
       batch: At least two examples.
       optimizer: Its first step gives the ratios of update and weight.
+      key: For a loss that draws, such as one with dropout.
+      model_state: For a loss that is handed a state, such as running averages.
 
     Returns:
       The statistics.
@@ -48,4 +54,6 @@ def statistics(
       >>> list(measured.layers), measured.layers["0/kernel"].correlation.round(3).item()
       (['0/kernel', '1/kernel'], 1.0)
     """
-    return measure("statistics", loss_fn, params, batch, optimizer).unpack()
+    given = {"key": key, "model_state": model_state}
+    bound = bind_given("statistics", loss_fn, params, batch, **given)
+    return measure("statistics", bound, optimizer).unpack()

@@ -11,6 +11,7 @@ from jaxopt_tut import jaxprs
 from jaxopt_tut.diagnostics.nonfinite.origins import AnyJaxpr
 from jaxopt_tut.diagnostics.nonfinite.suspects import find_in_gradient, find_in_result
 from jaxopt_tut.losses import require_loss
+from jaxopt_tut.splitting import open_model
 from jaxopt_tut.taps import Site
 from jaxopt_tut.taps.inner import (
     Place,
@@ -89,6 +90,8 @@ def first_nonfinite(
       'sqrt'
     """
     args, kwargs = first_by_position(fun, args, kwargs)
+    if gradient and args:
+        fun, args = open_model(_CALLER, fun, args)
     # These would stop at what is looked for.
     with jax.debug_nans(False), jax.debug_infs(False):
         program = trace_program(_CALLER, fun, args, kwargs, may_close_over=not gradient)
