@@ -12,7 +12,7 @@ and Simon (2006), BMC Bioinformatics 7:91.
 Command: python -m experiments seed_luck
 Expected: the test errs in 94 % of the races on the same seeds, in 5 % after a split; cross-fitting
 5 % with 2 folds, 12 % with 5, 15 % leaving one out.
-Time: 5 s; with --whole, all six problems and 1000 races, 1 minute.
+Time: 5 s; with --whole, all six problems and 1000 races, 35 s.
 """
 
 import dataclasses
