@@ -2,6 +2,7 @@
 
 * `fit`: train on data that stays on the device, one donated program a step.
 * `Streamed`, `Batches`: data that come to the device as they are needed, for `fit`.
+* `fsdp`, `by_path`: cut up parameters over devices, for `fit(..., shard=)`.
 * `evaluator`: metrics over a whole data set, for `fit(..., evaluate=)`.
 * `Aux`: what a loss with metrics or model state returns beside its value.
 * `train`: the same loop as one pure function, for `jit`, `vmap` and `grad`; `Trained`.
@@ -36,6 +37,7 @@ from jaxopt_tut.training.precision import mixed_precision
 from jaxopt_tut.training.pure import Shuffled, Trained, shuffled, train
 from jaxopt_tut.training.races import Problem, RaceTable, problems, race
 from jaxopt_tut.training.result import FitResult
+from jaxopt_tut.training.sharding import by_path, fsdp
 from jaxopt_tut.training.stops import patience
 from jaxopt_tut.training.sweeps import (
     Best,
@@ -72,10 +74,12 @@ __all__ = [
     "Uniform",
     "Verification",
     "Vmap",
+    "by_path",
     "compilation_cache",
     "csv_log",
     "evaluator",
     "fit",
+    "fsdp",
     "grid",
     "mixed_precision",
     "patience",

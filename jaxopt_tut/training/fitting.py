@@ -18,7 +18,7 @@ from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.checkpoints.options import Checkpoint, as_checkpoint
 from jaxopt_tut.training.checkpoints.saver import Saver
 from jaxopt_tut.training.data import AnyKey, Examples, Layout, open_data
-from jaxopt_tut.training.devices import Devices, replicated, with_auto_axes
+from jaxopt_tut.training.devices import Devices, placed, replicated, with_auto_axes
 from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
@@ -27,6 +27,7 @@ from jaxopt_tut.training.models import ModelLoss, Packing
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.running import run_epochs
 from jaxopt_tut.training.scalars import Count
+from jaxopt_tut.training.sharding import Cut, lay_out, mesh_of
 from jaxopt_tut.training.stops import Stop
 from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 
@@ -56,6 +57,7 @@ def fit(
     accumulate: Count = 1,
     steps_per_call: Count | None = None,
     mesh: Devices | None = None,
+    shard: Cut | None = None,
     on_event: OnEvent | None = None,
     diagnose_every: Count | None = None,
     progress: bool = True,
@@ -132,6 +134,8 @@ def fit(
         for each.
       steps_per_call: Steps in one dispatch; by default 1 on CPU, where a loop around the step was
         measured to be slower, and 50 elsewhere, where every dispatch costs.
+      shard: How parameters and the optimizer's state are cut up over devices, of `fsdp` or
+        `by_path`, which know the mesh.
       mesh: Devices over which each batch is split along the mesh's first axis; parameters and data
         are replicated. Its axes may be of any type: the loss is compiled with `Auto` ones.
       on_event: Called as `on_event(event)` with an `Event` for each epoch and what else happens, in
@@ -166,6 +170,7 @@ def fit(
         loss_fn, evaluate, score, has_state=model_state is not None, stop=stop, on_event=on_event
     )
     options = as_checkpoint("fit", checkpoint)
+    mesh = mesh_of(mesh, shard)
     feed = open_data(dataset, mesh)
     arguments.check_host(feed.data)
     require_optimizer("fit", optimizer)
@@ -202,6 +207,7 @@ def fit(
         loss_fn = ModelLoss(loss_fn, form, packing)
     carry = steps.initial_carry(parts.trained, opt_state, model_state)
     auto, in_context = mesh and with_auto_axes(mesh), not jax.sharding.get_abstract_mesh().empty
+    places = auto and lay_out(auto, shard, carry.params, carry.opt_state)
     layout = Layout(auto, counts["batch_size"])
     per_call = counts["steps_per_call"] or (1 if jax.default_backend() == "cpu" else 50)
     source = feed.source(shuffle_key, layout, per_call)
@@ -211,11 +217,9 @@ def fit(
     )
     carry = carry._replace(record=record)
     arguments.check_host(carry)  # what `init` closes over
-    sharding = None
-    if mesh is not None and auto is not None:
-        sharding = NamedSharding(auto, PartitionSpec(mesh.axis_names[0]))
-        carry, loss_key = replicated((carry, loss_key), auto)
-        if in_context and evaluate is not None:
+    if places is not None:
+        carry, loss_key = placed(carry, places.shardings(carry)), replicated(loss_key, auto)
+        if mesh is not None and in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
     if evaluate is not None:
         evaluate = packing.evaluated(evaluate)
@@ -226,13 +230,14 @@ def fit(
         source,
         steps_per_call=per_call,
         diagnose_every=counts["diagnose_every"],
-        sharding=sharding,
+        places=places,
         loss_key=loss_key,
         accumulate=counts["accumulate"],
     )
     # the loop's are donated: what is held here would stay on the device for nothing
     del params, parts, fresh, opt_state, model_state, carry, record, feed, source
     saver = None if options is None else Saver(options, "fit", fingerprint)
+    progress = progress and jax.process_index() == 0
     with (
         jax.set_mesh(auto) if in_context and auto is not None else nullcontext(),
         nullcontext() if saver is None else saver.opened(),

@@ -10,7 +10,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
 from jaxtyping import Array
 
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
@@ -20,6 +19,7 @@ from jaxopt_tut.training.arguments import ON_THE_HOST
 from jaxopt_tut.training.data import AnyKey, Source, Window, batch_at
 from jaxopt_tut.training.interrupts import Interrupts
 from jaxopt_tut.training.losses import loss_with_state
+from jaxopt_tut.training.sharding import Places
 from jaxopt_tut.training.steps import (
     Carry,
     Draw,
@@ -44,7 +44,7 @@ class Loop:
     source: Source
     steps_per_call: int
     diagnose_every: int | None
-    sharding: NamedSharding | None
+    places: Places | None
     loss_key: AnyKey | None = None
     accumulate: int = 1
     total: Total | None = None
@@ -164,7 +164,7 @@ class Loop:
             has_model_state=carry.model_state is not None,
             one_step_per_call=one_step_per_call,
             accumulate=self.accumulate,
-            sharding=self.sharding,
+            places=self.places,
             exact=self.exact,
             mended=mended,
         )
@@ -184,7 +184,7 @@ class Loop:
                 loss_fn=self.loss_fn,
                 has_model_state=carry.model_state is not None,
                 accumulate=self.accumulate,
-                sharding=self.sharding,
+                places=self.places,
             )
         self.total = total
         return total

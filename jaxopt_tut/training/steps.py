@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int, Integer
 from typing_extensions import TypeAliasType
 
@@ -20,6 +19,7 @@ from jaxopt_tut.training.arguments import take_model
 from jaxopt_tut.training.data import AnyKey, Window, batch_at
 from jaxopt_tut.training.losses import Aux, loss_and_aux
 from jaxopt_tut.training.scalars import check_call
+from jaxopt_tut.training.sharding import Places, at_use
 from jaxopt_tut.types import Batch, LossFn, Number, Optimizer, Params, PyTree
 
 Flags = TypeAliasType("Flags", Bool[Array | np.ndarray, "leaves"])
@@ -150,7 +150,7 @@ def look_back(carry: Carry, before: Carry) -> Finite:
         "has_model_state",
         "one_step_per_call",
         "accumulate",
-        "sharding",
+        "places",
         "exact",
         "mended",
     ),
@@ -168,7 +168,7 @@ def run_steps(
     has_model_state: bool,
     one_step_per_call: bool,
     accumulate: int = 1,
-    sharding: NamedSharding | None = None,
+    places: Places | None = None,
     exact: bool = False,
     mended: bool = False,
 ) -> Carry:
@@ -181,10 +181,10 @@ def run_steps(
     micro-batches make a batch, `total` is the sum over those of one step, if that is known.
     """
     rule: Any = optimizer  # MultiSteps takes steps like any other
-    normal_form = loss_and_aux(loss_fn, has_model_state)
+    normal_form = at_use(places, loss_and_aux(loss_fn, has_model_state))
 
     def look(carry: Carry) -> tuple[tuple[tuple[Array, Aux], Params], Callable[[Params], Array]]:
-        parts = _parts(carry, window, draw, accumulate, sharding)
+        parts = _parts(carry, window, draw, accumulate, places)
         if accumulate == 1:
             batch, key = parts.batch_of(jnp.int32(0)), parts.key
             at_hand = batch, carry.model_state, key
@@ -229,7 +229,7 @@ def run_steps(
             new = jax.lax.cond(alive, update, keep)
         params, opt_state, model_state = new
         record = {"loss": loss, **(aux.metrics or {})}
-        return Carry(
+        after = Carry(
             params=params,
             opt_state=opt_state,
             model_state=model_state,
@@ -241,6 +241,7 @@ def run_steps(
                 for name, column in carry.record.items()
             },
         )
+        return after if places is None else places.kept(after)
 
     if one_step_per_call:  # straight-line code: on CPU a loop around the step was slower
         return one_step(carry)
@@ -249,7 +250,7 @@ def run_steps(
 
 @partial(
     jax.jit,
-    static_argnames=("loss_fn", "has_model_state", "accumulate", "sharding"),
+    static_argnames=("loss_fn", "has_model_state", "accumulate", "places"),
     donate_argnames=("total",),
 )
 def add_micro_batch(
@@ -262,28 +263,28 @@ def add_micro_batch(
     loss_fn: LossFn,
     has_model_state: bool,
     accumulate: int,
-    sharding: NamedSharding | None = None,
+    places: Places | None = None,
 ) -> Total:
     """Add a micro-batch of the next step, the first of which forgets what was summed before.
 
     One dispatch each: on CPU gradients of convolutions took five times as long in a loop, and
     unrolled all of them were held in memory at once.
     """
-    normal_form = loss_and_aux(loss_fn, has_model_state)
+    normal_form = at_use(places, loss_and_aux(loss_fn, has_model_state))
     total = accumulation.restarted(total, carry.model_state, index == 0)
-    parts = _parts(carry, window, draw, accumulate, sharding)
+    parts = _parts(carry, window, draw, accumulate, places)
     return accumulation.add_part(total, carry.params, normal_form, parts, jnp.asarray(index))
 
 
 def _parts(
-    carry: Carry, window: Window, draw: Draw | None, count: int, sharding: NamedSharding | None
+    carry: Carry, window: Window, draw: Draw | None, count: int, places: Places | None
 ) -> Parts:
     """Tell how the batch of the next step is had in parts; each is split over the devices."""
 
     def batch_of(index: Integer[Array, ""]) -> Batch:
         batch = batch_at(window, carry.step, index, count)
-        if sharding is None:
+        if places is None:
             return batch
-        return jax.lax.with_sharding_constraint(batch, sharding)
+        return jax.lax.with_sharding_constraint(batch, places.batch)
 
     return Parts(count, batch_of, draw and draw.key_of(carry.step))
