@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 
 from experiments.training.how_many_seeds import Config, first_with, run
 
@@ -12,6 +13,7 @@ def test_the_power_is_reached_for_good_between_the_seeds_tried():
     assert first_with(np.array([0.9, 0.9, 0.9, 0.7]), seeds) == math.inf
 
 
+@pytest.mark.slow
 def test_a_quick_run_finds_nothing_with_five_seeds():
     result = run(Config().quick())
     assert result.alone[:, 0].max() == 0

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from experiments.training.seed_luck import Config, hand_out, judge, run
 
@@ -25,6 +26,7 @@ def test_problems_take_turns_with_the_runs():
     np.testing.assert_array_equal(drawn[:, :, 0, 0], [[1, 2, 1, 2, 1, 2]] * 3)
 
 
+@pytest.mark.slow
 def test_a_quick_run_finds_luck_on_the_same_seeds():
     result = run(Config().quick())
     assert np.mean(result.p_values["the same seeds"] <= 0.05) > 0.5
