@@ -15,6 +15,7 @@
 * `sweep`: every configuration with every key, by `Vmap`, `Map`, a mesh or an executor; `Sweep`.
 * `grid`, `sample`: configurations, of axes or of `Uniform`, `LogUniform`, `Choice`.
 * `mixed_precision`: a loss whose products of matrices have operands in half precision.
+* `halving`: many configurations for a few steps, the better half for more; `Halving`.
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
@@ -42,12 +43,14 @@ from jaxopt_tut.training.stops import patience
 from jaxopt_tut.training.sweeps import (
     Best,
     Choice,
+    Halving,
     LogUniform,
     Map,
     Sweep,
     Uniform,
     Vmap,
     grid,
+    halving,
     sample,
     sweep,
 )
@@ -62,6 +65,7 @@ __all__ = [
     "DamagedCheckpoint",
     "Event",
     "FitResult",
+    "Halving",
     "History",
     "LogUniform",
     "Map",
@@ -81,6 +85,7 @@ __all__ = [
     "fit",
     "fsdp",
     "grid",
+    "halving",
     "mixed_precision",
     "patience",
     "problems",
