@@ -12,6 +12,7 @@ axis of an array: lines show their mean or median, bands their spread.
 * `plot_predicted`: measured against predicted.
 * `plot_training_curves`: training and validation, an epoch a point.
 * `plot_sensitivity`: a score against the learning rate.
+* `plot_sweep`: the scores over two hyper-parameters.
 * `plot_surface`, `plot_surface_3d`: a loss of two parameters with the paths taken on it.
 * `plot_performance_profiles`, `plot_scores`, `plot_comparison`, `plot_rate_sensitivity`,
   `plot_tuning_cost`: what the methods of a race's table return.
@@ -44,6 +45,7 @@ from jaxopt_tut.plotting.races import (
 )
 from jaxopt_tut.plotting.style import new_figure, save_figure
 from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
+from jaxopt_tut.plotting.sweeps import plot_sweep
 
 __all__ = [
     "new_figure",
@@ -61,6 +63,7 @@ __all__ = [
     "plot_sensitivity",
     "plot_surface",
     "plot_surface_3d",
+    "plot_sweep",
     "plot_training_curves",
     "plot_tuning_cost",
     "save_figure",
