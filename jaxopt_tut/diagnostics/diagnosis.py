@@ -106,10 +106,12 @@ def diagnose(
     bound = bind_given("diagnose", loss_fn, params, batch, **given)
     arrays, rebuild = split_arrays(bound.params)
     frame = _Frame(bound.loss_fn, rebuild, optimizer, 1)
-    measured = jax.device_get(_measure(frame, arrays, bound.batch)).unpack()
-    if hardly_moves(measured):  # at first, or for good?
-        frame = frame._replace(num_updates=MANY_UPDATES)
+    # what is measured broadcasts where the caller's settings may refuse to
+    with jax.numpy_rank_promotion("allow"):
         measured = jax.device_get(_measure(frame, arrays, bound.batch)).unpack()
+        if hardly_moves(measured):  # at first, or for good?
+            frame = frame._replace(num_updates=MANY_UPDATES)
+            measured = jax.device_get(_measure(frame, arrays, bound.batch)).unpack()
     verdicts = judge(measured)
     if not measured.is_finite:
         site = first_nonfinite(*bound.by_argument, gradient=True)

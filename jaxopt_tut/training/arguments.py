@@ -11,9 +11,16 @@ from jaxtyping import Array
 
 from jaxopt_tut.splitting import ModelParts, library_of, split_model
 from jaxopt_tut.tracing import is_traced, is_tracing
-from jaxopt_tut.training.data import AnyKey, DeviceData, averaging_dtype, native, on_device
+from jaxopt_tut.training.data import (
+    AnyKey,
+    DeviceData,
+    averaging_dtype,
+    native,
+    on_device,
+    refuse_masked,
+)
 from jaxopt_tut.training.losses import loss_of_first_batch
-from jaxopt_tut.training.scalars import as_count, check_call
+from jaxopt_tut.training.scalars import as_count, check_call, require_hash
 from jaxopt_tut.trees import named_leaves, path_name
 from jaxopt_tut.types import LossFn, Params, PyTree
 
@@ -47,6 +54,7 @@ def check_functions(
     has_state: bool,
     stop: Any = None,
     on_event: Any = None,
+    validates: bool = False,
 ) -> None:
     """Refuse what cannot be called, or not with what it will be."""
     functions = {
@@ -58,7 +66,10 @@ def check_functions(
         if not callable(function) and (function is not None or name == "loss_fn"):
             found = "None" if function is None else type(function).__name__
             raise TypeError(f"fit needs a function as {name}, got {found}{hint}.")
-    if evaluate is None and score is not None:
+    require_hash("loss_fn", loss_fn)
+    if validates and evaluate is not None:
+        raise ValueError("fit needs validation= or evaluate=, got both.")
+    if evaluate is None and score is not None and not validates:
         raise ValueError("fit needs evaluate= for a score, got None.")
     if evaluate is not None:
         names = ("params", "model_state") if has_state else ("params",)
@@ -75,9 +86,15 @@ def check_key(key: Any, caller: str = "fit") -> None:
     """Refuse what is no key; one of `jax.random.PRNGKey` will do."""
     is_typed = jnp.issubdtype(getattr(key, "dtype", np.float32), jax.dtypes.prng_key)
     is_raw = getattr(key, "dtype", None) == np.uint32
-    if not (is_typed or is_raw) or key.ndim != is_raw:
+    is_one = (is_typed and key.shape == ()) or (is_raw and key.shape == _words_of_a_key())
+    if not is_one:
         found = f"{key.dtype}{list(key.shape)}" if hasattr(key, "shape") else repr(key)
         raise TypeError(f"{caller} needs one key of jax.random.key, got {found}.")
+
+
+def _words_of_a_key() -> tuple[int, ...]:
+    """Return the shape of an older key, which the generator of JAX's settings has."""
+    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
 
 
 def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:
@@ -106,6 +123,8 @@ def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:
     if mesh is not None:
         if not isinstance(mesh, Mesh):
             raise TypeError(f"fit needs a mesh of jax.make_mesh, got {type(mesh).__name__}.")
+        if not mesh.axis_names:
+            raise ValueError("fit needs a mesh with an axis to split batches along, got none.")
         num_devices = mesh.shape[mesh.axis_names[0]]
         if batch_size // accumulate % num_devices:
             a_batch = "a batch_size" if accumulate == 1 else "micro-batches"
@@ -131,6 +150,8 @@ _ARRAYS = (jax.Array, np.ndarray, np.generic)
 def take_model(caller: str, model: PyTree) -> ModelParts:
     """Split a model, and refuse one without anything to train."""
     parts = split_model(model, caller)
+    for name, leaf in named_leaves(parts.trained):
+        refuse_masked(caller, name, leaf)
     if jax.tree.leaves(parts.trained):
         return parts
     for name, leaf in named_leaves(model):

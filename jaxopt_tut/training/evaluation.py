@@ -23,7 +23,7 @@ from jaxopt_tut.training.data import (
     num_examples,
     take,
 )
-from jaxopt_tut.training.scalars import Count, as_count, as_metrics, check_call
+from jaxopt_tut.training.scalars import Count, as_count, as_metrics, check_call, require_hash
 from jaxopt_tut.types import Batch, Number, Params, PyTree, Scalar
 
 Metrics = TypeAliasType("Metrics", Callable[..., Mapping[str, Number]])
@@ -83,6 +83,7 @@ def evaluator(
         raise TypeError(
             f"evaluator needs a function as metrics_fn, got {type(metrics_fn).__name__}."
         )
+    require_hash("metrics_fn", metrics_fn, "evaluator")
     batch_size = as_count("evaluator", "batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"evaluator needs batch_size >= 1, got batch_size={batch_size}.")

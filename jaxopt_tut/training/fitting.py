@@ -23,12 +23,13 @@ from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
 from jaxopt_tut.training.loop import Loop
-from jaxopt_tut.training.models import ModelLoss, Packing
+from jaxopt_tut.training.models import Packing
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.running import run_epochs
-from jaxopt_tut.training.scalars import Count
+from jaxopt_tut.training.scalars import Count, require_hash
 from jaxopt_tut.training.sharding import Cut, lay_out, mesh_of
 from jaxopt_tut.training.stops import Stop
+from jaxopt_tut.training.validation import Validation, hold_out, needs_key, validator
 from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 
 ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
@@ -48,6 +49,7 @@ def fit(
     batch_size: Count | None = None,
     num_epochs: Count,
     key: AnyKey,
+    validation: Validation | None = None,
     evaluate: Evaluate | None = None,
     score: Score | None = None,
     model_state: PyTree = None,
@@ -113,6 +115,11 @@ def fit(
       num_epochs: Passes over the data; 0 returns what came in.
       key: Split once into a key for `init` and one for the order of the examples, and folded into
         one for a loss that draws; of `jax.random.key`, or an older one of `jax.random.PRNGKey`.
+      validation: Examples on which the loss and its metrics are evaluated after each epoch, for
+        `history.validation` and the best parameters: a `Split`, a tree of arrays, or how many of
+        `dataset` are held out of training, a fraction or a number, drawn by `key`. A loss whose key
+        has a default is called without one, another with the same key each time. A module is
+        evaluated as the loss calls it, in training mode; for anything else write `evaluate`.
       evaluate: Called after each epoch as `evaluate(params)`, or `evaluate(params, model_state)` if
         there is a state; returns a dictionary of scalars. See `evaluator`.
       score: Maps that dictionary to the number whose largest value is best; by default its
@@ -142,7 +149,7 @@ def fit(
         the first process alone. What it raises ends the run. See `csv_log`.
       diagnose_every: Diagnose the network on the batch of every so many steps; one to three
         gradients more each time, and a dispatch that ends there.
-      progress: Show a line on the terminal; nothing is shown where there is none.
+      progress: Show a line on the terminal, and where there is none write a line an epoch.
 
     Returns:
       The last and the best model, of the kind that came in, optimizer state, history; `message`
@@ -167,14 +174,19 @@ def fit(
     """
     arguments.check_host((params, key, model_state, opt_state))
     arguments.check_functions(
-        loss_fn, evaluate, score, has_state=model_state is not None, stop=stop, on_event=on_event
-    )
+        loss_fn, evaluate, score, has_state=model_state is not None, stop=stop, on_event=on_event,
+        validates=validation is not None,
+    )  # fmt: skip
+    arguments.check_key(key)
+    held = None
+    if validation is not None:
+        dataset, held = hold_out(dataset, validation, key)
     options = as_checkpoint("fit", checkpoint)
     mesh = mesh_of(mesh, shard)
     feed = open_data(dataset, mesh)
     arguments.check_host(feed.data)
     require_optimizer("fit", optimizer)
-    arguments.check_key(key)
+    require_hash("optimizer", optimizer)
     counts = arguments.check_counts(
         feed.size, mesh,
         batch_size=feed.resolved(batch_size), num_epochs=num_epochs, accumulate=accumulate,
@@ -182,7 +194,7 @@ def fit(
     )  # fmt: skip
     fingerprint = {} if options is None else fingerprint_of(
         key, counts["batch_size"], feed.size, feed.sample(),
-        accumulate=counts["accumulate"], evaluates=evaluate is not None,
+        accumulate=counts["accumulate"], evaluates=evaluate is not None or held is not None,
     )  # fmt: skip
     init_key, shuffle_key = jax.random.split(key)
     # a module of equinox is callable and a tree of parameters
@@ -203,8 +215,16 @@ def fit(
     opt_state = fresh if opt_state is None else opt_state
     form = read_form("fit", loss_fn, has_key=None, has_model_state=packing.has_state)
     loss_key = jax.random.fold_in(key, LOSS) if form.takes_key else None
-    if not parts.assembly.is_plain:
-        loss_fn = ModelLoss(loss_fn, form, packing)
+    if evaluate is not None:
+        evaluate = packing.evaluated(evaluate)
+    if held is not None:
+        draws = needs_key(loss_fn, packing.has_state)
+        evaluate = validator(
+            packing.taken(loss_fn, has_key=None if draws else False), dataset, held, key,
+            batch_size=counts["batch_size"] // counts["accumulate"],
+            has_model_state=model_state is not None, draws=draws,
+        )  # fmt: skip
+    loss_fn = packing.taken(loss_fn)
     carry = steps.initial_carry(parts.trained, opt_state, model_state)
     auto, in_context = mesh and with_auto_axes(mesh), not jax.sharding.get_abstract_mesh().empty
     places = auto and lay_out(auto, shard, carry.params, carry.opt_state)
@@ -221,8 +241,6 @@ def fit(
         carry, loss_key = placed(carry, places.shardings(carry)), replicated(loss_key, auto)
         if mesh is not None and in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
-    if evaluate is not None:
-        evaluate = packing.evaluated(evaluate)
     loop = Loop(
         carry,
         loss_fn,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from jaxopt_tut.diagnostics import Diagnosis
 
@@ -22,6 +22,27 @@ class History(NamedTuple):
     diagnoses: dict[int, Diagnosis]
     """Of the batch of every k-th step, before that step, by the number of steps taken until then;
     empty without `diagnose_every`."""
+
+    def columns(self) -> dict[str, Shaped[np.ndarray, "epochs"]]:
+        """Return what is known of each epoch as columns of equal length.
+
+        `pandas.DataFrame(history.columns())` is a table of epochs, and
+        `pandas.DataFrame(history.steps)` one of steps.
+
+        Returns:
+          `epoch`, counted from 1, the columns of `train`, and those of `validation` behind
+          `validation_`: NaN in an epoch that was not evaluated.
+
+        Example:
+          >>> loss = {"loss": np.array([2.0, 1.0])}
+          >>> History({}, loss, {"loss": np.array([3.0])}, {}).columns()["validation_loss"]
+          array([ 3., nan])
+        """
+        columns = self.train | {f"validation_{n}": column for n, column in self.validation.items()}
+        length = max(map(len, columns.values()), default=0)
+        pad = lambda column: np.append(column, np.full(length - len(column), np.nan))
+        padded = {name: pad(column) for name, column in columns.items()}
+        return {"epoch": np.arange(1, length + 1), **padded}
 
 
 class Recorder:

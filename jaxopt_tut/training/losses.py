@@ -26,9 +26,11 @@ class Aux(NamedTuple):
     """The new state of the model (running averages of BatchNorm, say)."""
 
 
-def loss_and_aux(loss_fn: LossFn, has_model_state: bool) -> Callable[..., tuple[Array, Aux]]:
+def loss_and_aux(
+    loss_fn: LossFn, has_model_state: bool, *, has_key: bool | None = None
+) -> Callable[..., tuple[Array, Aux]]:
     """Make `(params, batch, model_state, key=None) -> loss, Aux` of every form of a loss."""
-    form = read_form("fit", loss_fn, has_key=None, has_model_state=has_model_state)
+    form = read_form("fit", loss_fn, has_key=has_key, has_model_state=has_model_state)
 
     def normal_form(params, batch, model_state, key=None):
         # in containers of its own: a state of equinox can be used but once

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from jaxopt_tut.loss_forms import LossForm
+from jaxopt_tut.loss_forms import LossForm, read_form
 from jaxopt_tut.splitting import Assembly
 from jaxopt_tut.training.evaluation import Evaluate
 from jaxopt_tut.training.losses import Aux, like_the_old, take_pair
@@ -39,6 +39,13 @@ class Packing:
         """Return a model of the user's kind, and their state."""
         carried, own = self.unpack(state)
         return self.assembly.build(params, carried), own
+
+    def taken(self, loss_fn: LossFn, *, has_key: bool | None = None) -> LossFn:
+        """Make a loss of a model one of trained arrays and the one state."""
+        if self.assembly.is_plain:
+            return loss_fn
+        form = read_form("fit", loss_fn, has_key=has_key, has_model_state=self.has_state)
+        return ModelLoss(loss_fn, form, self)
 
     def evaluated(self, evaluate: Evaluate) -> Evaluate:
         """Make a function of trained arrays and the one state of one of the user's model."""

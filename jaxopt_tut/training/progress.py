@@ -1,4 +1,4 @@
-"""One line on a terminal that says how far a run is; silent anywhere else."""
+"""How far a run is: one line that is rewritten on a terminal, and a line an epoch elsewhere."""
 
 import os
 import sys
@@ -8,17 +8,20 @@ from typing import TextIO
 
 
 class ProgressLine:
-    """Rewrite one line of the standard error after each epoch, if that is a terminal."""
+    """Say on the standard error how far a run is, after each epoch.
+
+    A terminal shows one line that is rewritten; a file or a notebook gets a line each time.
+    """
 
     def __init__(
         self, num_epochs: int, *, enabled: bool, unit: str = "epoch", resumed: float = 0.0
     ):
-        """Start the clock; `enabled=False`, or no terminal, makes every call do nothing.
+        """Start the clock; `enabled=False`, or no standard error, makes every call do nothing.
 
         The epochs from which a run resumes took none of its time.
         """
         self._num_epochs, self._unit, self._resumed = num_epochs, unit, resumed
-        self._terminal = _terminal() if enabled else None
+        self._terminal, self._is_terminal = _stream() if enabled else (None, False)
         self._start = time.monotonic()
 
     def show(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -31,6 +34,10 @@ class ProgressLine:
         done = 20 * epoch // self._num_epochs
         bar = "█" * done + "·" * (20 - done)
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        if not self._is_terminal:
+            parts = [f"{self._unit} {epoch}/{self._num_epochs}", numbers, f"{left} left"]
+            self._write("  ".join(filter(None, parts)) + "\n")
+            return
         head, tail = f"{bar} {self._unit} {epoch}/{self._num_epochs}  ", f"  {left} left"
         # a line that is wrapped is not rewritten; the last column is the cursor's
         room = _width(self._terminal) - 1
@@ -39,7 +46,8 @@ class ProgressLine:
 
     def close(self) -> None:
         """End the line."""
-        self._write("\n")
+        if self._is_terminal:
+            self._write("\n")
 
     def _write(self, text: str) -> None:
         """Write to the terminal, in letters that it has, as long as there is one."""
@@ -53,12 +61,12 @@ class ProgressLine:
             self._terminal = None
 
 
-def _terminal() -> TextIO | None:
-    """Return the standard error if it is a terminal: there may be none, or one that is closed."""
+def _stream() -> tuple[TextIO | None, bool]:
+    """Return the standard error, if there is one that is open, and whether it is a terminal."""
     try:
-        return sys.stderr if sys.stderr.isatty() else None
+        return sys.stderr, sys.stderr.isatty()
     except (AttributeError, OSError, ValueError):
-        return None
+        return None, False
 
 
 def _width(terminal: TextIO) -> int:

@@ -78,8 +78,23 @@ def check_call(
         ) from None
 
 
+def require_hash(name: str, function: Any, caller: str = "fit") -> None:
+    """Refuse what a compiled program cannot be found again by."""
+    try:
+        hash(function)
+    except TypeError:
+        article = "an" if name[0] in "aeiou" else "a"
+        raise TypeError(
+            f"{caller} needs {article} {name} with a hash, by which its program is found again, "
+            f"got {type(function).__name__}: a dataclass has one with frozen=True."
+        ) from None
+
+
 def _require_mapping(caller: str, function: str, metrics: Any) -> Mapping[Any, Any]:
     if isinstance(metrics, Mapping):
+        for name in metrics:
+            if not isinstance(name, str):
+                raise TypeError(f"{caller} needs metrics that are named by texts, got {name!r}.")
         return metrics
     found = "an array" if isinstance(metrics, jax.Array) else type(metrics).__name__
     raise TypeError(f"{caller} needs {function} to return a dictionary of scalars, got {found}.")

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen, nnx
+from jax.sharding import Mesh
 
 from jaxopt_tut.training import Aux, evaluator, fit, loop
 from jaxopt_tut.training.arguments import _RECIPES
@@ -254,6 +255,19 @@ def nth_leaf(index, value):
         ({"key": jnp.ones(2)}, TypeError, "of jax.random.key, got float32[2]."),
         ({"key": jax.random.split(jax.random.key(0))}, TypeError, "got key<fry>[2]."),
         ({"key": jax.random.split(jax.random.PRNGKey(0))}, TypeError, "got uint32[2, 2]."),
+        ({"key": jnp.zeros(3, jnp.uint32)}, TypeError, "of jax.random.key, got uint32[3]."),
+        (
+            {"params": np.ma.masked_equal([1.0, 2.0], 1)},
+            TypeError,
+            "got masked entries at '(root)'",
+        ),
+        (
+            {"dataset": np.ma.masked_less(np.asarray(X), 0)},
+            TypeError,
+            "masked entries at '(root)': f",
+        ),
+        ({"model_state": {"m": np.ma.masked_equal([1.0], 1)}}, TypeError, "masked entries at 'm'"),
+        ({"mesh": Mesh(np.array(jax.devices()[0]), ())}, ValueError, "with an axis to split"),
         ({"params": None}, ValueError, "fit needs at least one parameter, got none."),
         ({"params": 3}, TypeError, "needs floating or complex parameters, got int at '(root)'."),
         ({"params": {"w": "a"}}, TypeError, "floating or complex parameters, got str at 'w'."),
@@ -502,3 +516,45 @@ def test_no_score_that_is_not_a_number_wins(scores, best_epoch):
     assert float(result.best) == seen[best_epoch - 1]
     np.testing.assert_equal(result.best_score, scores[best_epoch - 1])
     np.testing.assert_array_equal(result.history.validation["score"], scores)
+
+
+class Unhashable:
+    """A function that is an object, compared by what it holds."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, w, batch):
+        return squared_error(w, batch)
+
+
+def test_functions_without_a_hash_are_refused():
+    for name, call in {
+        "loss_fn": lambda: run(Unhashable()),
+        "metrics_fn": lambda: evaluator(Unhashable(), X),
+    }.items():
+        with pytest.raises(TypeError, match=rf"needs a {name} with a hash, .* got Unhashable: a d"):
+            call()
+    optimizer = optax.GradientTransformation(Unhashable(), Unhashable())
+    with pytest.raises(TypeError, match=r"^fit needs an optimizer with a hash"):
+        run(optimizer=optimizer)
+
+
+@pytest.mark.parametrize("name", [1, None, ("a", 0)])
+def test_metrics_are_named_by_texts(name):
+    sentence = re.escape(f"needs metrics that are named by texts, got {name!r}.")
+    with pytest.raises(TypeError, match=sentence):
+        run(beside(lambda out: {name: jnp.mean(out)}))
+    with pytest.raises(TypeError, match=sentence):
+        run(evaluate=lambda _: {name: 1.0})
+
+
+def test_a_run_is_diagnosed_where_ranks_are_not_promoted():
+    def loss_fn(params, batch):
+        return jnp.mean((batch[0][:, None] @ params["w"] - batch[1][:, None]) ** 2)
+
+    with jax.numpy_rank_promotion("raise"):
+        result = run(loss_fn, params={"w": jnp.ones((1, 1))}, diagnose_every=1)
+    assert len(result.history.diagnoses) == 2

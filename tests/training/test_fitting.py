@@ -312,8 +312,13 @@ def test_a_result_is_a_pytree():
     assert jax.tree.map(lambda leaf: leaf, result).message == "Finished 3 epochs."
 
 
-def test_quiet_when_not_a_terminal(capfd):
-    run(progress=True)
+def test_a_line_an_epoch_where_there_is_no_terminal(capfd):
+    run(progress=True, num_epochs=3)
+    first, _, last = capfd.readouterr().err.splitlines()
+    assert first.startswith("epoch 1/3  loss ")
+    assert last.startswith("epoch 3/3  loss ")
+    assert last.endswith("  0 s left")
+    run(progress=False)
     assert capfd.readouterr().err == ""
 
 

@@ -1,4 +1,4 @@
-"""The progress line shows on a terminal only."""
+"""The progress line is rewritten on a terminal; elsewhere there is a line an epoch."""
 
 import io
 import sys
@@ -83,3 +83,16 @@ def test_the_training_loss_is_not_replaced_by_that_of_validation(monkeypatch):
         evaluate=lambda _: {"loss": 123.0, "accuracy": 0.5},
     )  # fmt: skip
     assert "loss 0.25  validation loss 123  accur" in terminal.getvalue()
+
+
+def test_elsewhere_there_is_a_line_an_epoch(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", file := io.StringIO())
+    line = ProgressLine(2, enabled=True)
+    line.show(1, {"loss": 0.25, "accuracy": 0.5})
+    line.show(2, {})
+    line.close()
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("epoch 1/2  loss 0.25  accuracy 0.5  ")
+    assert second == "epoch 2/2  0 s left"
+    assert file.getvalue().isascii()
+    assert "\r" not in file.getvalue()

@@ -11,6 +11,7 @@ from jaxopt_tut.training.data.arrays import (
     native,
     num_examples,
     on_device,
+    refuse_masked,
     take,
 )
 from jaxopt_tut.training.data.batches import Batches
@@ -38,5 +39,6 @@ __all__ = [
     "num_examples",
     "on_device",
     "open_data",
+    "refuse_masked",
     "take",
 ]

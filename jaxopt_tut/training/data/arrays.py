@@ -100,6 +100,8 @@ def check_array(name: str, leaf: Any, caller: str) -> None:
             found, advice = f"records of {fields}", ": make a dictionary of its fields"
         elif dtype.kind in "OSUMm":
             found, advice = f"{dtype}", ": encode it as numbers"
+        elif np.ma.is_masked(leaf):
+            found, advice = "masked entries", ": fill them in, or hand the mask over beside them"
         else:
             return
     raise TypeError(
@@ -117,8 +119,17 @@ def native(leaf: Any) -> Any:
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
+def refuse_masked(caller: str, name: str, leaf: Any) -> None:
+    """Refuse an array whose mask would be lost: JAX has none."""
+    if np.ma.is_masked(leaf):
+        raise TypeError(
+            f"{caller} needs arrays without a mask, got masked entries at {name!r}: fill them in."
+        )
+
+
 def on_device(caller: str, name: str, leaf: Any) -> Array:
     """Make an array of JAX of a leaf, or refuse integers that would come out as others."""
+    refuse_masked(caller, name, leaf)
     values = native(leaf)
     if isinstance(values, np.ndarray):
         check_range(caller, name, values, jax.dtypes.canonicalize_dtype(values.dtype))
