@@ -49,7 +49,7 @@ def fit(
     batch_size: Count | None = None,
     num_epochs: Count,
     key: AnyKey,
-    validation: Validation | None = None,
+    validation: Validation = None,
     evaluate: Evaluate | None = None,
     score: Score | None = None,
     model_state: PyTree = None,

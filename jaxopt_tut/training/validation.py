@@ -17,8 +17,8 @@ from jaxopt_tut.training.losses import loss_and_aux
 from jaxopt_tut.training.scalars import as_count
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
-Validation = TypeAliasType("Validation", Split | PyTree | float | int)
-"""Examples, or how many of those to train on are held out: a fraction, or a number."""
+Validation = TypeAliasType("Validation", Split | PyTree | float | int | None)
+"""Examples, or how many of those to train on are held out, a fraction or a number; or none."""
 
 HELD_OUT = 0x68656C64
 """Makes of the key of a run, by `fold_in`, the one that draws which examples are held out."""
@@ -100,7 +100,7 @@ class _LossMetrics:
 def validator(
     loss_fn: LossFn,
     dataset: Examples,
-    held: Examples,
+    held: Any,
     key: AnyKey,
     *,
     batch_size: int,
