@@ -59,6 +59,7 @@ PRINTS = {
         "[2.  0.5]\n[1.5  0.37]\nStopped: the residuals, not yet 0, no longer depend on",
     ],
     "training.md": [
+        "None\nNet (16,)\n['epoch', 'loss', 'validation_loss']\nTrue True",
         "['start', 'epoch', 'epoch'] 80 Finished 20 epochs.",
         "epoch,step,seconds,loss\n10,40,",
         "Stopped after epoch 5: the score did not rise by more than 0.01 in 2 epochs, best was -0.",
