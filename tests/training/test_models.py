@@ -456,3 +456,27 @@ def test_a_model_is_diagnosed_on_the_way():
     result = train(KINDS["nnx"], num_epochs=1, diagnose_every=2)
     assert sorted(result.history.diagnoses) == [0, 2]
     assert "out/kernel" in result.history.diagnoses[0].layers
+
+
+def test_ctrl_c_returns_whole_models():
+    """After the epoch's steps, whatever was going on, nothing of the module is of another step."""
+    seen = []
+
+    def evaluate(model):
+        seen.append(int(model.drop.rngs.count[...]))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return {"loss": 1.0}
+
+    result = train(KINDS["nnx"], num_epochs=4, evaluate=evaluate)
+    assert result.message == "Interrupted in epoch 2, step 3."
+    assert seen == [3, 6]
+    assert int(result.params.drop.rngs.count[...]) == int(result.opt_state[0].count) == 6
+    assert int(result.best.drop.rngs.count[...]) == 3
+    assert result.best_epoch == 1
+
+
+def test_parts_of_a_batch_draw_and_average_one_after_the_other():
+    result = train(KINDS["nnx"], num_epochs=1, accumulate=2)
+    assert int(result.params.drop.rngs.count[...]) == 2 * SIZE // BATCH
+    assert int(result.opt_state[0].count) == SIZE // BATCH
