@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any
 
 
 class ProgressLine:
@@ -61,7 +61,7 @@ class ProgressLine:
             self._terminal = None
 
 
-def _stream() -> tuple[TextIO | None, bool]:
+def _stream() -> tuple[Any, bool]:
     """Return the standard error, if there is one that is open, and whether it is a terminal."""
     try:
         return sys.stderr, sys.stderr.isatty()
@@ -69,7 +69,7 @@ def _stream() -> tuple[TextIO | None, bool]:
         return None, False
 
 
-def _width(terminal: TextIO) -> int:
+def _width(terminal: Any) -> int:
     """Return the columns of a terminal."""
     try:
         return os.get_terminal_size(terminal.fileno()).columns or 80
