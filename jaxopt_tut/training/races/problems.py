@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxopt_tut.datasets import load_fashion_mnist_mini
@@ -305,7 +306,7 @@ def _classifier(
     )
 
 
-def _cross_entropy(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Scalar:
+def _cross_entropy(logits: Float[Array, "batch classes"], labels: ArrayLike) -> Scalar:
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
 
