@@ -1,9 +1,13 @@
 """Twelve optimizers as their users know them: functions of the learning rate, and defaults."""
 
+from functools import cache
+
+import jax
 import numpy as np
 import optax
 
 from jaxopt_tut.optimizers import adam, adamw, momentum, norms, sgd, steepest_descent
+from jaxopt_tut.training import RaceTable, problems, race
 
 ENTRANTS = {
     "SGD": sgd,
@@ -47,3 +51,20 @@ TUTORIAL = PYTORCH | {"SGD": 0.1, "momentum": 0.1, "Nesterov": 0.1}
 def log_rates(num_rates: int) -> np.ndarray:
     """Return rates from 1e-4 to 10, evenly in their logarithm."""
     return np.logspace(-4, 1, num_rates)
+
+
+@cache
+def raced(
+    names: tuple[str, ...], kinds: tuple[str, ...], num_rates: int, num_seeds: int, num_steps: int
+) -> RaceTable:
+    """Race some of the entrants on some of the problems; the same race runs once a process."""
+    return race(
+        {name: ENTRANTS[name] for name in names},
+        [getattr(problems, kind)() for kind in kinds],
+        learning_rates=log_rates(num_rates),
+        seeds=num_seeds,
+        steps=num_steps,
+        key=jax.random.key(0),
+        time_steps=False,
+        progress=False,
+    )

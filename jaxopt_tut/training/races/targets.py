@@ -14,7 +14,8 @@ def common_target(losses: Float[np.ndarray, "optimizers rates seeds evaluations"
     where that is no finite number.
     """
     num = max(1, int(PART_OF_THE_STEPS * losses.shape[-1]))
-    reached = np.median(losses[..., :num].min(axis=-1), axis=-1)  # of (optimizers, rates)
+    lowest = losses[..., :num].min(axis=-1).astype(np.float64)  # a mean of two may overflow float32
+    reached = np.median(lowest, axis=-1)  # of (optimizers, rates)
     # of an even number the lower of the middle ones: the mean with one that diverged would be inf
     target = np.quantile(reached.min(axis=1), 0.5, method="lower")
     return float(target) if np.isfinite(target) else -np.inf

@@ -26,3 +26,8 @@ def test_an_optimizer_that_diverges_everywhere_leaves_the_middle_to_the_others()
 
 def test_where_all_diverge_nothing_reaches_the_target():
     assert common_target(np.full((2, 2, 3, 4), np.inf)) == -np.inf
+
+
+def test_losses_near_the_largest_of_float32_have_a_median():
+    losses = np.full((1, 1, 2, 4), 3e38, np.float32)
+    np.testing.assert_allclose(common_target(losses), 3e38, rtol=1e-6)
