@@ -25,8 +25,8 @@ from jaxopt_tut.trees import named_leaves, path_name
 from jaxopt_tut.types import LossFn, Params, PyTree
 
 ON_THE_HOST = (
-    "fit runs on the host, got {}; inside of jit, vmap or grad take steps by optimizers.step in a "
-    "jax.lax.scan."
+    "fit runs on the host, got {}; inside of jit, vmap or grad take training.train, or steps by "
+    "optimizers.step in a jax.lax.scan."
 )
 
 

@@ -84,8 +84,8 @@ def fit(
     copy of its start, in steps that look at it each: what such a state has forgotten by then is
     not noticed. Ctrl-C returns what there is; a second one interrupts.
 
-    The host leads the run: inside `jit`, `vmap` or `grad` take `optimizers.step` in a
-    `jax.lax.scan`.
+    The host leads the run: inside `jit`, `vmap` or `grad` take `train`, the same loop as a pure
+    function.
 
     To go on from a result, hand its parameters and `opt_state` back, with another key: every call
     counts its epochs from 0, and the same key would draw the same orders once more.
