@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from jaxopt_tut.training.checkpoints import processes
 from jaxopt_tut.training.checkpoints.saver import Saver
 from jaxopt_tut.training.checkpoints.store import Contents
 from jaxopt_tut.training.events import Announcer
@@ -75,7 +76,8 @@ class Keeper:
             return
         self._saver.finish()
         is_saved = self._saved == (self._run.loop.epoch, "over") and not self._saver.has_failed
-        if is_whole and self._run.loop.epoch >= 0 and not is_saved:
+        is_missing = is_whole and self._run.loop.epoch >= 0 and not is_saved
+        if processes.most(int(is_missing)) == (1,):
             self._run.stage = "over"
             self._save(self._run.steps_taken)
         self._saver.finish()
@@ -84,8 +86,8 @@ class Keeper:
     def _after_dispatch(self, steps: int) -> None:
         """Save if it is due, at the latest where a signal ends the run."""
         assert self._saver is not None
-        number = self._signals.received
-        if number is not None or self._saver.is_due(steps):
+        is_due, number = self._saver.look(steps, self._signals.received)
+        if is_due:
             self._save(steps)
         if number is not None:
             self._saver.finish()

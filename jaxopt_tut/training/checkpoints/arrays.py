@@ -65,10 +65,8 @@ def _names(leaves: Sequence[Leaf]) -> dict[str, int]:
 
 def write_arrays(folder: Path, leaves: Sequence[Leaf], values: Sequence[np.ndarray]) -> None:
     """Write arrays into a new folder."""
-    import orbax.checkpoint as ocp
-
     chosen = {name: values[at] for name, at in _names(leaves).items()}
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         try:
             checkpointer.save(folder, chosen)
         except ValueError as error:  # so orbax reports a full disk
@@ -77,12 +75,25 @@ def write_arrays(folder: Path, leaves: Sequence[Leaf], values: Sequence[np.ndarr
             raise
 
 
+def _checkpointer() -> Any:
+    """Return orbax's, which does not wait for other processes: that would be among their steps."""
+    import orbax.checkpoint as ocp
+
+    me, options = jax.process_index(), ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+        )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
 def read_arrays(folder: Path, leaves: Sequence[Leaf]) -> list[np.ndarray]:
     """Read what was written, as NumPy arrays."""
     import orbax.checkpoint as ocp
 
     names = _names(leaves)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         how = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
         found = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=how))
     values = [np.zeros(leaf["shape"], jnp.dtype(_stored_dtype(leaf))) for leaf in leaves]

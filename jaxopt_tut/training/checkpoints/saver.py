@@ -6,11 +6,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from jaxopt_tut.training.checkpoints import folder, restoring, store
+import jax
+
+from jaxopt_tut.training.checkpoints import folder, processes, restoring, store
 from jaxopt_tut.training.checkpoints.errors import DamagedCheckpoint
 from jaxopt_tut.training.checkpoints.folder import Name
 from jaxopt_tut.training.checkpoints.options import Checkpoint
 from jaxopt_tut.training.checkpoints.store import Contents, Fingerprint, Stored
+
+LOOKS = 16
+"""Dispatches after which several processes ask each other whether to save: it takes a message."""
 
 
 class Saver:
@@ -26,35 +31,52 @@ class Saver:
         self._running: Future[None] | None = None
         self._damaged: dict[Name, DamagedCheckpoint] = {}
         self._committed: list[int] = []
-        self._time, self._step, self._number = time.monotonic(), 0, 1
+        self._time, self._step, self._number, self._looks = time.monotonic(), 0, 1, 0
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Hold the folder within a block; at its end everything is on the disk."""
         import orbax.checkpoint  # noqa: F401  now, as it takes half a second
 
-        directory = self.options.path
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            is_ours = folder.is_ours(directory)
-        except OSError as error:
-            raise self._not_writable(error) from error
-        if not is_ours:
-            raise ValueError(
-                f"{self._caller} needs a folder of checkpoints or an empty one, got "
-                f"{str(directory)!r} with other files: give it one of its own, such as "
-                f"{str(directory / 'checkpoints')!r}."
-            )
         with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(folder.locked(directory, self._caller))
-                folder.remove_partial(directory)
-                self._number = folder.next_number(directory)
-            except OSError as error:
-                raise self._not_writable(error) from error
+            error = None
+            if processes.is_first():
+                try:
+                    self._open(stack)
+                except (ValueError, RuntimeError) as found:
+                    error = found
+            self._together(error)
             stack.callback(self._pool.shutdown)
             yield
             self.finish()
+
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        """Make the folder, lock it, and remove what is half written."""
+        directory = self.options.path
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if not folder.is_ours(directory):
+                raise ValueError(
+                    f"{self._caller} needs a folder of checkpoints or an empty one, got "
+                    f"{str(directory)!r} with other files: give it one of its own, such as "
+                    f"{str(directory / 'checkpoints')!r}."
+                )
+            stack.enter_context(folder.locked(directory, self._caller))
+            folder.remove_partial(directory)
+            self._number = folder.next_number(directory)
+        except OSError as error:
+            raise self._not_writable(error) from error
+
+    def _together(self, error: Exception | None) -> None:
+        """Go on if the first process can; else raise in all of them."""
+        (failed,) = processes.most(int(error is not None))
+        if error is not None:
+            raise error
+        if failed:
+            raise RuntimeError(
+                f"{self._caller} cannot go on: the first process says why, about "
+                f"{str(self.options.path)!r}."
+            )
 
     def _not_writable(self, error: OSError) -> ValueError:
         return ValueError(
@@ -64,6 +86,22 @@ class Saver:
 
     def resumed(self) -> Stored | None:
         """Return the checkpoint to go on from, None where the run begins."""
+        stored, error = None, None
+        if processes.is_first():
+            try:
+                stored = self._newest()
+            except (ValueError, RuntimeError) as found:
+                error = found
+        self._together(error)
+        (number,) = processes.most(0 if stored is None else stored.name.number)
+        if number and stored is None:  # the one that the first process has found
+            directory = self.options.path
+            names = {name.number: name for name in folder.checkpoints_in(directory)}
+            stored = store.read(directory, names[number])
+        return stored
+
+    def _newest(self) -> Stored | None:
+        """Return the newest checkpoint that is whole and of this run, if the run is to resume."""
         directory, resume = self.options.path, self.options.resume
         names = folder.checkpoints_in(directory)
         if not names:
@@ -84,7 +122,7 @@ class Saver:
 
     def accept(self, stored: Stored) -> None:
         """Go on from a checkpoint, which fits: those that are damaged are in the way no more."""
-        for name, error in self._damaged.items():
+        for name, error in self._damaged.items():  # of the first process, which has looked
             aside = folder.set_aside(self.options.path, name)
             self._warn(
                 f"{self._caller} resumes from step {stored.name.step}: {error}; it is kept as "
@@ -103,21 +141,33 @@ class Saver:
                     f"{str(self.options.path)!r} of one whose {name} is {differs}."
                 )
 
-    def is_due(self, step: int) -> bool:
-        """Tell whether to save after so many steps; by the clock not while one is still written."""
+    def look(self, step: int, number: int | None) -> tuple[bool, int | None]:
+        """Tell whether to save after so many steps, and which signal has come, all alike.
+
+        By the clock nothing is saved while one is still written.
+        """
         seconds, steps = self.options.every_seconds, self.options.every_steps
         # multiples, so that a run that was resumed saves where it would have
-        if steps is not None and step // int(steps) > self._step // int(steps):
-            return True
+        is_due = steps is not None and step // int(steps) > self._step // int(steps)
         is_idle = self._running is None or self._running.done()
-        return is_idle and seconds is not None and time.monotonic() - self._time >= float(seconds)
+        is_time = seconds is not None and time.monotonic() - self._time >= float(seconds)
+        is_time = is_time and is_idle and processes.is_first()
+        if jax.process_count() > 1:
+            self._looks += 1
+            if self._looks % LOOKS and not is_due:
+                return False, None
+        number, is_time = processes.most(number or 0, int(is_time))
+        return bool(is_due or is_time or number), number or None
 
     def save(self, step: int, contents: Callable[[], Contents]) -> None:
         """Save in the background what is on the device in arrays that nobody donates."""
         self._collect()
         self._time, self._step = time.monotonic(), step
-        name, self._number = Name(self._number, step), self._number + 1
-        self._running = self._pool.submit(self._write, name, contents())
+        found = contents()
+        found = found._replace(trees=processes.whole(found.trees))
+        if processes.is_first():
+            name, self._number = Name(self._number, step), self._number + 1
+            self._running = self._pool.submit(self._write, name, found)
 
     def finish(self) -> None:
         """Wait until the last save is done."""
