@@ -62,7 +62,12 @@ def make_plan(
         return Plan(strategy, chunk, {}, tuple(messages))
     # What the vectorised program takes decides first: its chunk is that of all, for Map's does not
     # depend on the chunk, but what is kept after each does.
-    chunk = _that_fits(programs, devices, Vmap(), chunk, given is not None, messages)
+    try:
+        chunk = _that_fits(programs, devices, Vmap(), chunk, given is not None, messages)
+    except NotImplementedError as error:  # callbacks without a vmap_method, say
+        first = str(error).partition("\n")[0].rstrip(".")
+        messages.append(f"run is not vectorised, so Map(lanes=1) is taken: {first}.")
+        return Plan(Map(), chunk, {}, tuple(messages))
     groups = [lanes for lanes in (8, 4, 2) if lanes < chunk and chunk % lanes == 0][:1]
     candidates: list[Strategy] = [Map(lanes) for lanes in (1, *groups)]
     candidates += [Vmap()] if chunk > 1 else []

@@ -138,7 +138,7 @@ class Sweep:
         rows: dict[str, Any] = {"configuration": np.repeat(np.arange(num), keys)}
         for name, leaf in named_leaves(self.hyperparameters):
             values = np.asarray(leaf).reshape(num, -1)
-            for at, column in _columns(name or "value", np.shape(leaf)[1:], values):
+            for at, column in _columns(_named(name, "value"), np.shape(leaf)[1:], values):
                 rows[at] = np.repeat(column, keys)
         rows["key"] = np.tile(np.arange(keys), num)
         results = self.results
@@ -149,7 +149,7 @@ class Sweep:
             if getattr(leaf, "dtype", None) is None or leaf.dtype.kind not in "biufcV":
                 continue
             values = np.asarray(leaf).reshape(num * keys, -1)
-            for at, column in _columns(name or "result", np.shape(leaf)[2:], values):
+            for at, column in _columns(_named(name, "result"), np.shape(leaf)[2:], values):
                 rows[at if at not in rows else f"result {at}"] = column
         rows["finite"], rows["done"] = self.finite.reshape(-1), self.done.reshape(-1)
         return rows
@@ -165,6 +165,11 @@ class Sweep:
             writer = csv.writer(file)
             writer.writerow(table)
             writer.writerows(zip(*(column.tolist() for column in table.values()), strict=True))
+
+
+def _named(name: str, alone: str) -> str:
+    """Name a leaf that is the whole tree."""
+    return alone if name == "(root)" else name
 
 
 MOST_COLUMNS = 16

@@ -89,6 +89,11 @@ def test_the_table_has_a_row_a_pair_and_reads_back_as_it_is(tmp_path):
     np.testing.assert_array_equal(read, table["result rate"])
 
 
+def test_numbers_without_a_name_get_one():
+    result = sweep(lambda h, _: h, jnp.ones(2), keys=KEYS, strategy=Map())
+    assert list(result.table()) == ["configuration", "value", "key", "result", "finite", "done"]
+
+
 def test_a_sweep_is_a_tree():
     result = sweep(noisy, RATES, keys=KEYS, strategy=Map())
     doubled = jax.tree.map(lambda leaf: leaf, result)

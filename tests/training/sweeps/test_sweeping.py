@@ -91,6 +91,17 @@ def test_the_fastest_strategy_is_chosen(monkeypatch):
         assert sweep(run, jnp.ones(12), keys=KEYS, chunk=12).strategy == fastest
 
 
+def test_a_run_that_cannot_be_vectorised_is_mapped_and_said():
+    double = lambda x: np.asarray(2 * x)
+    run = lambda h, _: jax.pure_callback(double, jax.ShapeDtypeStruct((), jnp.float32), h)
+    with pytest.warns(
+        UserWarning, match=r"run is not vectorised, so Map\(lanes=1\) is taken: vmap"
+    ):
+        swept = sweep(run, jnp.arange(3.0), keys=KEYS)
+    assert swept.strategy == Map()
+    np.testing.assert_array_equal(swept.results[:, 0], [0.0, 2.0, 4.0])
+
+
 def test_a_chunk_larger_than_memory_is_halved_and_said(monkeypatch):
     run = lambda h, key: jnp.sum(jnp.sort(jax.random.normal(key, (1000,)) * h))
     needed, halved = {}, []
