@@ -8,6 +8,9 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+collect_ignore = ["training/sharded_runs.py", "training/checkpoints/processes.py"]
+"""Programs of processes that tests start."""
+
 MAPPINGS = Path("/proc/self/maps")
 """Regions of memory of this process, a line each, where there is such a file."""
 
