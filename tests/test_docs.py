@@ -67,6 +67,7 @@ PRINTS = {
         "[ 6  7  8  9 10 11] (3, 2, 6)",
         "No pair can be told apart, whatever the times: 2 problems give p >= 0.5, and for 3 pairs",
         "resumed from step 40 True\nTrue [80, 80]\nTrue",
+        "streamed: True\nbatches: 3.000\ncut over data",
         "(14, 4, 20)\n['configuration', 'decay', 'rate', 'key', 'loss', 'finite', 'done']\n",
         "True\n[8, 4, 2] 256 of 512",
     ],

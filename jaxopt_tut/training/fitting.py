@@ -24,6 +24,7 @@ from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
 from jaxopt_tut.training.loop import Loop
 from jaxopt_tut.training.models import Packing
+from jaxopt_tut.training.peers import watched
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.running import run_epochs
 from jaxopt_tut.training.scalars import Count, require_hash
@@ -259,6 +260,7 @@ def fit(
     with (
         jax.set_mesh(auto) if in_context and auto is not None else nullcontext(),
         nullcontext() if saver is None else saver.opened(),
+        watched(lambda: "nothing was saved" if saver is None else saver.described_last()),
     ):
         result = run_epochs(
             loop, counts["num_epochs"], evaluate, score,

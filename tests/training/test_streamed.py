@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jaxopt_tut import optimizers
 from jaxopt_tut.datasets import Dataset, Split
-from jaxopt_tut.training import Aux, Streamed, fit
+from jaxopt_tut.training import Aux, Batches, Streamed, evaluator, fit, shuffled
 from jaxopt_tut.training.data import mapped, windows
 from jaxopt_tut.training.data.columns import columns
 from jaxopt_tut.training.data.prefetch import prefetched
@@ -404,3 +404,17 @@ def test_the_process_stays_small_while_the_data_are_large(tmp_path):
     code = [sys.executable, "-c", MEMORY, str(path), str(rows)]
     out = subprocess.run(code, check=True, capture_output=True, text=True).stdout
     assert int(out.split()[-1]) <= BOUND
+
+
+@pytest.mark.parametrize("make", [lambda: Streamed(X), lambda: Batches(lambda: iter([X]), 1)])
+@pytest.mark.parametrize("caller", ["evaluator", "shuffled", "Streamed"])
+def test_what_needs_data_on_the_device_says_so(caller, make):
+    users = {
+        "evaluator": lambda data: evaluator(lambda _, b: {"x": jnp.mean(b)}, data),
+        "shuffled": lambda data: shuffled(data, batch_size=2, num_epochs=1, key=jax.random.key(0)),
+        "Streamed": Streamed,
+    }
+    data = make()
+    message = f"{caller} needs data that fit on the device, got {type(data).__name__}: they are"
+    with pytest.raises(TypeError, match=message):
+        users[caller](data)

@@ -178,6 +178,14 @@ class Saver:
         self._committed.append(name.step)
         folder.prune(self.options.path, int(self.options.keep))
 
+    def described_last(self) -> str:
+        """Say where a run would go on from now."""
+        names = folder.checkpoints_in(self.options.path)
+        if not names:
+            return f"nothing was saved in {str(self.options.path)!r}"
+        at = f"step {names[0].step} or later"  # one that is being written may be whole in a moment
+        return f"they resume from {at}, saved in {str(self.options.path)!r}"
+
     def committed(self) -> list[int]:
         """Return the steps that were committed since it was asked."""
         done, self._committed = self._committed, []

@@ -47,10 +47,19 @@ def device_data(
     return DeviceData(arrays, normalization)
 
 
+class OffDevice:
+    """Data that only `fit` brings to the device, as it needs them."""
+
+
 def parted(
     dataset: Data, caller: str, split: Literal["train", "test"] | Split = "train"
 ) -> tuple[PyTree, tuple[Scalar, Scalar] | None]:
     """Take the part of a data set, and what normalises its images; any other tree is whole."""
+    if isinstance(dataset, OffDevice):
+        raise TypeError(
+            f"{caller} needs data that fit on the device, got {type(dataset).__name__}: they are "
+            "for fit alone, whose evaluate= may be any function that goes over them."
+        )
     normalization = None
     if isinstance(dataset, Dataset):
         normalization = (jnp.float32(dataset.mean), jnp.float32(dataset.std))

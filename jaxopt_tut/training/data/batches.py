@@ -7,7 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxopt_tut.training.data.arrays import DeviceData, check_array, check_sizes, native, parted
+from jaxopt_tut.training.data.arrays import (
+    DeviceData,
+    OffDevice,
+    check_array,
+    check_sizes,
+    native,
+    parted,
+)
 from jaxopt_tut.training.data.columns import fitting
 from jaxopt_tut.training.data.drawing import Drawing, takes_epoch
 from jaxopt_tut.training.data.sources import Windows
@@ -18,7 +25,7 @@ from jaxopt_tut.types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class Batches:
+class Batches(OffDevice):
     r"""Batches of an iterator: of grain, tf.data (`as_numpy_iterator`), or a generator.
 
     They are drawn in one thread beside the steps, `prefetch` windows ahead, and used as they are,

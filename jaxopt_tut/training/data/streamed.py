@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxopt_tut.training.data.arrays import Data, DeviceData
+from jaxopt_tut.training.data.arrays import Data, DeviceData, OffDevice
 from jaxopt_tut.training.data.columns import Columns, columns
 from jaxopt_tut.training.data.sources import AnyKey, Findable, Windows, epoch_order
 from jaxopt_tut.training.data.windows import Layout, Part, Steps, capacity, windows
@@ -15,7 +15,7 @@ from jaxopt_tut.types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class Streamed:
+class Streamed(OffDevice):
     r"""Data larger than the device: `fit` reads the rows of the next steps while it takes others.
 
     $$B_t = \{x_{\pi_e(tb)}, \dots, x_{\pi_e(tb + b - 1)}\}$$
