@@ -14,6 +14,7 @@
   `verify`, `Verification`, `CheckpointReport`, `DamagedCheckpoint`.
 * `sweep`: every configuration with every key, by `Vmap`, `Map`, a mesh or an executor; `Sweep`.
 * `grid`, `sample`: configurations, of axes or of `Uniform`, `LogUniform`, `Choice`.
+* `find_learning_rate`: a rate to begin with, from a short training in which it rises; `RateRange`.
 * `mixed_precision`: a loss whose products of matrices have operands in half precision.
 * `halving`: many configurations for a few steps, the better half for more; `Halving`.
 * `compilation_cache`: keep compiled programs on disk between processes.
@@ -33,6 +34,7 @@ from jaxopt_tut.training.evaluation import evaluator
 from jaxopt_tut.training.events import Event, csv_log
 from jaxopt_tut.training.fitting import fit
 from jaxopt_tut.training.history import History
+from jaxopt_tut.training.learning_rates import RateRange, find_learning_rate
 from jaxopt_tut.training.losses import Aux
 from jaxopt_tut.training.precision import mixed_precision
 from jaxopt_tut.training.pure import Shuffled, Trained, shuffled, train
@@ -71,6 +73,7 @@ __all__ = [
     "Map",
     "Problem",
     "RaceTable",
+    "RateRange",
     "Shuffled",
     "Streamed",
     "Sweep",
@@ -82,6 +85,7 @@ __all__ = [
     "compilation_cache",
     "csv_log",
     "evaluator",
+    "find_learning_rate",
     "fit",
     "fsdp",
     "grid",
