@@ -63,6 +63,7 @@ PRINTS = {
         "['start', 'epoch', 'epoch'] 80 Finished 20 epochs.",
         "epoch,step,seconds,loss\n10,40,",
         "Stopped after epoch 5: the score did not rise by more than 0.01 in 2 epochs, best was -0.",
+        "True True 5",
         "Stopped after epoch 2: stop returned True.\nTrue\nfloat32 [0. 1. 2. 3. 4. 5. 6. 7.]",
         "[ 6  7  8  9 10 11] (3, 2, 6)",
         "No pair can be told apart, whatever the times: 2 problems give p >= 0.5, and for 3 pairs",

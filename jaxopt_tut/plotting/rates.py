@@ -28,8 +28,7 @@ def plot_rate_range(found: RateRange, *, title: str = "", ax: Axes | None = None
     Example:
       >>> rates = np.geomspace(0.01, 10.0, 4)
       >>> losses = np.array([[2.0, 1.5, 1.0, 9.0]])
-      >>> none = np.array([False])
-      >>> found = RateRange(rates, losses, losses, np.array([0.1]), 0.1, 1.0, none, none)
+      >>> found = RateRange(rates, losses, 0.1, 1.0, np.array([0.1]), losses)
       >>> ax = plot_rate_range(found)
       >>> ax.get_xlabel(), ax.lines[0].get_ydata().tolist()
       ('learning rate', [2.0, 1.5, 1.0, 9.0])
@@ -42,9 +41,9 @@ def plot_rate_range(found: RateRange, *, title: str = "", ax: Axes | None = None
         ax.plot(found.rates, losses, color=COLORS[0], alpha=0.5, label=label * (not i) or None)
         if np.isfinite(smoothed).any():
             best = np.nanargmin(smoothed)
-            ring = {"marker": "o", "markerfacecolor": "none", "linestyle": "", "color": COLORS[0]}
             label = "minimum of each, smoothed" * (not i) or None
-            ax.plot(found.rates[best], losses[best], label=label, **ring)
+            (ring,) = ax.plot(found.rates[best], losses[best], "o", color=COLORS[0], label=label)
+            ring.set_markerfacecolor("none")
     kept = found.suggestions[np.isfinite(found.suggestions)]
     if kept.size:
         ax.axvspan(kept.min(), kept.max(), color=COLORS[1], alpha=BAND_ALPHA, linewidth=0)

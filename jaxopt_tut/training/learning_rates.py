@@ -50,18 +50,25 @@ class RateRange(NamedTuple):
     """The rate of each step."""
     losses: Float[np.ndarray, "seeds steps"]
     """The loss before each step; NaN from the first that is not finite on."""
-    smoothed: Float[np.ndarray, "seeds steps"]
-    """The same, averaged over neighbouring rates."""
+    suggestion: float
+    """The median over seeds, of an even number the geometric mean of the middle two."""
+    spread: float
+    """The largest suggestion of a seed over the smallest."""
     suggestions: Float[np.ndarray, "seeds"]
     """A tenth of the rate at the minimum, a seed each; NaN for one without a finite loss."""
-    suggestion: float
-    """Their median, of an even number the geometric mean of the middle two."""
-    spread: float
-    """The largest of them over the smallest."""
-    diverged: Bool[np.ndarray, "seeds"]
-    """Whether the loss was not finite at some rate."""
-    at_edge: Bool[np.ndarray, "seeds"]
-    """Whether the minimum is at the first or the last rate: then the range should be wider."""
+    smoothed: Float[np.ndarray, "seeds steps"]
+    """The losses, averaged over neighbouring rates."""
+
+    @property
+    def diverged(self) -> Bool[np.ndarray, "seeds"]:
+        """Whether the loss at the last rate is not finite, or above that at the first."""
+        return ~np.asarray(self.losses[:, -1] <= self.losses[:, 0])
+
+    @property
+    def at_edge(self) -> Bool[np.ndarray, "seeds"]:
+        """Whether the minimum is at the first or the last rate: then the range should be wider."""
+        ends = self.rates[[0, -1]] / 10
+        return np.isin(self.suggestions, ends)
 
     @property
     def message(self) -> str:
@@ -163,11 +170,12 @@ def find_learning_rate(
         )
     rates = np.geomspace(lowest, highest, counts["num_steps"])
     given = None if is_initializer(params) else take_model(caller, params)
-    arrays = None if given is None else (given.trained, given.carried)
+    trained, carried = (None, None) if given is None else (given.trained, given.carried)
 
-    def of_seed(seed: Any, arrays: PyTree, data: DeviceData, model_state: PyTree) -> Array:
-        # an assembly is no array
-        model = params if given is None else ModelParts(*arrays, given.assembly)
+    def of_seed(
+        seed: Any, trained: PyTree, carried: PyTree, data: DeviceData, model_state: PyTree
+    ) -> Array:
+        model = params if given is None else ModelParts(trained, carried, given.assembly)
         key_of_seed = jax.random.fold_in(key, seed)
         ramp = _Ramp(loss_fn, optimizer_factory, data, counts["batch_size"])
         return ramp.losses(model, model_state, key_of_seed, rates)
@@ -179,7 +187,7 @@ def find_learning_rate(
             return jax.lax.map(of_one, numbers)
         return jax.vmap(of_one)(numbers)
 
-    losses = np.asarray(jax.jit(of_all)(arrays, data, model_state), np.float64)
+    losses = np.asarray(jax.jit(of_all)(trained, carried, data, model_state), np.float64)
     return _rate_range(rates, losses)
 
 
@@ -287,12 +295,10 @@ def _rate_range(
     return RateRange(
         rates=rates,
         losses=losses,
-        smoothed=np.where(np.isfinite(losses), smoothed, np.nan),
-        suggestions=suggestions,
         suggestion=float(np.exp(np.median(logs))) if finite.any() else math.nan,
         spread=float(np.exp(np.ptp(logs))) if finite.any() else math.nan,
-        diverged=~np.isfinite(losses).all(axis=1),
-        at_edge=finite & ((best == 0) | (best == len(rates) - 1)),
+        suggestions=suggestions,
+        smoothed=np.where(np.isfinite(losses), smoothed, np.nan),
     )
 
 

@@ -17,9 +17,8 @@ def found(losses=LOSSES):
     finite = np.isfinite(losses[:, 0])
     best = [np.nanargmin(row) if ok else 0 for row, ok in zip(losses, finite, strict=True)]
     suggestions = np.where(finite, RATES[best] / 10, math.nan)
-    none = np.zeros(len(losses), bool)
     middle = float(np.exp(np.nanmean(np.log(suggestions)))) if finite.any() else math.nan
-    return RateRange(RATES, losses, losses, suggestions, middle, 10.0, none, none)
+    return RateRange(RATES, losses, middle, 10.0, suggestions, losses)
 
 
 def test_lines_and_marks_are_the_numbers():
