@@ -42,7 +42,7 @@ class Halving:
 
     hyperparameters: PyTree
     losses: Float[np.ndarray, "rungs configurations"]
-    survivors: tuple[Int[np.ndarray, "survivors"], ...]
+    survivors: tuple[Int[np.ndarray, "_"], ...]
     best: int
     states: PyTree
     num_steps: int
