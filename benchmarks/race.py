@@ -62,8 +62,8 @@ def torch_loop(num_runs: int) -> tuple[float, int]:
 
     torch.set_num_threads(1)  # more only spin at this size
     problem = problems.relu_network(HIDDEN, batch_size=BATCH)
-    images, labels = (torch.from_numpy(np.asarray(leaf)) for leaf in problem.data)
-    judging, answers = (torch.from_numpy(np.asarray(leaf)) for leaf in problem.validation)
+    images, labels = map(torch.from_numpy, jax.tree.leaves(problem.data))
+    judging, answers = map(torch.from_numpy, jax.tree.leaves(problem.validation))
     labels, answers = labels.long(), answers.long()
     cross_entropy = torch.nn.functional.cross_entropy
 
