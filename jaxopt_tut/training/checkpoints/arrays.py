@@ -135,9 +135,9 @@ def fitted(stored: Mapping[str, tuple[Leaf, np.ndarray]], like: PyTree, caller: 
            where: str) -> PyTree:  # fmt: skip
     """Put stored leaves into a tree of the same leaves, or say which does not fit."""
     expected = jax.tree_util.tree_leaves_with_path(like)
-    prefixes = {path[:1] for path, _ in expected}
     paths = {jax.tree_util.keystr(path) for path, _ in expected}
-    tops = tuple(jax.tree_util.keystr(prefix) for prefix in prefixes)
+    # also of a tree without leaves, where another has some
+    tops = tuple(jax.tree_util.keystr((jax.tree_util.DictKey(name),)) for name in like)
     placed = []
     for path, one in expected:
         found = stored.get(jax.tree_util.keystr(path))

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,6 +122,10 @@ def damaged_leaves(path: Path, document: dict[str, Any]) -> dict[str, str | None
     Whatever orbax makes of damaged files is of no interest but for the leaves that are whole.
     """
     leaves = document["leaves"]
+    counts = Counter(leaf["name"] for leaf in leaves)
+    leaves = [  # two leaves may have one name, "a/b" in a tree and of a key
+        leaf if counts[leaf["name"]] == 1 else {**leaf, "name": leaf["path"]} for leaf in leaves
+    ]
     try:
         values = arrays.read_arrays(path / folder.ARRAYS, leaves)
     except Exception:

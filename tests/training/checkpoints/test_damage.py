@@ -218,6 +218,14 @@ def test_what_does_not_fit_is_refused_by_its_path(like, message, tmp_path):
         restore(tmp_path, {"opt_state": like})
 
 
+def test_leaves_of_one_name_are_told_apart(tmp_path):
+    tree = {"a/b": np.zeros(2), "a": {"b": np.ones(3)}}
+    store.write(tmp_path, OLD, Contents({"params": tree}, None, {}))
+    leaves = verify(tmp_path).checkpoints[0].leaves
+    assert list(leaves) == ["['params']['a']['b']", "['params']['a/b']"]
+    assert restore(tmp_path, {"params": tree})["params"]["a"]["b"].shape == (3,)
+
+
 def test_a_checkpoint_of_a_later_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FORMAT", 2)
     store.write(tmp_path, OLD, Contents({"opt_state": np.ones(1)}, None, {}))

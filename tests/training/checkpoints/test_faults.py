@@ -212,6 +212,16 @@ def test_resume_says_what_is_meant(tmp_path):
     assert_same(run(Checkpoint(tmp_path, resume="must")).params, first.params)
 
 
+def test_the_folder_of_another_optimizer_is_refused(tmp_path):
+    given = dict(batch_size=3, num_epochs=2, key=jax.random.key(0), progress=False)
+    momentum = optax.sgd(0.1, momentum=0.9)
+    for first, other, leaf in ((momentum, SGD, "without"), (SGD, momentum, "with")):
+        folder = tmp_path / leaf
+        fit(loss_fn, {"w": jnp.zeros(2)}, first, X, checkpoint=folder, **given)
+        with pytest.raises(ValueError, match=rf"checkpoint {leaf} the leaf 'opt_state/0/trace/w'"):
+            fit(loss_fn, {"w": jnp.zeros(2)}, other, X, checkpoint=folder, **given)
+
+
 def damage(directory, name):
     path = directory / str(name) / "state.json"
     path.write_bytes(path.read_bytes()[:-1])
