@@ -120,18 +120,18 @@ def times_at(entry: np.ndarray, choosing: np.ndarray, judging: np.ndarray) -> np
 
 def error(shares: float, num_races: int) -> float:
     """Return three standard errors of a share of races."""
-    return 3 * np.sqrt(shares * (1 - shares) / num_races)
+    return 3 * float(np.sqrt(shares * (1 - shares) / num_races))
 
 
 def check(result: Result) -> list[Claim]:
-    wrong = {name: np.mean(p <= LEVEL) for name, p in result.p_values.items()}
+    wrong = {name: float(np.mean(p <= LEVEL)) for name, p in result.p_values.items()}
     num_races = len(result.p_values["half and half"])
     same = "the same seeds"
     p_same = 0.9  # of a normal variable around 3.2 to lie above 2
     return [
         # The best of 20 is 1.87 standard errors ahead of the mean: in the mean over 6 problems 3.2
         # standard errors of a difference, from which 1 in 1000 falls below 0.
-        at_least("same seeds: 20 rates faster", np.mean(result.ratios[same] < 1), 0.98),
+        at_least("same seeds: 20 rates faster", float(np.mean(result.ratios[same] < 1)), 0.98),
         # Times are not quite normal: a tenth less is granted.
         at_least("same seeds: faster at 5 %", wrong[same], p_same - error(p_same, num_races) - 0.1),
         at_most("half and half: errs", wrong["half and half"], LEVEL + error(LEVEL, num_races)),

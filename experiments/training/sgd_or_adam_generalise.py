@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy import stats
 
 from experiments._claims import Claim, at_least, at_most
 from experiments._images import load_coarse
@@ -159,8 +160,7 @@ def run(config: Config) -> Result:
 def difference(result: Result, name: str) -> tuple[float, float, float]:
     """Return the mean of an optimizer's test accuracy minus Adam's in points, and its interval."""
     paired = 100 * (result.accuracy[name] - result.accuracy["Adam"]).astype(np.float64)
-    # The quantile of Student's t for 20 seeds; for more it would be a little less.
-    half = 2.09 * paired.std(ddof=1) / np.sqrt(len(paired))
+    half = stats.t.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / np.sqrt(len(paired))
     return float(paired.mean()), float(paired.mean() - half), float(paired.mean() + half)
 
 
@@ -168,11 +168,12 @@ def check(result: Result) -> list[Claim]:
     claims = []
     for name in result.accuracy:
         # Rates at which a choosing seed does not get there are not chosen.
-        claims.append(at_least(f"{name}: runs that get there", np.mean(result.reached[name]), 0.95))
+        reached = float(np.mean(result.reached[name]))
+        claims.append(at_least(f"{name}: runs that get there", reached, 0.95))
     for name in result.accuracy:
         if name == "Adam":
             continue
-        gap = np.mean(result.train_loss[name]) - np.mean(result.train_loss["Adam"])
+        gap = float(np.mean(result.train_loss[name]) - np.mean(result.train_loss["Adam"]))
         # Runs are looked at every few steps: they end a little below the target, by what the loss
         # moves in that time.
         claims.append(at_most(f"{name}: training loss apart from Adam's", abs(gap), 0.015))
@@ -187,7 +188,7 @@ def check(result: Result) -> list[Claim]:
         )
         # That the interval is narrow enough to have seen a difference of two points.
         claims.append(at_most(f"{name} minus Adam: farthest end", max(-low, high), 2.0))
-        apart = abs(np.mean(result.test_loss[name]) - np.mean(result.test_loss["Adam"]))
+        apart = abs(float(np.mean(result.test_loss[name]) - np.mean(result.test_loss["Adam"])))
         claims.append(
             at_least(
                 f"{name}: validation loss from rate to rate, over the test loss apart from Adam's",

@@ -110,11 +110,10 @@ def validator(
     """Build what evaluates a loss, and its metrics, on examples that were held out."""
     metrics = _LossMetrics(loss_fn, has_model_state, draws)
     fixed = jax.random.fold_in(key, HELD_OUT + 1) if draws else None
-    given = {"batch_size": batch_size}
     if isinstance(dataset, Dataset) and isinstance(held, Split):
-        evaluate = evaluator(metrics, dataset, held, **given)
+        evaluate = evaluator(metrics, dataset, held, batch_size=batch_size)
     else:
-        evaluate = evaluator(metrics, held, **given)
+        evaluate = evaluator(metrics, held, batch_size=batch_size)
     return lambda params, model_state=None: evaluate(params, (model_state, fixed))
 
 
