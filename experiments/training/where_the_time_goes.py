@@ -175,7 +175,6 @@ def plot(result: Result):
     right.barh(names, [np.median(micro[name]) for name in names], color="#E69F00")
     for place, name in enumerate(names):
         right.plot(micro[name], np.full(len(micro[name]), place), "k.", markersize=4)
-    right.set_xscale("log")
     right.set_xlabel("a step of one run (processor µs, dots: rounds)")
     return {"time": figure}
 
