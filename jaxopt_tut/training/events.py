@@ -99,8 +99,8 @@ def csv_log(path: str | os.PathLike[str]) -> OnEvent:
 
     Raises:
       TypeError: If `path` is none.
-      ValueError: When the run starts, if there is a file that this function has not written; it is
-        left as it is.
+      ValueError: When the run starts, if there is a folder, or a file whose first columns are
+        others than those three; it is left as it is.
 
     Example:
       >>> import tempfile
@@ -131,7 +131,12 @@ def csv_log(path: str | os.PathLike[str]) -> OnEvent:
 
 def _begin(file: Path, epoch: int) -> None:
     """Keep the rows of the epochs that are over, and start a file where there is none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a file is in the way, or it is not ours to write
+        raise ValueError(
+            f"csv_log needs a folder to write to, got {str(file.parent)!r}: {error.strerror}."
+        ) from error
     table = _read(file)
     rows = [row for row in table[1:] if int(row[0]) <= epoch]
     _replace(file, [table[0] if rows else list(_OWN_COLUMNS), *rows])
@@ -158,8 +163,11 @@ def _add(file: Path, event: Event) -> None:
 
 def _read(file: Path) -> list[list[str]]:
     """Read header and rows, without those that were cut off; nothing if there is no file."""
+    if file.is_dir():
+        raise ValueError(f"csv_log needs a file, got {str(file)!r}, which is a folder.")
     text = file.read_bytes().decode(errors="replace") if file.exists() else ""
-    if text and not text.startswith(",".join(_OWN_COLUMNS)):
+    first = text.partition("\n")[0].rstrip("\r").split(",")
+    if text and tuple(first[: len(_OWN_COLUMNS)]) != _OWN_COLUMNS:
         raise ValueError(
             f"csv_log needs a file of its own, got {str(file)!r}, which begins with {text[:40]!r}."
         )

@@ -1,7 +1,7 @@
 """What makes a run this one and no other, as far as it can be seen from outside."""
 
 import hashlib
-import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ from jaxopt_tut.training.data import AnyKey
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import PyTree
 
-MOST_BYTES = 2**24
-"""Of the data, about, that are read for their digest: 30 ms."""
+CHUNK_BYTES = 2**26
+"""Of an array, about, that are copied from the device at a time for its digest."""
 
 
 def fingerprint(
@@ -38,14 +38,21 @@ def _words(key: AnyKey) -> list[Any]:
 
 
 def data_digest(data: PyTree) -> str:
-    """Return the SHA-256 of names, shapes and dtypes, and of the examples, of many every k-th."""
-    total = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(data))
-    every = max(1, -(-total // MOST_BYTES))
+    """Return the SHA-256 of names, shapes, dtypes and every byte, in 1 to 2 s a GB."""
     digest = hashlib.sha256()
     for name, leaf in named_leaves(data):
         digest.update(f"{name} {tuple(leaf.shape)} {leaf.dtype};".encode())
-        if leaf.ndim:
-            digest.update(np.ascontiguousarray(leaf[::every]).tobytes())
-        else:
-            digest.update(np.asarray(leaf).tobytes())
+        for rows in _chunks(leaf):
+            digest.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _chunks(leaf: Any) -> Iterator[np.ndarray]:
+    """Copy some rows after others to the host: JAX would keep a copy of the whole array there."""
+    if not leaf.ndim or leaf.nbytes <= CHUNK_BYTES or isinstance(leaf, np.ndarray):
+        yield np.asarray(leaf)
+        return
+    num_rows = max(1, CHUNK_BYTES * len(leaf) // leaf.nbytes)
+    for start in range(0, len(leaf), num_rows):
+        size = min(num_rows, len(leaf) - start)
+        yield np.asarray(jax.lax.dynamic_slice_in_dim(leaf, start, size))

@@ -132,8 +132,10 @@ def fit(
       checkpoint: Save the run in a folder while it goes on, and resume it bit for bit where it was
         killed; a path stands for `Checkpoint(path)`, which has the options. What the run is
         recognised by is `key`, `batch_size`, the data, and the shapes of parameters and states:
-        the loss and the numbers within the optimizer have to be the same, too. More epochs than
-        before go on from the last one.
+        the loss and the numbers within the optimizer have to be the same, too. Of data on the
+        device every byte is compared, 1 to 2 s a GB at the start; of `Streamed` 256 rows all
+        over, of `Batches` the shapes. More epochs than before go on from the last one. What Ctrl-C
+        returns is not saved: the run resumes from the last save before it.
       stop: Called after each epoch as `stop(history)`; training ends if it returns True or a text
         that says why. See `patience`. It should be a pure function: a run that resumes asks again.
       accumulate: Micro-batches of equal size that make a batch: the update is that of the whole

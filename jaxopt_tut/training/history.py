@@ -11,7 +11,7 @@ from jaxopt_tut.diagnostics import Diagnosis
 
 
 class History(NamedTuple):
-    """What happened, as NumPy arrays."""
+    """What happened, as NumPy arrays; for pandas as `columns()`, because it is a tuple."""
 
     steps: dict[str, Float[np.ndarray, "steps"]]
     """Loss and metrics of every training step."""

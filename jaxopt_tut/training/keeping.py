@@ -51,6 +51,8 @@ class Keeper:
         self._saver.accept(stored)
         if self._run.stage == "over":
             self._saved = self._run.loop.epoch, "over"
+            if not self._run.loop.carry.alive:
+                self._saver.warn_of_stop()
         return self._run.steps_taken
 
     def announce_start(self, resumed_from: int | None) -> None:

@@ -89,5 +89,17 @@ class ModelLoss:
         if not packing.has_state:
             collections = packing.assembly.collections_of(new, carried)
             if collections is not None:
+                _refuse_unknown(new, collections)
                 return loss, Aux(aux.metrics, collections)
         return loss, Aux(aux.metrics, packing.pack(now(), like_the_old(new, own)))
+
+
+def _refuse_unknown(updated: Any, collections: Any) -> None:
+    """Refuse collections of flax linen that the model does not have: they would be lost."""
+    unknown = sorted(set(updated) - set(collections) - {"params"})
+    if unknown:
+        raise ValueError(
+            f"fit needs Aux(model_state=) to have collections of the model, {sorted(collections)}, "
+            f"got {unknown}: leave out what is not to be kept, or begin with variables that have "
+            "it."
+        )

@@ -1,5 +1,6 @@
 """The compiled part of `fit`: one update, and as many of them in one dispatch as asked for."""
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
@@ -105,9 +106,24 @@ def initial_state(
     key: AnyKey, init: Callable[[AnyKey], PyTree], optimizer: Optimizer
 ) -> tuple[ModelParts, PyTree]:
     """Draw parameters and build the optimizer state in one program: eagerly it takes seconds."""
-    check_call("fit", "init", init, ("key",))
-    parts = take_model("fit", init(key))
+    parts = take_model("fit", _drawn(key, init))
     return parts, optimizer.init(parts.trained)
+
+
+def _drawn(key: AnyKey, init: Callable[[AnyKey], PyTree]) -> PyTree:
+    """Draw a model; a class of flax nnx wants its key in an `nnx.Rngs`."""
+    modules = sys.modules.get("flax.nnx")
+    if modules is None or not (isinstance(init, type) and issubclass(init, modules.Module)):
+        check_call("fit", "init", init, ("key",))
+        return init(key)
+    try:
+        return init(key)
+    except (AttributeError, TypeError) as error:
+        name = init.__name__
+        raise TypeError(
+            f"fit needs a module, or init(key) that makes one, got the class {name}, which cannot "
+            f"be called with a key ({error}): write lambda key: {name}(rngs=nnx.Rngs(key))."
+        ) from error
 
 
 @partial(jax.jit, static_argnames="optimizer")

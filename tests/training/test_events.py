@@ -185,13 +185,33 @@ def test_after_any_kill_there_is_one_row_an_epoch(tmp_path_factory, data, names)
             assert row.get(column, "") == str(metrics[epoch].get(name, ""))
 
 
-@pytest.mark.parametrize("content", ["name,epoch\n1,2\n", "my notes", "\x00\xff" * 30])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "name,epoch\n1,2\n",
+        "my notes",
+        "\x00\xff" * 30,
+        "epoch,step,seconds of mine\n1,2,3\n",
+        "epoch,step,secondsight,loss\n1,2,3,4\n",
+        "epoch,step\n1,2\n",
+        "\nepoch,step,seconds\n",
+    ],
+)
 def test_a_file_of_someone_else_is_left_alone(tmp_path, content):
     path = tmp_path / "log.csv"
     path.write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match=r"csv_log needs a file of its own, got '.*', which"):
         run(csv_log(path))
     assert path.read_text(encoding="latin-1") == content
+
+
+def test_a_path_that_can_be_no_file_is_named(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(ValueError, match=r"^csv_log needs a file, got '.*', which is a folder\.$"):
+        run(csv_log(tmp_path))
+    with pytest.raises(ValueError, match=r"^csv_log needs a folder to write to, got '.*notes': "):
+        run(csv_log(tmp_path / "notes" / "log.csv"))
+    assert (tmp_path / "notes").read_text() == "mine"
 
 
 def test_a_log_that_was_moved_away_is_begun_again(tmp_path):

@@ -480,3 +480,45 @@ def test_parts_of_a_batch_draw_and_average_one_after_the_other():
     result = train(KINDS["nnx"], num_epochs=1, accumulate=2)
     assert int(result.params.drop.rngs.count[...]) == 2 * SIZE // BATCH
     assert int(result.opt_state[0].count) == SIZE // BATCH
+
+
+@pytest.mark.parametrize("unknown", ["batch_statistics", "intermediates"])
+def test_a_collection_that_the_model_does_not_have_is_refused(unknown):
+    def loss_fn(variables, batch):
+        out = variables["params"]["w"] * jnp.mean(batch[0], axis=(1, 2, 3))
+        updates = {"params": variables["params"], "batch_stats": {"n": jnp.float32(1)}}
+        return squared(out, batch[1]), Aux(model_state=updates | {unknown: {"n": jnp.float32(1)}})
+
+    variables = {"params": {"w": jnp.float32(0)}, "batch_stats": {"n": jnp.float32(0)}}
+    message = rf"^fit needs Aux\(model_state=\) to have .* \['batch_stats'\], got \['{unknown}'\]"
+    with pytest.raises(ValueError, match=message):
+        fit(
+            loss_fn, variables, optax.sgd(0.1), images(), batch_size=BATCH, num_epochs=1, key=KEY,
+            progress=False,
+        )  # fmt: skip
+
+
+class KeywordRngs(Nnx):
+    """As most modules are written."""
+
+    def __init__(self, *, rngs):
+        super().__init__(rngs)
+
+
+class DrawnByKey(Nnx):
+    """A class that takes a key is a function that draws a module."""
+
+    def __init__(self, key):
+        super().__init__(nnx.Rngs(key))
+
+
+def test_a_class_of_nnx_that_takes_no_key_is_refused_with_the_recipe():
+    given = dict(batch_size=BATCH, num_epochs=1, key=KEY, progress=False)
+    for model in (Nnx, KeywordRngs):
+        recipe = rf"the class {model.__name__}, .* write lambda key: .*\(rngs=nnx.Rngs\(key\)\)\."
+        with pytest.raises(TypeError, match=recipe):
+            fit(nnx_loss, model, optax.sgd(0.1), images(), **given)
+        init = lambda key, model=model: model(rngs=nnx.Rngs(key))
+        assert isinstance(fit(nnx_loss, init, optax.sgd(0.1), images(), **given).params, model)
+    found = fit(nnx_loss, DrawnByKey, optax.sgd(0.1), images(), **given).params
+    assert isinstance(found, DrawnByKey)

@@ -19,7 +19,9 @@ class Checkpoint:
 
     A resumed run equals the undisturbed one bit for bit, on the same number of devices: parameters,
     states, best parameters, history and the order of the examples. What is saved is copied on the
-    device and written in the background; a folder is one run's, and one process's at a time.
+    device and written in the background; a folder is one run's, and one process's at a time. The
+    end of a run is saved in any case; what Ctrl-C leaves, or an exception, is not, and the run
+    resumes from the last save before it.
 
     Args:
       directory: The folder of the run, made where there is none. It has to be empty, or to hold
@@ -27,7 +29,8 @@ class Checkpoint:
       every_seconds: Seconds from one save to the next; None saves by steps alone.
       every_steps: Steps from one save to the next, to be seen at the end of a dispatch; None saves
         by the clock alone. With both, whichever is due first: by the clock nothing waits for a save
-        that is still being written, by steps the next one does.
+        that is still being written, by steps the next one does. With neither, the end alone is
+        saved, and what `signals` leave.
       keep: Checkpoints that stay, the newest.
       resume: `"auto"` resumes if there is a checkpoint, `"must"` raises if there is none, and
         `"never"` if there is one: nothing is overwritten.

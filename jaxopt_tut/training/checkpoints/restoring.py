@@ -42,7 +42,7 @@ def restore(directory: str | os.PathLike[str], like: Mapping[str, PyTree]) -> di
       The same dictionary with the arrays that were saved.
 
     Raises:
-      TypeError: If `like` is no such dictionary.
+      TypeError: If `directory` is no path, or `like` no such dictionary.
       ValueError: If there is no folder or no checkpoint, or a leaf is missing, superfluous, or of
         another shape or dtype; the message has its key path.
       DamagedCheckpoint: If there are checkpoints and none is whole. (A newer one that is damaged is
@@ -98,6 +98,8 @@ def _read(stored: Stored, like: Mapping[str, PyTree]) -> dict[str, PyTree]:
 
 def existing(directory: str | os.PathLike[str], caller: str) -> Path:
     """Refuse what is no folder, or has no checkpoint."""
+    if not isinstance(directory, str | os.PathLike):
+        raise TypeError(f"{caller} needs a path as directory, got directory={directory!r}.")
     path = Path(directory).expanduser().absolute()
     if not path.is_dir():
         raise ValueError(f"{caller} needs a folder of checkpoints, got {str(path)!r}: none there.")

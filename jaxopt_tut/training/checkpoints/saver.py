@@ -130,6 +130,14 @@ class Saver:
             )
         self._step = stored.name.step
 
+    def warn_of_stop(self) -> None:
+        """Say that a run is over that could not go on, whatever it would be trained with now."""
+        self._warn(
+            f"{self._caller} resumed a run that had stopped at step {self._step} because something "
+            "was not finite, and trains it no further: with another optimizer or loss give it a "
+            f"folder of its own, got {str(self.options.path)!r}."
+        )
+
     def _compare(self, stored: Stored) -> None:
         """Refuse the folder of another run."""
         for name, ours in self.fingerprint.items():

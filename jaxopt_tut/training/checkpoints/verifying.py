@@ -70,6 +70,7 @@ def verify(directory: str | os.PathLike[str]) -> Verification:
       A report on each checkpoint, the newest first, and on each leaf in it.
 
     Raises:
+      TypeError: If `directory` is no path.
       ValueError: If there is no folder or no checkpoint in it.
 
     Example:

@@ -240,9 +240,15 @@ def test_a_checkpoint_of_a_later_version_is_refused(tmp_path, monkeypatch):
         (lambda path: restore(path / "none", {}), ValueError, r"none': none there\."),
         (lambda path: restore(path, {}), ValueError, "restore needs a folder of checkpoints, got"),
         (lambda path: verify(path), ValueError, r"verify needs .* without one\."),
+        (lambda _: restore(None, {}), TypeError, "^restore needs a path as directory, got dir"),
+        (
+            lambda _: verify(3),
+            TypeError,
+            r"^verify needs a path as directory, got directory=3\.",
+        ),
         (lambda path: restore(path, jnp.ones(2)), TypeError, "dictionary of trees, such as"),
     ],
-    ids=["no folder", "empty", "verify", "no dictionary"],
+    ids=["no folder", "empty", "verify", "None", "verify a number", "no dictionary"],
 )
 def test_a_folder_without_checkpoints_is_named(call, error, message, tmp_path):
     with pytest.raises(error, match=message):

@@ -394,6 +394,11 @@ def test_by_the_clock_nothing_is_saved_before_its_time(tmp_path):
     assert len([event for event in events if event.kind == "checkpoint"]) >= 2
 
 
+def test_without_an_interval_the_end_alone_is_saved(tmp_path):
+    run(Checkpoint(tmp_path, every_seconds=None))
+    assert [name.step for name in folder.checkpoints_in(tmp_path)] == [8]
+
+
 def test_home_and_relative_paths_are_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,7 @@
 """A run that was taken up again is the undisturbed one, bit for bit."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import equinox as eqx
 import jax
@@ -179,8 +180,16 @@ def test_a_finished_run_returns_its_result_at_once(tmp_path):
 @pytest.mark.parametrize("name", ["stopped", "patience"])
 def test_a_run_that_ended_early_stays_ended(name, tmp_path):
     first = run(name, checkpoint=tmp_path)
-    again = run(name, checkpoint=tmp_path, num_epochs=60)
+    with (
+        pytest.warns(UserWarning, match="had stopped at step")
+        if name == "stopped"
+        else nullcontext()
+    ):
+        again = run(name, checkpoint=tmp_path, num_epochs=60)
     assert again.message == first.message
+    assert ["trains it no further" in warning for warning in again.warnings] == (
+        [True] if name == "stopped" else []
+    )
     assert digest(again) == digest(first)
 
 
