@@ -1,17 +1,18 @@
-"""A run that is killed 20 times ends with the same bits as one that is not.
+"""A run that is killed again and again ends with the same bits as one that is not.
 
 Claim: a network with dropout under Adam, trained on the bundled images in a process that gets
-SIGKILL 20 times, at random moments, and is started anew each time, has in the end (1) not one bit
-of its parameters, moments, best parameters and history different from the undisturbed run; (2) no
-save that was announced is lost: each life goes on from the last one, or from a later one. (3) With
+SIGKILL 5 times, with --whole 20 times, at random moments, and is started anew each time, has in the
+end (1) not one bit of its parameters, moments, best parameters and history different from the
+undisturbed run; (2) no save that was announced is lost: each life goes on from the last one, or
+from a later one. (3) With
 weights alone saved, at the end of each epoch, and the data begun anew, as is common, the loss of
 the last epoch is another one: orders and masks repeat, and Adam forgets.
 Source: beyond the tutorials, which train in one go (UvA tutorial 4); the faults of others are
 keras#17012 and Lightning#18780.
 Command: python -m experiments kill_and_resume
-Expected: 0 bits of 20 kills, no save lost; weights alone: half the loss in the last epoch, as the
-masks of dropout and the orders are those of the first epochs, again and again.
-Time: 40 s.
+Expected: 0 bits of all kills, no save lost; weights alone: the loss of the last epoch is off
+by 10 %, as the masks of dropout and the orders are those of the first epochs, again and again.
+Time: 15 s; with --whole a minute.
 """
 
 import dataclasses
@@ -38,20 +39,23 @@ from jaxopt_tut.plotting import new_figure
 from jaxopt_tut.training import Aux, Checkpoint, Event, FitResult, compilation_cache, evaluator, fit
 
 BATCH = 100
-SIZES = (784, 64, 64, 10)
+SIZES = (784, 32, 10)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """How often the run is killed, and how long it is."""
 
-    kills: int = 20
-    num_epochs: int = 12
+    kills: int = 5
+    num_epochs: int = 6
     every_steps: int = 12
     seed: int = 0
 
     def quick(self) -> "Config":
-        return dataclasses.replace(self, kills=3, num_epochs=6)
+        return dataclasses.replace(self, kills=3)
+
+    def whole(self) -> "Config":
+        return dataclasses.replace(self, kills=20, num_epochs=12)
 
 
 class Result(NamedTuple):
@@ -129,7 +133,7 @@ def live(directory: Path, config: Config) -> None:
         with open(directory / "log", "a", encoding="utf-8") as file:
             file.write(f"{event.kind} {event.step}\n")
 
-    compilation_cache(directory / "programs")  # a life takes a second then, half a minute in all
+    compilation_cache(directory / "programs")  # a life takes a second then
     checkpoint = Checkpoint(directory / "run", every_steps=config.every_steps)
     result = Training()(config.num_epochs, checkpoint=checkpoint, on_event=on_event)
     np.savez(directory / "result.npz", **arrays(result))
@@ -156,7 +160,7 @@ def killed_again_and_again(directory: Path, config: Config, num_steps: int):
         life = processes.Process(target=live, args=(directory, config))
         life.start()
         while life.is_alive() and max((s for _, s in events(directory)[begun:]), default=0) < step:
-            time.sleep(0.005)
+            time.sleep(0.01)
         if np.isfinite(step):
             time.sleep(rng.uniform(0.0, 0.1))
             life.kill()  # this child, by its own id
