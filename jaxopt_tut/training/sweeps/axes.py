@@ -13,6 +13,7 @@ from jaxtyping import Array, Shaped
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.hyperparameters import require_finite, require_positive
+from jaxopt_tut.training.arguments import check_key
 from jaxopt_tut.training.data import AnyKey, on_device
 from jaxopt_tut.training.scalars import Count, as_count
 
@@ -76,7 +77,11 @@ class Choice:
 
     def __post_init__(self) -> None:
         """Refuse to choose from nothing."""
-        if not len(self.values):
+        try:
+            num = len(self.values)
+        except TypeError:
+            raise TypeError(f"Choice needs values in a sequence, got {self.values!r}.") from None
+        if not num:
             raise ValueError("Choice needs at least one value, got none.")
 
     def __call__(self, key: AnyKey, num: int) -> Shaped[Array, "num ..."]:
@@ -131,7 +136,7 @@ def sample(
       Arrays of length `n` by name, as `sweep` takes them.
 
     Raises:
-      TypeError: If a range cannot be called, or `n` is no integer.
+      TypeError: If a range cannot be called, `n` is no integer, or the key is none.
       ValueError: If there is no range, `n` is not positive, or a function draws another number.
 
     Example:
@@ -142,6 +147,7 @@ def sample(
     References:
       Bergstra, Bengio (2012), Random search for hyper-parameter optimization, JMLR 13.
     """
+    check_key(key, "sample")
     num = as_count("sample", "n", n)
     if num < 1:
         raise ValueError(f"sample needs n >= 1, got n={num}.")

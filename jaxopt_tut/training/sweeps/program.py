@@ -149,7 +149,8 @@ class Programs:
         def group(large: list[Any], leaves: list[Any], words: Any) -> list[Any]:
             if lanes == 1:
                 out = call([leaf[0] for leaf in leaves], words[0], large)
-                return [leaf[None] for leaf in out]
+                # constants of the run are Python's numbers here
+                return [jnp.asarray(leaf)[None] for leaf in out]
             return jax.vmap(lambda leaves, words: call(leaves, words, large))(leaves, words)
 
         return group

@@ -3,11 +3,13 @@
 import csv
 import dataclasses
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from typing_extensions import TypeAliasType
@@ -55,7 +57,8 @@ class Sweep:
       strategy: The one that was taken.
       chunk: Pairs of a configuration and a key that one device runs before they are kept.
       num_restored: Chunks that were found in the directory.
-      messages: Sentences on what was not as asked: a chunk that was halved.
+      messages: Sentences on what was not as asked: a chunk that was halved, pairs that
+        are missing.
       failures: Chunks whose worker or program failed, and why.
     """
 
@@ -112,12 +115,17 @@ class Sweep:
         """
         table = self.scores(scores)
         means = table.mean(axis=1)
+        missing = ""
+        if not self.done.all():
+            missing = f"{np.sum(~self.done)} of {self.done.size} pairs are missing, see `errors`"
         index = int(np.argmin(means))
         if not np.isfinite(means[index]):
             raise ValueError(
                 f"Sweep.best needs a configuration that is finite with all {table.shape[1]} keys, "
-                f"got none of {len(means)}."
+                f"got none of {len(means)}{missing and '; ' + missing}."
             )
+        if missing:
+            warnings.warn(f"Sweep.best leaves configurations out: {missing}.", stacklevel=2)
         num = table.shape[1]
         error = float(table[index].std(ddof=1) / np.sqrt(num)) if num > 1 else np.nan
         one = lambda tree: jax.tree.map(lambda leaf: leaf[index], tree)
@@ -131,7 +139,8 @@ class Sweep:
 
         Returns:
           Columns by name, as `pandas.DataFrame` takes them. Numbers of an array have a column each
-          up to 16; larger results, such as parameters, are left out. Of a `Trained` there are the
+          up to 16; larger results, such as parameters, and keys are left out. A name that is taken,
+          `key` say, becomes `hyperparameter key` or `result key`. Of a `Trained` there are the
           last loss and metrics.
         """
         num, keys = self.done.shape
@@ -139,18 +148,20 @@ class Sweep:
         for name, leaf in named_leaves(self.hyperparameters):
             values = np.asarray(leaf).reshape(num, -1)
             for at, column in _columns(_named(name, "value"), np.shape(leaf)[1:], values):
-                rows[at] = np.repeat(column, keys)
+                rows[_distinct(at, "hyperparameter", rows)] = np.repeat(column, keys)
         rows["key"] = np.tile(np.arange(keys), num)
         results = self.results
         if isinstance(results, Trained):
             last = {"loss": results.losses, **results.metrics}
             results = {name: leaf[..., -1] for name, leaf in last.items() if leaf.shape[-1]}
         for name, leaf in named_leaves(results):
-            if getattr(leaf, "dtype", None) is None or leaf.dtype.kind not in "biufcV":
+            dtype = getattr(leaf, "dtype", None)
+            is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+            if dtype is None or is_key or dtype.kind not in "biufcV":
                 continue
             values = np.asarray(leaf).reshape(num * keys, -1)
             for at, column in _columns(_named(name, "result"), np.shape(leaf)[2:], values):
-                rows[at if at not in rows else f"result {at}"] = column
+                rows[_distinct(at, "result", rows)] = column
         rows["finite"], rows["done"] = self.finite.reshape(-1), self.done.reshape(-1)
         return rows
 
@@ -158,10 +169,19 @@ class Sweep:
         """Write the table as comma-separated values; numbers read back as they are.
 
         Args:
-          path: Of the file, which is replaced.
+          path: Of the file, which is replaced; folders that are missing are made.
+
+        Raises:
+          TypeError: If it is no path.
+          OSError: If it is that of a folder, or cannot be written to.
         """
-        table = self.table()
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"Sweep.to_csv needs a path, got {path!r}.")
+        place, table = Path(path).expanduser(), self.table()
+        if place.is_dir():
+            raise IsADirectoryError(f"Sweep.to_csv needs a file, got the folder {str(place)!r}.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(table)
             writer.writerows(zip(*(column.tolist() for column in table.values()), strict=True))
@@ -170,6 +190,16 @@ class Sweep:
 def _named(name: str, alone: str) -> str:
     """Name a leaf that is the whole tree."""
     return alone if name == "(root)" else name
+
+
+OWN_COLUMNS = ("configuration", "key", "finite", "done")
+
+
+def _distinct(name: str, kind: str, taken: Collection[str]) -> str:
+    """Say what a column is of until its name is no other's."""
+    while name in taken or name in OWN_COLUMNS:
+        name = f"{kind} {name}"
+    return name
 
 
 MOST_COLUMNS = 16

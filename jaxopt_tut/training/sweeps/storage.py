@@ -107,6 +107,8 @@ def open_folder(
     directory: str | os.PathLike, what: dict[str, str], strategy: Strategy | None, chunk: int | None
 ) -> Folder:
     """Make a folder, or find the one of this sweep; of another one nothing is touched."""
+    if not isinstance(directory, str | os.PathLike):
+        raise TypeError(f"sweep needs a path as directory, got {directory!r}.")
     path = Path(directory).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -133,9 +135,8 @@ def open_folder(
         )
     for name, value in what.items():
         if value != head["what"][name]:
-            is_digest = name in ("run", "hyperparameters", "keys")
-            found = "others" if is_digest else f"{head['what'][name]!r} for {value!r}"
-            raise ValueError(_ANOTHER.format(str(path), f"{name} is {found}"))
+            found = _OTHERS.get(name, f"is {head['what'][name]!r} for {value!r}")
+            raise ValueError(_ANOTHER.format(str(path), f"{name} {found}"))
     for name, value in (("strategy", strategy and repr(strategy)), ("chunk", chunk)):
         stored = head["plan"][name]
         if value not in (None, stored, head["asked"][name]):
@@ -143,6 +144,9 @@ def open_folder(
     plan = Plan(as_strategy(head["plan"]["strategy"]), head["plan"]["chunk"])
     return Folder(path, what, plan)
 
+
+_OTHERS = {"run": "is another", "hyperparameters": "are others", "keys": "are others"}
+"""What is said of digests, which say nothing themselves."""
 
 _ANOTHER = "sweep found the chunks of another sweep in {!r}, whose {}."
 

@@ -66,7 +66,8 @@ def sweep(
 
     With an executor the chunks are run by its workers. A `ProcessPoolExecutor` must spawn its
     processes, and when one dies the pool is broken and the chunks that it has not finished are
-    lost; `distributed.Client(...).get_executor(retries=2)` (extra `cluster`) runs them elsewhere.
+    lost, which is a warning and one of the `messages`;
+    `distributed.Client(...).get_executor(retries=2)` (extra `cluster`) runs them elsewhere.
 
     Args:
       run: `run(hyperparameters, key) -> tree of arrays`, for one configuration and one key, for
@@ -87,7 +88,7 @@ def sweep(
       Results with the axes of configurations and keys in front, and what happened.
 
     Raises:
-      TypeError: If `run` cannot be called so, or something is traced.
+      TypeError: If `run` cannot be called so, something is traced, or the directory is no path.
       ValueError: If arrays of hyper-parameters differ in length, `run` cannot be traced or sent,
         `lanes` does not divide the chunk, or the directory is that of another sweep.
       OSError: If the directory cannot be written to.
@@ -151,7 +152,10 @@ def sweep(
 
         for at, leaves in devices.run(todo, job):
             keep(at, leaves)
-    return _assemble(traced, pairs, plan, found, num_restored, errors)
+    swept = _assemble(traced, pairs, plan, found, num_restored, errors)
+    for message in swept.messages[len(plan.messages) :]:
+        warnings.warn(f"sweep: {message}", stacklevel=2)
+    return swept
 
 
 def _check(strategy: Any, chunk: Any, mesh: Any, executor: Any) -> int | None:
@@ -194,6 +198,13 @@ def _assemble(
         )
     results = jax.tree.unflatten(traced.structure, leaves)
     done = np.repeat([c in found for c in range(num)], plan.chunk)[: pairs.size].reshape(shape)
+    messages = list(plan.messages)
+    if errors:
+        chunk, why = next(iter(errors.items()))
+        messages.append(
+            f"{np.sum(~done)} of {done.size} pairs are missing, since {len(errors)} of {num} "
+            f"chunks failed: chunk {chunk} by {why.rstrip('.')}."
+        )
     return Sweep(
         hyperparameters=pairs.tree(pairs.leaves),
         results=results,
@@ -203,6 +214,6 @@ def _assemble(
         strategy=plan.strategy,
         chunk=plan.chunk,
         num_restored=num_restored,
-        messages=plan.messages,
+        messages=tuple(messages),
         failures=tuple(errors.items()),
     )

@@ -77,6 +77,11 @@ KEY = jax.random.key(0)
     (lambda: LogUniform(2.0, 1.0), r"LogUniform needs low <= high, got low=2\.0, high=1\.0\."),
     (lambda: Uniform(2.0, 1.0), r"Uniform needs low <= high, got low=2\.0, high=1\.0\."),
     (lambda: Uniform(0.0, np.inf), r"Uniform needs a finite high, got high=inf\."),
+    (lambda: sample(0, 2, rate=Uniform(0, 1)), r"sample needs one key of .*, got 0\."),
+    (lambda: sample(jax.random.split(KEY), 2, rate=Uniform(0, 1)), r"sample needs one key of"),
+    (lambda: Choice(3), r"Choice needs values in a sequence, got 3\."),
+    (lambda: Choice(np.array(3)), r"Choice needs values in a sequence, got array\(3\)\."),
+    (lambda: Choice(x for x in (1, 2)), r"Choice needs values in a sequence, got <generator"),
     (lambda: Choice([]), r"Choice needs at least one value, got none\."),
 ])  # fmt: skip
 def test_refuses_what_is_no_range(make, sentence):

@@ -1,6 +1,7 @@
 """What a sweep returns: the best configuration, and a table."""
 
 import csv
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -99,3 +100,42 @@ def test_a_sweep_is_a_tree():
     doubled = jax.tree.map(lambda leaf: leaf, result)
     assert doubled.strategy == Map()
     np.testing.assert_array_equal(doubled.results, result.results)
+
+
+@pytest.mark.parametrize("name", ["configuration", "key", "finite", "done", "rate", "result loss"])
+def test_no_column_takes_the_place_of_another(name):
+    def run(h, key):
+        return {name: h["rate"] + 7.0, "loss": h["rate"], "drawn": key}
+
+    given = {"rate": jnp.arange(3.0), name: 10.0 + jnp.arange(3.0), "loss": 20.0 + jnp.arange(3.0)}
+    result = swept(run, given)
+    table = result.table()
+    columns = [tuple(column.tolist()) for column in table.values()]
+    for leaf in jax.tree.leaves((given, {k: v[:, 0] for k, v in result.results.items()
+                                         if k != "drawn"})):  # fmt: skip
+        assert tuple(np.repeat(leaf, 4).tolist()) in columns
+    np.testing.assert_array_equal(table["configuration"], np.repeat(np.arange(3), 4))
+    np.testing.assert_array_equal(table["key"], np.tile(np.arange(4), 3))
+    assert table["finite"].dtype == table["done"].dtype == bool
+    assert table["done"].all()
+    assert len(table) == 4 + len(given) + 2
+
+
+def test_a_table_is_written_into_folders_that_are_made_and_nowhere_else(tmp_path):
+    result = swept(noisy)
+    result.to_csv(tmp_path / "new" / "table.csv")
+    assert (tmp_path / "new" / "table.csv").read_text().startswith("configuration,rate,")
+    with pytest.raises(IsADirectoryError, match=r"Sweep\.to_csv needs a file, got the folder"):
+        result.to_csv(tmp_path)
+    with pytest.raises(TypeError, match=r"Sweep\.to_csv needs a path, got 3"):
+        result.to_csv(3)
+
+
+def test_best_says_what_is_missing():
+    result = swept(noisy)
+    done = result.done.copy()
+    done[1, 2] = False
+    with pytest.warns(UserWarning, match=r"leaves configurations out: 1 of 12 pairs are missing"):
+        assert dataclasses.replace(result, done=done).best().index != 1
+    with pytest.raises(ValueError, match=r"got none of 3; 12 of 12 pairs are missing"):
+        dataclasses.replace(result, done=np.zeros_like(done)).best()

@@ -92,10 +92,10 @@ def test_a_chunk_that_is_gone_is_run_again_and_leftovers_are_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "found"), [
-    ({"run": lambda h, key: {**run(h, key), "loss": 2 * h["rate"]}}, "run is others"),
-    ({"hyperparameters": {"rate": jnp.linspace(0.1, 2.0, 5)}}, "hyperparameters is others"),
-    ({"hyperparameters": {"rate": jnp.linspace(0.1, 1.0, 6)}}, "hyperparameters is others"),
-    ({"keys": jax.random.split(jax.random.key(1), 2)}, "keys is others"),
+    ({"run": lambda h, key: {**run(h, key), "loss": 2 * h["rate"]}}, "run is another"),
+    ({"hyperparameters": {"rate": jnp.linspace(0.1, 2.0, 5)}}, "hyperparameters are others"),
+    ({"hyperparameters": {"rate": jnp.linspace(0.1, 1.0, 6)}}, "hyperparameters are others"),
+    ({"keys": jax.random.split(jax.random.key(1), 2)}, "keys are others"),
     ({"chunk": 4}, "chunk is 3 for 4"),
     ({"strategy": Map()}, r"strategy is Vmap\(\) for Map\(lanes=1\)"),
 ])  # fmt: skip
@@ -153,3 +153,18 @@ def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
     assert len(said) == 1
     assert words(result) == words(swept(None))
     assert [file.name for file in tmp_path.iterdir()] == ["sweep.json"]
+
+
+def test_a_run_that_only_prints_is_kept(tmp_path):
+    def prints(h, _):
+        jax.debug.callback(lambda _: None, h["rate"])
+        return h["rate"]
+
+    assert swept(tmp_path, run=prints).num_restored == 0
+    assert swept(tmp_path, run=prints).num_restored == 4
+
+
+@pytest.mark.parametrize("directory", [3, 1.5, b"bytes", ["s"]])
+def test_a_directory_is_a_path(directory):
+    with pytest.raises(TypeError, match="sweep needs a path as directory, got"):
+        swept(directory)

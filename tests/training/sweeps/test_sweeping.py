@@ -242,3 +242,21 @@ def test_map_refuses_no_lane(lanes):
 ])  # fmt: skip
 def test_default_chunks_are_an_eighth_of_all_within_limits(size, chunk):
     assert planning.default_chunk(size) == chunk
+
+
+@pytest.mark.parametrize("strategy", [Map(), Map(lanes=2), Vmap(), None])
+def test_constants_come_back_as_columns_by_every_strategy(strategy):
+    constants = {"float": 1.5, "int": 3, "bool": True, "numpy": np.float32(2), "inf": np.inf,
+                 "zeros": jnp.zeros(2), "complex": 1j}  # fmt: skip
+    keys = jax.random.split(jax.random.key(0), 2)
+    run = lambda h, _: {**constants, "loss": h["rate"], "same": h["rate"]}
+    result = sweep(run, grid(rate=[0.5, 1.0]), keys=keys, strategy=strategy, chunk=2)
+    for name, value in constants.items():
+        expected = jnp.asarray(value)
+        assert result.results[name].dtype == expected.dtype
+        np.testing.assert_array_equal(
+            result.results[name], np.broadcast_to(expected, (2, 2, *expected.shape))
+        )
+    np.testing.assert_array_equal(result.results["same"], [[0.5, 0.5], [1.0, 1.0]])
+    alone = sweep(lambda *_: 1.0, grid(rate=[0.5]), keys=keys, strategy=strategy)
+    np.testing.assert_array_equal(alone.results, [[1.0, 1.0]])
