@@ -136,7 +136,7 @@ def live(directory: Path, config: Config) -> None:
     compilation_cache(directory / "programs")  # a life takes a second then
     checkpoint = Checkpoint(directory / "run", every_steps=config.every_steps)
     result = Training()(config.num_epochs, checkpoint=checkpoint, on_event=on_event)
-    np.savez(directory / "result.npz", **arrays(result))
+    np.savez(directory / "result.npz", allow_pickle=False, **arrays(result))
 
 
 def events(directory: Path) -> list[tuple[str, int]]:
