@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.hyperparameters import require_positive
 from jaxopt_tut.optimizers.inner import require_optimizer
+from jaxopt_tut.training.races.calling import faults_of
 from jaxopt_tut.training.races.problem import Problem, check_problem
-from jaxopt_tut.training.scalars import as_count
+from jaxopt_tut.training.scalars import as_count, check_call
 from jaxopt_tut.types import Number
 
 Factory = Callable[[Any], optax.GradientTransformation]
@@ -67,17 +68,24 @@ def check_optimizers(optimizers: Any) -> dict[str, Factory]:
     return dict(optimizers)
 
 
+_ABOUT_THE_VALUE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+
+
 def _check_factory(name: str, factory: Callable[..., Any]) -> None:
     """Make an optimizer of a rate that is traced, as the race will."""
+    check_call("race", f"optimizers[{name!r}]", factory, ["learning_rate"])
     made = []
 
     def make(rate: jax.Array) -> jax.Array:
         made.append(factory(rate))
         return rate
 
+    place = f"race needs optimizers[{name!r}] to make an optimizer of a learning rate, which"
+
     try:
-        jax.eval_shape(make, jnp.float32(1e-3))
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        with faults_of(place, but=_ABOUT_THE_VALUE):
+            jax.eval_shape(make, jnp.float32(1e-3))
+    except _ABOUT_THE_VALUE as error:
         raise TypeError(
             f"race trains all rates of {name!r} in one program, in which the learning rate is "
             f"traced, and its factory asks for the value: {str(error).splitlines()[0]}"
@@ -118,14 +126,16 @@ def check_rates(
     for name in optimizers:
         row = _one_row(name, given[name])
         if name in defaults:
-            default = float(_one_row(name, [defaults[name]])[0])
-            row = row if default in row else np.append(row, default)
+            default = _one_row(name, [defaults[name]])
+            row = row if as_raced(default) in as_raced(row) else np.append(row, default)
         rows.append(np.sort(row))
     rates = np.full((len(rows), max(map(len, rows))), np.nan)
     for k, row in enumerate(rows):
         rates[k, : len(row)] = row
     at = [
-        int(np.flatnonzero(row == np.float64(defaults[name]))[0]) if name in defaults else -1
+        int(np.flatnonzero(as_raced(row) == as_raced(defaults[name]))[0])
+        if name in defaults
+        else -1
         for name, row in zip(optimizers, rows, strict=True)
     ]
     return Field(rates, np.array(at))
@@ -144,9 +154,24 @@ def _one_row(name: str, rates: Any) -> Float[np.ndarray, " rates"]:
         )
     for rate in row:
         require_positive(f"race ({name!r})", finite=True, learning_rate=float(rate))
-    if len(set(row)) < len(row):
-        raise ValueError(f"race needs learning rates that differ, got {list(row)} for {name!r}.")
+    raced = as_raced(row)
+    for rate, single in zip(row, raced, strict=True):
+        if single == 0 or np.isinf(single):
+            raise ValueError(
+                f"race ({name!r}) needs a learning_rate within the range of float32, "
+                f"got learning_rate={float(rate)}."
+            )
+    if len(set(raced)) < len(row):
+        raise ValueError(
+            f"race needs learning rates that differ in float32, got {row.tolist()} for {name!r}."
+        )
     return row
+
+
+def as_raced(rates: Any) -> Float32[np.ndarray, "..."]:
+    """Round to the precision of the race, in which rates are the same or differ."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(rates, np.float64).astype(np.float32)
 
 
 def _check_names(argument: str, given: Mapping[str, Any], optimizers: Sequence[str]) -> None:

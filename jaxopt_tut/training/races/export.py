@@ -1,7 +1,7 @@
 """A race as rows for whatever reads comma-separated values."""
 
 import csv
-import os
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def write_rows(
-    path: str | os.PathLike,
+    path: Path,
     *,
     crossings: Float[np.ndarray, "optimizers problems rates seeds"],
     losses: Float[np.ndarray, "optimizers problems rates seeds evaluations"],
@@ -33,7 +33,7 @@ def write_rows(
 ) -> None:
     """Write a row a run; `inf` stands for a target not reached, and padding is left out."""
     best = losses.min(axis=-1)
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for o, p, r, s in np.ndindex(*crossings.shape):

@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from numbers import Real
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut.losses import WithoutAux, require_loss
 from jaxopt_tut.training.data import DeviceData, device_data, num_examples, take
 from jaxopt_tut.training.data.arrays import normalized
-from jaxopt_tut.training.scalars import as_count
+from jaxopt_tut.training.races.calling import faults_of
+from jaxopt_tut.training.scalars import as_count, check_call
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, PyTree
 
@@ -87,8 +89,11 @@ def check_problem(problem: Any) -> None:
         function = getattr(problem, field)
         if not callable(function) and (function is not None or field != "evaluate"):
             raise TypeError(asked.format(f"a function as {field}", type(function).__name__))
-    if problem.target is not None and np.isnan(float(problem.target)):
-        raise ValueError(asked.format("a target that is a number", f"target={problem.target}"))
+    if problem.target is not None:
+        kind = None if _is_number(problem.target) else TypeError
+        kind = ValueError if kind is None and np.isnan(float(problem.target)) else kind
+        if kind is not None:
+            raise kind(asked.format("a target that is a number", f"target={problem.target!r}"))
     if callable(problem.data) and problem.validation is None:
         raise ValueError(asked.format("validation, for its data are drawn", "validation=None"))
     data, judging = problem_data(problem)
@@ -104,14 +109,42 @@ def _check_shapes(problem: Problem, data: DeviceData | None, judging: Batch) -> 
     """Trace what the problem is made of, so that its faults come up under its name."""
     caller = f"race (problem {problem.name!r})"
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(problem.init, key)
+    params = _shapes(caller, "init", problem.init, key=key)
     require_inexact(params, caller)
-    draw = lambda key: (
-        problem.data(key) if data is None else take(data, jnp.arange(problem.batch_size))
-    )
-    batch = jax.eval_shape(draw, key)
-    for function, given in ((problem.loss, batch), (judge(problem), judging)):
-        require_loss(caller, jax.eval_shape(WithoutAux(function), params, given))
+    if data is None:
+        batch = _shapes(caller, "data", cast(Callable[..., Any], problem.data), key=key)
+    else:
+        batch = jax.eval_shape(lambda: take(data, jnp.arange(problem.batch_size)))
+    judged_by = "loss" if problem.evaluate is None else "evaluate"
+    for name, function, given in (
+        ("loss", problem.loss, batch),
+        (judged_by, judge(problem), judging),
+    ):
+        found = _shapes(caller, name, function, only_loss=True, params=params, batch=given)
+        require_loss(caller, found)
+
+
+def _shapes(
+    caller: str,
+    name: str,
+    function: Callable[..., Any],
+    *,
+    only_loss: bool = False,
+    **arguments: Any,
+) -> Any:
+    """Trace a function of the problem, given by place; arguments are named for messages."""
+    check_call(caller, name, function, list(arguments))
+    with faults_of(f"{caller} needs {name}({', '.join(arguments)}) to be traced, which"):
+        call = WithoutAux(function) if only_loss else function
+        return jax.eval_shape(call, *arguments.values())
+
+
+def _is_number(value: Any) -> bool:
+    """Tell a real number, of any library, from texts and truth values."""
+    if isinstance(value, Real):
+        return not isinstance(value, bool)
+    kinds, dtype = (jnp.floating, jnp.integer), getattr(value, "dtype", bool)
+    return np.shape(value) == () and any(jnp.issubdtype(dtype, kind) for kind in kinds)
 
 
 def judge(problem: Problem) -> LossFn:

@@ -69,7 +69,8 @@ def race(
     Args:
       optimizers: By name, functions from a learning rate to an optimizer; the rate is traced.
       problems: One or more, each with a name of its own.
-      learning_rates: Rates of all optimizers, or those of each by its name; positive.
+      learning_rates: Rates of all optimizers, or those of each by its name; positive, and
+        different in float32.
       seeds: How many, or which: whole numbers.
       steps: Updates in a run.
       key: One typed key: with a problem's name and a seed it makes the start and the batches.

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.training.places import place_of_file
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.comparison import Comparison, compare
 from jaxopt_tut.training.races.confidence import Confidence, confidence
@@ -373,10 +374,14 @@ class RaceTable:
         """Write one row a run: who, where, its rate and seed, its losses and times.
 
         Args:
-          path: The file; what is there is replaced.
+          path: Of the file, which is replaced; folders that are missing are made.
+
+        Raises:
+          TypeError: If it is no path.
+          OSError: If it is that of a folder, or cannot be written to.
         """
         write_rows(
-            path,
+            place_of_file("RaceTable.to_csv", path),
             crossings=self.crossings(),
             losses=np.asarray(self.losses),
             learning_rates=np.asarray(self.learning_rates),

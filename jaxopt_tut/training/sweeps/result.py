@@ -5,7 +5,6 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.training.places import place_of_file
 from jaxopt_tut.training.pure import Trained
 from jaxopt_tut.training.sweeps.strategies import Strategy
 from jaxopt_tut.trees import named_leaves
@@ -175,12 +175,7 @@ class Sweep:
           TypeError: If it is no path.
           OSError: If it is that of a folder, or cannot be written to.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"Sweep.to_csv needs a path, got {path!r}.")
-        place, table = Path(path).expanduser(), self.table()
-        if place.is_dir():
-            raise IsADirectoryError(f"Sweep.to_csv needs a file, got the folder {str(place)!r}.")
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place, table = place_of_file("Sweep.to_csv", path), self.table()
         with place.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(table)

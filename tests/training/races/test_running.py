@@ -1,6 +1,7 @@
 """A race is every run that a loop would make, and says at once what it cannot run."""
 
 import dataclasses
+from typing import Any
 from zlib import crc32
 
 import jax
@@ -12,6 +13,8 @@ import pytest
 from jaxopt_tut import optimizers
 from jaxopt_tut.datasets import Dataset, Split
 from jaxopt_tut.training import Problem, race
+from jaxopt_tut.training.races.entries import check_rates
+from jaxopt_tut.training.races.problem import check_problem
 from jaxopt_tut.training.races.running import finite_so_far
 
 KEY = jax.random.key(3)
@@ -39,7 +42,7 @@ CENTRE = Problem(
 )
 
 
-def run(entrants=None, problems=REGRESSION, **options):
+def run(entrants=None, problems: Any = REGRESSION, **options: Any):
     entrants = {"momentum": optimizers.momentum} if entrants is None else entrants
     options = {
         "learning_rates": RATES, "seeds": 2, "steps": 6, "key": KEY, "evaluate_every": 2,
@@ -143,6 +146,15 @@ def test_optimizers_may_have_rates_of_their_own_and_defaults():
     assert np.isnan(table.learning_rates[0, 1:]).all()
     assert np.isinf(table.losses[0, 0, 1:]).all()
     assert np.isfinite(table.losses[0, 0, 0]).all()
+
+
+@pytest.mark.parametrize("single", [np.array([0.1, 0.3], "f4"), jnp.array([0.3, 0.1]), [0.1, 0.3]])
+@pytest.mark.parametrize("default", [0.1, np.float32(0.1), jnp.float32(0.1), 0.1 + 1e-12])
+def test_a_default_is_found_among_the_rates_that_are_raced(single, default):
+    field = check_rates(["sgd", "adam"], single, {"sgd": default})
+    assert field.rates.shape == (2, 2)
+    assert field.defaults.tolist() == [0, -1]
+    np.testing.assert_array_equal(field.rates[0], np.sort(np.asarray(single, np.float64)))
 
 
 def test_optimizers_that_ask_for_the_loss_get_it():
@@ -262,6 +274,31 @@ BAD = {
         TypeError,
         r"race \('sgd'\) needs an optax transformation as optimizer",
     ),
+    "a function of nothing": (
+        {"sgd": lambda: optax.sgd(0.1)},
+        {},
+        TypeError,
+        r"race calls optimizers\['sgd'\]\(learning_rate\), got one of \(\): too many",
+    ),
+    "a function of two": (
+        {"sgd": lambda rate, decay: optax.sgd(rate, decay)},
+        {},
+        TypeError,
+        r"race calls optimizers\['sgd'\]\(learning_rate\), got one of \(rate, decay\): missing",
+    ),
+    "a function that calls another wrongly": (
+        {"sgd": lambda rate: optax.sgd(rate, **{"bad": 1})},
+        {},
+        TypeError,
+        r"race needs optimizers\['sgd'\] to make an optimizer of a learning rate, which fails: "
+        "sgd\\(\\) got an unexpected keyword argument 'bad'.",
+    ),
+    "a function with a bad value": (
+        {"m": lambda rate: optimizers.momentum(rate, decay=2.0)},
+        {},
+        ValueError,
+        r"race needs optimizers\['m'\] to make .* which fails: momentum needs .*decay=2.0.$",
+    ),
     "asks for the rate": (
         {"a": traced_by_value},
         {},
@@ -306,7 +343,26 @@ BAD = {
         None,
         {"learning_rates": [0.1, 0.1]},
         ValueError,
-        "race needs learning rates that differ, got .* for 'momentum'.",
+        r"race needs learning rates that differ in float32, got \[0.1, 0.1\] for 'momentum'.",
+    ),
+    "a rate twice in float32": (
+        None,
+        {"learning_rates": [0.1, 0.1 + 1e-12]},
+        ValueError,
+        r"that differ in float32, got \[0.1, 0.10000000000100001\] for 'momentum'.",
+    ),
+    "a rate that float32 rounds to zero": (
+        None,
+        {"learning_rates": [1e-60, 0.1]},
+        ValueError,
+        r"race \('momentum'\) needs a learning_rate within the range of float32, "
+        "got learning_rate=1e-60.",
+    ),
+    "a default that is infinite in float32": (
+        None,
+        {"default_rates": {"momentum": 1e60}},
+        ValueError,
+        r"within the range of float32, got learning_rate=1e\+60.",
     ),
     "rates of a stranger": (
         None,
@@ -392,6 +448,45 @@ PROBLEMS = {
         ValueError,
         NAMED.format("a target that is a number", "target=nan"),
     ),
+    "target as text": (
+        {"target": "1"},
+        TypeError,
+        NAMED.format("a target that is a number", "target='1'"),
+    ),
+    "target of truth": ({"target": True}, TypeError, "a target that is a number"),
+    "two targets": ({"target": np.ones(2)}, TypeError, "a target that is a number"),
+    "start without a key": (
+        {"init": lambda: jnp.zeros(3)},
+        TypeError,
+        r"race \(problem 'regression'\) calls init\(key\), got one of \(\): too many",
+    ),
+    "a loss that draws": (
+        {"loss": lambda w, batch, key: squares(w, batch) + jax.random.normal(key)},
+        TypeError,
+        r"race \(problem 'regression'\) calls loss\(params, batch\), got one of "
+        r"\(w, batch, key\): missing a required argument: 'key'.",
+    ),
+    "judged with a key": (
+        {"evaluate": lambda w, batch, key: squares(w, batch) + key},
+        TypeError,
+        r"calls evaluate\(params, batch\), got one of \(w, batch, key\)",
+    ),
+    "batches without a key": (
+        {"data": lambda: DATA, "validation": DATA},
+        TypeError,
+        r"race \(problem 'regression'\) calls data\(key\), got one of \(\)",
+    ),
+    "a loss of other shapes": (
+        {"loss": lambda w, batch: jnp.sum(w * batch[1])},
+        TypeError,
+        r"race \(problem 'regression'\) needs loss\(params, batch\) to be traced, which fails: "
+        r"mul got incompatible shapes for broadcasting: \(3,\), \(4,\).$",
+    ),
+    "a start that asks for values": (
+        {"init": lambda key: jnp.zeros(3) if jax.random.normal(key) > 0 else jnp.ones(3)},
+        TypeError,
+        r"race \(problem 'regression'\) needs init\(key\) to be traced, which fails: Attempted",
+    ),
     "nothing to judge on": (
         {"data": start},
         ValueError,
@@ -443,6 +538,22 @@ def test_a_problem_that_cannot_be_run_is_refused_by_its_name(case):
     changes, kind, sentence = PROBLEMS[case]
     with pytest.raises(kind, match=sentence):
         run(problems=dataclasses.replace(REGRESSION, **changes))
+
+
+def test_what_a_function_of_the_problem_raised_is_kept():
+    problem = dataclasses.replace(REGRESSION, loss=lambda w, batch: jnp.sum(w * batch[1]))
+    with pytest.raises(TypeError) as caught:
+        run(problems=problem)
+    assert "incompatible shapes" in str(caught.value.__cause__)
+    problem = dataclasses.replace(REGRESSION, loss=lambda w, batch: w @ {"x": batch}["y"])
+    with pytest.raises(KeyError) as caught:
+        run(problems=problem)
+    assert "race (problem 'regression') needs loss(params, batch)" in caught.value.__notes__[-1]
+
+
+@pytest.mark.parametrize("target", [1, 0.5, np.float32(0.5), jnp.float32(0.5), np.inf])
+def test_a_target_may_be_any_number(target):
+    check_problem(dataclasses.replace(REGRESSION, target=target))
 
 
 def test_faults_come_up_before_anything_runs():

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -380,6 +381,16 @@ def test_rows_hold_every_run(tmp_path):
     np.testing.assert_allclose(first.steps_to_target, times[0, 0, 0, 0])
     np.testing.assert_allclose(first.seconds_to_target, 0.01 * times[0, 0, 0, 0])
     assert first.is_default
+
+
+def test_a_missing_folder_is_made_and_a_folder_is_no_file(tmp_path):
+    table, no_path = table_of(np.ones((1, 1, 1, 1)), np.array([[0.1]])), cast(Any, 3)
+    table.to_csv(tmp_path / "a" / "b" / "race.csv")
+    assert len(pd.read_csv(tmp_path / "a" / "b" / "race.csv")) == 1
+    with pytest.raises(IsADirectoryError, match=r"RaceTable\.to_csv needs a file, got the folder"):
+        table.to_csv(tmp_path)
+    with pytest.raises(TypeError, match=r"RaceTable\.to_csv needs a path, got 3\."):
+        table.to_csv(no_path)
 
 
 RESULTS = {
