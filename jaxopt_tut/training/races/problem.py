@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, cast
+from typing import Any, SupportsFloat, cast
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class Problem:
     validation: PyTree = None
     batch_size: int = 32
     evaluate: LossFn | None = None
-    target: float | None = None
+    target: SupportsFloat | None = None
 
 
 def problem_data(problem: Problem) -> tuple[DeviceData | None, Batch]:
