@@ -55,7 +55,11 @@ def _array_to_json(array: np.ndarray) -> Any:
     if array.size <= MAX_ELEMENTS:
         return to_json(array.tolist())
     finite = array[np.isfinite(array)]
-    span = {"min": finite.min(), "max": finite.max(), "mean": finite.mean()} if finite.size else {}
+    if finite.size:
+        # the sum of a thousand large float32 is beyond float32
+        span = {"min": finite.min(), "max": finite.max(), "mean": finite.mean(dtype=np.float64)}
+    else:
+        span = {}
     numbers = {name: to_json(float(number)) for name, number in span.items()}
     return {"shape": list(array.shape), "non_finite": int(array.size - finite.size), **numbers}
 

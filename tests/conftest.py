@@ -8,7 +8,11 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-collect_ignore = ["training/sharded_runs.py", "training/checkpoints/processes.py"]
+collect_ignore = [
+    "training/sharded_runs.py",
+    "training/killed_peers.py",
+    "training/checkpoints/processes.py",
+]
 """Programs of processes that tests start."""
 
 MAPPINGS = Path("/proc/self/maps")

@@ -43,6 +43,9 @@ class Config:
     def quick(self) -> "Config":
         return dataclasses.replace(self, num_rates=13, num_seeds=6, batch_sizes=(1, 4, 16, 64, 256))
 
+    def whole(self) -> "Config":
+        return dataclasses.replace(self, num_seeds=32)
+
 
 class Result(NamedTuple):
     """Losses over all data have the shape (sizes, rates, seeds)."""
