@@ -1,6 +1,7 @@
 """Settings of the whole suite: strict promotion, fixtures, and an end to programs that pile up."""
 
 import inspect
+import signal
 from pathlib import Path
 
 import jax
@@ -17,6 +18,14 @@ collect_ignore = [
 
 MAPPINGS = Path("/proc/self/maps")
 """Regions of memory of this process, a line each, where there is such a file."""
+
+
+@pytest.fixture(autouse=True)
+def _python_handles_ctrl_c():
+    """Whoever starts the tests in the background has the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_collection_modifyitems(config, items):

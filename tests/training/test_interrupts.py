@@ -13,15 +13,6 @@ import pytest
 from jaxopt_tut.training import fit
 from jaxopt_tut.training.interrupts import Interrupts
 
-
-@pytest.fixture(autouse=True)
-def python_handles_ctrl_c():
-    """Whoever starts the tests in the background has the signal ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 
