@@ -53,8 +53,14 @@ class Traced:
         return self.function(list(leaves), words, *closed)
 
     def digest(self) -> str:
-        """Digest what is computed: the jaxpr, but for addresses, and what it closes over."""
+        """Digest the jaxpr, but for addresses, and what it closes over; refuse Python in it."""
         jaxpr = str(jax.make_jaxpr(self.function)(*self.arguments, *self.closed))
+        if callback := re.search(r"\b(pure_callback|io_callback)\[", jaxpr):
+            raise ValueError(
+                "sweep needs a run without callbacks to keep chunks in a directory, since it could "
+                f"not tell another function there, got one that calls {callback[1]}; leave "
+                "directory out."
+            )
         text = re.sub(r"0x[0-9a-f]+", "", f"{jaxpr} {self.structure} {self.implementations}")
         return digest_of_arrays([_words(array) for array in self.closed], text).hexdigest()
 

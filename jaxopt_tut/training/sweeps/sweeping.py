@@ -62,7 +62,8 @@ def sweep(
 
     With a directory every finished chunk is kept there, in a file of NumPy's without pickle and
     with a digest; a later call with the same arguments runs the others only. `strategy` and
-    `chunk`, if they are None then, are those that were chosen before.
+    `chunk`, if they are None then, are those that were chosen before. A run that calls back into
+    Python cannot be compared with the one before, so it is refused.
 
     With an executor the chunks are run by its workers. A `ProcessPoolExecutor` must spawn its
     processes, and when one dies the pool is broken and the chunks that it has not finished are
@@ -90,7 +91,8 @@ def sweep(
     Raises:
       TypeError: If `run` cannot be called so, something is traced, or the directory is no path.
       ValueError: If arrays of hyper-parameters differ in length, `run` cannot be traced or sent,
-        `lanes` does not divide the chunk, or the directory is that of another sweep.
+        `lanes` does not divide the chunk, the directory is that of another sweep, or one is given
+        for a run with callbacks.
       OSError: If the directory cannot be written to.
       RuntimeError: If all workers failed.
 

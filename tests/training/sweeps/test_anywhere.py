@@ -153,7 +153,7 @@ POOL = (
     RUN
     + """
 from concurrent.futures import ProcessPoolExecutor
-import multiprocessing
+import multiprocessing, warnings
 
 FOLDER = sys.argv[1]
 
@@ -165,6 +165,18 @@ def dies_once(h, key):
     rate = jax.pure_callback(maybe, jax.ShapeDtypeStruct((), jnp.float32), h["rate"])
     return rate + jax.random.normal(key)
 
+def short(h, key):
+    return h["rate"] + jax.random.normal(key)
+
+class Dying:
+    # a pool of one worker, which dies of the third chunk
+    def __init__(self, pool):
+        self.pool, self.num = pool, 0
+
+    def submit(self, job, *args):
+        self.num += 1
+        return self.pool.submit(os._exit, 9) if self.num == 3 else self.pool.submit(job, *args)
+
 if __name__ == "__main__":
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=spawn) as pool:
@@ -173,7 +185,15 @@ if __name__ == "__main__":
             assert not result.errors and result.done.all()
             save(f"{FOLDER}/{name}.npz", result)
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        result = swept(dies_once, strategy=Map(), executor=pool, directory=f"{FOLDER}/kept")
+        lost = swept(dies_once, strategy=Map(), executor=pool).errors
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        with warnings.catch_warnings(record=True) as w:
+            warnings.simplefilter("always")
+            executor, kept = Dying(pool), f"{FOLDER}/kept"
+            result = swept(short, strategy=Map(), executor=executor, directory=kept)
+    assert sorted(lost) == sorted(result.errors), lost
+    told = "7 of 15 pairs are missing, since 2 of 4 chunks failed: chunk 2 by BrokenProcessPool"
+    assert told in result.messages[-1] and any(told in str(one.message) for one in w)
     assert sorted(result.errors) == [2, 3], result.errors
     assert "BrokenProcessPool" in result.errors[2]
     done = result.done.reshape(-1)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
 from jaxopt_tut.training import Map, Vmap, sweep
 from jaxopt_tut.training.sweeps import storage
@@ -153,6 +154,19 @@ def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
     assert len(said) == 1
     assert words(result) == words(swept(None))
     assert [file.name for file in tmp_path.iterdir()] == ["sweep.json"]
+
+
+@pytest.mark.parametrize("call", [
+    lambda f, x: jax.pure_callback(f, x, x, vmap_method="sequential"),
+    lambda f, x: io_callback(f, x, x),
+    lambda f, x: jax.lax.fori_loop(0, 2, lambda _, y: jax.jit(
+        lambda z: jax.pure_callback(f, z, z, vmap_method="sequential"))(y), x),
+])  # fmt: skip
+def test_a_run_that_calls_python_is_not_kept(tmp_path, call):
+    twice = lambda h, _: call(lambda x: np.float32(2) * np.asarray(x), h["rate"])
+    with pytest.raises(ValueError, match=r"sweep needs a run without callbacks .*_callback"):
+        swept(tmp_path / "s", run=twice)
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_run_that_only_prints_is_kept(tmp_path):
