@@ -60,8 +60,9 @@ def fsdp(mesh: Devices, *, axis: str | None = None) -> Shard:
 
     Example:
       >>> mesh = jax.make_mesh((1,), ("data",))
-      >>> fsdp(mesh).specs({"kernel": jax.numpy.zeros((3, 8)), "scale": jax.numpy.ones(())})
-      [PartitionSpec(None, 'data'), PartitionSpec()]
+      >>> params = {"kernel": jax.numpy.zeros((3, 8)), "scale": jax.numpy.ones(())}
+      >>> [tuple(spec) for spec in fsdp(mesh).specs(params)]
+      [(None, 'data'), ()]
 
     References:
       Rajbhandari et al. (2020), ZeRO, stage 3 but for the gradient, https://arxiv.org/abs/1910.02054
@@ -105,8 +106,9 @@ def by_path(mesh: Devices, rules: Mapping[str, PartitionSpec]) -> Shard:
     Example:
       >>> mesh = jax.make_mesh((1, 1), ("data", "model"))
       >>> shard = by_path(mesh, {"*kernel": PartitionSpec(None, "model")})
-      >>> shard.specs({"bias": jax.numpy.zeros(8), "kernel": jax.numpy.zeros((3, 8))})
-      [PartitionSpec(), PartitionSpec(None, 'model')]
+      >>> params = {"bias": jax.numpy.zeros(8), "kernel": jax.numpy.zeros((3, 8))}
+      >>> [tuple(spec) for spec in shard.specs(params)]
+      [(), (None, 'model')]
     """
     _axis("by_path", mesh, None)
     for pattern, spec in rules.items():
