@@ -252,7 +252,6 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_cluster_finishes_all_chunks_when_a_worker_is_killed(tmp_path, alone):
-    pytest.importorskip("distributed")
     finish(start(tmp_path, CLUSTER, tmp_path))
     for name in ("vmap", "map"):
         assert read(tmp_path / f"{name}.npz") == alone[name], name

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas
 import pytest
 
 from jaxopt_tut.training import Map, Vmap, grid, sweep, train
@@ -72,7 +73,6 @@ def test_no_finite_configuration_is_a_sentence():
 
 
 def test_the_table_has_a_row_a_pair_and_reads_back_as_it_is(tmp_path):
-    pandas = pytest.importorskip("pandas")
     run = lambda h, key: {"rate": noisy(h, key), "large": jnp.ones(17), "n": 2 * h["w"]}
     result = swept(run)
     table = result.table()
