@@ -96,7 +96,8 @@ def child(quick: bool) -> None:
     start = time.perf_counter()
     swept = sweep(run, {"rate": rates}, keys=keys)
     whole = time.perf_counter() - start
-    strategies = [Map(), Map(lanes=8), Vmap()]
+    # the candidates of `sweep` depend on the chunk: the chosen one may be another
+    strategies = list(dict.fromkeys([Map(), Map(lanes=8), Vmap(), swept.strategy]))
     variants: dict[str, Callable[[], object]]
     variants = {repr(s): prepared(run, {"rate": rates}, keys, s) for s in strategies}
     chosen = repr(swept.strategy)
