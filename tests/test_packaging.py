@@ -69,7 +69,7 @@ def test_the_wheel_is_small(wheel):
     files = zipfile.ZipFile(wheel).infolist()
     size_of = lambda data: sum(f.compress_size for f in files if data == ("/data/" in f.filename))
     assert size_of(data=True) < 3_200_000  # the images and prices
-    assert size_of(data=False) < 1_500_000
+    assert size_of(data=False) < 1_000_000
     assert wheel.name == f"jaxopt_tut-{PROJECT['version']}-py3-none-any.whl"
 
 
