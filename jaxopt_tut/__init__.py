@@ -7,7 +7,8 @@ The rooms of the library, each imported on first use so that `import jaxopt_tut`
 * `autodiff`: the computation graph of any function, and backpropagation on it.
 * `linalg`: the matrix-free solves that methods and implicit derivatives need.
 * `bilevel`: the solution of an optimization, as a differentiable function.
-* `landscape`: loss surfaces whose minima are known.
+* `curvature`: Hessians and their kin as operators; eigenvalues, spectra, traces, sharpness.
+* `landscape`: the loss around a network and along paths; surfaces whose minima are known.
 * `taps`: values and cotangents inside any function.
 * `diagnostics`: what is wrong in which layer, why, and what to do about it.
 * `calibration`: initialization that reads the network and its data.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         autodiff,
         bilevel,
         calibration,
+        curvature,
         datasets,
         diagnostics,
         initializers,
@@ -41,6 +43,7 @@ __all__ = [
     "autodiff",
     "bilevel",
     "calibration",
+    "curvature",
     "datasets",
     "diagnostics",
     "initializers",

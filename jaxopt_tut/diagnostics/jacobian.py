@@ -8,9 +8,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.linalg.inner import next_direction
 from jaxopt_tut.trees import at_least_single
-from jaxopt_tut.types import PRNGKey, PyTree, Scalar
-from jaxopt_tut.vectors import matmul
+from jaxopt_tut.types import PRNGKey, PyTree
 
 
 def jacobian_singular_values(
@@ -86,10 +86,10 @@ def jacobian_singular_values(
     def step(state, k):
         lefts, rights, right, beta, scale = state
         rights = rights.at[k].set(right)
-        left, alpha = _next(forward(right), lefts, fresh_left[k], scale)
+        left, alpha = next_direction(forward(right), lefts, fresh_left[k], scale)
         lefts = lefts.at[k].set(left)
         scale = jnp.maximum(scale, alpha)
-        right, next_beta = _next(backward(left), rights, fresh_right[k], scale)
+        right, next_beta = next_direction(backward(left), rights, fresh_right[k], scale)
         return (lefts, rights, right, next_beta, scale), (alpha, beta)
 
     zero = jnp.zeros((), wide)
@@ -97,24 +97,3 @@ def jacobian_singular_values(
     _, (alphas, betas) = control_flow.scan(step, (*bases, first, zero, zero), jnp.arange(num_steps))
     bidiagonal = jnp.diag(alphas) + jnp.diag(betas[1:], 1)
     return jnp.linalg.svd(bidiagonal, compute_uv=False)
-
-
-def _next(
-    vector: Float[Array, "n"], basis: Float[Array, "k n"], fresh: Float[Array, "n"], scale: Scalar
-) -> tuple[Float[Array, "n"], Scalar]:
-    """Make a vector orthogonal to a basis, or a fresh one if rounding is all that is left of it."""
-    vector = _orthogonal(vector, basis)
-    size = jnp.linalg.norm(vector)
-    floor = jnp.finfo(vector.dtype).eps * jnp.sqrt(1.0 * vector.size).astype(size.dtype) * scale
-    is_lost = size <= floor
-    other = _orthogonal(fresh, basis)
-    other = other / jnp.linalg.norm(other)
-    direction = jnp.where(is_lost, other, vector / jnp.where(is_lost, 1, size))
-    return direction, jnp.where(is_lost, 0, size)
-
-
-def _orthogonal(vector: Float[Array, "n"], basis: Float[Array, "k n"]) -> Float[Array, "n"]:
-    # Twice is enough: what the first round leaves is rounding of what it took away.
-    for _ in range(2):
-        vector = vector - matmul(matmul(basis, vector), basis)
-    return vector

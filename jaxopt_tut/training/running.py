@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 
+from jaxopt_tut.progress import ProgressLine
 from jaxopt_tut.training.checkpoints.saver import Saver
 from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import Announcer, OnEvent
 from jaxopt_tut.training.history import History, Recorder
 from jaxopt_tut.training.keeping import Keeper
 from jaxopt_tut.training.loop import Loop, copied
-from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.run_state import Best, Run
 from jaxopt_tut.training.scalars import as_floats

@@ -3,7 +3,7 @@
 Inner to `training`, whose public names are in its own `__init__`.
 """
 
-from jaxopt_tut.training.data.arrays import (
+from jaxopt_tut.datasets.inner import (
     Data,
     DeviceData,
     averaging_dtype,

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxopt_tut.training.data.arrays import (
+from jaxopt_tut.datasets.inner import (
     DeviceData,
     OffDevice,
     check_array,

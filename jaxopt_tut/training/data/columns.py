@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from jaxopt_tut.training.data.arrays import (
+from jaxopt_tut.datasets.inner import (
     Data,
     check_array,
     check_range,

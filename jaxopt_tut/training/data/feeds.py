@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.training.data.arrays import Data, DeviceData, device_data, num_examples
+from jaxopt_tut.datasets.inner import Data, DeviceData, device_data, num_examples
 from jaxopt_tut.training.data.batches import Batches, BatchesSource
 from jaxopt_tut.training.data.columns import columns
 from jaxopt_tut.training.data.sources import AnyKey, Resident, Source

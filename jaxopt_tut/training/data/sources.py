@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, Integer, Key, UInt32
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.training.data.arrays import DeviceData, normalized, num_examples, take
+from jaxopt_tut.datasets.inner import DeviceData, normalized, num_examples, take
 from jaxopt_tut.types import Batch
 
 AnyKey = TypeAliasType("AnyKey", Key[Array, ""] | UInt32[Array, "2"])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxopt_tut.training.data.arrays import Data, DeviceData, OffDevice
+from jaxopt_tut.datasets.inner import Data, DeviceData, OffDevice
 from jaxopt_tut.training.data.columns import Columns, columns
 from jaxopt_tut.training.data.sources import AnyKey, Findable, Windows, epoch_order
 from jaxopt_tut.training.data.windows import Layout, Part, Steps, capacity, windows

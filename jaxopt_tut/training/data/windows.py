@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.training.data.arrays import DeviceData
+from jaxopt_tut.datasets.inner import DeviceData
 from jaxopt_tut.training.data.prefetch import prefetched
 from jaxopt_tut.training.data.sources import Window, Windows
 from jaxopt_tut.types import PyTree, Scalar

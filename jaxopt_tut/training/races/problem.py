@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.datasets.inner import normalized
 from jaxopt_tut.losses import WithoutAux, require_loss
 from jaxopt_tut.training.data import DeviceData, device_data, num_examples, take
-from jaxopt_tut.training.data.arrays import normalized
 from jaxopt_tut.training.races.calling import faults_of
 from jaxopt_tut.training.scalars import as_count, check_call
 from jaxopt_tut.trees import require_inexact

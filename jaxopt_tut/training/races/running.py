@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxopt_tut.progress import ProgressLine
 from jaxopt_tut.training.arguments import check_key
 from jaxopt_tut.training.data import DeviceData
-from jaxopt_tut.training.progress import ProgressLine
 from jaxopt_tut.training.races.draws import Draws, draw
 from jaxopt_tut.training.races.entries import (
     Defaults,

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from jaxopt_tut.training import fit, progress
-from jaxopt_tut.training.progress import ProgressLine
+from jaxopt_tut import progress
+from jaxopt_tut.progress import ProgressLine
+from jaxopt_tut.training import fit
 
 
 class Terminal(io.StringIO):

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+__all__ = ["ProgressLine"]
+
 
 class ProgressLine:
     """Say on the standard error how far a run is, after each epoch.

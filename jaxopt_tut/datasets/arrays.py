@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Int
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.datasets import Dataset, Split, normalize
+from jaxopt_tut.datasets.dataset import Dataset, Split
+from jaxopt_tut.datasets.normalization import normalize
 from jaxopt_tut.trees import named_leaves, path_name
 from jaxopt_tut.types import Batch, PyTree, Scalar
 

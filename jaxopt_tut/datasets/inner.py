@@ -1,0 +1,40 @@
+"""The inner face of `datasets`: data as compiled programs see them, for the rooms above.
+
+Other rooms import these names from here; nothing about them is promised to users.
+"""
+
+from jaxopt_tut.datasets.arrays import (
+    Data,
+    DeviceData,
+    OffDevice,
+    averaging_dtype,
+    check_array,
+    check_range,
+    check_sizes,
+    device_data,
+    native,
+    normalized,
+    num_examples,
+    on_device,
+    parted,
+    refuse_masked,
+    take,
+)
+
+__all__ = [
+    "Data",
+    "DeviceData",
+    "OffDevice",
+    "averaging_dtype",
+    "check_array",
+    "check_range",
+    "check_sizes",
+    "device_data",
+    "native",
+    "normalized",
+    "num_examples",
+    "on_device",
+    "parted",
+    "refuse_masked",
+    "take",
+]
