@@ -25,6 +25,7 @@ FLOORS = {
     "jaxprs": 1,
     "control_flow": 1,
     "counts": 1,
+    "devices": 1,
     "programs": 1,
     "progress": 1,
     "quantiles": 1,

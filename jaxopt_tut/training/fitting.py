@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.devices import Devices, placed, replicated, with_auto_axes
 from jaxopt_tut.loss_forms import LOSS, read_form
 from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.checkpoints.options import Checkpoint, as_checkpoint
 from jaxopt_tut.training.checkpoints.saver import Saver
 from jaxopt_tut.training.data import AnyKey, Examples, Layout, open_data
-from jaxopt_tut.training.devices import Devices, placed, replicated, with_auto_axes
 from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of

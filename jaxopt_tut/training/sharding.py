@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.training.devices import Devices
+from jaxopt_tut.devices import Devices
 from jaxopt_tut.trees import matching_names, named_leaves
 from jaxopt_tut.types import LossFn, Params, PyTree
 

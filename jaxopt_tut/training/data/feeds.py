@@ -10,12 +10,12 @@ from jaxtyping import Int
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.datasets.inner import Data, DeviceData, device_data, num_examples
+from jaxopt_tut.devices import replicated
 from jaxopt_tut.training.data.batches import Batches, BatchesSource
 from jaxopt_tut.training.data.columns import columns
 from jaxopt_tut.training.data.sources import AnyKey, Resident, Source
 from jaxopt_tut.training.data.streamed import Streamed, StreamedSource
 from jaxopt_tut.training.data.windows import Layout, whole_batch
-from jaxopt_tut.training.devices import replicated
 from jaxopt_tut.types import PyTree
 
 MOST_ROWS = 256

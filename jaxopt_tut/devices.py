@@ -1,4 +1,4 @@
-"""Where arrays of a run lie."""
+"""Where arrays lie."""
 
 from typing import Any
 
@@ -8,6 +8,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.types import PyTree
+
+__all__ = ["Devices", "placed", "replicated", "with_auto_axes"]
 
 Devices = TypeAliasType("Devices", Mesh)
 """A mesh of `jax.make_mesh`."""
