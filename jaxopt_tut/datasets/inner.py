@@ -20,8 +20,11 @@ from jaxopt_tut.datasets.arrays import (
     refuse_masked,
     take,
 )
+from jaxopt_tut.datasets.chunks import Chunk, Chunks, mean_over, read_chunks
 
 __all__ = [
+    "Chunk",
+    "Chunks",
     "Data",
     "DeviceData",
     "OffDevice",
@@ -30,11 +33,13 @@ __all__ = [
     "check_range",
     "check_sizes",
     "device_data",
+    "mean_over",
     "native",
     "normalized",
     "num_examples",
     "on_device",
     "parted",
+    "read_chunks",
     "refuse_masked",
     "take",
 ]
