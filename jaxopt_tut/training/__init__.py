@@ -9,6 +9,7 @@
 * `shuffled`: the batches of `fit` as a function of the step; `Shuffled`.
 * `patience`: end a run when nothing is gained, for `fit(..., stop=)`.
 * `Event`, `csv_log`: what a run tells, for `fit(..., on_event=)`, and a table of it in a file.
+* `Probe`: a measurement that a run takes as it goes, for `fit(..., probes=)`; `Snapshot`.
 * `race`: optimizers compared on the same problems; `Problem`, `problems`, `RaceTable`.
 * `Checkpoint`: save a run and resume it bit for bit, for `fit(..., checkpoint=)`; `restore`,
   `verify`, `Verification`, `CheckpointReport`, `DamagedCheckpoint`.
@@ -20,6 +21,7 @@
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
+from jaxopt_tut.probes import Probe, Snapshot
 from jaxopt_tut.training.checkpoints import (
     Checkpoint,
     CheckpointReport,
@@ -71,10 +73,12 @@ __all__ = [
     "History",
     "LogUniform",
     "Map",
+    "Probe",
     "Problem",
     "RaceTable",
     "RateRange",
     "Shuffled",
+    "Snapshot",
     "Streamed",
     "Sweep",
     "Trained",

@@ -100,7 +100,7 @@ def _words_of_a_key() -> tuple[int, ...]:
 def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:
     """Make integers of the counts and refuse those out of range; None stays."""
     counts = {
-        name: value if value is None and name.endswith(("_call", "_every"))
+        name: value if value is None and name in ("steps_per_call", "diagnose_every")
         else as_count("fit", name, value)
         for name, value in counts.items()
     }  # fmt: skip
@@ -110,7 +110,10 @@ def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:
             f"fit needs 1 <= batch_size <= number of examples ({size}), "
             f"got batch_size={batch_size}."
         )
-    least_counts = {"num_epochs": 0, "accumulate": 1, "steps_per_call": 1, "diagnose_every": 1}
+    least_counts = {
+        "num_epochs": 0, "accumulate": 1, "steps_per_call": 1, "diagnose_every": 1,
+        "probe_every": 1,
+    }  # fmt: skip
     for name, least in least_counts.items():
         if counts[name] is not None and counts[name] < least:
             raise ValueError(f"fit needs {name} >= {least}, got {name}={counts[name]}.")

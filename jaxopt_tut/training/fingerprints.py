@@ -1,7 +1,7 @@
 """What makes a run this one and no other, as far as it can be seen from outside."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -17,7 +17,15 @@ CHUNK_BYTES = 2**26
 
 
 def fingerprint(
-    key: AnyKey, batch_size: int, size: int, data: PyTree, *, accumulate: int, evaluates: bool
+    key: AnyKey,
+    batch_size: int,
+    size: int,
+    data: PyTree,
+    *,
+    accumulate: int,
+    evaluates: bool,
+    probes: Collection[str],
+    probe_every: int,
 ) -> dict[str, Any]:
     """Say what a checkpoint has to agree with; the loss and the optimizer cannot be compared."""
     return {
@@ -27,6 +35,9 @@ def fingerprint(
         "number of examples": size,
         "data": data_digest(data),
         "evaluation": evaluates,
+        # None of runs from before there were any, too
+        "set of probes": sorted(probes) or None,
+        "probe_every": probe_every if probes else None,
     }
 
 

@@ -23,6 +23,7 @@ from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
 from jaxopt_tut.training.loop import Loop
+from jaxopt_tut.training.measuring import Measurements, Probes, as_probes
 from jaxopt_tut.training.models import Packing
 from jaxopt_tut.training.peers import watched
 from jaxopt_tut.training.result import FitResult
@@ -62,6 +63,8 @@ def fit(
     mesh: Devices | None = None,
     shard: Cut | None = None,
     on_event: OnEvent | None = None,
+    probes: Probes = None,
+    probe_every: Count = 10,
     diagnose_every: Count | None = None,
     progress: bool = True,
 ) -> FitResult:
@@ -150,6 +153,14 @@ def fit(
         are replicated. Its axes may be of any type: the loss is compiled with `Auto` ones.
       on_event: Called as `on_event(event)` with an `Event` for each epoch and what else happens, in
         the first process alone. What it raises ends the run. See `csv_log`.
+      probes: What is measured as training goes on, by name: each a `Probe(init, measure)`, such as
+        `curvature.sharpness_probe` and `landscape.record_trajectory` make. `measure` is handed a
+        `Snapshot` of the model, of the kind that came in, and of the optimizer's state, in arrays
+        of its own (one more copy of both meanwhile); it is not compiled. What it measures stays on
+        the device until the epoch ends, then it is in `history.probes`, with the steps before it in
+        `history.probe_steps`. A run that resumes measures the same.
+      probe_every: Measure before the steps 0, k, 2k, ... of the run, each time with a dispatch that
+        ends there, and once more when it is over, unless by Ctrl-C.
       diagnose_every: Diagnose the network on the batch of every so many steps; one to three
         gradients more each time, and a dispatch that ends there.
       progress: Show a line on the terminal, and where there is none write a line an epoch.
@@ -161,10 +172,10 @@ def fit(
     Raises:
       TypeError: If no parameter is floating or complex, the optimizer was not called, the data are
         no arrays, a count is no integer, `key` is none, the loss is not real, or it, `evaluate`,
-        `score` or `stop` returns what cannot be read as said above.
+        `score`, `stop` or a probe is or returns what cannot be read as said above.
       ValueError: If a count is out of range, the loss or a metric is not a scalar, a metric is
-        called "loss", the arrays' first axes differ, the mesh does not divide the batch, or
-        `model_state` or `opt_state` does not fit.
+        called "loss", the arrays' first axes differ, the mesh does not divide the batch,
+        `model_state` or `opt_state` does not fit, or what a probe returns changes its form.
 
     Example:
       >>> import optax
@@ -181,6 +192,7 @@ def fit(
         validates=validation is not None,
     )  # fmt: skip
     arguments.check_key(key)
+    probes = as_probes(probes)
     held = None
     if validation is not None:
         dataset, held = hold_out(dataset, validation, key)
@@ -193,11 +205,12 @@ def fit(
     counts = arguments.check_counts(
         feed.size, mesh,
         batch_size=feed.resolved(batch_size), num_epochs=num_epochs, accumulate=accumulate,
-        steps_per_call=steps_per_call, diagnose_every=diagnose_every,
+        steps_per_call=steps_per_call, probe_every=probe_every, diagnose_every=diagnose_every,
     )  # fmt: skip
     fingerprint = {} if options is None else fingerprint_of(
         key, counts["batch_size"], feed.size, feed.sample(),
         accumulate=counts["accumulate"], evaluates=evaluate is not None or held is not None,
+        probes=probes, probe_every=counts["probe_every"],
     )  # fmt: skip
     init_key, shuffle_key = jax.random.split(key)
     # a module of equinox is callable and a tree of parameters
@@ -252,6 +265,9 @@ def fit(
         steps_per_call=per_call,
         diagnose_every=counts["diagnose_every"],
         places=places,
+        measurements=Measurements(
+            probes, counts["probe_every"], packing.outward, mesh if in_context else None
+        ),
         loss_key=loss_key,
         accumulate=counts["accumulate"],
     )

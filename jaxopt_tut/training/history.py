@@ -5,23 +5,32 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.diagnostics import Diagnosis
+from jaxopt_tut.types import PyTree
+
+Column = TypeAliasType("Column", Float[np.ndarray, "rows"])
+"""A number a step or an epoch."""
 
 
 class History(NamedTuple):
     """What happened, as NumPy arrays; for pandas as `columns()`, because it is a tuple."""
 
-    steps: dict[str, Float[np.ndarray, "steps"]]
+    steps: dict[str, Column]
     """Loss and metrics of every training step."""
-    train: dict[str, Float[np.ndarray, "epochs"]]
+    train: dict[str, Column]
     """Their mean over each epoch (while the parameters move)."""
-    validation: dict[str, Float[np.ndarray, "epochs"]]
+    validation: dict[str, Column]
     """What `evaluate` returned after each epoch; NaN where it left out a name, empty without it."""
     diagnoses: dict[int, Diagnosis]
     """Of the batch of every k-th step, before that step, by the number of steps taken until then;
     empty without `diagnose_every`."""
+    probes: dict[str, PyTree] = {}  # noqa: RUF012  (nobody writes to it)
+    """What each probe measured, with an axis of measurements before those of every leaf."""
+    probe_steps: Int[np.ndarray, "measurements"] = np.zeros(0, int)
+    """The steps after which was measured."""
 
     def columns(self) -> dict[str, Shaped[np.ndarray, "epochs"]]:
         """Return what is known of each epoch as columns of equal length.

@@ -5,7 +5,6 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +18,14 @@ from jaxopt_tut.training.arguments import ON_THE_HOST
 from jaxopt_tut.training.data import AnyKey, Source, Window, batch_at
 from jaxopt_tut.training.interrupts import Interrupts
 from jaxopt_tut.training.losses import loss_with_state
+from jaxopt_tut.training.measuring import Measurements
 from jaxopt_tut.training.sharding import Places
 from jaxopt_tut.training.steps import (
     Carry,
     Draw,
     Finite,
     add_micro_batch,
+    copied,
     look_back,
     run_steps,
 )
@@ -45,6 +46,7 @@ class Loop:
     steps_per_call: int
     diagnose_every: int | None
     places: Places | None
+    measurements: Measurements
     loss_key: AnyKey | None = None
     accumulate: int = 1
     total: Total | None = None
@@ -80,6 +82,7 @@ class Loop:
                 self.epoch = epoch
                 self.carry = self.carry._replace(step=jnp.zeros_like(self.carry.step))
                 self.before = None if self.exact else copied(self.carry)
+                self.measurements.mark()
         self._take_steps(int(self.carry.step) if is_begun else 0)
         if not epoch and any(
             map(is_traced, jax.tree.leaves(self.carry))
@@ -105,6 +108,7 @@ class Loop:
             self.carry = start._replace(finite=look_back(start, start))
             taken = self.epoch * self.num_steps
             self.diagnoses = {at: one for at, one in self.diagnoses.items() if at < taken}
+            self.measurements.go_back(taken)
 
     def _take_steps(self, first: int) -> None:
         num_steps = self.num_steps
@@ -113,15 +117,17 @@ class Loop:
             due = range(
                 -self.epoch * num_steps % self.diagnose_every, num_steps, self.diagnose_every
             )
+        begin = self.epoch * num_steps
+        measured = self.measurements.due(begin, num_steps)
         every = range(0, num_steps, self.steps_per_call)
-        stops = sorted({first, num_steps, *(at for at in (*every, *due) if at > first)})
+        stops = sorted({first, num_steps, *(at for at in (*every, *due, *measured) if at > first)})
         # of batches that cannot be had once more the last one is kept, to explain a stop
         cannot_repeat, ahead = not self.source.is_repeatable, self.source.ahead
         marks: deque[Array] = deque()
         with closing(self.source.windows(self.epoch, stops)) as windows:
             for dispatch, (start, stop) in enumerate(itertools.pairwise(stops)):
                 # what follows a step that cannot be taken changes nothing, but costs as much
-                must_look = cannot_repeat or start in due
+                must_look = cannot_repeat or start in due or start in measured
                 must_look |= dispatch % STEPS_AHEAD == STEPS_AHEAD - 1
                 if must_look and not self.carry.alive:
                     return
@@ -133,11 +139,25 @@ class Loop:
                         marks.popleft().block_until_ready()
                     self.window = window
                 if start in due:
-                    at = self.epoch * num_steps + start
-                    self.diagnoses[at] = self._diagnose(window, start)
+                    self.diagnoses[begin + start] = self._diagnose(window, start)
+                if start in measured:
+                    self._measure(begin + start)
                 with self.interrupts.held():
                     self.carry = self._dispatch(self.carry, window, stop)
-                self.after_dispatch(self.epoch * num_steps + stop)
+                self.after_dispatch(begin + stop)
+
+    def measure_end(self) -> None:
+        """Measure by the probes what the last step led to, unless the next one was begun."""
+        at = max(self.epoch, 0) * self.num_steps + int(self.carry.step)
+        is_known = self.measurements.has(at)
+        if self.measurements.probes and not is_known and (at or self.carry.alive):
+            self._measure(at)
+            self.measurements.settle()
+
+    def _measure(self, at: int) -> None:
+        states, measured = self.measurements.measure(self.carry, at)
+        with self.interrupts.held():  # all probes have measured, or none
+            self.measurements.take(at, states, measured)
 
     def diagnose_first(self) -> Diagnosis:
         """Diagnose on the first batch of the epoch, where only the form of a diagnosis matters."""
@@ -205,7 +225,3 @@ class Loop:
         finite = self._dispatch(start, self.window, step + 1, mended=mended).finite
         assert finite is not None  # the step is exact
         return finite
-
-
-copied = jax.jit(partial(jax.tree.map, jnp.copy))
-"""A copy outlives the steps, which donate their buffers."""

@@ -13,9 +13,9 @@ from jaxopt_tut.training.checkpoints.arrays import fitted
 from jaxopt_tut.training.checkpoints.store import Stored
 from jaxopt_tut.training.evaluation import DefaultScore, Score
 from jaxopt_tut.training.history import Recorder
-from jaxopt_tut.training.loop import Loop, copied
+from jaxopt_tut.training.loop import Loop
 from jaxopt_tut.training.scalars import as_score
-from jaxopt_tut.training.steps import look_back
+from jaxopt_tut.training.steps import copied, look_back
 from jaxopt_tut.types import Params, PyTree
 
 Stage = Literal["steps", "evaluation", "over"]
@@ -51,10 +51,12 @@ class Run:
         carry, trees = copied(self.loop.carry), {}
         if self.loop.before is not None and self.stage == "steps":
             trees["before"] = copied(self.loop.before)
+            trees["probes_before"] = self.loop.measurements.before
         if self.best.copy is not None:
             trees["best"], trees["best_model_state"] = self.best.copy
         for name in ("params", "opt_state", "model_state"):
             trees[name] = getattr(carry, name)
+        trees["probes"] = self.loop.measurements.states
         trees["now"] = carry._replace(params=None, opt_state=None, model_state=None)
         return trees
 
@@ -71,6 +73,7 @@ class Run:
                 at: [jax.tree.leaves(one.statistics), one.verdicts]
                 for at, one in self.loop.diagnoses.items()
             },
+            "probes": self.loop.measurements.saved(),
             "best": None if self.best.copy is None else [self.best.epoch, self.best.score],
             "score_name": getattr(self.best.score_fn, "name", None),
             "record": self.recorder.state(),
@@ -79,22 +82,26 @@ class Run:
     def load(self, stored: Stored, where: str) -> None:
         """Become the run that was saved, on the devices of this one."""
         rest, loop = stored.rest, self.loop
-        start = loop.carry
+        start, measurements = loop.carry, loop.measurements
         finite = jax.eval_shape(look_back, start, start) if rest["exact"] else None
         like = start._replace(finite=finite)
         trees = {
             "params": like.params,
             "opt_state": like.opt_state,
             "model_state": like.model_state,
+            "probes": measurements.states,
             "now": like._replace(params=None, opt_state=None, model_state=None),
         }
         if rest["has_before"]:
-            trees["before"] = start
+            trees |= {"before": start, "probes_before": measurements.states}
         if rest["best"] is not None:
             trees |= {"best": start.params, "best_model_state": start.model_state}
         trees = fitted(stored.leaves, trees, "fit", where)
         parts = {name: trees[name] for name in ("params", "opt_state", "model_state")}
+        measurements.load(rest.get("probes"), start)  # there are none in older checkpoints
         with loop.interrupts.held():
+            measurements.states = trees["probes"]
+            measurements.before = trees.get("probes_before", measurements.states)
             loop.carry = trees["now"]._replace(**parts)
             loop.before = trees.get("before")
             loop.epoch, loop.exact = rest["epoch"], rest["exact"]

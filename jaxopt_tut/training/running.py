@@ -1,5 +1,7 @@
 """A run of `fit` on the host: its epochs, the best parameters, the record, interruptions."""
 
+from contextlib import suppress
+
 import jax
 import numpy as np
 
@@ -9,11 +11,11 @@ from jaxopt_tut.training.evaluation import Evaluate, Score
 from jaxopt_tut.training.events import Announcer, OnEvent
 from jaxopt_tut.training.history import History, Recorder
 from jaxopt_tut.training.keeping import Keeper
-from jaxopt_tut.training.loop import Loop, copied
+from jaxopt_tut.training.loop import Loop
 from jaxopt_tut.training.result import FitResult
 from jaxopt_tut.training.run_state import Best, Run
 from jaxopt_tut.training.scalars import as_floats
-from jaxopt_tut.training.steps import Carry
+from jaxopt_tut.training.steps import Carry, copied
 from jaxopt_tut.training.stops import Stop, reason_to_stop, why_stopped
 from jaxopt_tut.types import Params, PyTree
 
@@ -34,6 +36,7 @@ def run_epochs(
     recorder, best = run.recorder, run.best
     announce = Announcer(on_event, loop)
     keeper = Keeper(saver, run, announce)
+    loop.measurements.begin(loop.carry)
     resumed_from = keeper.resume(num_epochs)
     line = ProgressLine(num_epochs, enabled=progress, resumed=run.epochs_taken)
     message, is_whole = None, True
@@ -82,6 +85,10 @@ def run_epochs(
     if not carry.alive:
         message = _why_stopped(loop, recorder.steps.get("loss", []))
     keeper.finish(is_whole=is_whole)
+    if is_whole:
+        # not saved: a run that goes on from here has not measured here, unless it is due
+        with suppress(KeyboardInterrupt):
+            loop.measure_end()
     if message is None:
         message = f"Finished {num_epochs} epochs."
     else:
@@ -107,7 +114,10 @@ def run_epochs(
 
 
 def _history(loop: Loop, recorder: Recorder) -> History:
-    return recorder.history(loop.carry.record)._replace(diagnoses=loop.diagnoses)
+    measured = loop.measurements
+    return recorder.history(loop.carry.record)._replace(
+        diagnoses=loop.diagnoses, probes=measured.trees(), probe_steps=measured.steps
+    )
 
 
 def _why_stopped(loop: Loop, losses: list[np.ndarray]) -> str:
@@ -124,6 +134,7 @@ def _record(loop: Loop, recorder: Recorder) -> None:
     if recorder.num_epochs <= loop.epoch and num_steps:
         with loop.interrupts.held():
             recorder.add_epoch(record, num_steps)
+    loop.measurements.settle()
 
 
 def _validate(params: Params, model_state: PyTree, evaluate: Evaluate) -> dict[str, float]:

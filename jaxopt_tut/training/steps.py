@@ -67,6 +67,10 @@ class Carry(NamedTuple):
     """Loss and metrics of every step of this epoch, and of the one that could not be taken."""
 
 
+copied = jax.jit(partial(jax.tree.map, jnp.copy))
+"""A copy outlives the steps, which donate their buffers."""
+
+
 def finite_leaves(tree: PyTree) -> Bool[Array, "leaves"]:
     """Tell for each leaf whether all its numbers are finite."""
     return _flags(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree))

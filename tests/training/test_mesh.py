@@ -13,7 +13,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 from jax.sharding import AxisType
 from jaxopt_tut import optimizers
 from jaxopt_tut.models import mlp
-from jaxopt_tut.training import evaluator, fit
+from jaxopt_tut.training import Probe, evaluator, fit
 
 x = jnp.linspace(-1.0, 1.0, 64)[:, None] * jnp.ones((1, 3))
 data = (x, x @ jnp.array([1.0, 2.0, 3.0]), np.arange(64) % 3)
@@ -27,13 +27,16 @@ def loss_fn(params, batch):
 metrics = lambda params, batch: {"loss": loss_fn(params, batch)[0]}
 params = {"net": mlp.init(jax.random.key(1), (3, 4, 3)), "w": jnp.zeros(3)}
 optimizer = optimizers.adam(0.1)
+probes = {"w": Probe(lambda start: start.params["w"], lambda state, now: (
+    now.params["w"], {"moved": now.params["w"] - state, "sum": now.params["w"] @ here}))}
 def run(params=params, **options):
     options = {"num_epochs": 3, "evaluate": evaluator(metrics, data, batch_size=24), **options}
     return fit(loss_fn, params, optimizer, data, batch_size=16, key=jax.random.key(0),
                progress=False, **options)
 close = lambda a, b: jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4,
                                                                           atol=1e-5), a, b)
-alone = run(diagnose_every=5)
+here = jnp.arange(3.0)
+alone = run(diagnose_every=5, probes=probes, probe_every=2)
 more = run(alone.params, opt_state=alone.opt_state, num_epochs=1)
 meshes = {
     "default": jax.make_mesh((4,), ("data",)),
@@ -44,7 +47,9 @@ meshes = {
 }
 for name, mesh in meshes.items():
     with jax.set_mesh(mesh) if name == "explicit" else contextlib.nullcontext():
-        together = run(mesh=mesh, diagnose_every=5, steps_per_call=3 if name == "auto" else None)
+        here = jnp.arange(3.0)
+        together = run(mesh=mesh, diagnose_every=5, probes=probes, probe_every=2,
+                       steps_per_call=3 if name == "auto" else None)
     # Means over four devices round differently from a mean over one, and Adam divides by roots.
     close(together.params, alone.params)
     close(together.history.steps, alone.history.steps)
@@ -52,6 +57,8 @@ for name, mesh in meshes.items():
     assert list(together.history.diagnoses) == list(alone.history.diagnoses) == [0, 5, 10]
     for step, diagnosis in together.history.diagnoses.items():
         close(diagnosis.statistics.loss, alone.history.diagnoses[step].statistics.loss)
+    assert together.history.probe_steps.tolist() == [0, 2, 4, 6, 8, 10, 12]
+    close(together.history.probes, alone.history.probes)
     assert together.params["w"].sharding.is_fully_replicated
     assert len(together.params["w"].sharding.device_set) == 4
     if name in ("default", "two axes"):
