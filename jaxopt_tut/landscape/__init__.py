@@ -1,14 +1,23 @@
-"""Loss surfaces with known answers, and the paths that optimizers take on them.
+"""What a loss looks like around a point: surfaces with known answers, directions, paths.
 
 * `surfaces`: functions of one or two variables whose minima are known.
 * `descend`: one optimizer from one start, as a scan: `vmap` it over starts and hyper-parameters.
+* `random_directions`, `filter_normalize`: directions as long as the parameters in every filter.
 """
 
 from jaxopt_tut.landscape import surfaces
+from jaxopt_tut.landscape.directions import filter_normalize, random_directions
 from jaxopt_tut.landscape.surfaces import Surface
 from jaxopt_tut.landscape.trajectories import Trajectory, descend
 
-__all__ = ["Surface", "Trajectory", "descend", "surfaces"]
+__all__ = [
+    "Surface",
+    "Trajectory",
+    "descend",
+    "filter_normalize",
+    "random_directions",
+    "surfaces",
+]
 
 
 def __dir__() -> list[str]:
