@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxopt_tut.types import DTypeLike, Number, PyTree, Shape
 
 __all__ = [
     "Vector",
+    "common_dtype",
     "dot",
     "has_moved",
     "magnitude",
@@ -53,7 +55,7 @@ def ravel(tree: PyTree) -> tuple[Vector, Callable[[Vector], PyTree]]:
     """
     leaves, structure = jax.tree.flatten(tree)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
-    dtype = _common_dtype(leaves)
+    dtype = common_dtype(leaves)
     parts = [_to_real(leaf).astype(dtype) for leaf in leaves]
     vector = parts[0] if len(parts) == 1 else jnp.concatenate([jnp.zeros(0, dtype), *parts])
     shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
@@ -69,9 +71,23 @@ def ravel(tree: PyTree) -> tuple[Vector, Callable[[Vector], PyTree]]:
     return vector, unravel
 
 
-def _common_dtype(leaves: list[Array]) -> DTypeLike:
+def common_dtype(leaves: list[Any]) -> DTypeLike:
+    """Return the precision of the vector of some leaves.
+
+    Args:
+      leaves: Floating and complex arrays or numbers.
+
+    Returns:
+      The widest precision of them, and at least float32.
+
+    Example:
+      >>> common_dtype([jnp.bfloat16(1), jnp.complex64(1)])
+      dtype('float32')
+    """
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(jnp.float32, *(jnp.finfo(leaf.dtype).dtype for leaf in leaves))
+        return jnp.result_type(
+            jnp.float32, *(jnp.finfo(jnp.result_type(leaf)).dtype for leaf in leaves)
+        )
 
 
 def _to_real(leaf: Array) -> Array:

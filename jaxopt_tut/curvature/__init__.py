@@ -1,13 +1,17 @@
 """The curvature of a loss around a network, with error bars.
 
+* `hessian`, `gauss_newton`, `empirical_fisher`: matrices of a loss, as an `Operator`.
 * `linear_map`: any symmetric linear function as an `Operator`.
+* `blocks`: its diagonal blocks. `symmetry_error`: whether it is symmetric.
 * `Estimate`: numbers with their standard errors.
 * `sharpness`: one number, of the kinds `Ascent`, `AverageCase`, `Critical`, or one of your own
   (`SharpnessKind`, which is handed a `LossAround`).
 * `stability_limit`: the sharpness above which an optimizer diverges.
 """
 
+from jaxopt_tut.curvature.block_diagonal import blocks
 from jaxopt_tut.curvature.estimate import Estimate
+from jaxopt_tut.curvature.fisher import empirical_fisher
 from jaxopt_tut.curvature.flatness import (
     Ascent,
     AverageCase,
@@ -17,7 +21,10 @@ from jaxopt_tut.curvature.flatness import (
     sharpness,
     stability_limit,
 )
+from jaxopt_tut.curvature.gauss_newton import gauss_newton
+from jaxopt_tut.curvature.hessian import hessian
 from jaxopt_tut.curvature.operator import Operator, linear_map
+from jaxopt_tut.curvature.symmetry import symmetry_error
 
 __all__ = [
     "Ascent",
@@ -27,9 +34,14 @@ __all__ = [
     "LossAround",
     "Operator",
     "SharpnessKind",
+    "blocks",
+    "empirical_fisher",
+    "gauss_newton",
+    "hessian",
     "linear_map",
     "sharpness",
     "stability_limit",
+    "symmetry_error",
 ]
 
 

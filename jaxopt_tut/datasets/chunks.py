@@ -35,7 +35,7 @@ from jaxopt_tut.tracing import is_traced, is_tracing
 from jaxopt_tut.trees import named_leaves, path_name
 from jaxopt_tut.types import Batch, Number, PyTree
 
-__all__ = ["Chunk", "Chunks", "mean_over", "read_chunks"]
+__all__ = ["Chunk", "Chunks", "map_chunks", "mean_over", "read_chunks"]
 
 
 @jax.tree_util.register_dataclass
@@ -80,16 +80,20 @@ class Part:
       is_counted: Whether there is an axis of examples.
       is_stacked: Whether chunks lie along the first axis and examples along the second: slices of
         an axis that is split over devices would be sent about.
+      count: How many examples what was made of them stands for; None for the examples themselves.
     """
 
     data: DeviceData
     size: int | None = field(metadata={"static": True})
     is_counted: bool = field(metadata={"static": True})
     is_stacked: bool = field(default=False, metadata={"static": True})
+    count: int | None = field(default=None, metadata={"static": True})
 
     @property
     def num_examples(self) -> int:
         """How many examples there are; what has no axis of them is one."""
+        if self.count is not None:
+            return self.count
         if not self.is_counted:
             return 1
         rows = num_examples(self.data)
@@ -315,20 +319,57 @@ def mean_over(
     at least. `per_dispatch` chunks are taken in one program, by default one on CPU and all
     elsewhere, if nothing is traced; all, if anything is.
     """
-    if is_tracing() or any(map(is_traced, jax.tree.leaves((chunks, args)))):
-        if chunks.needs_host:
-            raise TypeError(
-                f"{chunks.host[0].caller} goes through batches on the host, got "
-                f"{type(chunks.host[0].batches).__name__} under a transformation of JAX such as "
-                "jit, vmap or grad: hand over arrays there."
-            )
-        if chunks.num_chunks != 1:
-            return _mean_in_trace(chunks, args, fn=fn)
+    _refuse_host_in_trace(chunks, args)
     if chunks.num_chunks == 1:
         return _alone(next(chunks.pieces())[0], args, fn=fn)
+    if _in_trace(chunks, args):
+        return _mean_in_trace(chunks, args, fn=fn)
     if per_dispatch is None:
         per_dispatch = 1 if jax.default_backend() == "cpu" else 2**30
     return _mean_on_host(chunks, args, fn, per_dispatch)
+
+
+def map_chunks(chunks: Chunks, fn: Callable[..., PyTree], *args: Any) -> Chunks:
+    """Keep what `fn(batch, *args)` makes of every chunk, as data of the weights of the chunks."""
+    _refuse_host_in_trace(chunks, args)
+    if not _in_trace(chunks, args):
+        made = [
+            Part(DeviceData(_made(chunk, args, fn=fn), None), None, True, count=size)
+            for chunk, size in chunks.pieces()
+        ]
+        return Chunks(tuple(made))
+    made = []
+    for part in chunks.parts:
+        (first, size), count = part.chunk(0), part.num_full
+        if count == 1:
+            value, stacked = _made(first, args, fn=fn), None
+        else:
+            step = lambda _, i, part=part: (None, _made(part.chunk(i)[0], args, fn=fn))
+            value, stacked = control_flow.scan(step, None, jnp.arange(count))[1], size
+        is_stacked = stacked is not None
+        made.append(Part(DeviceData(value, None), stacked, True, is_stacked, count * size))
+        if (rest := part.rest()) is not None:
+            value = DeviceData(_made(rest[0], args, fn=fn), None)
+            made.append(Part(value, None, True, count=rest[1]))
+    return Chunks(tuple(made))
+
+
+def _in_trace(chunks: Chunks, args: tuple[Any, ...]) -> bool:
+    return is_tracing() or any(map(is_traced, jax.tree.leaves((chunks, args))))
+
+
+def _refuse_host_in_trace(chunks: Chunks, args: tuple[Any, ...]) -> None:
+    if chunks.needs_host and _in_trace(chunks, args):
+        raise TypeError(
+            f"{chunks.host[0].caller} goes through batches on the host, got "
+            f"{type(chunks.host[0].batches).__name__} under a transformation of JAX such as "
+            "jit, vmap or grad: hand over arrays there."
+        )
+
+
+@partial(jax.jit, static_argnames="fn")
+def _made(chunk: Chunk, args: tuple[Any, ...], *, fn: Callable[..., PyTree]) -> PyTree:
+    return fn(chunk.batch(), *args)
 
 
 def _mean_on_host(

@@ -20,7 +20,7 @@ from jaxopt_tut.datasets.arrays import (
     refuse_masked,
     take,
 )
-from jaxopt_tut.datasets.chunks import Chunk, Chunks, mean_over, read_chunks
+from jaxopt_tut.datasets.chunks import Chunk, Chunks, map_chunks, mean_over, read_chunks
 
 __all__ = [
     "Chunk",
@@ -33,6 +33,7 @@ __all__ = [
     "check_range",
     "check_sizes",
     "device_data",
+    "map_chunks",
     "mean_over",
     "native",
     "normalized",
