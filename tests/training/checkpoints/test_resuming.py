@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from jaxopt_tut.optimizers import adam
-from jaxopt_tut.training import Aux, Batches, Checkpoint, Streamed, fit, patience, restore
+from jaxopt_tut.training import Aux, Batches, Checkpoint, Probe, Streamed, fit, patience, restore
 from tests.training.checkpoints.runs import digest
 
 X = np.asarray(jax.random.normal(jax.random.key(1), (64, 3)))
@@ -108,11 +108,21 @@ RUNS = {
     "an older key": dict(loss_fn=loss_fn, optimizer=ADAM, key=jax.random.PRNGKey(3)),
 }
 
+# a running average and a key as the state of a probe
+WANDERS = Probe(
+    lambda start: (jax.random.key(9), start.params["w"]),
+    lambda state, now: (
+        (jax.random.split(state[0])[0], (state[1] + now.params["w"]) / 2),
+        {"w": state[1], "drawn": jax.random.normal(state[0])},
+    ),
+)
+
 ENDS = {"dispatches of three": (2, 3, 7), "stopped": (1, 2, 3)}
 
 
 def run(name, **more):
     given = dict(batch_size=8, num_epochs=3, key=jax.random.key(0), progress=False)
+    given |= {"probes": {"wanders": WANDERS}, "probe_every": 3}
     given |= RUNS[name] | more
     params = start(zero=jnp.float32(0.0)) if name == "an epoch taken again" else start()
     data = given.pop("data", (X, Y))
