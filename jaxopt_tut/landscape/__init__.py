@@ -3,10 +3,12 @@
 * `surfaces`: functions of one or two variables whose minima are known.
 * `descend`: one optimizer from one start, as a scan: `vmap` it over starts and hyper-parameters.
 * `random_directions`, `filter_normalize`: directions as long as the parameters in every filter.
+* `record_trajectory`: the path of a training run, as a probe of `fit`.
 """
 
 from jaxopt_tut.landscape import surfaces
 from jaxopt_tut.landscape.directions import filter_normalize, random_directions
+from jaxopt_tut.landscape.recording import record_trajectory
 from jaxopt_tut.landscape.surfaces import Surface
 from jaxopt_tut.landscape.trajectories import Trajectory, descend
 
@@ -16,6 +18,7 @@ __all__ = [
     "descend",
     "filter_normalize",
     "random_directions",
+    "record_trajectory",
     "surfaces",
 ]
 
