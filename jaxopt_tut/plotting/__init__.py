@@ -17,6 +17,7 @@ axis of an array: lines show their mean or median, bands their spread.
 * `plot_performance_profiles`, `plot_scores`, `plot_comparison`, `plot_rate_sensitivity`,
   `plot_tuning_cost`: what the methods of a race's table return.
 * `plot_rate_range`: the loss while the learning rate rises, and the rate to begin with.
+* `plot_sharpness`: sharpness over the steps of training, and the stability limit.
 * `plot_lines`: functions of one variable.
 * `plot_images`: small grey images in a grid.
 * `new_figure`, `save_figure`: a figure in this style; PNG and SVG files, the same bytes each time.
@@ -45,6 +46,7 @@ from jaxopt_tut.plotting.races import (
     plot_tuning_cost,
 )
 from jaxopt_tut.plotting.rates import plot_rate_range
+from jaxopt_tut.plotting.sharpness import plot_sharpness
 from jaxopt_tut.plotting.style import new_figure, save_figure
 from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
 from jaxopt_tut.plotting.sweeps import plot_sweep
@@ -64,6 +66,7 @@ __all__ = [
     "plot_rate_sensitivity",
     "plot_scores",
     "plot_sensitivity",
+    "plot_sharpness",
     "plot_surface",
     "plot_surface_3d",
     "plot_sweep",
