@@ -4,19 +4,28 @@
 * `descend`: one optimizer from one start, as a scan: `vmap` it over starts and hyper-parameters.
 * `random_directions`, `filter_normalize`: directions as long as the parameters in every filter.
 * `record_trajectory`: the path of a training run, as a probe of `fit`.
+* `pca_plane`: the plane nearest to the paths of optimizers, and how far they lie off it.
+* `plane_through`: the plane of three models.
+* `project`: where on a plane a point lies, and how far from it.
 """
 
 from jaxopt_tut.landscape import surfaces
 from jaxopt_tut.landscape.directions import filter_normalize, random_directions
+from jaxopt_tut.landscape.planes import PcaPlane, PlanePath, pca_plane, plane_through, project
 from jaxopt_tut.landscape.recording import record_trajectory
 from jaxopt_tut.landscape.surfaces import Surface
 from jaxopt_tut.landscape.trajectories import Trajectory, descend
 
 __all__ = [
+    "PcaPlane",
+    "PlanePath",
     "Surface",
     "Trajectory",
     "descend",
     "filter_normalize",
+    "pca_plane",
+    "plane_through",
+    "project",
     "random_directions",
     "record_trajectory",
     "surfaces",
