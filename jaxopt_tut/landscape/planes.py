@@ -1,6 +1,7 @@
 """Planes in parameter space: through paths that were taken, or through three models."""
 
 import functools
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import Block, brief
 from jaxopt_tut.landscape.rows import Rows, flat_point, read_trajectories, split_point
 from jaxopt_tut.trees import at_least_single, require_same_structure
 from jaxopt_tut.types import Number, Params, PyTree, Scalar
@@ -29,17 +31,28 @@ class PlanePath(NamedTuple):
     """Of each point from the plane; NaN of a point that is not finite, as its coordinates."""
 
 
-class PcaPlane(NamedTuple):
-    """A plane in parameter space, and what lies about it."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, repr=False)
+class PcaPlane(Block):
+    """A plane in parameter space, and what lies about it.
+
+    Attributes:
+      origin: Parameters, or a model of the kind that came.
+      directions: Orthonormal, as trees of trained arrays; zeros where the points have none.
+      explained: The share of each direction in the squared distances of the points from the origin.
+      paths: Each trajectory by name; of a single one the name is `"path"`.
+    """
 
     origin: PyTree
-    """Parameters, or a model of the kind that came."""
     directions: tuple[Params, Params]
-    """Orthonormal, as trees of trained arrays; zeros where the points have no such direction."""
-    explained: Pair
-    """The share of each direction in the squared distances of the points from the origin."""
+    explained: Float[Array, "*runs 2"]
     paths: dict[str, PlanePath]
-    """Each trajectory by name; of a single one the name is `"path"`."""
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        rows = [("explained", brief(self.explained))]
+        for name, path in self.paths.items():
+            rows.append((str(name), f"distance {brief(path.distance)}"))
+        return "PcaPlane", rows
 
     @property
     def rows(self) -> Float[Array, "2 size"]:
@@ -134,8 +147,9 @@ def pca_plane(trajectory: PyTree, *, origin: Origin | None = None, like: PyTree 
         raise ValueError(
             f"{caller} needs origin='mean', 'start', 'end' or parameters, got origin={origin!r}."
         )
-    plane = _nearest(rows, trained, place, where=origin if place is None else "")
-    return plane._replace(origin=build(plane.origin))
+    where = origin if place is None else ""
+    base, start, directions = _nearest(list(rows.values()), trained, place, where=where)
+    return _seen_from(build(base), start, directions, rows, trained)
 
 
 def project(plane: PcaPlane, params: PyTree) -> tuple[Pair, Scalar]:
@@ -211,16 +225,18 @@ def plane_through(a: PyTree, b: PyTree, c: PyTree) -> PcaPlane:
 
 # in one program: point by point on the host it would be forty
 @functools.partial(jax.jit, static_argnames="where")
-def _nearest(rows: dict[str, Rows], like: Params, place: Vector | None, *, where: str) -> PcaPlane:
-    """Lay the plane through a place, or through the point that is named."""
+def _nearest(
+    rows: list[Float[Array, "_ size"]], like: Params, place: Vector | None, *, where: str
+) -> tuple[Params, Vector, Float[Array, "2 size"]]:
+    """Return a place or the point that is named, as tree and flat, and two directions from it."""
     flat, unravel = ravel(like)
-    base = unravel(_origin(where, list(rows.values())) if place is None else place)
+    base = unravel(_origin(where, rows) if place is None else place)
     start = ravel(base)[0]  # as rounded to the dtypes of the parameters
-    points = jnp.concatenate(list(rows.values()))
+    points = jnp.concatenate(rows)
     is_finite = jnp.isfinite(points).all(axis=1, keepdims=True)
     points = jnp.where(is_finite, points, start)
     floor = jnp.finfo(flat.dtype).eps * norm(points.ravel())
-    return _seen_from(base, start, _principal(points - start, floor), rows, like)
+    return base, start, _principal(points - start, floor)
 
 
 def _seen_from(
@@ -231,17 +247,27 @@ def _seen_from(
     like: Params,
 ) -> PcaPlane:
     """Make the plane, with its paths and what it explains of them."""
-    paths = {name: _look(start, directions, points) for name, points in rows.items()}
-    coords = jnp.concatenate([path.coords for path in paths.values()])
-    beside = jnp.concatenate([path.distance for path in paths.values()])[:, None]
-    parts = jnp.concatenate([coords, beside], axis=1)
+    paths, explained, pair = _looked_at(start, directions, list(rows.values()), like)
+    return PcaPlane(origin, pair, explained, dict(zip(rows, paths, strict=True)))
+
+
+@jax.jit
+def _looked_at(
+    start: Vector,
+    directions: Float[Array, "2 size"],
+    rows: list[Float[Array, "_ size"]],
+    like: Params,
+) -> tuple[list[PlanePath], Pair, tuple[Params, Params]]:
+    """Return the paths, what the directions explain of them, and these as trees."""
+    paths = [_look(start, directions, points) for points in rows]
+    parts = [jnp.concatenate([path.coords, path.distance[:, None]], axis=1) for path in paths]
+    parts = jnp.concatenate(parts)
     parts = jnp.where(jnp.isfinite(parts), parts, 0)
     squared = jnp.sum((parts / magnitude(parts)) ** 2, axis=0)
     # trees of the directions in at least single precision, whose lengths are 1
     _, unravel = ravel(jax.tree.map(at_least_single, like))
     first, second = map(unravel, directions)
-    explained = safe_ratio(squared[:2], jnp.sum(squared))
-    return PcaPlane(origin, (first, second), explained, paths)
+    return paths, safe_ratio(squared[:2], jnp.sum(squared)), (first, second)
 
 
 def _look(start: Vector, directions: Float[Array, "2 size"], points: Rows) -> PlanePath:
@@ -257,7 +283,7 @@ def _look(start: Vector, directions: Float[Array, "2 size"], points: Rows) -> Pl
     )
 
 
-def _origin(where: str, rows: list[Rows]) -> Vector:
+def _origin(where: str, rows: list[Float[Array, "_ size"]]) -> Vector:
     """Return the point that is named, over the finite ones."""
     if where == "mean":
         return _mean(jnp.concatenate(rows))

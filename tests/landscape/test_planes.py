@@ -251,6 +251,13 @@ def test_derivatives_are_those_of_finite_differences(shape):
     np.testing.assert_allclose(jnp.sum(gradient * move), difference, rtol=1e-6)
 
 
+def test_a_plane_prints_shares_and_distances():
+    plane = pca_plane({"sgd": walk(9)})
+    assert str(plane).splitlines()[0] == "PcaPlane"
+    assert "sgd" in str(plane)
+    assert len(str(plane)) < 300
+
+
 def test_half_precision_is_measured_in_single():
     rows = jnp.asarray(walk(13), jnp.bfloat16)
     plane = pca_plane(rows)
