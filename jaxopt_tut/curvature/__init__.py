@@ -7,6 +7,7 @@
 * `sharpness`: one number, of the kinds `Ascent`, `AverageCase`, `Critical`, or one of your own
   (`SharpnessKind`, which is handed a `LossAround`).
 * `stability_limit`: the sharpness above which an optimizer diverges.
+* `adam_preconditioner`: what Adam divides gradients by, of its state.
 """
 
 from jaxopt_tut.curvature.block_diagonal import blocks
@@ -24,6 +25,7 @@ from jaxopt_tut.curvature.flatness import (
 from jaxopt_tut.curvature.gauss_newton import gauss_newton
 from jaxopt_tut.curvature.hessian import hessian
 from jaxopt_tut.curvature.operator import Operator, linear_map
+from jaxopt_tut.curvature.preconditioners import adam_preconditioner
 from jaxopt_tut.curvature.symmetry import symmetry_error
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "LossAround",
     "Operator",
     "SharpnessKind",
+    "adam_preconditioner",
     "blocks",
     "empirical_fisher",
     "gauss_newton",
