@@ -3,6 +3,7 @@
 * `hessian`, `gauss_newton`, `empirical_fisher`: matrices of a loss, as an `Operator`.
 * `linear_map`: any symmetric linear function as an `Operator`.
 * `blocks`: its diagonal blocks. `symmetry_error`: whether it is symmetric.
+* `top_eigenpairs`: eigenvalues and eigenvectors at an end of the spectrum.
 * `Estimate`: numbers with their standard errors.
 * `sharpness`: one number, of the kinds `Ascent`, `AverageCase`, `Critical`, or one of your own
   (`SharpnessKind`, which is handed a `LossAround`).
@@ -11,6 +12,7 @@
 """
 
 from jaxopt_tut.curvature.block_diagonal import blocks
+from jaxopt_tut.curvature.eigenpairs import Eigenpairs, top_eigenpairs
 from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.fisher import empirical_fisher
 from jaxopt_tut.curvature.flatness import (
@@ -32,6 +34,7 @@ __all__ = [
     "Ascent",
     "AverageCase",
     "Critical",
+    "Eigenpairs",
     "Estimate",
     "LossAround",
     "Operator",
@@ -45,6 +48,7 @@ __all__ = [
     "sharpness",
     "stability_limit",
     "symmetry_error",
+    "top_eigenpairs",
 ]
 
 
