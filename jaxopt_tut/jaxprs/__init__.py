@@ -10,6 +10,7 @@ no longer counts its constants and carries.
 
 * `reading`: what a jaxpr consists of, and its equations one after the other.
 * `calls`: equations that hold further jaxprs.
+* `reaching`: which inputs each output can depend on.
 * `names`: where an equation comes from.
 * `running`: equations and jaxprs applied to values.
 """
@@ -25,6 +26,7 @@ from jaxopt_tut.jaxprs.calls import while_parts as while_parts
 from jaxopt_tut.jaxprs.calls import with_bodies as with_bodies
 from jaxopt_tut.jaxprs.names import call_name as call_name
 from jaxopt_tut.jaxprs.names import source_line as source_line
+from jaxopt_tut.jaxprs.reaching import reach as reach
 from jaxopt_tut.jaxprs.reading import ROUNDED as ROUNDED
 from jaxopt_tut.jaxprs.reading import CallKind as CallKind
 from jaxopt_tut.jaxprs.reading import Equation as Equation
@@ -61,6 +63,7 @@ __all__ = [
     "kind_of_call",
     "open_jaxpr",
     "operation",
+    "reach",
     "remat_options",
     "scan_parts",
     "scope",
