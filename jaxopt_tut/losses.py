@@ -6,26 +6,86 @@ A loss returns a real scalar, or a pair of one and auxiliary values. Of complex 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import ravel
 
 __all__ = [
+    "Aux",
     "WithoutAux",
+    "described",
     "differentiated_by",
     "first_that_works",
     "is_real_scalar",
+    "loss_rule",
     "require_loss",
+    "take_pair",
     "value_and_ascent",
     "value_part",
 ]
+
+
+class Aux(NamedTuple):
+    """What a loss returns beside its value: `return loss, Aux(metrics, model_state)`."""
+
+    metrics: dict[str, Array] | None = None
+    """Scalars to be averaged over each epoch."""
+    model_state: PyTree = None
+    """The new state of the model (running averages of BatchNorm, say)."""
+
+
+def loss_rule(caller: str) -> str:
+    """Say what a loss may return, as a message begins."""
+    forms = "loss, (loss, metrics) or (loss, Aux(metrics, model_state))"
+    return f"{caller} needs loss_fn to return {forms}"
+
+
+def take_pair(caller: str, out: Any) -> tuple[Any, Aux]:
+    """Take apart what a loss returns.
+
+    Args:
+      caller: The name of the function that asks; it opens the message.
+      out: What the loss returns.
+
+    Returns:
+      The loss, and what is beside it.
+
+    Raises:
+      TypeError: If it is none of the forms of a loss.
+
+    Example:
+      >>> take_pair("fit", (3.0, {"accuracy": 0.5}))
+      (3.0, Aux(metrics={'accuracy': 0.5}, model_state=None))
+    """
+    if not isinstance(out, tuple):
+        return out, Aux()
+    if isinstance(out, Aux) or len(out) != 2:
+        found = "Aux alone" if isinstance(out, Aux) else f"a tuple of {len(out)}"
+        raise TypeError(f"{loss_rule(caller)}, got {found}.")
+    loss, aux = out
+    if not (aux is None or isinstance(aux, Aux | Mapping)):
+        raise TypeError(
+            f"{loss_rule(caller)}, with a dictionary of scalars as metrics, got {described(aux)} "
+            "beside the loss: return the loss alone, or name what is to be recorded."
+        )
+    return loss, aux if isinstance(aux, Aux) else Aux(metrics=dict(aux or {}))
+
+
+def described(value: Any) -> str:
+    """Say what a value is: `float32[2, 3]`, or its type."""
+    if value is None:
+        return "None"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    return type(value).__name__
 
 
 def value_part(output: Any) -> Any:

@@ -21,6 +21,7 @@
 * `compilation_cache`: keep compiled programs on disk between processes.
 """
 
+from jaxopt_tut.losses import Aux
 from jaxopt_tut.probes import Probe, Snapshot
 from jaxopt_tut.training.checkpoints import (
     Checkpoint,
@@ -37,7 +38,6 @@ from jaxopt_tut.training.events import Event, csv_log
 from jaxopt_tut.training.fitting import fit
 from jaxopt_tut.training.history import History
 from jaxopt_tut.training.learning_rates import RateRange, find_learning_rate
-from jaxopt_tut.training.losses import Aux
 from jaxopt_tut.training.precision import mixed_precision
 from jaxopt_tut.training.pure import Shuffled, Trained, shuffled, train
 from jaxopt_tut.training.races import Problem, RaceTable, problems, race

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.losses import Aux
 from jaxopt_tut.training.data import AnyKey, averaging_dtype
-from jaxopt_tut.training.losses import Aux
 from jaxopt_tut.types import Batch, Params, PyTree, Scalar
 
 NormalForm = TypeAliasType("NormalForm", Callable[..., tuple[Array, Aux]])

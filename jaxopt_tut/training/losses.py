@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,11 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxopt_tut.loss_forms import read_form
+from jaxopt_tut.losses import Aux, described, loss_rule, take_pair
 from jaxopt_tut.training.data import AnyKey, DeviceData, take
 from jaxopt_tut.training.scalars import as_metrics
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import LossFn, Params, PyTree
-
-
-class Aux(NamedTuple):
-    """What a loss returns beside its value: `return loss, Aux(metrics, model_state)`."""
-
-    metrics: dict[str, Array] | None = None
-    """Scalars to be averaged over each epoch."""
-    model_state: PyTree = None
-    """The new state of the model (running averages of BatchNorm, say)."""
 
 
 def loss_and_aux(
@@ -35,40 +27,21 @@ def loss_and_aux(
     def normal_form(params, batch, model_state, key=None):
         # in containers of its own: a state of equinox can be used but once
         state = jax.tree.map(lambda leaf: leaf, model_state)
-        loss, aux = take_pair(form.call(loss_fn, params, batch, key, state))
+        loss, aux = take_pair("fit", form.call(loss_fn, params, batch, key, state))
         new = like_the_old(aux.model_state, model_state)
         return _real_loss(loss), Aux(_metrics(aux.metrics), new)
 
     return normal_form
 
 
-_RULE = "fit needs loss_fn to return loss, (loss, metrics) or (loss, Aux(metrics, model_state))"
-
-
-def take_pair(out: Any) -> tuple[Any, Aux]:
-    """Take apart what a loss returns."""
-    if not isinstance(out, tuple):
-        return out, Aux()
-    if isinstance(out, Aux) or len(out) != 2:
-        found = "Aux alone" if isinstance(out, Aux) else f"a tuple of {len(out)}"
-        raise TypeError(f"{_RULE}, got {found}.")
-    loss, aux = out
-    if not (aux is None or isinstance(aux, Aux | Mapping)):
-        raise TypeError(
-            f"{_RULE}, with a dictionary of scalars as metrics, got {_described(aux)} beside the "
-            "loss: return the loss alone, or name what is to be recorded."
-        )
-    return loss, aux if isinstance(aux, Aux) else Aux(metrics=dict(aux or {}))
-
-
 def _real_loss(loss: Any) -> Array:
     """Refuse a loss without a derivative."""
     if not isinstance(loss, jax.Array | np.ndarray | np.generic | float | int | complex):
-        raise TypeError(f"{_RULE}, got {_described(loss)} as loss.")
+        raise TypeError(f"{loss_rule('fit')}, got {described(loss)} as loss.")
     try:
         loss = jnp.asarray(loss)
     except (TypeError, ValueError, OverflowError):  # too large an integer, an array of objects
-        raise TypeError(f"{_RULE}, got {_described(loss)} as loss.") from None
+        raise TypeError(f"{loss_rule('fit')}, got {described(loss)} as loss.") from None
     if loss.shape != ():
         raise ValueError(f"fit needs a scalar loss, got shape {loss.shape}.")
     if not jnp.issubdtype(loss.dtype, jnp.floating):
@@ -100,7 +73,7 @@ def like_the_old(new: PyTree, old: PyTree) -> PyTree:
         raise ValueError("fit needs model_state= for a loss that returns a new one, got None.")
     for one, other in zip_longest(named_leaves(new), named_leaves(old), fillvalue=(None, None)):
         names, values = zip(one, other, strict=True)
-        found, expected = map(_described, values)
+        found, expected = map(described, values)
         if names[0] != names[1] or found != expected:
             place = "" if names[0] is None else f" at {names[0]!r}"
             instead = "none" if names[1] is None else f"{expected} at {names[1]!r}"
@@ -109,14 +82,6 @@ def like_the_old(new: PyTree, old: PyTree) -> PyTree:
                 f"got {found}{place} for {instead}."
             )
     return jax.tree.unflatten(jax.tree.structure(old), jax.tree.leaves(new))
-
-
-def _described(value: Any) -> str:
-    if value is None:
-        return "None"
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{value.dtype}{list(value.shape)}"
-    return type(value).__name__
 
 
 @lru_cache(maxsize=64)

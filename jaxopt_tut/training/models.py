@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxopt_tut.loss_forms import LossForm, read_form
+from jaxopt_tut.losses import Aux, take_pair
 from jaxopt_tut.splitting import Assembly
 from jaxopt_tut.training.evaluation import Evaluate
-from jaxopt_tut.training.losses import Aux, like_the_old, take_pair
+from jaxopt_tut.training.losses import like_the_old
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 
@@ -84,7 +85,7 @@ class ModelLoss:
         given = dict(zip(self._extra, extra, strict=True))
         carried, own = packing.unpack(given.get("model_state"))
         model, now = packing.assembly.open(params, carried)
-        loss, aux = take_pair(form.call(loss_fn, model, batch, given.get("key"), own))
+        loss, aux = take_pair("fit", form.call(loss_fn, model, batch, given.get("key"), own))
         new = aux.model_state
         if not packing.has_state:
             collections = packing.assembly.collections_of(new, carried)

@@ -12,13 +12,14 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Integer
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.losses import Aux
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.splitting import ModelParts
 from jaxopt_tut.training import accumulation
 from jaxopt_tut.training.accumulation import Parts, Total
 from jaxopt_tut.training.arguments import take_model
 from jaxopt_tut.training.data import AnyKey, Window, batch_at
-from jaxopt_tut.training.losses import Aux, loss_and_aux
+from jaxopt_tut.training.losses import loss_and_aux
 from jaxopt_tut.training.scalars import check_call
 from jaxopt_tut.training.sharding import Places, at_use
 from jaxopt_tut.types import Batch, LossFn, Number, Optimizer, Params, PyTree
