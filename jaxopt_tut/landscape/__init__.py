@@ -3,6 +3,8 @@
 * `surfaces`: functions of one or two variables whose minima are known.
 * `descend`: one optimizer from one start, as a scan: `vmap` it over starts and hyper-parameters.
 * `random_directions`, `filter_normalize`: directions as long as the parameters in every filter.
+* `slice_1d`, `slice_2d`: a loss along a line and on a plane, as a `Slice`.
+* `reestimate_statistics`: the running averages that belong to other weights.
 * `record_trajectory`: the path of a training run, as a probe of `fit`.
 * `pca_plane`: the plane nearest to the paths of optimizers, and how far they lie off it.
 * `plane_through`: the plane of three models.
@@ -13,12 +15,15 @@ from jaxopt_tut.landscape import surfaces
 from jaxopt_tut.landscape.directions import filter_normalize, random_directions
 from jaxopt_tut.landscape.planes import PcaPlane, PlanePath, pca_plane, plane_through, project
 from jaxopt_tut.landscape.recording import record_trajectory
+from jaxopt_tut.landscape.slices import Slice, slice_1d, slice_2d
+from jaxopt_tut.landscape.statistics import reestimate_statistics
 from jaxopt_tut.landscape.surfaces import Surface
 from jaxopt_tut.landscape.trajectories import Trajectory, descend
 
 __all__ = [
     "PcaPlane",
     "PlanePath",
+    "Slice",
     "Surface",
     "Trajectory",
     "descend",
@@ -28,6 +33,9 @@ __all__ = [
     "project",
     "random_directions",
     "record_trajectory",
+    "reestimate_statistics",
+    "slice_1d",
+    "slice_2d",
     "surfaces",
 ]
 
