@@ -17,8 +17,14 @@ from jaxopt_tut.landscape.stateful import open_stateful
 from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.types import LossFn, Params, PRNGKey, PyTree
 
-Coords = TypeAliasType("Coords", Sequence[float] | np.ndarray | Array)
+Coords = TypeAliasType("Coords", Sequence[float | int] | np.ndarray | Array)
 """Places along a direction, in its lengths; 0 is the centre."""
+
+CoordsPair = TypeAliasType("CoordsPair", tuple[Coords, Coords] | Sequence[Coords] | Array)
+"""Places along two directions."""
+
+Directions = TypeAliasType("Directions", Sequence[PyTree] | Array)
+"""Two directions."""
 
 
 @jax.tree_util.register_dataclass
@@ -129,9 +135,9 @@ def slice_1d(
 def slice_2d(
     loss_fn: LossFn,
     params: PyTree,
-    directions: Sequence[PyTree],
+    directions: Directions,
     *batches: Any,
-    coords: tuple[Coords, Coords],
+    coords: CoordsPair,
     key: PRNGKey | None = None,
     model_state: PyTree = None,
     statistics: Statistics = None,
