@@ -14,6 +14,7 @@ axis of an array: lines show their mean or median, bands their spread.
 * `plot_sensitivity`: a score against the learning rate.
 * `plot_sweep`: the scores over two hyper-parameters.
 * `plot_surface`, `plot_surface_3d`: a loss of two parameters with the paths taken on it.
+* `plot_slice`: a loss along a line with a metric beside it, or on a plane.
 * `plot_performance_profiles`, `plot_scores`, `plot_comparison`, `plot_rate_sensitivity`,
   `plot_tuning_cost`: what the methods of a race's table return.
 * `plot_rate_range`: the loss while the learning rate rises, and the rate to begin with.
@@ -47,6 +48,7 @@ from jaxopt_tut.plotting.races import (
 )
 from jaxopt_tut.plotting.rates import plot_rate_range
 from jaxopt_tut.plotting.sharpness import plot_sharpness
+from jaxopt_tut.plotting.slices import plot_slice
 from jaxopt_tut.plotting.style import new_figure, save_figure
 from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
 from jaxopt_tut.plotting.sweeps import plot_sweep
@@ -67,6 +69,7 @@ __all__ = [
     "plot_scores",
     "plot_sensitivity",
     "plot_sharpness",
+    "plot_slice",
     "plot_surface",
     "plot_surface_3d",
     "plot_sweep",
