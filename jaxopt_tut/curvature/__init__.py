@@ -4,6 +4,8 @@
 * `linear_map`: any symmetric linear function as an `Operator`.
 * `blocks`: its diagonal blocks. `symmetry_error`: whether it is symmetric.
 * `top_eigenpairs`: eigenvalues and eigenvectors at an end of the spectrum.
+* `trace`, `hutchinson_trace`, `diagonal`: by `Krylov`, `Hutchinson`, `HutchPP`, `XTrace`,
+  `XNysTrace`, or a `TraceMethod` of your own.
 * `Estimate`: numbers with their standard errors.
 * `sharpness`: one number, of the kinds `Ascent`, `AverageCase`, `Critical`, or one of your own
   (`SharpnessKind`, which is handed a `LossAround`).
@@ -29,6 +31,17 @@ from jaxopt_tut.curvature.hessian import hessian
 from jaxopt_tut.curvature.operator import Operator, linear_map
 from jaxopt_tut.curvature.preconditioners import adam_preconditioner
 from jaxopt_tut.curvature.symmetry import symmetry_error
+from jaxopt_tut.curvature.traces import (
+    Hutchinson,
+    HutchPP,
+    Krylov,
+    TraceMethod,
+    XNysTrace,
+    XTrace,
+    diagonal,
+    hutchinson_trace,
+    trace,
+)
 
 __all__ = [
     "Ascent",
@@ -36,19 +49,28 @@ __all__ = [
     "Critical",
     "Eigenpairs",
     "Estimate",
+    "HutchPP",
+    "Hutchinson",
+    "Krylov",
     "LossAround",
     "Operator",
     "SharpnessKind",
+    "TraceMethod",
+    "XNysTrace",
+    "XTrace",
     "adam_preconditioner",
     "blocks",
+    "diagonal",
     "empirical_fisher",
     "gauss_newton",
     "hessian",
+    "hutchinson_trace",
     "linear_map",
     "sharpness",
     "stability_limit",
     "symmetry_error",
     "top_eigenpairs",
+    "trace",
 ]
 
 

@@ -1,0 +1,150 @@
+"""Traces that are exact in a subspace and estimated in its complement."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_tut import control_flow
+from jaxopt_tut.curvature.estimate import Estimate
+from jaxopt_tut.curvature.operator import Flat, Operator, Rows
+from jaxopt_tut.curvature.traces.probing import (
+    Forms,
+    as_given,
+    estimate,
+    forms,
+    is_led,
+    no_basis,
+    on_sphere,
+    signs,
+)
+from jaxopt_tut.linalg.inner import next_direction
+from jaxopt_tut.types import Count, PRNGKey, Scalar
+from jaxopt_tut.vectors import dot, norm
+
+
+@dataclass(frozen=True)
+class Krylov:
+    r"""The exact trace in a Krylov space, and probes of its complement.
+
+    $$\operatorname{tr} A = \operatorname{tr} Q A Q^\top + \operatorname{tr} P A P \approx
+    \sum_{i \le m} q_i^\top A q_i + \frac1k \sum_{i \le k} w_i^\top A w_i, \qquad
+    P = 1 - Q^\top Q$$
+
+    with the m rows of Q, two thirds of the products, from Lanczos' method (orthogonalised against all; a fresh direction where
+    the space is used up) and w uniform on the sphere of radius $\sqrt{n - m}$ in the complement.
+    It is exact for a rank below m and for multiples of the identity. An operator of
+    outliers and a bulk, which a Hessian is, gives away its outliers to a Krylov space first: no
+    other method here has a smaller error on one. The standard error is honest, as the k samples are
+    independent given Q. Memory: m vectors.
+
+    Derivatives hold Q and w fixed, which leaves them without bias, and take the products again.
+
+    Attributes:
+      share: The share of products for the Krylov space. Two thirds leave a quarter less error
+        than a half on Hessians of trained networks, and as much at their start.
+
+    References:
+      Meyer, Musco, Musco, Woodruff (2021), Hutch++, https://arxiv.org/abs/2010.09649, for the
+      split; the space is another one here.
+    """
+
+    share: float = 0.65
+    fewest: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0 < self.share < 1:
+            raise ValueError(f"Krylov needs 0 < share < 1, got share={self.share}.")
+
+    def estimate(self, op: Operator, key: PRNGKey, num_products: int) -> Estimate:
+        """Estimate the trace from that many products."""
+        count = min(max(round(self.share * num_products), 1), num_products - 2)
+        space_key, probe_key = jax.random.split(key)
+        basis, known = _krylov_space(_fixed(op), space_key, count)
+        keys = jax.random.split(probe_key, num_products - count)
+        if not is_led(op, key):
+            known = _followed(op, basis, known)
+        return estimate(known, forms(op, on_sphere, keys, basis))
+
+
+@dataclass(frozen=True)
+class HutchPP:
+    r"""A third of the products sketches the range, a third is exact there, a third probes the rest.
+
+    $$\operatorname{tr} A \approx \operatorname{tr} Q A Q^\top + \frac1k \sum_{i \le k}
+    w_i^\top A w_i, \qquad Q = \operatorname{orth}(A S)$$
+
+    with S of random signs and w as in `Krylov`, which needs no product to learn what it spans. It
+    is exact for a rank of a third of the products and for multiples of the identity. The
+    standard error is honest. Memory: two thirds as many vectors as products.
+
+    Derivatives hold Q and w fixed, which leaves them without bias.
+
+    References:
+      Meyer, Musco, Musco, Woodruff (2021), Hutch++, algorithm 1, https://arxiv.org/abs/2010.09649;
+      there w are signs.
+    """
+
+    fewest: ClassVar[int] = 4
+
+    def estimate(self, op: Operator, key: PRNGKey, num_products: int) -> Estimate:
+        """Estimate the trace from that many products."""
+        count = num_products // 3
+        sketch_key, probe_key = jax.random.split(key)
+        rows = jax.vmap(signs, in_axes=(0, None))(jax.random.split(sketch_key, count), no_basis(op))
+        basis = jnp.linalg.qr(_fixed(op).matmat(rows).T)[0].T
+        known = forms(op, as_given, basis, no_basis(op))
+        keys = jax.random.split(probe_key, num_products - 2 * count)
+        return estimate(known, forms(op, on_sphere, keys, basis))
+
+
+def _fixed(op: Operator) -> Operator:
+    """Return an operator that no derivative follows: the space that it spans is a choice."""
+    return op if is_led(op) else jax.lax.stop_gradient(op)
+
+
+def _krylov_space(op: Operator, key: PRNGKey, num_rows: int) -> tuple[Rows, Forms]:
+    """Return an orthonormal basis of a Krylov space, and the quadratic form at its vectors."""
+    keys = jax.random.split(key, num_rows + 1)
+    start = on_sphere(keys[0], no_basis(op))
+    state = jnp.zeros((num_rows, op.size), op.dtype), start / norm(start), jnp.zeros((), op.dtype)
+    indices = jnp.arange(num_rows, dtype=jnp.int32)
+    if is_led(op, key):
+        known = []
+        for index, fresh_key in zip(indices, keys[1:], strict=True):
+            state, form = _extended(state, op.matvec(state[1]), index, fresh_key)
+            known.append(form)
+        return state[0], jnp.stack(known)
+    step = lambda state, turn: _extend(state, op.matvec(state[1]), *turn)
+    state, known = control_flow.scan(step, state, (indices, keys[1:]))
+    return state[0], known
+
+
+def _extend(
+    state: tuple[Rows, Flat, Scalar], product: Flat, index: Count, key: PRNGKey
+) -> tuple[tuple[Rows, Flat, Scalar], Scalar]:
+    basis, current, scale = state
+    basis = basis.at[index].set(current)
+    scale = jnp.maximum(scale, norm(product))
+    fresh = jax.random.normal(key, current.shape, current.dtype)
+    following, _ = next_direction(product, basis, fresh, scale)
+    return (basis, following, scale), dot(current, product)
+
+
+_extended = jax.jit(_extend, donate_argnums=0)
+
+
+@jax.custom_jvp
+def _followed(op: Operator, basis: Rows, known: Forms) -> Forms:
+    """Return quadratic forms that are known; only their derivatives take products."""
+    del op, basis
+    return known
+
+
+@_followed.defjvp
+def _followed_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Forms, Forms]:
+    op, basis, known = primals
+    moved = lambda op: forms(op, as_given, basis, no_basis(op))
+    return known, jax.jvp(moved, (op,), (tangents[0],))[1]
