@@ -19,6 +19,7 @@ from jaxopt_tut.curvature.lanczos import (
     all_finite,
     begin,
     extend,
+    extend_in_place,
     refreshed,
     restarted,
     ritz,
@@ -26,6 +27,7 @@ from jaxopt_tut.curvature.lanczos import (
     scores,
 )
 from jaxopt_tut.curvature.operator import Flat, Operator, Rows
+from jaxopt_tut.curvature.quotients import moving
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.tracing import is_traced, is_tracing, known
 from jaxopt_tut.types import Count, Flag, Limit, Number, PRNGKey, PyTree, Scalar
@@ -167,7 +169,7 @@ def top_eigenpairs(
     fixed = jax.lax.stop_gradient((op, first, key, settings))
     found = _result(_traced(*fixed), k)
     return Eigenpairs(
-        _moving(op, found.vectors, found.values),
+        moving(op, found.vectors, found.values),
         found.vectors,
         found.residuals,
         found.converged,
@@ -254,12 +256,6 @@ _close_compiled = jax.jit(
 )
 
 
-@partial(jax.jit, donate_argnums=0)
-def _extend_compiled(basis: Rows, krylov: Krylov, product: Flat) -> Krylov:
-    """Take a product in; its buffer may be that of a vector, so that the basis alone is donated."""
-    return extend(krylov._replace(basis=basis), product)
-
-
 def _with_basis(search: Search, basis: Rows | None) -> Search:
     return search._replace(krylov=search.krylov._replace(basis=basis))
 
@@ -273,7 +269,7 @@ def _led_by_host(op: Operator, first: Flat, key: PRNGKey, settings: Settings) ->
         krylov = search.krylov
         while length < target and num_products < limit:
             product = op.matvec(krylov.current)
-            krylov = _extend_compiled(krylov.basis, krylov._replace(basis=None), product)
+            krylov = extend_in_place(krylov.basis, krylov._replace(basis=None), product)
             length, num_products = length + 1, num_products + 1
         search = search._replace(
             krylov=krylov._replace(basis=None), num_products=np.int32(num_products)
@@ -310,20 +306,6 @@ def _result(search: Search, k: int) -> Eigenpairs:
         search.converged,
         search.num_products,
     )
-
-
-@jax.custom_jvp
-def _moving(op: Operator, vectors: Rows, values: Float[Array, "k"]) -> Float[Array, "k"]:
-    """Return eigenvalues that move with the operator as Hellmann and Feynman say."""
-    del op, vectors  # whose derivative is another function of them
-    return values
-
-
-@_moving.defjvp
-def _moving_rule(primals: tuple, tangents: tuple) -> tuple[Float[Array, "k"], Float[Array, "k"]]:
-    op, vectors, values = primals
-    quotients = lambda op: jnp.sum(vectors * op.matmat(vectors), axis=1)
-    return values, jax.jvp(quotients, (op,), (tangents[0],))[1]
 
 
 def _check(caller: str, op: Any, k: int, which: Any, basis: Any) -> int:

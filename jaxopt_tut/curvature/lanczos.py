@@ -5,6 +5,7 @@ product are computed, not the three that exact arithmetic needs: so the projecte
 Rayleigh and Ritz whatever direction was taken last, also after a restart or a breakdown.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -105,6 +106,12 @@ def extend(state: Krylov, product: Flat) -> Krylov:
         scale=scale,
         key=key,
     )
+
+
+@partial(jax.jit, donate_argnums=0)
+def extend_in_place(basis: Rows, krylov: Krylov, product: Flat) -> Krylov:
+    """Take a product in; its buffer may be that of a vector, so that the basis alone is donated."""
+    return extend(krylov._replace(basis=basis), product)
 
 
 def _first(count: Count, num_rows: int) -> Bool[Array, "k"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxopt_tut.types import Batch, PyTree
 from jaxopt_tut.vectors import ravel
 
 
+@runtime_checkable
 class Rule(Protocol):
     """What a product is on one batch; static, so it is hashed."""
 

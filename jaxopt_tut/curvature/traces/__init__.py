@@ -8,10 +8,10 @@
 
 from jaxopt_tut.curvature.traces.deflated import HutchPP, Krylov
 from jaxopt_tut.curvature.traces.diagonals import diagonal
+from jaxopt_tut.curvature.traces.estimators import hutchinson_trace, trace
 from jaxopt_tut.curvature.traces.leave_one_out import XNysTrace, XTrace
 from jaxopt_tut.curvature.traces.methods import TraceMethod
 from jaxopt_tut.curvature.traces.plain import Hutchinson
-from jaxopt_tut.curvature.traces.estimators import hutchinson_trace, trace
 
 __all__ = [
     "HutchPP",

@@ -6,8 +6,8 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.operator import Flat, Operator
-from jaxopt_tut.curvature.traces.probing import fold, no_basis, signs
 from jaxopt_tut.curvature.traces.estimators import require_products
+from jaxopt_tut.curvature.traces.probing import fold, no_basis, signs
 from jaxopt_tut.types import PRNGKey
 from jaxopt_tut.vectors import safe_root
 

@@ -19,7 +19,10 @@ from jaxopt_tut.vectors import dot, magnitude, norm, safe_root
 Forms = TypeAliasType("Forms", Float[Array, "k"])
 """Values of a quadratic form."""
 
-Draw = TypeAliasType("Draw", Callable[[Any, Rows], Flat])
+Basis = TypeAliasType("Basis", Float[Array, "rank size"])
+"""Orthonormal vectors as rows; there may be none."""
+
+Draw = TypeAliasType("Draw", Callable[[Any, Basis], Flat])
 """Makes a vector of a seed and of a basis."""
 
 BLOCK = 16
@@ -31,17 +34,17 @@ def is_led(op: Operator, *args: PyTree) -> bool:
     return not is_tracing() and not any(map(is_traced, jax.tree.leaves((op, args))))
 
 
-def no_basis(op: Operator) -> Rows:
+def no_basis(op: Operator) -> Basis:
     """Return a basis without vectors, of the size and precision of an operator."""
     return jnp.zeros((0, op.size), op.dtype)
 
 
-def signs(key: PRNGKey, basis: Rows) -> Flat:
+def signs(key: PRNGKey, basis: Basis) -> Flat:
     """Draw a vector of signs; its quadratic form is exact for diagonal matrices."""
     return jax.random.rademacher(key, basis.shape[1:], basis.dtype)
 
 
-def on_sphere(key: PRNGKey, basis: Rows) -> Flat:
+def on_sphere(key: PRNGKey, basis: Basis) -> Flat:
     """Draw a vector of any direction, as long as signs are, in the complement of a basis.
 
     Its length does not vary, so that its quadratic form is exact for multiples of the identity.
@@ -51,13 +54,13 @@ def on_sphere(key: PRNGKey, basis: Rows) -> Flat:
     return vector * (jnp.sqrt(1.0 * (size - num_rows)).astype(basis.dtype) / norm(vector))
 
 
-def as_given(row: Flat, basis: Rows) -> Flat:  # noqa: ARG001
+def as_given(row: Flat, basis: Basis) -> Flat:  # noqa: ARG001
     """Take the seed itself."""
     return row
 
 
 def fold(
-    op: Operator, step: Callable[..., Any], carry: PyTree, draw: Draw, seeds: PyTree, basis: Rows
+    op: Operator, step: Callable[..., Any], carry: PyTree, draw: Draw, seeds: PyTree, basis: Basis
 ) -> tuple[PyTree, PyTree]:
     """Scan `step(carry, row, product)` over the rows that seeds make, some products at a time."""
     count = len(seeds)
@@ -86,7 +89,7 @@ def fold(
     return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)
 
 
-def _draw(draw: Draw, seeds: Key[Array, "k"] | Rows, basis: Rows) -> Rows:
+def _draw(draw: Draw, seeds: Key[Array, "k"] | Rows, basis: Basis) -> Rows:
     return jax.vmap(draw, in_axes=(0, None))(seeds, basis)
 
 
@@ -101,7 +104,7 @@ _drawn = jax.jit(_draw, static_argnums=0)
 _folded = jax.jit(_fold_rows, static_argnums=0, donate_argnums=1)
 
 
-def forms(op: Operator, draw: Draw, seeds: Key[Array, "k"] | Rows, basis: Rows) -> Forms:
+def forms(op: Operator, draw: Draw, seeds: Key[Array, "k"] | Rows, basis: Basis) -> Forms:
     """Return the quadratic form at the vectors that seeds make."""
     return fold(op, _form, None, draw, seeds, basis)[1]
 
@@ -110,7 +113,7 @@ def _form(carry: None, row: Flat, product: Flat) -> tuple[None, Array]:
     return carry, dot(row, product)
 
 
-def estimate(known: Forms, samples: Forms) -> Estimate:
+def estimate(known: Float[Array, "rank"], samples: Forms) -> Estimate:
     """Add what is known to the mean of samples.
 
     The standard error is that of the mean, and what rounding leaves of all.

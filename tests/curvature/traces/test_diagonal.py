@@ -23,9 +23,10 @@ def test_a_diagonal_operator_is_exact(dtype):
         entries = np.linspace(-3, 5, 30)
         found = diagonal(operator(np.diag(entries), dtype), jax.random.key(0), num_products=4)
         assert found.mean.dtype == found.sem.dtype == dtype
+        eps = float(jnp.finfo(dtype).eps)
         # each entry is one product and a running mean of equal numbers
-        np.testing.assert_allclose(found.mean, entries.astype(dtype), rtol=4 * jnp.finfo(dtype).eps)
-        np.testing.assert_allclose(found.sem, 0, atol=20 * jnp.finfo(dtype).eps)
+        np.testing.assert_allclose(found.mean, entries.astype(dtype), rtol=4 * eps)
+        np.testing.assert_allclose(found.sem, 0, atol=20 * eps)
 
 
 def test_the_error_of_an_entry_is_that_of_the_rest_of_its_row():

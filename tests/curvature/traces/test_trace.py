@@ -1,8 +1,5 @@
 """Traces by every method: exact where they must be, unbiased, with honest standard errors."""
 
-import dataclasses
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_tut.curvature import (
-    Estimate,
     Hutchinson,
     HutchPP,
     Krylov,
@@ -50,7 +46,7 @@ def operator(matrix, dtype=jnp.float64):
 
 def rounding(matrix, dtype):
     """Bound the error of sums and products: each takes some units of the last digit of the norm."""
-    return 20 * len(matrix) * float(jnp.finfo(dtype).eps) * np.linalg.norm(matrix, 2)
+    return float(20 * len(matrix) * jnp.finfo(dtype).eps * np.linalg.norm(matrix, 2))
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +75,14 @@ EXACT = {
     "diagonal": (np.diag(np.arange(SIZE) - 5.0), [Hutchinson()]),
 }
 CASES = [
-    pytest.param(matrix, method, id=f"{name} {method}")
+    pytest.param(matrix, method, dtype, id=f"{name} {method} {dtype.__name__}")
     for name, (matrix, methods) in EXACT.items()
     for method in methods
+    for dtype in ([jnp.float64, jnp.float32] if name == "low rank" else [jnp.float64])
 ]
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64], ids=["f32", "f64"])
-@pytest.mark.parametrize(("matrix", "method"), CASES)
+@pytest.mark.parametrize(("matrix", "method", "dtype"), CASES)
 def test_is_exact_where_the_method_says_so(matrix, method, dtype):
     found = trace(operator(matrix, dtype), jax.random.key(3), num_products=PRODUCTS, method=method)
     assert found.mean.dtype == found.sem.dtype == dtype
@@ -109,10 +105,9 @@ def test_scales_with_the_operator_however_small_or_large(method, scale):
 @every_method
 def test_intervals_cover_and_nothing_is_biased(method):
     op, truth = operator(decaying()), np.trace(decaying())
-    run = jax.jit(
-        jax.vmap(lambda key: trace(op, key, num_products=PRODUCTS, method=method)),
-    )
-    found = run(jax.random.split(jax.random.key(1), 400))
+    run = lambda key: trace(op, key, num_products=PRODUCTS, method=method)
+    # one after the other: LAPACK in a batch of hundreds can keep a small machine waiting forever
+    found = jax.jit(lambda keys: jax.lax.map(run, keys))(jax.random.split(jax.random.key(1), 400))
     error = np.asarray(found.mean) - truth
     assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(error))
     low, high = found.interval(0.95)
@@ -128,7 +123,7 @@ def test_a_krylov_space_leaves_less_error_than_other_sketches():
 
     def size(method):
         run = lambda key: trace(op, key, num_products=PRODUCTS, method=method).mean
-        return np.sqrt(np.mean((jax.jit(jax.vmap(run))(keys) - truth) ** 2))
+        return np.sqrt(np.mean((jax.jit(lambda keys: jax.lax.map(run, keys))(keys) - truth) ** 2))
 
     krylov = size(Krylov())
     assert krylov <= 1.1 * min(size(HutchPP()), size(XTrace()))
@@ -275,27 +270,6 @@ def test_a_shift_of_the_operator_shifts_the_trace_by_as_much_a_row(shift, seed, 
     is_turned = isinstance(method, XTrace)
     bound = 8 * (plain.sem + shifted.sem) + 1e-9 if is_turned else 1e-5
     assert abs(shifted.mean - plain.mean - shift * SIZE) <= bound
-
-
-@dataclasses.dataclass(frozen=True)
-class FirstRows:
-    """A method of one's own: the mean of the first diagonal entries."""
-
-    fewest: ClassVar[int] = 1
-
-    def estimate(self, op, key, num_products):
-        del key
-        rows = jnp.eye(op.size, dtype=op.dtype)[:num_products]
-        entries = jnp.sum(rows * op.matmat(rows), axis=1)
-        total = op.size * jnp.mean(entries)
-        return Estimate(total, jnp.std(entries), num_products - 1)
-
-
-def test_a_method_of_ones_own_is_a_value_with_two_attributes():
-    found = trace(
-        operator(7.0 * np.eye(SIZE)), jax.random.key(0), num_products=1, method=FirstRows()
-    )
-    assert found.mean == 7 * SIZE
 
 
 @every_method
