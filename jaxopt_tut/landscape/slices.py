@@ -218,7 +218,7 @@ def _slice(
 ) -> Slice:
     opened = open_stateful(caller, loss_fn, params, key=key, model_state=model_state)
     trees = tuple(_direction(caller, one, opened.trained) for one in directions)
-    axes = tuple(_axis(caller, one) for one in coords)
+    axes = tuple(axis_of(caller, one) for one in coords)
     with jax.numpy_dtype_promotion("standard"):
         grids = jnp.meshgrid(*axes, indexing="ij")
         points = jnp.stack([grid.ravel() for grid in grids], axis=1)
@@ -265,7 +265,7 @@ def _direction(caller: str, direction: PyTree, trained: Params) -> Params:
     return one
 
 
-def _axis(caller: str, coords: Coords) -> Float[Array, "_"]:
+def axis_of(caller: str, coords: Coords) -> Float[Array, "_"]:
     """Return the coordinates in the precision of numbers."""
     axis = coords if isinstance(coords, jax.Array) else np.asarray(coords)
     if axis.ndim != 1 or not axis.size or axis.dtype.kind not in "fiu":
