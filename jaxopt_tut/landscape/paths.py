@@ -19,6 +19,9 @@ from jaxopt_tut.landscape.stateful import open_stateful
 from jaxopt_tut.trees import require_same_structure
 from jaxopt_tut.types import LossFn, Number, Params, PRNGKey, PyTree
 
+Places = TypeAliasType("Places", Coords | None)
+"""Numbers from 0, the start of a path, to 1, its end; None for evenly spaced ones."""
+
 AnyPath = TypeAliasType("AnyPath", "Path | Callable[[Any], PyTree]")
 """A `Path`, or any function from $t$ to parameters or a model."""
 
@@ -160,7 +163,7 @@ def path_loss(
     loss_fn: LossFn,
     path: AnyPath,
     *batches: Any,
-    coords: Coords | None = None,
+    coords: Places = None,
     num_points: int = 25,
     key: PRNGKey | None = None,
     model_state: PyTree = None,
