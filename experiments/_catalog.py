@@ -14,6 +14,7 @@ PARTS = (
     "bilevel",
     "diagnosis",
     "training",
+    "curvature",
 )
 """The parts in the order of the tutorials; any other folder comes behind them."""
 FIELDS = ("Claim", "Source", "Command", "Expected", "Time")

@@ -86,14 +86,13 @@ def _lines(ax: Axes, named: dict[str, Slice], metric: str | None, yscale: str, y
     values = {name: real_numbers("plot_slice", name, one.loss) for name, one in named.items()}
     beside = None if metric is None else ax.twinx()
     for i, (name, one) in enumerate(named.items()):
-        style = look(i) | {"linestyle": "-", "marker": ""}
+        style = look(i) | {"marker": ""} | ({} if beside is None else {"linestyle": "-"})
         ax.plot(np.asarray(one.coords[0]), values[name], label=name, **style)
         if beside is not None:
-            style = look(i) | {"linestyle": "--", "marker": ""}
+            style["linestyle"] = "--"
             label = metric if len(named) == 1 else f"{name}, {metric}"
-            line = beside.plot(one.coords[0], np.asarray(one.metrics[str(metric)]), **style)
-            ax.plot([], [], label=label, **style)
-            line[0].set_label("_nolegend_")
+            beside.plot(np.asarray(one.coords[0]), np.asarray(one.metrics[str(metric)]), **style)
+            ax.plot([], [], label=label, **style)  # for the one legend
     if beside is not None:
         beside.set_ylabel(f"{metric} (dashed)")
     set_scale(ax, "y", scale_for(yscale, *values.values()))
