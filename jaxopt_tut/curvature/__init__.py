@@ -6,6 +6,7 @@
 * `top_eigenpairs`: eigenvalues and eigenvectors at an end of the spectrum.
 * `trace`, `hutchinson_trace`, `diagonal`: by `Krylov`, `Hutchinson`, `HutchPP`, `XTrace`,
   `XNysTrace`, or a `TraceMethod` of your own.
+* `spectral_density`: the distribution of all eigenvalues.
 * `Estimate`: numbers with their standard errors.
 * `sharpness`: one number, of the kinds `Ascent`, `AverageCase`, `Critical`, or one of your own
   (`SharpnessKind`, which is handed a `LossAround`).
@@ -14,6 +15,7 @@
 """
 
 from jaxopt_tut.curvature.block_diagonal import blocks
+from jaxopt_tut.curvature.density import Density, spectral_density
 from jaxopt_tut.curvature.eigenpairs import Eigenpairs, top_eigenpairs
 from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.fisher import empirical_fisher
@@ -47,6 +49,7 @@ __all__ = [
     "Ascent",
     "AverageCase",
     "Critical",
+    "Density",
     "Eigenpairs",
     "Estimate",
     "HutchPP",
@@ -67,6 +70,7 @@ __all__ = [
     "hutchinson_trace",
     "linear_map",
     "sharpness",
+    "spectral_density",
     "stability_limit",
     "symmetry_error",
     "top_eigenpairs",

@@ -19,15 +19,16 @@ from jaxopt_tut.curvature.lanczos import (
     all_finite,
     begin,
     extend,
-    extend_in_place,
+    grown,
     refreshed,
     restarted,
     ritz,
     rounding,
     scores,
 )
-from jaxopt_tut.curvature.operator import Flat, Operator, Rows
+from jaxopt_tut.curvature.operator import Operator
 from jaxopt_tut.curvature.quotients import moving
+from jaxopt_tut.curvature.space import Flat, Rows
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
 from jaxopt_tut.tracing import is_traced, is_tracing, known
 from jaxopt_tut.types import Count, Flag, Limit, Number, PRNGKey, PyTree, Scalar
@@ -134,9 +135,10 @@ def top_eigenpairs(
       known.
 
     Raises:
-      TypeError: If `op` is no operator, or a count no whole number.
-      ValueError: If a number is out of range, `which` is unknown, `start` is zero or of another
-        size, or if `op` needs the host under a transformation.
+      TypeError: If `op` is no operator, a count no whole number, or if batches come from the host
+        under a transformation.
+      ValueError: If a number is out of range, `which` is unknown, or `start` is zero or of another
+        size.
 
     Example:
       >>> from jaxopt_tut.curvature import linear_map
@@ -159,13 +161,9 @@ def top_eigenpairs(
     settings = Settings(
         k, num_rows, which, cast(tolerance, op.dtype), jnp.asarray(limit, jnp.int32)
     )
-    if not any(map(is_traced, jax.tree.leaves((op, key, first, settings)))) and not is_tracing():
+    if not is_followed((op, key, first, settings)):
         return _result(_led_by_host(op, first, key, settings), k)
-    if op.needs_host:
-        raise ValueError(
-            "top_eigenpairs needs data on the device under a transformation such as jit, vmap or "
-            "grad, got an operator whose batches come from the host."
-        )
+    refuse_host("top_eigenpairs", op)
     fixed = jax.lax.stop_gradient((op, first, key, settings))
     found = _result(_traced(*fixed), k)
     return Eigenpairs(
@@ -268,8 +266,7 @@ def _led_by_host(op: Operator, first: Flat, key: PRNGKey, settings: Settings) ->
     while not done:
         krylov = search.krylov
         while length < target and num_products < limit:
-            product = op.matvec(krylov.current)
-            krylov = extend_in_place(krylov.basis, krylov._replace(basis=None), product)
+            krylov = grown(op, krylov)
             length, num_products = length + 1, num_products + 1
         search = search._replace(
             krylov=krylov._replace(basis=None), num_products=np.int32(num_products)
@@ -325,6 +322,20 @@ def _check(caller: str, op: Any, k: int, which: Any, basis: Any) -> int:
             f"{caller} needs k < basis or basis >= op.size ({size}), got k={k}, basis={basis}."
         )
     return min(num_rows, size)
+
+
+def is_followed(tree: PyTree) -> bool:
+    """Tell whether a transformation is under way, so that loops have to be XLA's."""
+    return is_tracing() or any(map(is_traced, jax.tree.leaves(tree)))
+
+
+def refuse_host(caller: str, op: Operator) -> None:
+    """Refuse an operator that no transformation can hold."""
+    if op.needs_host:
+        raise TypeError(
+            f"{caller} needs data on the device under a transformation such as jit, vmap or grad, "
+            "got an operator whose batches come from the host."
+        )
 
 
 def check_operator(caller: str, op: Any) -> None:

@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow
-from jaxopt_tut.curvature.operator import Flat, Rows
+from jaxopt_tut.curvature.operator import Operator
+from jaxopt_tut.curvature.space import Flat, Rows
 from jaxopt_tut.types import Count, DTypeLike, Flag, PRNGKey, Scalar
 from jaxopt_tut.vectors import magnitude, matmul, norm
 
@@ -91,7 +92,7 @@ def extend(state: Krylov, product: Flat) -> Krylov:
     """Take the product of the operator with `current` into the basis."""
     index = state.length
     basis = state.basis.at[index].set(state.current)
-    is_used = _first(index + 1, basis.shape[0])
+    is_used = first_rows(index + 1, basis.shape[0])
     once, first = _reduced(product, basis, is_used)
     twice, second = _reduced(once, basis, is_used)
     column = first + second
@@ -108,15 +109,21 @@ def extend(state: Krylov, product: Flat) -> Krylov:
     )
 
 
-@partial(jax.jit, donate_argnums=0)
-def extend_in_place(basis: Rows, krylov: Krylov, product: Flat) -> Krylov:
-    """Take a product in; its buffer may be that of a vector, so that the basis alone is donated."""
-    return extend(krylov._replace(basis=basis), product)
-
-
-def _first(count: Count, num_rows: int) -> Bool[Array, "k"]:
+def first_rows(count: Count, num_rows: int) -> Bool[Array, "k"]:
     """Mark the first rows."""
     return jnp.arange(num_rows, dtype=jnp.int32) < count
+
+
+@partial(jax.jit, donate_argnums=0)
+def extend_in_place(basis: Rows, state: Krylov, product: Flat) -> Krylov:
+    """Take a product in; its buffer may be that of a vector, so that the basis alone is donated."""
+    return extend(state._replace(basis=basis), product)
+
+
+def grown(op: Operator, state: Krylov) -> Krylov:
+    """Take a product of the operator in, led by the host."""
+    product = op.matvec(state.current)
+    return extend_in_place(state.basis, state._replace(basis=None), product)
 
 
 def _reduced(
@@ -146,13 +153,14 @@ def _next(
     def again(given: tuple[Flat, PRNGKey]) -> tuple[Flat, PRNGKey]:
         key, fresh_key = jax.random.split(given[1])
         fresh = jax.random.normal(fresh_key, vector.shape, vector.dtype)
-        return _orthonormal(jnp.where(is_lost, fresh, given[0]), basis, is_used), key
+        return orthonormal(jnp.where(is_lost, fresh, given[0]), basis, is_used), key
 
     unit, key = control_flow.unless(is_good, (unit, key), again)
     return unit, jnp.where(is_lost, 0, size), key
 
 
-def _orthonormal(vector: Flat, basis: Rows, is_used: Bool[Array, "k"]) -> Flat:
+def orthonormal(vector: Flat, basis: Rows, is_used: Bool[Array, "k"]) -> Flat:
+    """Make a unit vector orthogonal to used rows; zeros where there is no room for one."""
     for _ in range(3):
         vector = _reduced(_unit(vector), basis, is_used)[0]
     return _unit(vector)
@@ -166,7 +174,7 @@ def _unit(vector: Flat) -> Flat:
 def ritz(state: Krylov, which: Which) -> Ritz:
     """Solve the projected eigenproblem."""
     num_rows = state.loose.size
-    is_used = _first(state.length, num_rows)
+    is_used = first_rows(state.length, num_rows)
     dtype = state.projected.dtype
     projected = jnp.where(is_used[:, None] & is_used, state.projected, 0)
     # unused rows get an eigenvalue that no other is near to, so that nothing mixes with them
@@ -200,7 +208,7 @@ def rounding(dtype: DTypeLike, num_rows: int) -> float:
 
 def restarted(state: Krylov, found: Ritz, num_kept: Count) -> Krylov:
     """Keep the first Ritz vectors, and go on with the same remainder (Wu and Simon, 2000)."""
-    is_kept = _first(num_kept, state.loose.size)
+    is_kept = first_rows(num_kept, state.loose.size)
     return state._replace(
         basis=rotated(state.basis, found.rotation),
         projected=jnp.diag(jnp.where(is_kept, found.values, 0)),
@@ -211,12 +219,12 @@ def restarted(state: Krylov, found: Ritz, num_kept: Count) -> Krylov:
 
 def refreshed(state: Krylov, residuals: Float[Array, "k"], is_due: Flag) -> Krylov:
     """Drop the remainder for a fresh direction where that is due: the residuals are loose then."""
-    is_used = _first(state.length, state.loose.size)
+    is_used = first_rows(state.length, state.loose.size)
 
     def draw(given: tuple[Flat, PRNGKey]) -> tuple[Flat, PRNGKey]:
         key, fresh_key = jax.random.split(given[1])
         fresh = jax.random.normal(fresh_key, given[0].shape, given[0].dtype)
-        return _orthonormal(fresh, state.basis, is_used), key
+        return orthonormal(fresh, state.basis, is_used), key
 
     current, key = control_flow.unless(~is_due, (state.current, state.key), draw)
     return state._replace(

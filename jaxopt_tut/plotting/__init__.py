@@ -18,6 +18,7 @@ axis of an array: lines show their mean or median, bands their spread.
 * `plot_performance_profiles`, `plot_scores`, `plot_comparison`, `plot_rate_sensitivity`,
   `plot_tuning_cost`: what the methods of a race's table return.
 * `plot_rate_range`: the loss while the learning rate rises, and the rate to begin with.
+* `plot_density`: the distribution of eigenvalues; `plot_eigenvalues`: the first ones by layer.
 * `plot_sharpness`: sharpness over the steps of training, and the stability limit.
 * `plot_lines`: functions of one variable.
 * `plot_images`: small grey images in a grid.
@@ -34,6 +35,7 @@ del _matplotlib
 
 # ruff: noqa: E402 -- the rest cannot be imported before matplotlib is known to be there
 from jaxopt_tut.plotting.audit import plot_audit
+from jaxopt_tut.plotting.curvature import plot_density, plot_eigenvalues
 from jaxopt_tut.plotting.curves import plot_lines, plot_sensitivity, plot_training_curves
 from jaxopt_tut.plotting.diagnosis import plot_diagnosis
 from jaxopt_tut.plotting.distributions import plot_distributions
@@ -57,8 +59,10 @@ __all__ = [
     "new_figure",
     "plot_audit",
     "plot_comparison",
+    "plot_density",
     "plot_diagnosis",
     "plot_distributions",
+    "plot_eigenvalues",
     "plot_images",
     "plot_lines",
     "plot_performance_profiles",
