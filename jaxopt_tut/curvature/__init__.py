@@ -11,6 +11,8 @@
 * `sharpness`: one number, of the kinds `Ascent`, `AverageCase`, `Critical`, or one of your own
   (`SharpnessKind`, which is handed a `LossAround`).
 * `stability_limit`: the sharpness above which an optimizer diverges.
+* `sharpness_probe`: the largest eigenvalue during training, for `fit(..., probes=)`, which
+  measures `TrackedSharpness`.
 * `adam_preconditioner`: what Adam divides gradients by, of its state.
 """
 
@@ -44,6 +46,7 @@ from jaxopt_tut.curvature.traces import (
     hutchinson_trace,
     trace,
 )
+from jaxopt_tut.curvature.tracking import TrackedSharpness, sharpness_probe
 
 __all__ = [
     "Ascent",
@@ -59,6 +62,7 @@ __all__ = [
     "Operator",
     "SharpnessKind",
     "TraceMethod",
+    "TrackedSharpness",
     "XNysTrace",
     "XTrace",
     "adam_preconditioner",
@@ -70,6 +74,7 @@ __all__ = [
     "hutchinson_trace",
     "linear_map",
     "sharpness",
+    "sharpness_probe",
     "spectral_density",
     "stability_limit",
     "symmetry_error",
