@@ -152,11 +152,18 @@ def _next(
 
     def again(given: tuple[Flat, PRNGKey]) -> tuple[Flat, PRNGKey]:
         key, fresh_key = jax.random.split(given[1])
-        fresh = jax.random.normal(fresh_key, vector.shape, vector.dtype)
+        fresh = _random(fresh_key, vector)
         return orthonormal(jnp.where(is_lost, fresh, given[0]), basis, is_used), key
 
     unit, key = control_flow.unless(is_good, (unit, key), again)
     return unit, jnp.where(is_lost, 0, size), key
+
+
+def _random(key: PRNGKey, like: Flat) -> Flat:
+    """Draw a direction in pieces: the bits behind a normal vector take three times its memory."""
+    width = -(-like.size // 8)
+    draw = lambda _, key: (None, jax.random.normal(key, (width,), like.dtype))
+    return control_flow.scan(draw, None, jax.random.split(key, 8))[1].reshape(-1)[: like.size]
 
 
 def orthonormal(vector: Flat, basis: Rows, is_used: Bool[Array, "k"]) -> Flat:
@@ -223,7 +230,7 @@ def refreshed(state: Krylov, residuals: Float[Array, "k"], is_due: Flag) -> Kryl
 
     def draw(given: tuple[Flat, PRNGKey]) -> tuple[Flat, PRNGKey]:
         key, fresh_key = jax.random.split(given[1])
-        fresh = jax.random.normal(fresh_key, given[0].shape, given[0].dtype)
+        fresh = _random(fresh_key, given[0])
         return orthonormal(fresh, state.basis, is_used), key
 
     current, key = control_flow.unless(~is_due, (state.current, state.key), draw)
@@ -246,15 +253,14 @@ def rotated(basis: Rows, rotation: Float[Array, "k k"]) -> Rows:
         return jax.lax.dynamic_update_slice_in_dim(basis, part, index * width, axis=1)
 
     count = size // width
-    rest = basis[:, count * width :]
     basis = control_flow.while_loop(
         lambda carry: carry[0] < count,
         lambda carry: (carry[0] + 1, turn(*carry)),
         (jnp.zeros((), jnp.int32), basis),
     )[1]
-    if not rest.size:
-        return basis
-    return basis.at[:, count * width :].set(matmul(rotation.T, rest))
+    # what the loop left; read before it, the whole basis would be kept twice
+    rest = basis[:, count * width :]
+    return basis.at[:, count * width :].set(matmul(rotation.T, rest)) if rest.size else basis
 
 
 def all_finite(state: Krylov) -> Flag:
