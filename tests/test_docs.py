@@ -30,6 +30,17 @@ PRINTS = {
         "nonnegative 0.488 0.962 0.495 0.117 -0.481 0.105 0.383 0.181 True",
         "nonnegative 0.049 0.000 0.490 0.098 -0.490 -0.000 -0.000 -0.000 True",
     ],
+    "curvature.md": [
+        "Hessian [1002, 1002]\n  data  500 in 1 chunk\nEigenpairs\n",
+        "converged     [ True  True  True]",
+        "Adam may go faster: True\nless sharp in training: True\nloss_fn in chunks is another loss: True",
+        "finished in chunks is another loss: False\nif the model normalises over its batch, this is",
+        "Net 0.000\n",
+        "params/layers_0: blocks differ by 0.000\nparams/layers_2: blocks differ by 0.000\n",
+        "Ascent adaptive=True times 1.000\nAverageCase adaptive=True times 1.000\nCritical adaptive=Tr"
+        "ue times 1.000\nwhole is fine\nafresh draws",
+        "frozen is worse: True\nalong an eigenvector: 1.0 of the eigenvalue",
+    ],
     "extending.md": [
         "RMSprop: [1. 1.]",
         "inputs of each unit: [15 15 15 15 15 15 15]",
