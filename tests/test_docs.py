@@ -33,13 +33,15 @@ PRINTS = {
     "curvature.md": [
         "Hessian [1002, 1002]\n  data  500 in 1 chunk\nEigenpairs\n",
         "converged     [ True  True  True]",
-        "Adam may go faster: True\nless sharp in training: True\nloss_fn in chunks is another loss: True",
-        "finished in chunks is another loss: False\nif the model normalises over its batch, this is",
-        "Net 0.000\n",
+        "Adam may go faster: True\nless sharp in training: True\n",
+        "loss_fn in chunks is another loss: True\nfinished in chunks is another loss: False\nif ",
+        "Net 0.000\nKrylov: True, +- ",
+        "\nHutchinson: True, +- ",
         "params/layers_0: blocks differ by 0.000\nparams/layers_2: blocks differ by 0.000\n",
-        "Ascent adaptive=True times 1.000\nAverageCase adaptive=True times 1.000\nCritical adaptive=Tr"
-        "ue times 1.000\nwhole is fine\nafresh draws",
+        "Ascent adaptive=True times 1.000\nAverageCase adaptive=True times 1.000\n",
+        "Critical adaptive=True times 1.000\nwhole is fine\nafresh draws",
         "frozen is worse: True\nalong an eigenvector: 1.0 of the eigenvalue",
+        " straight, 0.00 along a curve",
     ],
     "extending.md": [
         "RMSprop: [1. 1.]",
