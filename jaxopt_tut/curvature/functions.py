@@ -38,36 +38,36 @@ class Function:
       caller: Who was given it.
       has_state: Whether the model has arrays that are not trained.
       structure: Of all parameters, where some are held fixed.
-      places: Those that are not.
+      places: Those that are not; None where none is.
       mark: Equal functions with different marks are traced apart.
     """
 
     fn: LossFn
     caller: str
     has_state: bool = False
-    structure: Any = None
-    places: tuple[int, ...] = ()
+    structure: Any = ()  # of JAX, it cannot be compared with None
+    places: tuple[int, ...] | None = None
     mark: Any = None
 
     def __call__(self, space: PyTree, given: Given, batch: Batch) -> Any:
         """Evaluate the function."""
-        params = space if self.structure is None else self._whole(space, given)
+        params = space if self.places is None else self._whole(space, given)
         return self.fn(params, (batch, *given.extras) if given.extras else batch)
 
     def _whole(self, space: PyTree, given: Given) -> PyTree:
         moved, fixed = iter(jax.tree.leaves(space)), iter(given.others)
-        count = self.structure.num_leaves
+        count, places = self.structure.num_leaves, self.places or ()
         return self.structure.unflatten(
-            next(moved) if place in self.places else next(fixed) for place in range(count)
+            next(moved) if place in places else next(fixed) for place in range(count)
         )
 
     def restricted(
         self, space: PyTree, given: Given, places: tuple[int, ...]
     ) -> tuple["Function", Given]:
         """Hold all leaves of the parameters fixed but some, counted as in the space."""
-        whole = space if self.structure is None else self._whole(space, given)
+        whole = space if self.places is None else self._whole(space, given)
         leaves, structure = jax.tree.flatten(whole)
-        known = self.places if self.structure is not None else range(len(leaves))
+        known = range(len(leaves)) if self.places is None else self.places
         places = tuple(known[place] for place in places)
         others = tuple(leaf for place, leaf in enumerate(leaves) if place not in places)
         function = replace(self, structure=structure, places=places)
