@@ -14,6 +14,7 @@ from jaxopt_tut.curvature.quotients import moving
 from jaxopt_tut.curvature.traces.probing import (
     Forms,
     as_given,
+    drawn,
     estimate,
     forms,
     is_led,
@@ -93,7 +94,7 @@ class HutchPP:
         """Estimate the trace from that many products."""
         count = num_products // 3
         sketch_key, probe_key = jax.random.split(key)
-        rows = jax.vmap(signs, in_axes=(0, None))(jax.random.split(sketch_key, count), no_basis(op))
+        rows = drawn(signs, jax.random.split(sketch_key, count), no_basis(op))
         basis = jnp.linalg.qr(_fixed(op).matmat(rows).T)[0].T
         known = forms(op, as_given, basis, no_basis(op))
         keys = jax.random.split(probe_key, num_products - 2 * count)

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 from matfree import stochtrace
 
 from jaxopt_tut.curvature.estimate import Estimate
-from jaxopt_tut.curvature.operator import Flat, Operator, Rows
-from jaxopt_tut.curvature.traces.probing import estimate, no_basis, on_sphere
+from jaxopt_tut.curvature.operator import Operator, Rows
+from jaxopt_tut.curvature.traces.probing import drawn, estimate, no_basis, on_sphere
 from jaxopt_tut.types import PRNGKey, Scalar
 from jaxopt_tut.vectors import magnitude, matmul
 
@@ -34,9 +35,11 @@ class XTrace:
 
     def estimate(self, op: Operator, key: PRNGKey, num_products: int) -> Estimate:
         """Estimate the trace from that many products."""
-        asked = _Asked(op)
-        estimates = stochtrace.leave_one_out_xtrace()(asked, _sketch(op, key, num_products // 2))
-        return _estimate(estimates * asked.unit)
+        rows = _sketch(op, key, num_products // 2)
+        products, unit = _in_units(op.matmat(rows))
+        basis = _span(products)
+        answers = products, op.matmat(basis) / unit
+        return _finish(stochtrace.leave_one_out_xtrace, rows, answers, unit)
 
 
 @dataclass(frozen=True)
@@ -61,51 +64,51 @@ class XNysTrace:
 
     def estimate(self, op: Operator, key: PRNGKey, num_products: int) -> Estimate:
         """Estimate the trace from that many products."""
-        asked, rows = _Asked(op), _sketch(op, key, num_products)
-        found = _estimate(stochtrace.leave_one_out_xnystrace()(asked, rows) * asked.unit)
-        gram = jax.lax.stop_gradient(matmul(rows, asked.answers[0].T))
-        values = jnp.linalg.eigvalsh((gram + gram.T) / 2)
-        # what rounding of inner products makes of a zero
-        floor = 10 * jnp.finfo(op.dtype).eps * op.size**0.5 * jnp.max(jnp.abs(values))
-        is_zero = jnp.all(asked.answers[0] == 0)  # of which matfree makes 0 / 0
-        mean = jnp.where(is_zero, 0, found.mean)
-        sem = jnp.where(is_zero, 0, jnp.where(values[0] < -floor, jnp.nan, found.sem))
-        return Estimate(mean, sem, found.degrees)
+        rows = _sketch(op, key, num_products)
+        products, unit = _in_units(op.matmat(rows))
+        found = _finish(stochtrace.leave_one_out_xnystrace, rows, (products,), unit)
+        return _flagged(found, rows, products)
 
 
 def _sketch(op: Operator, key: PRNGKey, count: int) -> Rows:
-    return jax.vmap(on_sphere, in_axes=(0, None))(jax.random.split(key, count), no_basis(op))
+    return drawn(on_sphere, jax.random.split(key, count), no_basis(op))
 
 
-def _estimate(estimates: Flat) -> Estimate:
+@jax.jit
+def _in_units(products: Rows) -> tuple[Rows, Scalar]:
+    """Return products of length one or less, as matfree takes for zero what is below eps."""
+    unit = magnitude(products) * jnp.sqrt(1.0 * products.shape[1]).astype(products.dtype)
+    return products / unit, unit
+
+
+@jax.jit
+def _span(products: Rows) -> Rows:
+    """Return the basis for which matfree asks next."""
+    return jnp.linalg.qr(products.T)[0].T
+
+
+@jax.jit(static_argnums=0)
+def _finish(
+    make: Callable[[], Callable], rows: Rows, answers: tuple[Array, ...], unit: Scalar
+) -> Estimate:
+    """Let matfree estimate from products that are known, in the order in which it asks for them.
+
+    Who leads the products is so left to the operator, and the rest is compiled once.
+    """
+    remaining = list(answers)
+    matvec = jax.custom_batching.custom_vmap(lambda vector: jnp.zeros_like(vector))
+    matvec.def_vmap(lambda *_: (remaining.pop(0), True))
+    estimates = make()(matvec, rows) * unit
     return estimate(jnp.zeros(0, estimates.dtype), estimates)
 
 
-class _Asked:
-    """An operator as the function of a vector that matfree maps over its vectors.
-
-    Its rule of batching hands all of them to `matmat`, which knows how to lead them, and keeps what
-    comes. Products are in units of the first ones, as matfree takes for zero what is below eps.
-    """
-
-    def __init__(self, op: Operator) -> None:
-        self.op = op
-        self.answers: list[Rows] = []
-        self.unit: Scalar = jnp.ones((), op.dtype)
-        self._matvec: Callable[[Flat], Flat] = jax.custom_batching.custom_vmap(
-            lambda vector: jnp.zeros_like(vector)
-        )
-        self._matvec.def_vmap(self._map)
-
-    def _map(self, size: int, is_batched: Any, rows: Rows) -> tuple[Rows, bool]:
-        del size, is_batched
-        products = self.op.matmat(rows)
-        if not self.answers:
-            longest = jnp.sqrt(1.0 * rows.shape[1]).astype(rows.dtype)
-            self.unit = magnitude(products) * longest
-        self.answers.append(products / self.unit)
-        return self.answers[-1], True
-
-    def __call__(self, vector: Flat) -> Flat:
-        """Return the product, if mapped."""
-        return self._matvec(vector)
+@jax.jit
+def _flagged(found: Estimate, rows: Rows, products: Rows) -> Estimate:
+    """Mark the estimate of an operator that is seen to be indefinite."""
+    gram = jax.lax.stop_gradient(matmul(rows, products.T))
+    values = jnp.linalg.eigvalsh((gram + gram.T) / 2)
+    # what rounding of inner products makes of a zero
+    floor = 10 * jnp.finfo(rows.dtype).eps * rows.shape[1] ** 0.5 * jnp.max(jnp.abs(values))
+    is_zero = jnp.all(products == 0)  # of which matfree makes 0 / 0
+    sem = jnp.where(is_zero, 0, jnp.where(values[0] < -floor, jnp.nan, found.sem))
+    return Estimate(jnp.where(is_zero, 0, found.mean), sem, found.degrees)

@@ -68,7 +68,7 @@ def fold(
     if is_led(op, carry, seeds, basis):
         outs = []
         for start in range(0, count, BLOCK):
-            rows = _drawn(draw, seeds[start : start + BLOCK], basis)
+            rows = drawn(draw, seeds[start : start + BLOCK], basis)
             carry, out = _folded(step, carry, rows, op.matmat(rows))
             outs.append(out)
         return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)
@@ -99,8 +99,8 @@ def _fold_rows(
     return control_flow.scan(lambda carry, pair: step(carry, *pair), carry, (rows, products))
 
 
+drawn = jax.jit(_draw, static_argnums=0)
 # For the loop of Python alone: derivatives of a donated step warn that they keep it.
-_drawn = jax.jit(_draw, static_argnums=0)
 _folded = jax.jit(_fold_rows, static_argnums=0, donate_argnums=1)
 
 
