@@ -1,7 +1,7 @@
 """The loss around a network: a function of how far its parameters are moved."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -11,13 +11,15 @@ from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.curvature.estimate import Estimate
-from jaxopt_tut.datasets.inner import Chunks, mean_over
-from jaxopt_tut.loss_forms import BoundLoss
-from jaxopt_tut.losses import require_loss, value_and_ascent, value_part
+from jaxopt_tut.curvature.functions import Function
+from jaxopt_tut.curvature.hessian import scalar
+from jaxopt_tut.curvature.means import MeanOperator, Point
+from jaxopt_tut.datasets.inner import mean_over
+from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.inner import modulus
 from jaxopt_tut.tracing import is_traced, is_tracing
 from jaxopt_tut.trees import strong
-from jaxopt_tut.types import Batch, Flag, Number, Params, PRNGKey, PyTree, Scalar
+from jaxopt_tut.types import Batch, Flag, Number, Params, PRNGKey, Scalar
 from jaxopt_tut.vectors import Vector, ravel
 
 
@@ -32,16 +34,15 @@ class LossAround:
     vectors, complex parameters as real parts and imaginary parts.
 
     Attributes:
-      params: The parameters $w$; of a model what is trained.
-      chunks: The data.
-      given: What else the loss takes: what the model carries, a key, a state.
-      loss: The loss.
+      hessian: Its second derivatives at 0, as an operator; the data and the parameters are its.
     """
 
-    params: Params
-    chunks: Chunks
-    given: tuple[Any, ...]
-    loss: BoundLoss = field(metadata={"static": True})
+    hessian: MeanOperator
+
+    @property
+    def params(self) -> Params:
+        """The parameters; of a model what is trained."""
+        return self.hessian.point.space
 
     def start(self) -> Float[Array, "dim"]:
         """Return the displacement 0."""
@@ -51,29 +52,27 @@ class LossAround:
         """Return the moduli of the parameters: the units of what is adaptive."""
         return ravel(jax.tree.map(_size, self.params))[0]
 
-    def unravel(self, vector: Float[Array, "dim"]) -> PyTree:
-        """Make a tree like the parameters of a flat vector."""
-        return ravel(self.params)[1](vector)
-
     def value(self, displacement: Float[Array, "dim"]) -> Scalar:
         """Return the loss where the parameters are moved by a vector."""
-        return mean_over(self.chunks, _Value(self.loss), self.params, self.given, displacement)
+        return self._mean(_Value, displacement)
 
     def value_under_noise(self, scale: Float[Array, "dim"], key: PRNGKey, count: Number) -> Scalar:
         """Return the mean of the losses at a Gaussian displacement and at its opposite.
 
         The draw is made of the key and a count: no array has to wait for it.
         """
-        noise = scale, key, count
-        return mean_over(self.chunks, _ValueUnderNoise(self.loss), self.params, self.given, noise)
+        return self._mean(_ValueUnderNoise, scale, key, count)
 
     def value_and_gradient(
         self, displacement: Float[Array, "dim"]
     ) -> tuple[Scalar, Float[Array, "dim"]]:
         """Return the loss and the direction in which it rises fastest."""
-        return mean_over(
-            self.chunks, _ValueAndGradient(self.loss), self.params, self.given, displacement
-        )
+        return self._mean(_ValueAndGradient, displacement)
+
+    def _mean(self, of: Callable[[Function], Callable[..., Any]], *args: Any) -> Any:
+        """Return the mean over all data; one program for all values of the arguments."""
+        op = self.hessian
+        return mean_over(op.chunks, of(op.rule.function), op.point, *args)
 
     def scan(self, body: Callable[[Any, Any], tuple[Any, Any]], init: Any, length: int) -> Any:
         """Loop over counts as `jax.lax.scan` does: in Python unless something is traced."""
@@ -130,43 +129,37 @@ class SharpnessKind(Protocol):
 class _Value:
     """The loss at a displacement."""
 
-    loss: BoundLoss
+    function: Function
 
-    def __call__(
-        self, batch: Batch, params: Params, given: tuple[Any, ...], displacement: Vector
-    ) -> Any:
-        vector, unravel = ravel(params)
-        output = self.loss.apart(unravel(vector + displacement), batch, *given)
-        require_loss("sharpness", output)
-        return value_part(output)
+    def __call__(self, batch: Batch, point: Point, displacement: Vector) -> Any:
+        vector, unravel = ravel(point.space)
+        output = self.function(unravel(vector + displacement), point.given, batch)
+        return scalar(self.function.caller, output)
 
 
 @dataclass(frozen=True)
 class _ValueUnderNoise:
     """The mean of the losses at a draw and at its opposite."""
 
-    loss: BoundLoss
+    function: Function
 
     def __call__(
-        self, batch: Batch, params: Params, given: tuple[Any, ...], noise: tuple[Any, ...]
+        self, batch: Batch, point: Point, scale: Vector, key: PRNGKey, count: Number
     ) -> Any:
-        scale, key, count = noise
-        value, key = _Value(self.loss), jax.random.fold_in(key, count)
+        value, key = _Value(self.function), jax.random.fold_in(key, count)
         e = scale * jax.random.normal(key, scale.shape, scale.dtype)
-        return (value(batch, params, given, e) + value(batch, params, given, -e)) / 2
+        return (value(batch, point, e) + value(batch, point, -e)) / 2
 
 
 @dataclass(frozen=True)
 class _ValueAndGradient:
     """The loss at a displacement and its gradient there."""
 
-    loss: BoundLoss
+    function: Function
 
-    def __call__(
-        self, batch: Batch, params: Params, given: tuple[Any, ...], displacement: Vector
-    ) -> Any:
-        value = _Value(self.loss)
-        return value_and_ascent(lambda e: value(batch, params, given, e))(displacement)
+    def __call__(self, batch: Batch, point: Point, displacement: Vector) -> Any:
+        value = _Value(self.function)
+        return value_and_ascent(lambda e: value(batch, point, e))(displacement)
 
 
 def _size(leaf: Any) -> Array:

@@ -1,26 +1,28 @@
 """How sharp the loss is around a network, in any sense."""
 
+from typing import Any
+
 import jax
-from jax.sharding import Mesh
 
 from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.flatness.around import LossAround, SharpnessKind
-from jaxopt_tut.datasets.inner import read_chunks
-from jaxopt_tut.loss_forms import LOSS, BoundLoss, read_form
-from jaxopt_tut.splitting import is_model, split_model
-from jaxopt_tut.trees import require_inexact
-from jaxopt_tut.types import Batch, LossFn, PRNGKey, PyTree
+from jaxopt_tut.curvature.functions import bind_function
+from jaxopt_tut.curvature.hessian import HessianRule
+from jaxopt_tut.curvature.means import Point, mean_operator
+from jaxopt_tut.devices import Devices
+from jaxopt_tut.loss_forms import LOSS, read_form
+from jaxopt_tut.types import LossFn, PRNGKey, PyTree
 
 
 def sharpness(
     loss_fn: LossFn,
     params: PyTree,
-    *batches: Batch,
+    *batches: Any,
     kind: SharpnessKind | None = None,
     key: PRNGKey | None = None,
     model_state: PyTree = None,
     batch_size: int | None = None,
-    mesh: Mesh | None = None,
+    mesh: Devices | None = None,
 ) -> Estimate:
     r"""Return how sharp the loss is around a network, in one of several senses.
 
@@ -84,46 +86,18 @@ def sharpness(
         raise TypeError(f"sharpness needs a kind such as Ascent(0.05), got kind={kind!r}.")
     if kind.needs_key and key is None:
         raise ValueError(f"sharpness needs a key for kind={kind!r}, which draws, got key=None.")
-    around = loss_around(
-        loss_fn,
-        params,
-        batches,
-        key=key,
-        model_state=model_state,
-        batch_size=batch_size,
-        mesh=mesh,
-    )
-    return kind.measure(around, key)
-
-
-def loss_around(
-    loss_fn: LossFn,
-    params: PyTree,
-    batches: tuple[Batch, ...],
-    *,
-    key: PRNGKey | None,
-    model_state: PyTree,
-    batch_size: int | None,
-    mesh: Mesh | None,
-) -> LossAround:
-    """Bind a loss of any form to a model of any kind and to data of any kind."""
-    if not callable(loss_fn):
-        raise TypeError(f"sharpness needs a function, got {type(loss_fn).__name__}.")
-    form = read_form(
-        "sharpness",
-        loss_fn,
-        has_key=False if key is None else None,
-        has_model_state=model_state is not None,
-    )
-    carried = assembly = None
-    if is_model(params):
-        params, carried, assembly = split_model(params, "sharpness")
-    require_inexact(params, "sharpness")
     # one key a call: of the loss, whose draws stay, and of what is drawn around it
-    loss_key = None if key is None or not form.takes_key else jax.random.fold_in(key, LOSS)
-    return LossAround(
-        params,
-        read_chunks("sharpness", batches, batch_size, mesh),
-        (carried, loss_key, model_state),
-        BoundLoss(loss_fn, form, assembly),
+    loss_key = None
+    if callable(loss_fn) and key is not None and _draws(loss_fn, model_state is not None):
+        loss_key = jax.random.fold_in(key, LOSS)
+    function, space, given = bind_function(
+        "sharpness", loss_fn, params, batches, key=loss_key, model_state=model_state
     )
+    rule, point = HessianRule(function), Point(space, given)
+    hessian = mean_operator("sharpness", rule, point, batches, batch_size, mesh)
+    return kind.measure(LossAround(hessian), key)
+
+
+def _draws(loss_fn: LossFn, has_model_state: bool) -> bool:
+    form = read_form("sharpness", loss_fn, has_key=None, has_model_state=has_model_state)
+    return form.takes_key

@@ -282,7 +282,7 @@ BAD_CALLS = {
     "sharpness needs a kind such as Ascent(0.05), got kind='sam'.": lambda: call(kind="sam"),
     "sharpness needs a key for kind=AverageCase(radius=0.1, num_samples=100, adaptive=False), "
     "which draws, got key=None.": lambda: call(kind=AverageCase(0.1)),
-    "sharpness needs a function, got float.": lambda: call(loss_fn=1.0, kind=Ascent(0.1)),
+    "sharpness needs a function as loss_fn, got float.": lambda: call(loss_fn=1.0, kind=Ascent(0.1)),
     "sharpness calls loss_fn(params, batch), got a loss of (params, batch, key): missing a "
     "required argument: 'key'; a key for a loss that draws is sharpness(..., key=).": lambda: call(
         loss_fn=drawn, kind=Ascent(0.1)
