@@ -8,8 +8,8 @@
   `XNysTrace`, or a `TraceMethod` of your own.
 * `spectral_density`: the distribution of all eigenvalues.
 * `Estimate`: numbers with their standard errors.
-* `sharpness`: one number, of the kinds `Ascent`, `AverageCase`, `Critical`, or one of your own
-  (`SharpnessKind`, which is handed a `LossAround`).
+* `sharpness`: one number, of the kinds `LargestEigenvalue`, `Ascent`, `AverageCase`, `Critical`,
+  or one of your own (`SharpnessKind`, which is handed a `LossAround`).
 * `stability_limit`: the sharpness above which an optimizer diverges.
 * `sharpness_probe`: the largest eigenvalue during training, for `fit(..., probes=)`, which
   measures `TrackedSharpness`.
@@ -25,6 +25,7 @@ from jaxopt_tut.curvature.flatness import (
     Ascent,
     AverageCase,
     Critical,
+    LargestEigenvalue,
     LossAround,
     SharpnessKind,
     sharpness,
@@ -58,6 +59,7 @@ __all__ = [
     "HutchPP",
     "Hutchinson",
     "Krylov",
+    "LargestEigenvalue",
     "LossAround",
     "Operator",
     "SharpnessKind",

@@ -7,6 +7,7 @@ from jaxopt_tut.curvature.flatness.around import LossAround, SharpnessKind
 from jaxopt_tut.curvature.flatness.ascent import Ascent
 from jaxopt_tut.curvature.flatness.average_case import AverageCase
 from jaxopt_tut.curvature.flatness.critical import Critical
+from jaxopt_tut.curvature.flatness.largest_eigenvalue import LargestEigenvalue
 from jaxopt_tut.curvature.flatness.measuring import sharpness
 from jaxopt_tut.curvature.flatness.stability import stability_limit
 
@@ -14,6 +15,7 @@ __all__ = [
     "Ascent",
     "AverageCase",
     "Critical",
+    "LargestEigenvalue",
     "LossAround",
     "SharpnessKind",
     "sharpness",

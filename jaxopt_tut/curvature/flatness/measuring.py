@@ -6,6 +6,7 @@ import jax
 
 from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.flatness.around import LossAround, SharpnessKind
+from jaxopt_tut.curvature.flatness.largest_eigenvalue import LargestEigenvalue
 from jaxopt_tut.curvature.functions import bind_function
 from jaxopt_tut.curvature.hessian import HessianRule
 from jaxopt_tut.curvature.means import Point, mean_operator
@@ -28,6 +29,7 @@ def sharpness(
 
     | kind | what it is | on a quadratic | cost over all data |
     | --- | --- | --- | --- |
+    | `LargestEigenvalue` | of the Hessian | $\lambda_1(H)$ | 20 gradients or more |
     | `Ascent` | the largest rise in a ball | $\max g^\top e + e^\top H e / 2$ | a gradient a step |
     | `AverageCase` | the mean rise under noise | $\rho^2 \operatorname{tr} H / 2$ | 200 values |
     | `Critical` | 2 over the rate that raises the loss | $g^\top H g / g^\top g$ | 20 values |
@@ -49,7 +51,7 @@ def sharpness(
       params: A model of any kind, or a tree of floating or complex arrays.
       *batches: Data of any kind: arrays, a `Dataset`, several batches of unequal size, what yields
         batches from the host. The kind may stand behind them.
-      kind: The sense, a value.
+      kind: The sense, a value; `LargestEigenvalue()` by default.
       key: For kinds that draw, and losses that do.
       model_state: For a loss with a state, which stays.
       batch_size: Examples in a chunk; all by default.
@@ -80,8 +82,9 @@ def sharpness(
       https://arxiv.org/abs/1703.04933
       Those of the kinds.
     """
-    if batches and kind is None and isinstance(batches[-1], SharpnessKind):
+    if kind is None and batches and isinstance(batches[-1], SharpnessKind):
         batches, kind = batches[:-1], batches[-1]
+    kind = LargestEigenvalue() if kind is None else kind
     if not isinstance(kind, SharpnessKind) or isinstance(kind, type):
         raise TypeError(f"sharpness needs a kind such as Ascent(0.05), got kind={kind!r}.")
     if kind.needs_key and key is None:

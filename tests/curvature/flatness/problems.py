@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_tut.curvature import Ascent, AverageCase, Critical
+from jaxopt_tut.curvature import Ascent, AverageCase, Critical, LargestEigenvalue
 from jaxopt_tut.optimizers.norms import L1, LInf, Spectral
 
 KEY = jax.random.key(7)
 KINDS = {
+    "eigenvalue": LargestEigenvalue(tol=1e-12),
+    "eigenvalue, adaptive": LargestEigenvalue(adaptive=True, tol=1e-12),
+    "eigenvalue, preconditioned": LargestEigenvalue(3.0, tol=1e-12),
     "ascent": Ascent(0.1),
     "ascent, adaptive": Ascent(0.1, adaptive=True),
     "ascent, L1": Ascent(0.1, L1()),
@@ -22,7 +25,7 @@ KINDS = {
     "critical, adaptive": Critical(1e-5, adaptive=True),
 }
 """A row a kind; the contract is tested on all of them."""
-FAMILIES = {name: KINDS[name] for name in ("ascent", "average", "critical")}
+FAMILIES = {name: KINDS[name] for name in ("eigenvalue", "ascent", "average", "critical")}
 """One of each class, for what does not depend on the rest."""
 
 

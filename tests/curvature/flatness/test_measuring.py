@@ -7,7 +7,14 @@ import pytest
 from flax import nnx
 
 from jaxopt_tut import curvature
-from jaxopt_tut.curvature import Ascent, AverageCase, Critical, SharpnessKind, sharpness
+from jaxopt_tut.curvature import (
+    Ascent,
+    AverageCase,
+    Critical,
+    LargestEigenvalue,
+    SharpnessKind,
+    sharpness,
+)
 from jaxopt_tut.datasets import Dataset, Split
 from jaxopt_tut.training import Aux
 from tests.curvature.flatness.problems import (
@@ -235,6 +242,8 @@ def test_the_kind_may_stand_behind_the_batches():
     params, batch = weights(np.float32), images(np.float32)
     one = sharpness(network, params, batch, Ascent(0.1))
     assert one.mean == measure(params, batch, kind=Ascent(0.1)).mean
+    default = sharpness(network, params, batch, key=KEY)
+    assert default.mean == measure(params, batch, kind=LargestEigenvalue()).mean
 
 
 def test_a_kind_of_ones_own_goes_in():
@@ -259,6 +268,16 @@ BAD_KINDS = {
     "AverageCase needs a finite radius > 0, got radius=-1.": lambda: AverageCase(-1),
     "AverageCase needs num_samples >= 2, got num_samples=1.": lambda: AverageCase(0.1, 1),
     "AverageCase needs a whole num_samples, got num_samples='9'.": lambda: AverageCase(0.1, "9"),
+    "LargestEigenvalue needs a preconditioner or adaptive=True, got both of them.": (
+        lambda: LargestEigenvalue(2.0, adaptive=True)
+    ),
+    "LargestEigenvalue needs max_products >= 1, got max_products=0.": lambda: LargestEigenvalue(
+        max_products=0
+    ),
+    "LargestEigenvalue needs a whole max_products, got max_products=1.5.": (
+        lambda: LargestEigenvalue(max_products=1.5)
+    ),
+    "LargestEigenvalue needs a finite tol >= 0, got tol=-1.0.": lambda: LargestEigenvalue(tol=-1.0),
     "Critical needs a finite tol > 0, got tol=0.": lambda: Critical(0),
     "Critical needs max_values >= 1, got max_values=0.": lambda: Critical(max_values=0),
     "Critical needs a whole max_values, got max_values=2.5.": lambda: Critical(max_values=2.5),
@@ -282,7 +301,9 @@ BAD_CALLS = {
     "sharpness needs a kind such as Ascent(0.05), got kind='sam'.": lambda: call(kind="sam"),
     "sharpness needs a key for kind=AverageCase(radius=0.1, num_samples=100, adaptive=False), "
     "which draws, got key=None.": lambda: call(kind=AverageCase(0.1)),
-    "sharpness needs a function as loss_fn, got float.": lambda: call(loss_fn=1.0, kind=Ascent(0.1)),
+    "sharpness needs a function as loss_fn, got float.": lambda: call(
+        loss_fn=1.0, kind=Ascent(0.1)
+    ),
     "sharpness calls loss_fn(params, batch), got a loss of (params, batch, key): missing a "
     "required argument: 'key'; a key for a loss that draws is sharpness(..., key=).": lambda: call(
         loss_fn=drawn, kind=Ascent(0.1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from jaxopt_tut.curvature import Ascent, AverageCase, Critical, sharpness
+from jaxopt_tut.curvature import Ascent, AverageCase, Critical, LargestEigenvalue, sharpness
 from jaxopt_tut.optimizers.norms import L1, L2, LInf, Spectral
 from tests.curvature.flatness.problems import KEY, as_vector, hessian, point, quadratic
 
@@ -49,6 +49,29 @@ def test_one_step_of_ascent_is_the_rise_at_the_steepest_corner_of_the_ball(norm,
     rise = measure(Ascent(0.3, norm, adaptive=adaptive), params, matrix)
     np.testing.assert_allclose(rise.mean, gradient @ step + step @ matrix @ step / 2, rtol=1e-12)
     assert rise.sem == 0
+
+
+@in_double
+def test_the_eigenvalue_is_that_of_the_matrix_in_every_geometry():
+    matrix, params = hessian(), point()
+    rng = np.random.default_rng(4)
+    scale = {"a": jnp.asarray(rng.uniform(1, 3, (2, 2))), "b": jnp.asarray(rng.uniform(1, 3, 2))}
+    rows = {
+        LargestEigenvalue(): np.ones(6),
+        LargestEigenvalue(adaptive=True): as_vector(params) ** 2,
+    }
+    for kind, squares in [*rows.items(), (LargestEigenvalue(scale), as_vector(scale))]:
+        value = measure(kind, params, matrix)
+        expected = np.linalg.eigvals(squares[:, None] * matrix).real.max()
+        np.testing.assert_allclose(value.mean, expected, rtol=1e-10)
+        assert value.sem == 0
+
+
+@in_double
+def test_an_eigenvalue_that_has_not_converged_is_within_its_error():
+    matrix, params = hessian(), point()
+    value = measure(LargestEigenvalue(max_products=2), params, matrix)
+    assert 0 < np.min(np.abs(np.linalg.eigvalsh(matrix) - value.mean)) <= value.sem
 
 
 def largest_on_sphere(matrix, gradient, radius):
