@@ -126,7 +126,8 @@ def bind_function(
     leaves = jax.tree.leaves(params)
     if is_model(params) or not all(isinstance(leaf, _NUMBERS) for leaf in leaves):
         if not is_model(params):  # a tree of arrays, functions and texts: no integer is trained
-            require_inexact([leaf for leaf in leaves if isinstance(leaf, _NUMBERS)], caller)
+            numbers = lambda leaf: leaf if isinstance(leaf, _NUMBERS) else None
+            require_inexact(jax.tree.map(numbers, params), caller)
         params, carried, assembly = split_model(params, caller)
         assembly = None if assembly.is_plain else assembly
     require_inexact(params, caller)

@@ -82,7 +82,9 @@ class Operator(Block):
         product = self._product(flat)
         return product if is_flat else self.unravel(product)
 
-    def matmat(self, rows: Rows, *, at_once: int | None = None) -> Rows:
+    def matmat(
+        self, rows: Float[Array | np.ndarray, "k size"], *, at_once: int | None = None
+    ) -> Rows:
         """Return the products with several vectors, one a row, as `jax.vmap(op.matvec)`.
 
         `at_once` of them are computed together, which takes as many times the memory of one.

@@ -211,6 +211,10 @@ MISTAKES = {
         lambda: hessian(lambda p, _: p["w"], {"w": 1.0, "key": jax.random.key(0)}, None), TypeError,
         "hessian needs floating or complex parameters, got key<fry> at 'key'.",
     ),
+    "integer beside a function": (
+        lambda: hessian(lambda p, _: p["w"], {"act": jnp.tanh, "n": 3, "w": 1.0}, None), TypeError,
+        "hessian needs floating or complex parameters, got int32 at 'n'.",
+    ),
     "nothing to differentiate": (
         lambda: hessian(lambda *_: 1.0, {}, None), ValueError,
         "hessian needs at least one parameter, got none.",
