@@ -14,6 +14,8 @@ axis of an array: lines show their mean or median, bands their spread.
 * `plot_sensitivity`: a score against the learning rate.
 * `plot_sweep`: the scores over two hyper-parameters.
 * `plot_surface`, `plot_surface_3d`: a loss of two parameters with the paths taken on it.
+* `plot_plane`, `animate_plane`: paths on a plane and how far off they lie, still and as a GIF.
+* `plot_path`: the loss between models, and its barrier.
 * `plot_slice`: a loss along a line with a metric beside it, or on a plane.
 * `plot_performance_profiles`, `plot_scores`, `plot_comparison`, `plot_rate_sensitivity`,
   `plot_tuning_cost`: what the methods of a race's table return.
@@ -41,6 +43,7 @@ from jaxopt_tut.plotting.diagnosis import plot_diagnosis
 from jaxopt_tut.plotting.distributions import plot_distributions
 from jaxopt_tut.plotting.images import plot_images
 from jaxopt_tut.plotting.layers import plot_predicted, plot_profile
+from jaxopt_tut.plotting.planes import animate_plane, plot_path, plot_plane
 from jaxopt_tut.plotting.races import (
     plot_comparison,
     plot_performance_profiles,
@@ -56,6 +59,7 @@ from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
 from jaxopt_tut.plotting.sweeps import plot_sweep
 
 __all__ = [
+    "animate_plane",
     "new_figure",
     "plot_audit",
     "plot_comparison",
@@ -65,7 +69,9 @@ __all__ = [
     "plot_eigenvalues",
     "plot_images",
     "plot_lines",
+    "plot_path",
     "plot_performance_profiles",
+    "plot_plane",
     "plot_predicted",
     "plot_profile",
     "plot_rate_range",
