@@ -168,7 +168,7 @@ def plot_path(
     if beside is not None:
         beside.set_ylabel(f"{metric} (dashed)")
     set_scale(ax, "y", yscale)
-    legend_below(ax, columns=3)
+    legend_below(ax, columns=1)
     return tidy(ax, xlabel="t along the path", ylabel="loss", title=title)
 
 
