@@ -20,7 +20,7 @@ from jaxopt_tut.types import LossFn, Params, PRNGKey, PyTree
 Coords = TypeAliasType("Coords", Sequence[float | int] | np.ndarray | Array)
 """Places along a direction, in its lengths; 0 is the centre."""
 
-CoordsPair = TypeAliasType("CoordsPair", tuple[Coords, Coords] | Sequence[Coords] | Array)
+CoordsPair = TypeAliasType("CoordsPair", tuple[Coords, Coords] | Sequence[Coords] | Coords)
 """Places along two directions."""
 
 Directions = TypeAliasType("Directions", Sequence[PyTree] | Array)
@@ -156,7 +156,8 @@ def slice_2d(
       params: The centre: parameters, or a model.
       directions: Two directions, each as for `slice_1d`.
       *batches: The data.
-      coords: The places $x_i$ along the first and $y_j$ along the second direction.
+      coords: The places $x_i$ along the first and $y_j$ along the second direction; one array
+        without a pair serves both.
       key: For a loss that draws.
       model_state: The state, if it is no part of the model.
       statistics: What becomes of running averages: `"reestimated"`, `"frozen"`, `"batch"`.
@@ -182,6 +183,8 @@ def slice_2d(
       Li, Xu, Taylor, Studer and Goldstein (2018), Visualizing the loss landscape of neural nets,
       https://arxiv.org/abs/1712.09913.
     """
+    if hasattr(coords, "__len__") and all(np.ndim(one) == 0 for one in coords):
+        coords = (coords, coords)
     for name, pair in (("directions", directions), ("coords", coords)):
         if not hasattr(pair, "__len__") or len(pair) != 2:
             found = f"{len(pair)}" if hasattr(pair, "__len__") else type(pair).__name__

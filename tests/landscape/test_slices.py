@@ -69,6 +69,13 @@ def test_a_line_through_a_quadratic_is_a_parabola(points_at_once):
     assert found.statistics is None
 
 
+def test_one_array_of_coords_serves_both_axes():
+    both = slice_2d(bowl, CENTRE, [ALONG, ACROSS], coords=(COORDS, COORDS))
+    once = slice_2d(bowl, CENTRE, [ALONG, ACROSS], coords=COORDS)
+    np.testing.assert_array_equal(once.loss, both.loss)
+    assert len(once.coords) == 2
+
+
 def test_a_plane_has_the_first_direction_along_its_first_axis():
     ys = [0.0, 1.0]
     found = slice_2d(regression, CENTRE, (ALONG, ACROSS), X, coords=(COORDS, ys))
@@ -364,10 +371,10 @@ BAD = {
         ValueError,
         "slice_2d needs two directions, got 1.",
     ),
-    "one array of coords": (
-        lambda: slice_2d(bowl, CENTRE, [ALONG, ACROSS], coords=COORDS),  # pyright: ignore[reportArgumentType]
+    "three arrays of coords": (
+        lambda: slice_2d(bowl, CENTRE, [ALONG, ACROSS], coords=(COORDS, COORDS, COORDS)),
         ValueError,
-        "slice_2d needs two coords, got 7.",
+        "slice_2d needs two coords, got 3.",
     ),
     "statistics": (
         lambda: one(statistics="fixed"),
