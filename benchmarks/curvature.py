@@ -16,11 +16,14 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.measure import both_clocks, median_ratio, print_table
-from jaxopt_tut.curvature import gauss_newton, hessian
+from jaxopt_tut.curvature import Operator, gauss_newton, hessian, linear_map, top_eigenpairs
+from jaxopt_tut.curvature.lanczos import begin, extend_in_place
 from jaxopt_tut.models import mlp
 from jaxopt_tut.vectors import ravel
 
 IMAGES, CHUNK = 1000, 500
+STEPS = 12  # of Lanczos, in what is compared with other libraries
+PARAMETERS, BASIS = 633_226, 60  # of the tutorial's network, and vectors that are kept
 SMALL = (28 * 28 // 16, 32, 16, 10)  # of 2298 parameters, on images of 7 x 7
 
 
@@ -83,6 +86,13 @@ def looped(function: Callable[..., object], *args: object, batch) -> Callable[[]
     return run
 
 
+def lanczos_steps(op: Operator, start: jax.Array, num_products: int) -> Callable[[], object]:
+    """Search for some eigenpairs with so many products, and no more."""
+    options: dict = {"basis": num_products, "max_products": num_products, "start": start}
+    key = jax.random.key(4)
+    return lambda: jax.block_until_ready(top_eigenpairs(op, num_products // 3, key, **options))
+
+
 def tutorial_network(quick: bool) -> Section:
     """Products with the Hessian of the tutorial's network beside its gradient."""
     params, batch = jax.jit(mlp.init)(jax.random.key(0)), images_and_labels()
@@ -92,10 +102,15 @@ def tutorial_network(quick: bool) -> Section:
         "gradient": looped(jax.jit(jax.grad(loss)), params, batch=batch),
         "product": done(op.matvec, vector),
         "cached": done(op.cached().matvec, vector),
+        "eigenpairs": lanczos_steps(op, vector, STEPS),
+        "as many products": lambda: [
+            jax.block_until_ready(op.matvec(vector)) for _ in range(STEPS)
+        ],
     }
     ratios = [
         Ratio("A2 network: product / gradient", "product", "gradient", 2.2),
         Ratio("A2 network: cached() / product", "cached", "product", 0.85),
+        Ratio("A2 network: top_eigenpairs / its products", "eigenpairs", "as many products", 1.15),
     ]
     return Section(variants, ratios, 5 if quick else 21)
 
@@ -152,6 +167,8 @@ def peers(quick: bool) -> Section:
     import curvlinops
     import hessian_eigenthings as eigenthings
     import torch
+    from curvlinops.papyan2020traces.spectrum import fast_lanczos
+    from hessian_eigenthings.algorithms.lanczos import lanczos_tridiagonal
     from torch import nn
 
     params, batch = jax.jit(mlp.init)(jax.random.key(0)), images_and_labels()
@@ -181,6 +198,9 @@ def peers(quick: bool) -> Section:
     variants = {
         "product": done(hess.matvec, vector),
         "eigenthings": lambda: thing.matvec(direction),
+        "Lanczos": lanczos_steps(hess, vector, STEPS),
+        "eigenthings Lanczos": lambda: lanczos_tridiagonal(thing, direction, STEPS),
+        "curvlinops Lanczos": lambda: fast_lanczos(linop, STEPS),
         "curvlinops": lambda: linop @ direction,
         "Gauss-Newton": done(ggn.matvec, vector),
         "eigenthings GGN": lambda: thing_ggn.matvec(direction),
@@ -189,10 +209,37 @@ def peers(quick: bool) -> Section:
     ratios = [
         Ratio("Hessian product / hessian-eigenthings", "product", "eigenthings", 0.65),
         Ratio("Hessian product / curvlinops", "product", "curvlinops", 0.5),
+        Ratio("12 Lanczos steps / hessian-eigenthings", "Lanczos", "eigenthings Lanczos", 0.75),
+        Ratio("12 Lanczos steps / curvlinops", "Lanczos", "curvlinops Lanczos", 0.6),
         Ratio("Gauss-Newton product / hessian-eigenthings", "Gauss-Newton", "eigenthings GGN", 0.6),
         Ratio("Gauss-Newton product / curvlinops", "Gauss-Newton", "curvlinops GGN", 0.6),
     ]
     return Section(variants, ratios, 5 if quick else 21)
+
+
+def lanczos(quick: bool) -> Section:
+    """What Lanczos takes besides its products, which here are those of a diagonal."""
+    from matfree.decomp import tridiag_sym
+
+    diagonal = jnp.linspace(0.0, 1.0, PARAMETERS // (100 if quick else 1)) ** 3
+    op = linear_map(lambda vector, diagonal: diagonal * vector, diagonal, diagonal)
+    start = jax.random.normal(jax.random.key(3), diagonal.shape)
+    decompose = tridiag_sym(BASIS, reortho="full")
+    theirs = jax.jit(lambda v, diagonal: decompose(lambda v: diagonal * v, v).J_small)
+    variants = {
+        "ours": lanczos_steps(op, start, BASIS),
+        "matfree": done(theirs, start, diagonal),
+    }
+    name = f"Lanczos besides its products, {diagonal.size} x {BASIS} / matfree"
+    return Section(variants, [Ratio(name, "ours", "matfree", 0.5)], 1 if quick else 3)
+
+
+def temporary_vectors() -> float:
+    """Return how many vectors a step of Lanczos keeps besides the basis while it runs."""
+    vector = jax.ShapeDtypeStruct((PARAMETERS,), jnp.float32)
+    state = jax.eval_shape(lambda v, key: begin(v, key, BASIS), vector, jax.random.key(0))
+    step = extend_in_place.lower(state.basis, state._replace(basis=None), vector).compile()
+    return step.memory_analysis().temp_size_in_bytes / (4 * PARAMETERS)
 
 
 def dense(quick: bool) -> Section:
@@ -208,7 +255,8 @@ def dense(quick: bool) -> Section:
 
 
 SECTIONS = {
-    section.__name__: section for section in (tutorial_network, cnn_with_batch_norm, peers, dense)
+    section.__name__: section
+    for section in (tutorial_network, cnn_with_batch_norm, peers, lanczos, dense)
 }
 
 
@@ -281,6 +329,7 @@ def main(quick: bool = False, names: list[str] | None = None) -> None:
             rows.append([title, cpu, wall, milliseconds, f"<= {bar}"])
     header = ["", "CPU, one core", "wall", "CPU ms", "bar"]
     print_table("Curvature: medians of ratios", header, rows)
+    print(f"temporary memory of a step of Lanczos: {temporary_vectors():.2f} vectors (bar 4)")
     print(f"second call with other parameters and data: {second_call()} programs compiled")
 
 

@@ -31,6 +31,7 @@ def test_layers_are_where_ravel_lays_them():
         assert np.all(np.delete(flat, np.r_[where]) != i)
 
 
+@pytest.mark.slow
 def test_a_quick_run_finds_equal_layer_blocks():
     result = spectrum.run(spectrum.Config().quick())
     assert max(result.block_differences["ReLU"].values()) < 1e-12
