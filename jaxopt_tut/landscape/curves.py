@@ -97,8 +97,8 @@ def fit_bezier(
       The path, with the loss of each step and whether it `diverged`.
 
     Raises:
-      TypeError: If a leaf is neither floating nor complex, `optimizer` is none, or the loss cannot
-        be called so.
+      TypeError: If a leaf is neither floating nor complex, `key` or `optimizer` is none, or the
+        loss cannot be called so.
       ValueError: If the trees differ, the message names the key path; or `num_steps` is negative.
 
     Example:
@@ -116,6 +116,10 @@ def fit_bezier(
     """
     caller = "fit_bezier"
     require_optimizer(caller, optimizer)
+    if not jnp.issubdtype(getattr(key, "dtype", np.int32), jax.dtypes.prng_key):
+        raise TypeError(
+            f"{caller} needs one typed key, jax.random.key(seed), got {type(key).__name__}."
+        )
     count = whole_number(num_steps)
     if count is None or count < 0:
         raise ValueError(

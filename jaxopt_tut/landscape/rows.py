@@ -42,10 +42,17 @@ def split_point(caller: str, point: PyTree) -> tuple[Params, Build]:
     else:
         parts = split_model(point, caller, hashed=False)
         trained, build = parts.trained, lambda one: parts.assembly.build(one, parts.carried)
+    _require_arrays(caller, trained)
     require_inexact(trained, caller)
     if not jax.tree.leaves(trained):
         raise ValueError(f"{caller} needs parameters, got a tree without arrays.")
     return jax.tree.map(jnp.asarray, trained), build
+
+
+def _require_arrays(caller: str, tree: PyTree) -> None:
+    for name, leaf in named_leaves(tree):
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+            raise TypeError(f"{caller} needs arrays, got {type(leaf).__name__} at {name!r}.")
 
 
 def flat_point(caller: str, point: PyTree, like: Params) -> Vector:
@@ -108,6 +115,7 @@ def _is_stack_of(caller: str, tree: PyTree, like: PyTree) -> bool:
 def _arrays(tree: PyTree) -> PyTree:
     """Return the trained arrays of a model, or a tree, with an axis each."""
     trained = split_model(tree, "pca_plane", hashed=False).trained if is_model(tree) else tree
+    _require_arrays("pca_plane", trained)
     return jax.tree.map(jnp.atleast_1d, trained)
 
 

@@ -362,6 +362,8 @@ def test_bad_trajectories_are_refused_by_name():
         pca_plane({"w": rows, "b": rows[:3, :5]})
     with pytest.raises(ValueError, match=r"needs leaves with a leading axis of points.*at 'b'\."):
         pca_plane({"w": rows, "b": jnp.float32(1.0)})
+    with pytest.raises(TypeError, match=r"pca_plane needs arrays, got str at 'w'\."):
+        pca_plane({"w": "path", "b": rows})
     with pytest.raises(TypeError, match=r"pca_plane needs floating or complex parameters, got int"):
         pca_plane(np.ones((4, 3), np.int32))
     with pytest.raises(
