@@ -239,7 +239,9 @@ def temporary_vectors() -> float:
     vector = jax.ShapeDtypeStruct((PARAMETERS,), jnp.float32)
     state = jax.eval_shape(lambda v, key: begin(v, key, BASIS), vector, jax.random.key(0))
     step = extend_in_place.lower(state.basis, state._replace(basis=None), vector).compile()
-    return step.memory_analysis().temp_size_in_bytes / (4 * PARAMETERS)
+    memory = step.memory_analysis()
+    assert memory is not None
+    return memory.temp_size_in_bytes / (4 * PARAMETERS)
 
 
 def dense(quick: bool) -> Section:

@@ -68,7 +68,9 @@ def temporary_bytes(steps: int) -> int:
     axis = jnp.linspace(-1, 1, steps)
     call = lambda *args: slice_2d(loss_fn, *args, coords=(axis, axis)).loss
     program = jax.jit(call).lower(params, directions, jax.tree.map(jnp.asarray, data())).compile()
-    return program.memory_analysis().temp_size_in_bytes
+    memory = program.memory_analysis()
+    assert memory is not None
+    return memory.temp_size_in_bytes
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def check(result: Result) -> list[Claim]:
         # with 8 networks a ratio of 1.9 has a probability of 5 % where the spreads are equal
         at_least(
             "spread of its log over draws, plain over BatchNorm, start",
-            spread["plain"] / spread["BatchNorm"],
+            float(spread["plain"] / spread["BatchNorm"]),
             1.9,
         ),
     ]

@@ -18,6 +18,7 @@ import sys
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy import stats
@@ -129,7 +130,7 @@ def check(result: Result) -> list[Claim]:
 def plot(result: Result):
     left, right = (figure := new_figure(10.0, 4.2)).subplots(1, 2)
     mean = {
-        kind: PathLoss(result.t, losses.mean(axis=0), {}, result.barriers[kind].mean())
+        kind: PathLoss(jnp.asarray(result.t), losses.mean(axis=0), {}, result.barriers[kind].mean())
         for kind, losses in result.losses.items()
     }
     plot_path(mean, title=f"Mean over {len(result.losses[KINDS[0]])} pairs of networks", ax=left)

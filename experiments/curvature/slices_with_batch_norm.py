@@ -18,6 +18,7 @@ import sys
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -142,7 +143,7 @@ def check(result: Result) -> list[Claim]:
 
 def plot(result: Result):
     axes = (figure := new_figure(11.0, 4.2)).subplots(1, 2)
-    show = lambda values, how: Slice((result.coords,), values, {}, how)
+    show = lambda values, how: Slice((jnp.asarray(result.coords),), values, {}, how)
     mean = {how: show(of.mean(axis=0), how) for how, of in result.losses.items()}
     plot_slice(
         mean,

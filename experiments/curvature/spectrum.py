@@ -160,6 +160,7 @@ def run(config: Config) -> Result:
             coverage.append(np.mean(((low <= true) & (true <= high))[is_there]))
             nodes, weights = np.ravel(density.nodes), np.ravel(density.weights)
             distances.append(wasserstein(eigenvalues, nodes, weights) / np.ptp(eigenvalues))
+            assert density.outliers is not None  # `deflate` is positive
             outliers = np.abs(np.asarray(density.outliers.values))
             errors.append(np.max(np.abs(outliers / moduli[: len(outliers)] - 1)))
         by_layer = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -184,7 +184,8 @@ def slice_2d(
       https://arxiv.org/abs/1712.09913.
     """
     if hasattr(coords, "__len__") and all(np.ndim(one) == 0 for one in coords):
-        coords = (coords, coords)
+        axis = cast(Coords, coords)
+        coords = (axis, axis)
     for name, pair in (("directions", directions), ("coords", coords)):
         if not hasattr(pair, "__len__") or len(pair) != 2:
             found = f"{len(pair)}" if hasattr(pair, "__len__") else type(pair).__name__

@@ -86,7 +86,9 @@ def _lines(ax: Axes, named: dict[str, Slice], metric: str | None, yscale: str, y
     values = {name: real_numbers("plot_slice", name, one.loss) for name, one in named.items()}
     beside = None if metric is None else ax.twinx()
     for i, (name, one) in enumerate(named.items()):
-        style = look(i) | {"marker": ""} | ({} if beside is None else {"linestyle": "-"})
+        style: dict[str, Any] = (
+            look(i) | {"marker": ""} | ({} if beside is None else {"linestyle": "-"})
+        )
         ax.plot(np.asarray(one.coords[0]), values[name], label=name, **style)
         if beside is not None:
             style["linestyle"] = "--"
