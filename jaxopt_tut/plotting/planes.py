@@ -164,7 +164,7 @@ def plot_path(
                     f"which has {sorted(one.metrics)}."
                 )
             values = np.asarray(one.metrics[metric], float)[order]
-            beside.plot(t, values, **(style | {"linestyle": "--"}))
+            beside.plot(t, values, color=style["color"], linestyle="--")
     if beside is not None:
         beside.set_ylabel(f"{metric} (dashed)")
     set_scale(ax, "y", yscale)

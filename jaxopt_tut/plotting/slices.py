@@ -1,6 +1,7 @@
 """A loss along a line, and on a plane, through a point in the space of parameters."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -86,9 +87,9 @@ def _lines(ax: Axes, named: dict[str, Slice], metric: str | None, yscale: str, y
     values = {name: real_numbers("plot_slice", name, one.loss) for name, one in named.items()}
     beside = None if metric is None else ax.twinx()
     for i, (name, one) in enumerate(named.items()):
-        style: dict[str, Any] = (
-            look(i) | {"marker": ""} | ({} if beside is None else {"linestyle": "-"})
-        )
+        style: dict[str, Any] = look(i) | {"marker": ""}
+        if beside is not None:
+            style["linestyle"] = "-"
         ax.plot(np.asarray(one.coords[0]), values[name], label=name, **style)
         if beside is not None:
             style["linestyle"] = "--"
