@@ -95,9 +95,9 @@ def _is_one(caller: str, trajectory: PyTree, like: PyTree) -> bool:
     values = list(trajectory.values())
     if any(isinstance(one, Trajectory) or _is_list_of_points(one) for one in values):
         return False
-    return not _are_alike(
-        [jax.tree.map(lambda leaf: leaf[:1], one) for one in map(_arrays, values)]
-    )
+    # each under its name, for messages
+    read = [_arrays({name: one})[name] for name, one in trajectory.items()]
+    return not _are_alike([jax.tree.map(lambda leaf: leaf[:1], one) for one in read])
 
 
 def _is_stack_of(caller: str, tree: PyTree, like: PyTree) -> bool:
