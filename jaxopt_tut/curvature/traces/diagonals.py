@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxopt_tut.curvature.eigenpairs import check_operator
 from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.operator import Flat, Operator
 from jaxopt_tut.curvature.traces.estimators import require_products
@@ -31,7 +32,7 @@ def diagonal(op: Operator, key: PRNGKey, *, num_products: int = 100) -> Estimate
       where exact.
 
     Raises:
-      TypeError: If `num_products` is no whole number.
+      TypeError: If `op` is no operator, or `num_products` no whole number.
       ValueError: If it is below 2.
 
     Example:
@@ -45,6 +46,7 @@ def diagonal(op: Operator, key: PRNGKey, *, num_products: int = 100) -> Estimate
       Bekas, Kokiopoulou, Saad (2007), An estimator for the diagonal of a matrix,
       https://doi.org/10.1016/j.apnum.2007.01.003
     """
+    check_operator("diagonal", op)
     count = require_products("diagonal", "", 2, num_products)
     if op.size <= count:
         entries = jnp.diagonal(op.to_dense())

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxopt_tut.counts import whole_number
+from jaxopt_tut.curvature.eigenpairs import check_operator
 from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.operator import Operator
 from jaxopt_tut.curvature.traces.deflated import Krylov
@@ -39,7 +40,7 @@ def trace(
       The trace and its standard error: 0 where exact.
 
     Raises:
-      TypeError: If `num_products` is no whole number, or `method` none of the methods.
+      TypeError: If `op` is no operator, `num_products` no whole number, or `method` no method.
       ValueError: If `num_products` is below what the method needs.
 
     Example:
@@ -51,6 +52,7 @@ def trace(
       >>> print(f"{found.mean:.3f}")
       50.000
     """
+    check_operator("trace", op)
     method = Krylov() if method is None else method
     if inspect.isclass(method) or not isinstance(method, TraceMethod):
         raise TypeError(
@@ -79,7 +81,7 @@ def hutchinson_trace(op: Operator, key: PRNGKey, *, num_products: int = 100) -> 
       The trace and its standard error: 0 where exact.
 
     Raises:
-      TypeError: If `num_products` is no whole number.
+      TypeError: If `op` is no operator, or `num_products` no whole number.
       ValueError: If it is below 2.
 
     Example:
@@ -89,6 +91,7 @@ def hutchinson_trace(op: Operator, key: PRNGKey, *, num_products: int = 100) -> 
       >>> print(hutchinson_trace(op, jax.random.key(0), num_products=3).mean)
       124750.0
     """
+    check_operator("hutchinson_trace", op)
     count = require_products("hutchinson_trace", "", Hutchinson.fewest, num_products)
     return trace(op, key, num_products=count, method=Hutchinson())
 

@@ -13,6 +13,8 @@ from jaxopt_tut.curvature import (
     Krylov,
     XNysTrace,
     XTrace,
+    diagonal,
+    hessian,
     hutchinson_trace,
     linear_map,
     trace,
@@ -309,3 +311,26 @@ def test_hutchinson_alone_is_the_method_of_that_name():
     assert alone.mean == trace(op, key, num_products=20, method=Hutchinson()).mean
     with pytest.raises(ValueError, match=r"hutchinson_trace needs num_products >= 2, got num_p"):
         hutchinson_trace(op, key, num_products=1)
+
+
+@pytest.mark.parametrize("estimator", [trace, hutchinson_trace, diagonal])
+def test_what_is_no_operator_is_refused(estimator):
+    said = rf"{estimator.__name__} needs an Operator as op, got ndarray\."
+    with pytest.raises(TypeError, match=said):
+        estimator(decaying(), jax.random.key(0))
+
+
+@pytest.mark.parametrize("method", [Krylov(), HutchPP(), XTrace(), XNysTrace()], ids=str)
+def test_batches_from_the_host_give_the_trace_of_all_data(method):
+    images = np.random.default_rng(0).normal(size=(40, SIZE))
+
+    class Batches:
+        def __iter__(self):
+            return iter([images[:24], images[24:]])
+
+    loss_fn = lambda weights, batch: jnp.mean((batch @ weights) ** 2)
+    key, weights = jax.random.key(0), jnp.ones(SIZE)
+    whole = trace(hessian(loss_fn, weights, images), key, num_products=PRODUCTS, method=method)
+    led = trace(hessian(loss_fn, weights, Batches()), key, num_products=PRODUCTS, method=method)
+    np.testing.assert_allclose(led.mean, whole.mean, rtol=1e-9)
+    assert abs(whole.mean - 2 * np.sum(images**2) / 40) <= 8 * whole.sem
