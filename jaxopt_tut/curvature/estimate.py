@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxopt_tut.blocks import Block, brief
@@ -37,22 +38,23 @@ class Estimate(Block):
           level: The probability p, in (0, 1).
 
         Returns:
-          The lower and the upper ends; of exact numbers they are equal.
+          The lower and the upper ends; of exact numbers they are equal, and of a single sample,
+          whose error nobody knows, infinite.
 
         Raises:
           ValueError: If `level` is not in (0, 1).
 
         Example:
-          >>> import jax.numpy as jnp
           >>> low, high = Estimate(jnp.array(5.0), jnp.array(1.0), degrees=4).interval(0.95)
           >>> print(f"{low:.3f} {high:.3f}")
           2.224 7.776
         """
         if not 0 < level < 1:
             raise ValueError(f"Estimate.interval needs 0 < level < 1, got level={level}.")
-        half = (
-            0 * self.sem if not self.degrees else student_quantile(level, self.degrees) * self.sem
-        )
+        if self.degrees:
+            half = student_quantile(level, self.degrees) * self.sem
+        else:  # a single sample tells nothing of its error
+            half = jnp.where(self.sem == 0, 0 * self.sem, jnp.inf * self.sem)
         return self.mean - half, self.mean + half
 
     def _block(self) -> tuple[str, list[tuple[str, str]]]:

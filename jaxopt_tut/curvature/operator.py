@@ -172,6 +172,19 @@ class Operator(Block):
 
     __rmul__ = __mul__
 
+    def __radd__(self, other: Any) -> "Operator":
+        """Begin a sum of several maps, as `sum(maps)` does."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    def __truediv__(self, factor: Number) -> "Operator":
+        """Divide all products by a number."""
+        require_real("a multiple of an operator", factor=factor)
+        return self * (1 / factor)
+
+    def __matmul__(self, vector: PyTree) -> PyTree:
+        """Return the product with a vector, as `matvec`."""
+        return self.matvec(vector)
+
     def __neg__(self) -> "Operator":
         """Turn all signs round."""
         return -1.0 * self

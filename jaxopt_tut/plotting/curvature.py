@@ -11,8 +11,8 @@ from jaxopt_tut.curvature import Density, Eigenpairs
 from jaxopt_tut.plotting.numbers import Numbers, real_numbers, require_named, scale_for, set_scale
 from jaxopt_tut.plotting.style import BAND_ALPHA, COLORS, axes_or_new, legend_below, look, tidy
 
-Spectra = TypeAliasType("Spectra", Mapping[str, Eigenpairs | Numbers])
-"""Eigenvalues by name, such as those of the layers."""
+Spectra = TypeAliasType("Spectra", Eigenpairs | Mapping[str, Eigenpairs | Numbers])
+"""Eigenvalues, or several by name, such as those of the layers."""
 
 
 def plot_density(
@@ -101,7 +101,7 @@ def plot_eigenvalues(
     Those that had not converged are drawn hollow.
 
     Args:
-      spectra: For each name what `top_eigenpairs` returned, or eigenvalues alone.
+      spectra: What `top_eigenpairs` returned; or, for each name, that or eigenvalues alone.
       yscale: "linear" or "log", which leaves out what is not positive.
       ylabel: Of what they are eigenvalues.
       title: Of the axes.
@@ -120,9 +120,11 @@ def plot_eigenvalues(
       [[3.0, 1.0], [2.0]]
     """
     caller = "plot_eigenvalues"
-    require_named(caller, spectra)
+    is_one = isinstance(spectra, Eigenpairs)
+    named = {"eigenvalues": spectra} if is_one else spectra
+    require_named(caller, named)
     found = {}
-    for name, given in spectra.items():
+    for name, given in named.items():
         values = given.values if isinstance(given, Eigenpairs) else given
         values = real_numbers(caller, name, values, "(eigenvalues,)", [1])
         flags = given.converged if isinstance(given, Eigenpairs) else np.isfinite(values)
@@ -139,5 +141,6 @@ def plot_eigenvalues(
             )
     set_scale(ax, "y", yscale)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_below(ax, columns=3)
+    if not is_one:
+        legend_below(ax, columns=3)
     return tidy(ax, xlabel="rank", ylabel=ylabel, title=title)

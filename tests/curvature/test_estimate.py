@@ -19,3 +19,9 @@ def test_intervals_are_students():
 def test_a_level_that_is_no_probability_is_refused(level):
     with pytest.raises(ValueError, match=r"Estimate.interval needs 0 < level < 1, got level="):
         Estimate(jnp.zeros(2), jnp.ones(2), degrees=7).interval(level)
+
+
+def test_a_single_sample_tells_nothing_of_its_error():
+    low, high = Estimate(jnp.ones(2), jnp.array([0.0, 0.5])).interval()
+    np.testing.assert_array_equal(low, [1.0, -np.inf])
+    np.testing.assert_array_equal(high, [1.0, np.inf])

@@ -66,3 +66,10 @@ def test_what_cannot_be_drawn_is_refused():
         plotting.plot_eigenvalues([1.0])
     with pytest.raises(ValueError, match=r"plot_eigenvalues needs something to draw"):
         plotting.plot_eigenvalues({})
+
+
+def test_eigenpairs_alone_are_drawn_without_a_legend():
+    pairs = Eigenpairs(jnp.array([3.0, 1.0]), jnp.eye(2), jnp.zeros(2), jnp.ones(2, bool), 4)
+    ax = plotting.plot_eigenvalues(pairs)
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [3.0, 1.0])
+    assert ax.get_legend() is None

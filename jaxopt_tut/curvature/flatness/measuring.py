@@ -32,7 +32,7 @@ def sharpness(
     | `LargestEigenvalue` | of the Hessian | $\lambda_1(H)$ | 20 gradients or more |
     | `Ascent` | the largest rise in a ball | $\max g^\top e + e^\top H e / 2$ | a gradient a step |
     | `AverageCase` | the mean rise under noise | $\rho^2 \operatorname{tr} H / 2$ | 200 values |
-    | `Critical` | 2 over the rate that raises the loss | $g^\top H g / g^\top g$ | 20 values |
+    | `Critical` | 2 over the rate raising it | $g^\top H g / g^\top g$ | a gradient, 10 values |
 
     All but the last two words of the table hold for `adaptive=True`, too, with $T H T$ and $T g$ in
     the places of H and g, $T = \mathrm{diag}\,|w|$. Two ReLU layers, of which one is multiplied by
