@@ -43,7 +43,14 @@ def test_every_public_kind_is_in_the_table():
     assert kinds - {SharpnessKind} == {type(kind) for kind in KINDS.values()}
 
 
-@each_kind
+@pytest.mark.parametrize(
+    "kind",
+    [
+        # Lanczos as one program, and once more in a batch, takes seconds to compile
+        pytest.param(kind, id=name, marks=[pytest.mark.slow] if "eigenvalue" in name else [])
+        for name, kind in KINDS.items()
+    ],
+)
 @in_double
 def test_a_program_gives_what_the_host_gives(kind):
     params, batch = weights(), images()
