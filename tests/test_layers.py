@@ -23,6 +23,7 @@ FLOORS = {
     "tracing": 1,
     "trees": 1,
     "jaxprs": 1,
+    "keys": 1,
     "control_flow": 1,
     "counts": 1,
     "devices": 1,

@@ -24,6 +24,7 @@ from jaxopt_tut.curvature.lanczos import Krylov, begin, extend, first_rows, grow
 from jaxopt_tut.curvature.operator import Operator
 from jaxopt_tut.curvature.space import Rows
 from jaxopt_tut.hyperparameters import cast, require_positive
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.types import Number, PRNGKey, Scalar
 
 _POINTS = 1001
@@ -174,8 +175,8 @@ def spectral_density(
       The density.
 
     Raises:
-      TypeError: If `op` is no operator, a count no whole number, or if batches come from the host
-        under a transformation.
+      TypeError: If `op` is no operator, `key` not one key, a count no whole number, or if batches
+        come from the host under a transformation.
       ValueError: If a number is out of range.
 
     Example:
@@ -193,6 +194,7 @@ def spectral_density(
       https://arxiv.org/abs/1901.10159, without the outliers.
     """
     num_probes, num_steps, num_outliers = _check(op, probes, steps, deflate)
+    require_key("spectral_density", key)
     if width is not None:
         require_positive("spectral_density", finite=True, width=width)
     size, dtype = op.size, op.dtype

@@ -30,6 +30,7 @@ from jaxopt_tut.curvature.operator import Operator
 from jaxopt_tut.curvature.quotients import moving
 from jaxopt_tut.curvature.space import Flat, Rows
 from jaxopt_tut.hyperparameters import cast, require_nonnegative
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.tracing import is_traced, is_tracing, known
 from jaxopt_tut.types import Count, Flag, Limit, Number, PRNGKey, PyTree, Scalar
 from jaxopt_tut.vectors import ravel
@@ -135,8 +136,8 @@ def top_eigenpairs(
       known.
 
     Raises:
-      TypeError: If `op` is no operator, a count no whole number, or if batches come from the host
-        under a transformation.
+      TypeError: If `op` is no operator, `key` not one key, a count no whole number, or if batches
+        come from the host under a transformation.
       ValueError: If a number is out of range, `which` is unknown, or `start` is zero or of another
         size.
 
@@ -154,6 +155,7 @@ def top_eigenpairs(
       https://doi.org/10.1137/S0895479898334605
     """
     num_rows = _check("top_eigenpairs", op, k, which, basis)
+    require_key("top_eigenpairs", key)
     tolerance = float(jnp.finfo(op.dtype).eps) ** 0.75 if tol is None else tol
     require_nonnegative("top_eigenpairs", tol=tolerance)
     limit = _limit("top_eigenpairs", k, num_rows, max_products)

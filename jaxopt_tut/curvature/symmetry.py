@@ -3,6 +3,7 @@
 import jax
 
 from jaxopt_tut.curvature.operator import Operator
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.types import PRNGKey, Scalar
 from jaxopt_tut.vectors import dot, norm, safe_ratio
 
@@ -25,6 +26,9 @@ def symmetry_error(op: Operator, key: PRNGKey) -> Scalar:
     Returns:
       The relative error; 0 if both products are zero.
 
+    Raises:
+      TypeError: If `key` is not one key.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxopt_tut.curvature import linear_map
@@ -32,6 +36,7 @@ def symmetry_error(op: Operator, key: PRNGKey) -> Scalar:
       >>> print(bool(symmetry_error(twist, jax.random.key(0)) > 0.1))
       True
     """
+    require_key("symmetry_error", key)
     u, v = jax.random.normal(key, (2, op.size), op.dtype)
     first, second = op._product(v), op.retraced()._product(u)
     sizes = (norm(first) + norm(second)) / 2

@@ -15,6 +15,7 @@ from jaxopt_tut.curvature.lanczos import Krylov, begin, extend, restarted, ritz
 from jaxopt_tut.curvature.operator import Operator
 from jaxopt_tut.curvature.space import Flat, Rows, flat_vector
 from jaxopt_tut.hyperparameters import require_positive
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.loss_forms import LOSS, read_form
 from jaxopt_tut.probes import Probe, Snapshot
 from jaxopt_tut.tracing import is_traced, is_tracing
@@ -85,7 +86,8 @@ def sharpness_probe(
       `TrackedSharpness(value, residual, num_products)`.
 
     Raises:
-      TypeError: If `num_products` is no whole number, or the loss cannot be called.
+      TypeError: If `num_products` is no whole number, `key` not one key, or the loss cannot be
+        called.
       ValueError: If `num_products` or `tol` is not above 0, or `hessian` refuses loss or data.
 
     Example:
@@ -110,6 +112,7 @@ def sharpness_probe(
     if count < 1:
         raise ValueError(f"{caller} needs num_products >= 1, got num_products={num_products}.")
     require_positive(caller, tol=tol)
+    require_key(caller, key)
     start_key, lanczos_key = jax.random.split(key)
 
     def operator(now: Snapshot) -> Operator:

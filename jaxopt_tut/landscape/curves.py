@@ -14,6 +14,7 @@ from jaxopt_tut import control_flow
 from jaxopt_tut.blocks import brief
 from jaxopt_tut.counts import whole_number
 from jaxopt_tut.datasets.inner import Chunk, Chunks, read_chunks
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.landscape.paths import Path, bernstein
 from jaxopt_tut.landscape.rows import flat_point, split_point
 from jaxopt_tut.landscape.stateful import State, StatefulLoss, open_stateful
@@ -116,10 +117,7 @@ def fit_bezier(
     """
     caller = "fit_bezier"
     require_optimizer(caller, optimizer)
-    if not jnp.issubdtype(getattr(key, "dtype", np.int32), jax.dtypes.prng_key):
-        raise TypeError(
-            f"{caller} needs one typed key, jax.random.key(seed), got {type(key).__name__}."
-        )
+    require_key(caller, key)
     count = whole_number(num_steps)
     if count is None or count < 0:
         raise ValueError(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Inexact
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.counts import whole_number
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.splitting import is_model, library_of, split_model
 from jaxopt_tut.trees import (
     at_least_single,
@@ -65,7 +66,7 @@ def random_directions(
 
     Raises:
       ValueError: If `count` is below 1, or `normalize` unknown.
-      TypeError: If `count` is no whole number, or a parameter has no derivative.
+      TypeError: If `count` is no whole number, `key` not one key, or a parameter has no derivative.
 
     Example:
       >>> params = {"kernel": jnp.array([[3.0, 0.0], [4.0, 2.0]]), "bias": jnp.ones(2)}
@@ -78,6 +79,7 @@ def random_directions(
       section 4, https://arxiv.org/abs/1712.09913.
     """
     caller = "random_directions"
+    require_key(caller, key)
     number = whole_number(count)
     if number is None:
         raise TypeError(f"{caller} needs a whole number as count, got count={count!r}.")

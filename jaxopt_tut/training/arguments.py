@@ -82,21 +82,6 @@ def check_functions(
             check_call("fit", name, functions[name], (argument,))
 
 
-def check_key(key: Any, caller: str = "fit") -> None:
-    """Refuse what is no key; one of `jax.random.PRNGKey` will do."""
-    is_typed = jnp.issubdtype(getattr(key, "dtype", np.float32), jax.dtypes.prng_key)
-    is_raw = getattr(key, "dtype", None) == np.uint32
-    is_one = (is_typed and key.shape == ()) or (is_raw and key.shape == _words_of_a_key())
-    if not is_one:
-        found = f"{key.dtype}{list(key.shape)}" if hasattr(key, "shape") else repr(key)
-        raise TypeError(f"{caller} needs one key of jax.random.key, got {found}.")
-
-
-def _words_of_a_key() -> tuple[int, ...]:
-    """Return the shape of an older key, which the generator of JAX's settings has."""
-    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
-
-
 def check_counts(size: int, mesh: Mesh | None, **counts: Any) -> dict[str, Any]:
     """Make integers of the counts and refuse those out of range; None stays."""
     counts = {

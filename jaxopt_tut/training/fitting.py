@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.devices import Devices, placed, replicated, with_auto_axes
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.loss_forms import LOSS, read_form
 from jaxopt_tut.optimizers.inner import require_optimizer
 from jaxopt_tut.training import arguments, steps
@@ -191,7 +192,7 @@ def fit(
         loss_fn, evaluate, score, has_state=model_state is not None, stop=stop, on_event=on_event,
         validates=validation is not None,
     )  # fmt: skip
-    arguments.check_key(key)
+    require_key("fit", key)
     probes = as_probes(probes)
     held = None
     if validation is not None:

@@ -11,10 +11,11 @@ import optax
 from jaxtyping import Array, Bool, Float, Key, UInt32
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.loss_forms import LOSS, read_form
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step
 from jaxopt_tut.splitting import ModelParts
-from jaxopt_tut.training.arguments import check_key, is_initializer, take_model
+from jaxopt_tut.training.arguments import is_initializer, take_model
 from jaxopt_tut.training.data import (
     AnyKey,
     Data,
@@ -152,7 +153,7 @@ def find_learning_rate(
     caller = "find_learning_rate"
     _check_factory(optimizer_factory)
     data = device_data(dataset, caller)
-    check_key(key)
+    require_key("fit", key)
     counts = {"batch_size": batch_size, "seeds": seeds, "num_steps": num_steps}
     counts = {name: as_count(caller, name, value) for name, value in counts.items()}
     size, least = num_examples(data), {"batch_size": 1, "seeds": 1, "num_steps": 2}

@@ -9,9 +9,10 @@ import optax
 from jaxtyping import Array, Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step
-from jaxopt_tut.training.arguments import check_key, check_params
+from jaxopt_tut.training.arguments import check_params
 from jaxopt_tut.training.data import (
     AnyKey,
     Data,
@@ -92,7 +93,7 @@ def shuffled(dataset: Data, *, batch_size: Count, num_epochs: Count, key: AnyKey
       [0. 1. 2. 3. 4. 5.]
     """
     data = device_data(dataset, "shuffled")
-    check_key(key)
+    require_key("fit", key)
     size, length = as_count("shuffled", "batch_size", batch_size), num_examples(data)
     epochs = as_count("shuffled", "num_epochs", num_epochs)
     if not 1 <= size <= length:

@@ -130,5 +130,3 @@ def test_bad_input_is_refused_by_name():
         ValueError, match=r"fit_bezier needs leaves of the same shape, got \(2,\) a"
     ):
         fit(jnp.ones(2), control=jnp.ones(3))
-    with pytest.raises(TypeError, match=r"fit_bezier needs one typed key, .*, got int\."):
-        fit_bezier(ring, *ENDS, key=0, optimizer=optax.sgd(0.1), num_steps=1)

@@ -11,6 +11,7 @@ from jaxopt_tut.curvature.functions import bind_function
 from jaxopt_tut.curvature.hessian import HessianRule
 from jaxopt_tut.curvature.means import Point, mean_operator
 from jaxopt_tut.devices import Devices
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.loss_forms import LOSS, read_form
 from jaxopt_tut.types import LossFn, PRNGKey, PyTree
 
@@ -62,9 +63,9 @@ def sharpness(
       loss is not finite in it.
 
     Raises:
-      TypeError: If `kind` is none, the loss cannot be called so, a leaf is neither floating nor
-        complex, or batches can be gone through but once or come from the host under a
-        transformation.
+      TypeError: If `kind` is none, `key` not one key, the loss cannot be called so, a leaf is
+        neither floating nor complex, or batches can be gone through but once or come from the
+        host under a transformation.
       ValueError: If a kind draws and there is no `key`, the loss is no real scalar, or
         `batch_size` is out of range.
 
@@ -89,6 +90,8 @@ def sharpness(
         raise TypeError(f"sharpness needs a kind such as Ascent(0.05), got kind={kind!r}.")
     if kind.needs_key and key is None:
         raise ValueError(f"sharpness needs a key for kind={kind!r}, which draws, got key=None.")
+    if key is not None:
+        require_key("sharpness", key)
     # one key a call: of the loss, whose draws stay, and of what is drawn around it
     loss_key = None
     if callable(loss_fn) and key is not None and _draws(loss_fn, model_state is not None):

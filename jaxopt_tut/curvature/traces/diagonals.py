@@ -9,6 +9,7 @@ from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.operator import Flat, Operator
 from jaxopt_tut.curvature.traces.estimators import require_products
 from jaxopt_tut.curvature.traces.probing import fold, no_basis, signs
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.types import PRNGKey
 from jaxopt_tut.vectors import safe_root
 
@@ -32,7 +33,7 @@ def diagonal(op: Operator, key: PRNGKey, *, num_products: int = 100) -> Estimate
       where exact.
 
     Raises:
-      TypeError: If `op` is no operator, or `num_products` no whole number.
+      TypeError: If `op` is no operator, `key` not one key, or `num_products` no whole number.
       ValueError: If it is below 2.
 
     Example:
@@ -47,6 +48,7 @@ def diagonal(op: Operator, key: PRNGKey, *, num_products: int = 100) -> Estimate
       https://doi.org/10.1016/j.apnum.2007.01.003
     """
     check_operator("diagonal", op)
+    require_key("diagonal", key)
     count = require_products("diagonal", "", 2, num_products)
     if op.size <= count:
         entries = jnp.diagonal(op.to_dense())

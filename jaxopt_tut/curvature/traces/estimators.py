@@ -12,6 +12,7 @@ from jaxopt_tut.curvature.operator import Operator
 from jaxopt_tut.curvature.traces.deflated import Krylov
 from jaxopt_tut.curvature.traces.methods import TraceMethod
 from jaxopt_tut.curvature.traces.plain import Hutchinson
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.types import PRNGKey
 
 
@@ -40,7 +41,8 @@ def trace(
       The trace and its standard error: 0 where exact.
 
     Raises:
-      TypeError: If `op` is no operator, `num_products` no whole number, or `method` no method.
+      TypeError: If `op` is no operator, `key` not one key, `num_products` no whole number, or
+        `method` no method.
       ValueError: If `num_products` is below what the method needs.
 
     Example:
@@ -58,6 +60,7 @@ def trace(
         raise TypeError(
             f"trace needs a method with `fewest` and `estimate`, such as Krylov(), got {method!r}."
         )
+    require_key("trace", key)
     count = require_products("trace", f" for {method}", method.fewest, num_products)
     if op.size <= count:
         total = jnp.trace(op.to_dense())
@@ -81,7 +84,7 @@ def hutchinson_trace(op: Operator, key: PRNGKey, *, num_products: int = 100) -> 
       The trace and its standard error: 0 where exact.
 
     Raises:
-      TypeError: If `op` is no operator, or `num_products` no whole number.
+      TypeError: If `op` is no operator, `key` not one key, or `num_products` no whole number.
       ValueError: If it is below 2.
 
     Example:
@@ -92,6 +95,7 @@ def hutchinson_trace(op: Operator, key: PRNGKey, *, num_products: int = 100) -> 
       124750.0
     """
     check_operator("hutchinson_trace", op)
+    require_key("hutchinson_trace", key)
     count = require_products("hutchinson_trace", "", Hutchinson.fewest, num_products)
     return trace(op, key, num_products=count, method=Hutchinson())
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.progress import ProgressLine
-from jaxopt_tut.training.arguments import check_key
 from jaxopt_tut.training.data import DeviceData
 from jaxopt_tut.training.races.draws import Draws, draw
 from jaxopt_tut.training.races.entries import (
@@ -119,7 +119,7 @@ def race(
         raise ValueError(f"race needs seeds_at_once >= 1, got seeds_at_once={at_once}.")
     if reference is not None and reference not in factories:
         raise ValueError(f"race needs a reference of {list(factories)}, got {reference!r}.")
-    check_key(key, "race")
+    require_key("race", key)
 
     rosters = [_prepare(problem, key, which, steps, every) for problem in problems]
     programs = {

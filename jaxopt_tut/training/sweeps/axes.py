@@ -13,7 +13,7 @@ from jaxtyping import Array, Shaped
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.hyperparameters import require_finite, require_positive
-from jaxopt_tut.training.arguments import check_key
+from jaxopt_tut.keys import require_key
 from jaxopt_tut.training.data import AnyKey, on_device
 from jaxopt_tut.training.scalars import Count, as_count
 
@@ -147,7 +147,7 @@ def sample(
     References:
       Bergstra, Bengio (2012), Random search for hyper-parameter optimization, JMLR 13.
     """
-    check_key(key, "sample")
+    require_key("sample", key)
     num = as_count("sample", "n", n)
     if num < 1:
         raise ValueError(f"sample needs n >= 1, got n={num}.")
