@@ -26,6 +26,7 @@ from jaxopt_tut.curvature.space import Rows
 from jaxopt_tut.hyperparameters import cast, require_positive
 from jaxopt_tut.keys import require_key
 from jaxopt_tut.types import Number, PRNGKey, Scalar
+from jaxopt_tut.vectors import magnitude
 
 _POINTS = 1001
 """Of the grid that is made if none is given."""
@@ -168,7 +169,8 @@ def spectral_density(
       probes: Random vectors $p \ge 2$.
       steps: Nodes $m \ge 1$ of each; as many as are left do where those are fewer.
       deflate: Outliers $k \ge 0$, at most `op.size`.
-      width: $\sigma > 0$; by default 1/100 of the range of the spectrum.
+      width: $\sigma > 0$; by default 1/100 of the range of the spectrum, or of the value if it
+        has but one.
       grid: Where to evaluate; by default 1001 points from end to end of the spectrum and beyond.
 
     Returns:
@@ -300,7 +302,10 @@ def _density(
     nodes = jnp.concatenate([exact, nodes], axis=1)
     low, high = jnp.min(nodes), jnp.max(nodes)
     if width is None:
-        extent = jnp.where(high > low, high - low, jnp.maximum(jnp.abs(high), 1))
+        # a range of the size of rounding is that of one value, and no grid would resolve it
+        largest = jnp.maximum(jnp.abs(low), jnp.abs(high))
+        is_resolved = high - low > float(jnp.finfo(dtype).eps) ** 0.5 * largest
+        extent = jnp.where(is_resolved, high - low, jnp.where(largest > 0, largest, 1))
         width = 0.01 * extent
     width = cast(width, dtype)
     if grid is None:
@@ -352,6 +357,6 @@ def _smoothed(
 
 def _averaged(samples: Float[Array, "probes *points"]) -> Estimate:
     """Return the mean over probes and its standard error."""
-    count = len(samples)
-    sem = jnp.std(samples, axis=0, ddof=1) / count**0.5
+    count, unit = len(samples), magnitude(samples)  # squares of large densities overflow
+    sem = unit * jnp.std(samples / unit, axis=0, ddof=1) / count**0.5
     return Estimate(jnp.mean(samples, axis=0), sem, degrees=count - 1)

@@ -95,6 +95,26 @@ def test_a_small_spectrum_is_exact():
     assert float(jnp.trapezoid(density.mean, density.grid)) == pytest.approx(1, rel=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e6, 1e25])
+@pytest.mark.parametrize(
+    "spectrum",
+    [np.full(40, 2.5), np.full(40, -2.5), np.linspace(-1, 2, 40), np.zeros(40)],
+    ids=["identity", "negative identity", "two signs", "zero"],
+)
+def test_the_curve_integrates_to_one_at_any_scale(spectrum, scale):
+    # products with a full matrix: they round, and so the nodes of an identity spread
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0]
+    matrix = jnp.asarray((rotation * (scale * spectrum)) @ rotation.T, jnp.float32)
+    op = linear_map(lambda v, a: a @ v, jnp.zeros(40), matrix)
+    density = spectral_density(op, jax.random.key(0), probes=3, steps=10, deflate=2)
+    assert float(density.width) > 0
+    # in units of the width, as steps of the grid times densities may underflow; float32 sums
+    steps = (density.grid - density.grid[0]) / density.width
+    area = float(jnp.trapezoid(density.mean * density.width, steps))
+    assert area == pytest.approx(1, rel=1e-4)
+    assert bool(jnp.all(jnp.isfinite(density.sem)) & jnp.all(density.sem >= 0))
+
+
 @pytest.mark.usefixtures("x64")
 def test_the_loop_and_compiled_probes_agree():
     op = operator(SPECTRUM[:60], jnp.float64)
