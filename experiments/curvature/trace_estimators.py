@@ -3,16 +3,16 @@
 Claim: five estimators of the trace of a network's Hessian, all with the same number of products, on
 the dense Hessian of a small ReLU network at its start and after training. The error of plain
 Hutchinson falls as the root of products, whatever the spectrum. A trained Hessian is a few outliers
-and a small bulk: with 100 products the error of Krylov is a thirtieth of Hutchinson's, and at most
+and a small bulk: with 96 products the error of Krylov is a thirtieth of Hutchinson's, and at most
 that of Hutch++ and XTrace, at the start as well. The intervals of Hutchinson, Hutch++ and Krylov
 cover as often as they say; those of XTrace are too short, as its estimates share all but one
 vector. XNysTrace is for definite operators: at the start it says by NaN that this one is not.
 Source: beyond the tutorials; Meyer et al. (2021), https://arxiv.org/abs/2010.09649; Epperly, Tropp
 and Webber (2024), https://arxiv.org/abs/2301.07825.
 Command: python -m experiments trace_estimators
-Expected: root mean square errors with 100 products, in per cent of the trace, at the start and
-after training: Hutchinson 4.1 and 3.8, Hutch++ 1.4 and .24, XTrace 1.2 and .15, Krylov .98 and .11;
-intervals of XTrace cover 83 to 92 %, XNysTrace is flagged at the start
+Expected: root mean square errors with 96 products, in per cent of the trace, at the start and after
+training: Hutchinson 4.7 and 3.5, Hutch++ 1.6 and .41, XTrace 1.6 and .21, Krylov 1.2 and .13;
+standard errors of XTrace .6 of its errors; XNysTrace is flagged at the start
 Time: 20 s, most of it compiling; with --whole, 2298 parameters and 100 keys, some minutes.
 """
 
@@ -39,6 +39,7 @@ from jaxopt_tut.curvature import (
     linear_map,
     trace,
 )
+from jaxopt_tut.optimizers import adam
 from jaxopt_tut.plotting import new_figure
 from jaxopt_tut.quantiles import student_quantile
 
@@ -61,7 +62,7 @@ class Config:
     hidden: tuple[int, ...] = (10,)
     num_images: int = 500
     num_steps: int = 400
-    budgets: tuple[int, ...] = (30, 100)
+    budgets: tuple[int, ...] = (32, 96)
     num_keys: int = 12
 
     def quick(self) -> "Config":
@@ -106,7 +107,7 @@ def start(key: jax.Array, sizes: tuple[int, ...]) -> list:
 
 @functools.partial(jax.jit, static_argnums=2)
 def train(params, batch, num_steps: int):
-    optimizer = optax.adam(3e-3)
+    optimizer = adam(3e-3)
 
     def step(carry, _):
         params, state = carry
@@ -166,13 +167,11 @@ def check(result: Result) -> list[Claim]:
             claims.append(at_most(text, ratio, 1.1 * twice))
     trained = float(size["trained", "Krylov"][-1] / size["trained", "Hutchinson"][-1])
     claims.append(at_most("trained: error of Krylov over Hutchinson's", trained * twice, 0.1))
-    bounds = np.log(result.budgets[-1] / result.budgets[0])
-    slope = np.log(size["trained", "Hutchinson"][-1] / size["trained", "Hutchinson"][0]) / bounds
-    claims.append(
-        equal(
-            "trained: exponent of Hutchinson's error", slope, -0.5, 3 / np.sqrt(num_keys) / bounds
-        )
-    )
+    span = np.log(result.budgets[-1] / result.budgets[0])
+    plain = [size[state, "Hutchinson"] for state in STATES]
+    slope = float(np.mean([np.log(sizes[-1] / sizes[0]) for sizes in plain])) / span
+    slack = 2 / np.sqrt(2 * num_keys) / span  # the mean of two ratios
+    claims.append(equal("exponent of Hutchinson's error in products", slope, -0.5, slack))
     for name in HONEST:
         covers = np.stack([result.covered[state][name] for state in STATES])
         # the same keys at all budgets: taken as no more than the keys of both states
@@ -180,18 +179,15 @@ def check(result: Result) -> list[Claim]:
         claims.append(
             between(f"{name}: share of intervals that cover", covers.mean(), LEVEL - slack, 1)
         )
-    squares = lambda arrays: float(np.sqrt(np.mean(np.square(arrays))))
-    ratio = np.exp(
-        np.mean(
-            [
-                np.log(squares(result.errors[state]["XTrace"][i] / result.traces[state]))
-                - np.log(size[state, "XTrace"][i])
-                for state in STATES
-                for i in range(len(result.budgets))
-            ]
-        )
-    )
-    claims.append(at_most("XTrace: standard error over the error", float(ratio), 0.95))
+    # its standard error over its error, on the average of both states and all budgets; the same
+    # keys at all budgets count once
+    logs = [
+        np.log(np.sqrt(np.mean(result.errors[state]["XTrace"] ** 2, axis=-1)))
+        - np.log(size[state, "XTrace"] * result.traces[state])
+        for state in STATES
+    ]
+    short = float(np.exp(np.mean(logs) + 2 / np.sqrt(4 * num_keys)))
+    claims.append(at_most("XTrace: standard error over the error, upper end", short, 1))
     flagged = np.isnan(result.errors["at the start"]["XNysTrace"])
     claims.append(at_least("at the start: share of NaN from XNysTrace", flagged.mean(), 1.0))
     return claims

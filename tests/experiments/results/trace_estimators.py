@@ -34,5 +34,5 @@ def results():
     yield result(krylov=100.0)
     yield result(slope=-2.0)
     yield result(covers=0.5)
-    yield result(sem=1.0)
+    yield result(sem=1.1)
     yield result(is_flagged=False)
