@@ -9,8 +9,8 @@ Source: beyond the tutorials; UvA tutorial 4, on minima; Garipov et al. (2018), 
 connectivity, and fast ensembling, https://arxiv.org/abs/1802.10026; Frankle et al. (2020), Linear
 mode connectivity, https://arxiv.org/abs/1912.05671.
 Command: python -m experiments mode_connectivity [--data full]
-Expected: barrier between two starts 1.38, after a common start 0, along the trained curve .005
-Time: 12 s.
+Expected: barrier between two starts 1.35, after a common start 0, along the trained curve .02
+Time: 6 s; with --whole, 20 pairs of networks, a minute or two.
 """
 
 import dataclasses
@@ -32,6 +32,8 @@ from jaxopt_tut.optimizers import adam
 from jaxopt_tut.plotting import new_figure, plot_path
 from jaxopt_tut.training import shuffled, train
 
+CURVE_OPTIMIZER = adam(3e-3)
+"""One object, so that its program is found again."""
 KINDS = ("two starts", "a common start", "a trained curve")
 
 
@@ -39,11 +41,11 @@ KINDS = ("two starts", "a common start", "a trained curve")
 class Config:
     """How many pairs of networks, and how long they are trained."""
 
-    num_seeds: int = 4
+    num_seeds: int = 3
     num_images: int = 800
     num_common: int = 100
     num_steps: int = 150
-    curve_steps: int = 300
+    curve_steps: int = 150
     num_points: int = 11
     data: Literal["mini", "full"] = "mini"
 
@@ -92,7 +94,7 @@ def run(config: Config) -> Result:
             other,
             data,
             key=keys[6],
-            optimizer=adam(3e-3),
+            optimizer=CURVE_OPTIMIZER,
             num_steps=config.curve_steps,
             batch_size=100,
         )
@@ -137,7 +139,8 @@ def plot(result: Result):
     left.set_ylabel("loss (nats)")
     for i, kind in enumerate(KINDS):
         right.plot([i] * len(result.barriers[kind]), result.barriers[kind], "o", alpha=0.6)
-    right.set_xticks(range(len(KINDS)), [kind.replace(" ", "\n", 1) for kind in KINDS])
+    right.set_xticks(range(len(KINDS)), KINDS)
+    right.margins(x=0.2)
     right.set_ylabel("barrier (nats)")
     right.set_title("Barrier of each pair", fontsize="medium")
     return {"paths": figure}

@@ -8,13 +8,14 @@ affine in the weights of one layer; between layers they are not, and with tanh n
 
 Source: beyond the tutorials; Ghorbani, Krishnan, Xiao (2019); Botev, Ritter, Barber (2017).
 Command: python -m experiments spectrum
-Expected: coverage .95, distance 1e-4 of the range, outliers to 1e-5; layer blocks of ReLU equal to
+Expected: coverage .97, distance 7e-5 of the range, outliers to 1e-9; layer blocks of ReLU equal to
 the last bit, of tanh off by .3 of the largest entry.
-Time: 15 s.
+Time: 12 s, nearly all of it compiling; with --whole, 2298 parameters and 50 keys, minutes.
 """
 
 import dataclasses
 import sys
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -25,11 +26,11 @@ import optax
 from experiments._claims import Claim, at_least, at_most
 from experiments._images import load_coarse
 from experiments._runner import run_script
-from jaxopt_tut.curvature import Density, gauss_newton, hessian, linear_map, spectral_density
+from jaxopt_tut.curvature import Density, gauss_newton, hessian, spectral_density
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_density, plot_eigenvalues
 
-ACTIVATIONS = {"ReLU": jax.nn.relu, "tanh": jnp.tanh}
+ACTIVATIONS = ("ReLU", "tanh")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Config:
     sizes: tuple[int, ...] = (49, 10, 8, 10)
     num_images: int = 200
     num_steps: int = 300
-    num_keys: int = 10
+    num_keys: int = 3
 
     def quick(self) -> "Config":
         return dataclasses.replace(self, sizes=(49, 4, 4, 10), num_steps=50, num_keys=2)
@@ -69,8 +70,10 @@ class Result(NamedTuple):
     """The same of the whole matrices."""
 
 
-def outputs(activation, params, batch):
-    h = batch[0]
+def outputs(params, batch):
+    """Apply a network, of ReLU or tanh as the batch says, so that both have the same programs."""
+    h, _, is_relu = batch
+    activation = lambda h: jnp.where(is_relu, jax.nn.relu(h), jnp.tanh(h))
     for i, layer in enumerate(params):
         h = h @ layer["kernel"] + layer["bias"]
         h = activation(h) if i < len(params) - 1 else h
@@ -81,7 +84,12 @@ def cross_entropy(logits, batch):
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
 
-def train(loss_fn, params, batch, num_steps):
+def loss_fn(params, batch):
+    return cross_entropy(outputs(params, batch), batch)
+
+
+@partial(jax.jit, static_argnums=2)
+def train(params, batch, num_steps):
     """Descend with heavy-ball momentum on all images."""
 
     def step(carry, _):
@@ -91,7 +99,7 @@ def train(loss_fn, params, batch, num_steps):
         return (jax.tree.map(jnp.add, params, velocity), velocity), None
 
     start = params, jax.tree.map(jnp.zeros_like, params)
-    return jax.jit(lambda start: jax.lax.scan(step, start, None, num_steps)[0][0])(start)
+    return jax.lax.scan(step, start, None, num_steps)[0][0]
 
 
 def true_density(points, eigenvalues, width):
@@ -111,13 +119,11 @@ def wasserstein(eigenvalues, nodes, weights):
 
 def differences(name, config, batch):
     """Return the Hessian of a trained network, and where Gauss-Newton differs from it."""
-    activation = ACTIVATIONS[name]
-    loss_fn = lambda params, batch: cross_entropy(outputs(activation, params, batch), batch)
-    model_fn = lambda params, batch: outputs(activation, params, batch)
+    batch = (*batch, jnp.asarray(name == "ReLU"))
     start = mlp.init(jax.random.key(0), config.sizes, dtype=jnp.float64)
-    params = train(loss_fn, start, batch, config.num_steps)
+    params = train(start, batch, config.num_steps)
     curvature = hessian(loss_fn, params, batch)
-    other = gauss_newton(model_fn, cross_entropy, params, batch)
+    other = gauss_newton(outputs, cross_entropy, params, batch)
     matrices = [np.asarray(op.to_dense()) for op in (curvature, other)]
     apart = lambda a, b: float(np.abs(a - b).max() / np.abs(a).max())
     by_layer = {
@@ -146,11 +152,7 @@ def run(config: Config) -> Result:
         curvature, dense = of["ReLU"][:2]
         eigenvalues = np.linalg.eigvalsh((dense + dense.T) / 2)
         keys = jax.random.split(jax.random.key(1), config.num_keys)
-        # the first with products of the Hessian, the others with the matrix that is known by now
-        matrix = linear_map(lambda v, a: a @ v, jnp.zeros(len(dense)), jnp.asarray(dense))
-        found = [
-            spectral_density(curvature if i == 0 else matrix, key) for i, key in enumerate(keys)
-        ]
+        found = [spectral_density(curvature, key) for key in keys]
         coverage, distances, errors = [], [], []
         moduli = np.sort(np.abs(eigenvalues))[::-1]
         for density in found:
