@@ -39,6 +39,7 @@ class Config:
     """How many networks, how long they are trained, and how finely they are cut."""
 
     num_seeds: int = 4
+    num_layers: int = 3
     num_epochs: int = 2
     num_images: int = 1000
     num_points: int = 9
@@ -48,7 +49,7 @@ class Config:
         return dataclasses.replace(self, num_seeds=2, num_epochs=1, num_images=200, num_points=5)
 
     def whole(self) -> "Config":
-        return dataclasses.replace(self, num_seeds=20, num_epochs=10, num_points=51)
+        return dataclasses.replace(self, num_seeds=20, num_layers=4, num_epochs=10, num_points=51)
 
 
 class Result(NamedTuple):
@@ -60,11 +61,11 @@ class Result(NamedTuple):
 
 
 class Network(nnx.Module):
-    """Three hidden layers, each with a BatchNorm."""
+    """Hidden layers, each with a BatchNorm."""
 
-    def __init__(self, rngs: nnx.Rngs):
+    def __init__(self, rngs: nnx.Rngs, num_layers: int):
         """Draw the weights."""
-        sizes = [784, *[48] * 3]
+        sizes = [784, *[48] * num_layers]
         self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.norms = nnx.List([nnx.BatchNorm(n, momentum=0.9, rngs=rngs) for n in sizes[1:]])
         self.head = nnx.Linear(48, 10, rngs=rngs)
@@ -93,7 +94,7 @@ def run(config: Config) -> Result:
         order, line = jax.random.split(jax.random.key(seed))
         model = fit(
             loss_fn,
-            Network(nnx.Rngs(seed)),
+            Network(nnx.Rngs(seed), config.num_layers),
             optimizer,
             dataset,
             batch_size=100,
