@@ -20,7 +20,16 @@ import jax
 from jaxopt_tut.splitting import Assembly, is_model, split_model
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
-__all__ = ["LOSS", "Bound", "BoundLoss", "LossForm", "bind_given", "bind_loss", "read_form"]
+__all__ = [
+    "LOSS",
+    "Bound",
+    "BoundLoss",
+    "LossForm",
+    "bind_given",
+    "bind_loss",
+    "read_form",
+    "with_batch",
+]
 
 LOSS = 0x6C6F7373
 """Makes of the one key of a call, by `fold_in`, the key of its loss; users count from 0."""
@@ -186,6 +195,51 @@ def _hint(caller: str, error: str, has_key: bool | None, has_model_state: bool) 
     if has_key is False:
         return f"; a key for a loss that draws is {caller}(..., key=)"
     return "" if has_model_state else f"; its state is {caller}(..., model_state=)"
+
+
+@dataclass(frozen=True)
+class _WithoutBatch:
+    """A function of parameters alone; equal where it is the same."""
+
+    fn: LossFn
+
+    def __call__(self, params: PyTree, batch: Batch) -> Any:
+        """Leave the batch out."""
+        assert batch is None
+        return self.fn(params)
+
+
+def with_batch(loss_fn: LossFn, batches: tuple[Any, ...]) -> LossFn:
+    """Make a loss of parameters and a batch, None, of one of parameters alone without batches.
+
+    Args:
+      loss_fn: The loss.
+      batches: The data.
+
+    Returns:
+      The loss as it came, where there are batches or it takes one.
+
+    Example:
+      >>> with_batch(lambda w: 2 * w, ())(3.0, None)
+      6.0
+    """
+    return loss_fn if batches or not _takes_parameters_alone(loss_fn) else _WithoutBatch(loss_fn)
+
+
+def _takes_parameters_alone(fn: LossFn) -> bool:
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # some callables have none
+        return False
+
+    def takes(count: int) -> bool:
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            return False
+        return True
+
+    return takes(1) and not takes(2)
 
 
 @dataclass(frozen=True)

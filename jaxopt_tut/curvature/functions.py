@@ -1,6 +1,5 @@
 """Functions of parameters as users write them, of a model of any kind, made static and alike."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_tut.loss_forms import BoundLoss, LossForm, read_form
+from jaxopt_tut.loss_forms import BoundLoss, LossForm, read_form, with_batch
 from jaxopt_tut.splitting import is_model, split_model
 from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Batch, LossFn, PRNGKey, PyTree
@@ -85,18 +84,6 @@ class ById:
         return self.__wrapped__(*args, **kwargs)
 
 
-@dataclass(frozen=True)
-class WithoutBatch:
-    """A function of parameters alone; equal where it is the same."""
-
-    fn: LossFn
-
-    def __call__(self, params: PyTree, batch: Batch) -> Any:
-        """Leave the batch out."""
-        assert batch is None
-        return self.fn(params)
-
-
 def bind_function(
     caller: str,
     fn: LossFn,
@@ -117,8 +104,7 @@ def bind_function(
         hash(fn)
     except TypeError:
         fn = ById(fn)
-    if not batches and _takes_parameters_alone(fn):
-        fn = WithoutBatch(fn)
+    fn = with_batch(fn, batches)
     form = read_form(
         caller, fn, has_key=key is not None, has_model_state=model_state is not None, what=what
     )
@@ -139,19 +125,3 @@ def bind_function(
         fn, extras = BoundLoss(fn, form, assembly), (carried, key, model_state)
     params = jax.tree.map(jnp.asarray, params)
     return Function(fn, caller, has_state), params, Given(extras=extras)
-
-
-def _takes_parameters_alone(fn: LossFn) -> bool:
-    try:
-        signature = inspect.signature(fn)
-    except (TypeError, ValueError):  # some callables have none
-        return False
-
-    def takes(count: int) -> bool:
-        try:
-            signature.bind(*[None] * count)
-        except TypeError:
-            return False
-        return True
-
-    return takes(1) and not takes(2)

@@ -18,7 +18,7 @@ from jaxopt_tut.keys import require_key
 from jaxopt_tut.landscape.paths import Path, bernstein
 from jaxopt_tut.landscape.rows import flat_point, split_point
 from jaxopt_tut.landscape.stateful import State, StatefulLoss, open_stateful
-from jaxopt_tut.loss_forms import read_form
+from jaxopt_tut.loss_forms import read_form, with_batch
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step
 from jaxopt_tut.tracing import is_traced, is_tracing
 from jaxopt_tut.trees import require_same_structure, strong
@@ -83,7 +83,8 @@ def fit_bezier(
     `path_loss(loss_fn, fit_bezier(...), *batches)`.
 
     Args:
-      loss_fn: The loss $f$ as in training, in any form that `fit` takes.
+      loss_fn: The loss $f$ as in training, in any form that `fit` takes, without batches of the
+        parameters alone.
       a: Parameters or a model, where $t = 0$.
       b: Another of the same kind, where $t = 1$.
       *batches: The data: arrays, a `Dataset`, several batches, or an iterable on the host.
@@ -123,6 +124,7 @@ def fit_bezier(
         raise ValueError(
             f"{caller} needs num_steps >= 0, a whole number, got num_steps={num_steps!r}."
         )
+    loss_fn = with_batch(loss_fn, batches)
     has_state = model_state is not None
     has_key = read_form(caller, loss_fn, has_key=None, has_model_state=has_state).takes_key
     opened = open_stateful(

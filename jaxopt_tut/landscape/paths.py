@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Inexact
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.blocks import Block, brief, number
-from jaxopt_tut.counts import whole_number
-from jaxopt_tut.landscape.points import Statistics, loss_at_points
+from jaxopt_tut.hyperparameters import require_real
+from jaxopt_tut.landscape.points import Statistics, at_least_two, loss_at_points
 from jaxopt_tut.landscape.rows import split_point
 from jaxopt_tut.landscape.slices import Coords, axis_of
 from jaxopt_tut.landscape.stateful import open_stateful
@@ -38,7 +38,19 @@ class Path(Block):
     points: tuple[PyTree, ...]
 
     def __call__(self, t: Number) -> PyTree:
-        """Return the point at t; what a model carries is that of the start."""
+        """Return the point at t; what a model carries is that of the start.
+
+        Args:
+          t: A real number, also beyond 0 and 1; several points are `jax.vmap(path)(t)`.
+
+        Returns:
+          Parameters, or a model.
+
+        Raises:
+          TypeError: If `t` is no real number.
+          ValueError: If it has axes.
+        """
+        require_real("Path", t=t)
         trained, build = split_point("Path", self.points[0])
         rest = [split_point("Path", point)[0] for point in self.points[1:]]
         t = jnp.asarray(t)
@@ -74,8 +86,8 @@ def linear_path(a: PyTree, b: PyTree) -> Path:
       b: Another of the same kind, where $t = 1$.
 
     Returns:
-      The line: a pytree, called with $t$. Of models the trained arrays are moved; the rest is that
-      of `a`.
+      The line: a pytree, called with one $t$; of several, `jax.vmap(path)(t)`. Of models the
+      trained arrays are moved; the rest is that of `a`.
 
     Raises:
       TypeError: If a leaf is neither floating nor complex.
@@ -137,8 +149,8 @@ class PathLoss(Block):
       t: The places on the path.
       loss: The loss there.
       metrics: What the loss returns beside it.
-      barrier: How far the loss rises above the line between its values at the ends; at least 0, NaN
-        where the loss is.
+      barrier: How far the loss rises, between the ends, above the line between its values there;
+        at least 0, NaN where the loss is.
       statistics: What running averages were: `"reestimated"`, `"frozen"`, `"batch"`; None for a
         model without.
     """
@@ -178,17 +190,19 @@ def path_loss(
     \mathrm{barrier} = \max_t\, \ell(t) - \big((1 - t)\, \ell(0) + t\, \ell(1)\big) \ge 0$$
 
     Works and costs as `slice_1d` at so many points; so are running averages treated, such as those
-    of BatchNorm, which else show barriers where there are none. The maximum is over the points
-    evaluated.
+    of BatchNorm, which else show barriers where there are none. The maximum is over the ends and
+    those of the points that lie between them: places below 0 or above 1 are evaluated, but have no
+    part in the barrier.
 
     Args:
-      loss_fn: The loss, in any form that `fit` takes; a mean over examples. What it returns
-        beside, `(loss, metrics)` or `(loss, Aux(metrics))`, is in the result.
+      loss_fn: The loss, in any form that `fit` takes, without batches of the parameters alone; a
+        mean over examples. What it returns beside, `(loss, metrics)` or `(loss, Aux(metrics))`, is
+        in the result.
       path: What `linear_path`, `bezier_path` or `fit_bezier` returned; or any function from $t$ to
         parameters or a model, which is a program of its own.
       *batches: The data: arrays, a `Dataset`, several batches, weighted by their examples, or an
         iterable on the host.
-      coords: The places $t$; the ends are evaluated beside them.
+      coords: The places $t$, also beyond 0 and 1; the ends are evaluated beside them.
       num_points: How many places from 0 to 1, if these are not given.
       key: For a loss that draws; each point has the same draws.
       model_state: The state, if it is no part of the model.
@@ -221,14 +235,10 @@ def path_loss(
     if not callable(path):
         raise TypeError(f"{caller} needs a path, a function of t, got {type(path).__name__}.")
     if coords is None:
-        count = whole_number(num_points)
-        if count is None or count < 2:
-            raise ValueError(
-                f"{caller} needs num_points >= 2, a whole number, got num_points={num_points!r}."
-            )
-        coords = np.linspace(0, 1, count)
+        coords = np.linspace(0, 1, at_least_two(caller, num_points))
     t = axis_of(caller, coords)
     ends = jnp.array([0, 1], t.dtype)
+    places = jnp.concatenate([ends, t])
     if isinstance(path, Path):
         start, place = path.points[0], bernstein
         span = tuple(split_point(caller, point)[0] for point in path.points)
@@ -240,7 +250,7 @@ def path_loss(
         open_stateful(caller, loss_fn, start, key=key, model_state=model_state),
         place,
         span,
-        jnp.concatenate([ends, t])[:, None],
+        places[:, None],
         batches,
         key=key,
         statistics=statistics,
@@ -248,12 +258,13 @@ def path_loss(
         batch_size=batch_size,
         points_at_once=points_at_once,
     )
-    first, last, loss = found.loss[0], found.loss[1], found.loss[2:]
-    at = t.astype(loss.dtype)
-    above = loss - ((1 - at) * first + at * last)
+    first, last = found.loss[:2]
+    at = places.astype(found.loss.dtype)
+    above = found.loss - ((1 - at) * first + at * last)
+    above = jnp.where((at < 0) | (at > 1), 0, above)  # beyond the ends there is no line
     return PathLoss(
         t,
-        loss,
+        found.loss[2:],
         {name: values[2:] for name, values in found.metrics.items()},
         jnp.max(above, initial=0),
         found.statistics,

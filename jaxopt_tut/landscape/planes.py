@@ -6,10 +6,13 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.blocks import Block, brief
+from jaxopt_tut.hyperparameters import require_real
+from jaxopt_tut.landscape.points import at_least_two
 from jaxopt_tut.landscape.rows import Rows, flat_point, read_trajectories, split_point
 from jaxopt_tut.trees import at_least_single, require_same_structure
 from jaxopt_tut.types import Number, Params, PyTree, Scalar
@@ -60,10 +63,25 @@ class PcaPlane(Block):
         return jnp.stack([ravel(one)[0] for one in self.directions])
 
     def at(self, coords: Float[Array, "2"]) -> PyTree:
-        """Return the point of the plane with these coordinates, of the kind of the origin."""
+        """Return the point of the plane with these coordinates, of the kind of the origin.
+
+        Args:
+          coords: Two real numbers; more points are `jax.vmap(plane.at)(coords)`.
+
+        Returns:
+          Parameters, or a model.
+
+        Raises:
+          ValueError: If these are not two real numbers.
+        """
+        pair = coords if isinstance(coords, jax.Array) else np.asarray(coords)
+        if pair.shape != (2,) or pair.dtype.kind not in "fiu":
+            raise ValueError(
+                f"PcaPlane.at needs two real numbers as coords, got {pair.dtype}{list(pair.shape)}."
+            )
         trained, build = split_point("PcaPlane.at", self.origin)
         flat, unravel = ravel(trained)
-        return build(unravel(flat + matmul(jnp.asarray(coords, flat.dtype), self.rows)))
+        return build(unravel(flat + matmul(jnp.asarray(pair, flat.dtype), self.rows)))
 
     def grid(self, num_points: int = 25, *, margin: Number = 0.15) -> tuple[Array, Array]:
         """Return coordinates along both directions that cover all paths.
@@ -74,7 +92,14 @@ class PcaPlane(Block):
 
         Returns:
           Two vectors, as `slice_2d` takes them.
+
+        Raises:
+          ValueError: If `num_points` is no whole number, or below 2.
+          TypeError: If `margin` is no real number.
         """
+        caller = "PcaPlane.grid"
+        count = at_least_two(caller, num_points)
+        require_real(caller, margin=margin)
         points = jnp.concatenate([path.coords for path in self.paths.values()])
         is_known = jnp.isfinite(points)
         low = jnp.min(points, axis=0, initial=jnp.inf, where=is_known)
@@ -85,7 +110,7 @@ class PcaPlane(Block):
             half > 0, half, jnp.max(half)
         )  # as wide as the other, for points on a line
         reach = (1 + jnp.asarray(margin, half.dtype)) * jnp.where(half > 0, half, 1)
-        first, second = jnp.linspace(middle - reach, middle + reach, num_points, axis=1)
+        first, second = jnp.linspace(middle - reach, middle + reach, count, axis=1)
         return first, second
 
 
@@ -216,9 +241,12 @@ def plane_through(a: PyTree, b: PyTree, c: PyTree) -> PcaPlane:
         require_same_structure(trained, other, caller)
         points[name] = ravel(other)[0].astype(points["a"].dtype)
     start = points["a"]
-    floor = jnp.finfo(start.dtype).eps * norm(jnp.concatenate(list(points.values())))
-    first = _unit(points["b"] - start, floor)
-    second = _unit_besides(first, points["c"] - start, floor)
+    floor = _rounding(jnp.stack(list(points.values())))
+    to_b, to_c = points["b"] - start, points["c"] - start
+    first = _unit(to_b, floor)
+    # what is rounded in b turns the first axis, and stands out at c as far as c is
+    farther = safe_ratio(norm(to_c), norm(to_b), where=norm(to_b) > floor)
+    second = _unit(_besides(first, to_c), floor * jnp.maximum(1, farther))
     rows = {name: point[None] for name, point in points.items()}
     return _seen_from(build(trained), start, jnp.stack([first, second]), rows, trained)
 
@@ -229,14 +257,13 @@ def _nearest(
     rows: list[Float[Array, "_ size"]], like: Params, place: Vector | None, *, where: str
 ) -> tuple[Params, Vector, Float[Array, "2 size"]]:
     """Return a place or the point that is named, as tree and flat, and two directions from it."""
-    flat, unravel = ravel(like)
+    _, unravel = ravel(like)
     base = unravel(_origin(where, rows) if place is None else place)
     start = ravel(base)[0]  # as rounded to the dtypes of the parameters
     points = jnp.concatenate(rows)
     is_finite = jnp.isfinite(points).all(axis=1, keepdims=True)
     points = jnp.where(is_finite, points, start)
-    floor = jnp.finfo(flat.dtype).eps * norm(points.ravel())
-    return base, start, _principal(points - start, floor)
+    return base, start, _principal(points - start, _rounding(points))
 
 
 def _seen_from(
@@ -301,13 +328,23 @@ def _mean(points: Rows) -> Vector:
     return jnp.sum(jnp.where(is_finite, points / count, 0), axis=0)
 
 
+def _rounding(points: Rows) -> Scalar:
+    """Return how long a direction may be that rounding leaves of points on a line.
+
+    An eps of the farthest point for each is a bound: it is rounded itself, in the differences, and
+    in sums over the points. Measured was a third of it at most, on lines of 2 to 1000 points in 2
+    to 100,000 dimensions, in both precisions.
+    """
+    return len(points) * jnp.finfo(points.dtype).eps * jnp.max(jax.vmap(norm)(points))
+
+
 def _principal(rows: Rows, floor: Scalar) -> Float[Array, "2 size"]:
     """Return two orthonormal directions along which rows reach farthest, zero below the floor."""
     first = _leading(rows, floor)
     # The Gram matrix squares lengths: a direction shorter than the first by the root of rounding
     # would be noise in it, unless the first is taken out of the rows before.
-    rest = rows - matmul(matmul(rows, first)[:, None], first[None])
-    return jnp.stack([first, _unit_besides(first, _leading(rest, floor), jnp.zeros_like(floor))])
+    second = _leading(_besides(first, rows), floor)
+    return jnp.stack([first, _unit(_besides(first, second), jnp.zeros_like(floor))])
 
 
 def _leading(rows: Rows, floor: Scalar) -> Vector:
@@ -333,11 +370,11 @@ def _unit(vector: Vector, floor: Scalar) -> Vector:
     return safe_ratio(vector, length, where=length > floor)
 
 
-def _unit_besides(first: Vector, vector: Vector, floor: Scalar) -> Vector:
-    """Take a unit vector out of another one, twice for rounding, and scale what is left."""
+def _besides(first: Vector, rows: Float[Array, "*points size"]) -> Float[Array, "*points size"]:
+    """Take a unit vector out of others, twice for rounding."""
     for _ in range(2):
-        vector = vector - matmul(vector, first) * first
-    return _unit(vector, floor)
+        rows = rows - matmul(rows, first)[..., None] * first
+    return rows
 
 
 @jax.custom_jvp

@@ -16,6 +16,7 @@ from jaxopt_tut.counts import whole_number
 from jaxopt_tut.datasets.inner import Chunk, Chunks, mean_over, read_chunks
 from jaxopt_tut.landscape.stateful import Opened, State, StatefulLoss
 from jaxopt_tut.landscape.statistics import Measured, Update, no_averages, renewed
+from jaxopt_tut.loss_forms import with_batch
 from jaxopt_tut.tracing import is_traced, is_tracing
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
@@ -26,6 +27,16 @@ Place = Callable[[PyTree, Float[Array, "dim"]], Params]
 """From what spans a line, a plane or a curve, and the coordinates of a point, to parameters."""
 
 _MODES = ("reestimated", "frozen", "batch")
+
+
+def at_least_two(caller: str, num_points: Any) -> int:
+    """Return a number of points that reach from one end to the other."""
+    count = whole_number(num_points)
+    if count is None or count < 2:
+        raise ValueError(
+            f"{caller} needs num_points >= 2, a whole number, got num_points={num_points!r}."
+        )
+    return count
 
 
 class AtPoints(NamedTuple):
@@ -61,6 +72,8 @@ def loss_at_points(
 
     `place` is static; what it places, `span`, is an argument of the one program.
     """
+    loss_fn = with_batch(loss_fn, batches)
+    training_loss = None if training_loss is None else with_batch(training_loss, batches)
     chunks = read_chunks(caller, batches, batch_size)
     work = _work(
         caller, loss_fn, opened, place, span, coords, chunks, key, statistics, training_loss

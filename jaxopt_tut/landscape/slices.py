@@ -80,8 +80,9 @@ def slice_1d(
     functions of your own, come as two: `loss_fn` as in evaluation, `training_loss` as in training.
 
     Args:
-      loss_fn: The loss, in any form that `fit` takes; a mean over examples. What it returns
-        beside, `(loss, metrics)` or `(loss, Aux(metrics))`, is in the result.
+      loss_fn: The loss, in any form that `fit` takes, without batches of the parameters alone; a
+        mean over examples. What it returns beside, `(loss, metrics)` or `(loss, Aux(metrics))`, is
+        in the result.
       params: The centre: parameters, or a model.
       direction: The direction: a tree like the parameters (of a model: like its trained arrays),
         a model of the same kind, or a flat vector. See `random_directions`.

@@ -10,6 +10,7 @@ from jaxtyping import Array
 from jaxopt_tut import jaxprs
 from jaxopt_tut.datasets.inner import mean_over, read_chunks
 from jaxopt_tut.landscape.stateful import State, StatefulLoss, open_stateful
+from jaxopt_tut.loss_forms import with_batch
 from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, PyTree
 
 _FAR = 1024.0
@@ -72,6 +73,7 @@ def reestimate_statistics(
       optima, section 3, https://arxiv.org/abs/1803.05407, who pass over the data once more.
     """
     caller = "reestimate_statistics"
+    loss_fn = with_batch(loss_fn, batches)
     opened = open_stateful(caller, loss_fn, params, key=key, model_state=model_state)
     chunks = read_chunks(caller, batches, batch_size)
     update = Update(opened.bind(loss_fn, True if opened.has_modes else None))

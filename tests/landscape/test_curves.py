@@ -38,6 +38,13 @@ def test_a_trained_curve_goes_round_a_hill():
     np.testing.assert_array_equal(curve(1), ENDS[1])
 
 
+def test_a_curve_is_trained_by_a_loss_of_the_parameters_alone():
+    options = {"key": KEY, "optimizer": adam(0.05), "num_steps": 5}
+    alone = fit_bezier(lambda w: ring(w, 1.0), *ENDS, **options)
+    beside = fit_bezier(lambda w, _: ring(w, 1.0), *ENDS, **options)
+    np.testing.assert_array_equal(alone.losses, beside.losses)
+
+
 def test_steps_are_those_of_gradient_descent_at_uniform_places():
     batch, rate = jnp.array([2.0, 4.0]), 0.1
     quadratic = lambda w, x: jnp.sum(w**2) * jnp.mean(x)

@@ -66,11 +66,65 @@ def test_the_barrier_is_what_rises_above_the_line_between_the_ends(batches):
     assert inside.loss.shape == (2,)
 
 
+@pytest.mark.parametrize(
+    ("coords", "barrier"),
+    [
+        ([-1.0, 2.0], 0.0),
+        ([-1.0, 0.5, 2.0], 2.0),
+        ([0.0, 1.0], 0.0),
+        ([-0.25, 0.25], 1.5),
+        ([5], 0.0),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda fn: fn, jax.jit], ids=["plain", "jit"])
+def test_places_beyond_the_ends_have_no_part_in_the_barrier(coords, barrier, wrap):
+    # (1 - t) 2 + t 4 + 8 t (1 - t), and high walls beyond both ends
+    rise = lambda w: 2 + 2 * w + 8 * w * (1 - w) + 1e4 * jax.nn.relu(jnp.abs(w - 0.5) - 0.5)
+    call = lambda b: path_loss(rise, linear_path(jnp.array(0.0), b), coords=coords)
+    along = wrap(call)(jnp.array(1.0))
+    np.testing.assert_allclose(along.barrier, barrier, rtol=1e-6)
+    np.testing.assert_allclose(along.loss, [rise(t) for t in coords], rtol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_beyond_the_ends_hides_no_barrier():
+    # log(1 + t) + 1 - 4 (t - .5)^2 is NaN at -2
+    bump = lambda w: jnp.log(1 + w) + 1 - 4 * (w - 0.5) ** 2
+    path = linear_path(jnp.array(0.0), jnp.array(1.0))
+    along = path_loss(bump, path, coords=[-2.0, 0.5])
+    np.testing.assert_allclose(along.barrier, np.log(1.5) + 1 - np.log(2) / 2, rtol=1e-6)
+    assert np.isnan(along.loss[0])
+    # but at an end it does, wherever the places are
+    broken = lambda w: jnp.log(w)
+    assert np.isnan(path_loss(broken, path, coords=[0.5]).barrier)
+
+
+@pytest.mark.parametrize("path", [linear_path(A, B), bezier_path(A, C, B)], ids=["line", "curve"])
+def test_a_path_is_called_with_one_place(path):
+    for several in (jnp.array([0.1, 0.2]), np.zeros((1, 1)), jnp.zeros(0)):
+        with pytest.raises(ValueError, match=r"Path needs a scalar t, got shape \("):
+            path(several)
+    for other in ("0.5", None, [0.1, 0.2], 1j):
+        with pytest.raises(TypeError, match=r"Path needs a real number as t, got t="):
+            path(other)
+    stacked = jax.vmap(path)(jnp.array([0.1, 0.2]))
+    for index, t in enumerate((0.1, 0.2)):
+        np.testing.assert_allclose(stacked["w"][index], path(t)["w"], rtol=1e-6)
+
+
 def test_a_path_of_ones_own_is_a_function_of_t():
     circle = lambda t: {"w": jnp.stack([jnp.cos(jnp.pi * t), jnp.sin(jnp.pi * t)])}
     along = path_loss(lambda p, _: p["w"][1], circle, num_points=3)
     np.testing.assert_allclose(along.loss, [0, 1, 0], atol=1e-6)
     np.testing.assert_allclose(along.barrier, 1, rtol=1e-6)
+
+
+def test_a_loss_of_the_parameters_alone_needs_no_batch():
+    wells = lambda w: jnp.sum((w**2 - 1) ** 2)
+    path = linear_path(-jnp.ones(2), jnp.ones(2))
+    alone, beside = (path_loss(fn, path) for fn in (wells, lambda w, _: wells(w)))
+    np.testing.assert_array_equal(alone.loss, beside.loss)
+    with pytest.raises(TypeError, match=r"path_loss calls loss_fn\(params, batch\), got a loss of"):
+        path_loss(wells, path, jnp.ones(3))
 
 
 def test_a_loss_along_a_path_passes_jit_vmap_and_grad():

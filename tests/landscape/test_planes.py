@@ -284,6 +284,41 @@ def test_points_on_a_line_have_no_second_direction(where):
     assert jnp.ptp(second) == pytest.approx(float(jnp.ptp(first)))
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.sampled_from([(2, 2), (2, 5), (2, 2000), (3, 40), (40, 7), (200, 2)]),
+    where=st.sampled_from(["mean", "start", "end"]),
+    wide=st.booleans(),
+    # far points: 1e-3 of the distance from 0 is along the line, the rest is rounded, too
+    reach=st.sampled_from([1e-3, 1.0, 1e3]),
+)
+def test_rounding_of_points_on_a_line_is_no_second_direction(seed, shape, where, wide, reach):
+    rng = np.random.default_rng(seed)
+    base, along = rng.normal(size=(2, shape[1]))
+    line = base + reach * rng.normal(size=(shape[0], 1)) * along
+    with jax.enable_x64(wide):
+        plane = pca_plane(line.astype(np.float64 if wide else np.float32), origin=where)
+        np.testing.assert_array_equal(plane.rows[1], 0)
+        assert plane.explained[1] == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.sampled_from([2, 5, 40]),
+    at=st.sampled_from([-3.0, 0.5, 1e-3, 2.0, 1e3]),
+)
+def test_rounding_of_corners_on_a_line_is_no_second_direction(seed, size, at):
+    a, b = np.random.default_rng(seed).normal(size=(2, size))
+    corners = [one.astype(np.float32) for one in (a, b, a + at * (b - a))]
+    plane = plane_through(*corners)
+    np.testing.assert_array_equal(plane.rows[1], 0)
+    for corner in corners:  # and all lie on what is left
+        atol = 10 * EPS[np.float32] * np.linalg.norm(np.stack(corners)) * max(1, abs(at))
+        np.testing.assert_allclose(project(plane, corner)[1], 0, atol=atol)
+
+
 def test_points_in_one_place_have_no_direction():
     plane = pca_plane(np.ones((4, 9), np.float32) * np.float32(0.1), origin="mean")
     np.testing.assert_array_equal(plane.rows, 0)
@@ -388,3 +423,35 @@ def test_bad_origins_and_points_are_refused_by_name():
         project(plane, other)
     with pytest.raises(ValueError, match="plane_through " + shapes):
         plane_through(plane.origin, plane.origin, other)
+
+
+@pytest.mark.parametrize("coords", [[1, 2, 3], 1.0, [[1, 2]], [1j, 2], [True, False], []], ids=str)
+def test_a_point_of_a_plane_has_two_real_coordinates(coords):
+    plane = pca_plane(walk(25))
+    for place in (coords, jnp.asarray(coords)):
+        with pytest.raises(ValueError, match=r"PcaPlane\.at needs two real numbers as coords, got"):
+            plane.at(place)
+
+
+def test_several_points_of_a_plane_are_mapped():
+    plane = pca_plane(walk(25))
+    coords = jnp.array([[1, 2], [0, 0], [-1, 3]])
+    expected = plane.origin + np.asarray(coords, np.float32) @ np.asarray(plane.rows)
+    np.testing.assert_allclose(jax.vmap(plane.at)(coords), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_points", [2.5, 0, 1, -3, True, "25", None])
+def test_a_grid_has_a_whole_number_of_points(num_points):
+    rule = r"PcaPlane\.grid needs num_points >= 2, a whole number, got num_points="
+    with pytest.raises(ValueError, match=rule):
+        pca_plane(walk(25)).grid(num_points)
+
+
+def test_a_grid_has_a_real_margin():
+    plane = pca_plane(walk(25))
+    with pytest.raises(
+        TypeError, match=r"PcaPlane\.grid needs a real number as margin, got margin='"
+    ):
+        plane.grid(margin="wide")
+    with pytest.raises(ValueError, match=r"PcaPlane\.grid needs a scalar margin, got shape \(2,\)"):
+        plane.grid(margin=np.ones(2))

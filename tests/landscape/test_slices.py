@@ -69,6 +69,35 @@ def test_a_line_through_a_quadratic_is_a_parabola(points_at_once):
     assert found.statistics is None
 
 
+def test_losses_of_the_parameters_alone_need_no_batch():
+    alone = lambda w: bowl(w, None)
+    line = [slice_1d(fn, CENTRE, ALONG, coords=COORDS).loss for fn in (alone, bowl)]
+    np.testing.assert_array_equal(*line)
+    plane = [slice_2d(fn, CENTRE, [ALONG, ACROSS], coords=COORDS).loss for fn in (alone, bowl)]
+    np.testing.assert_array_equal(*plane)
+    with pytest.raises(TypeError, match=r"slice_1d calls loss_fn\(params, batch\), got a loss of"):
+        slice_1d(alone, CENTRE, ALONG, X, coords=COORDS)
+
+
+def test_a_model_whose_loss_holds_its_data_is_re_estimated():
+    model = Normed(nnx.Rngs(0))
+    (direction,) = random_directions(KEY, model, 1)
+    alone = lambda model: deviation(model, X)
+    held = slice_1d(alone, model, direction, coords=COORDS)
+    assert held.statistics == "reestimated"
+    handed = slice_1d(deviation, model, direction, X, coords=COORDS)
+    np.testing.assert_allclose(held.loss, handed.loss, rtol=10 * RTOL)
+    # with the same draws of its dropout
+    call = lambda loss_fn, *batches, **options: slice_1d(
+        loss_fn, model, direction, *batches, coords=COORDS, statistics="batch", **options
+    )
+    expected = call(deviation, X).loss
+    for options in ({}, {"training_loss": alone}):
+        np.testing.assert_allclose(call(alone, **options).loss, expected, rtol=10 * RTOL)
+    own, other = reestimate_statistics(alone, model), reestimate_statistics(deviation, model, X)
+    np.testing.assert_allclose(own.norm.mean[...], other.norm.mean[...], rtol=10 * RTOL, atol=RTOL)
+
+
 def test_one_array_of_coords_serves_both_axes():
     both = slice_2d(bowl, CENTRE, [ALONG, ACROSS], coords=(COORDS, COORDS))
     once = slice_2d(bowl, CENTRE, [ALONG, ACROSS], coords=COORDS)
