@@ -73,8 +73,8 @@ def begin(start: Flat, key: PRNGKey, num_rows: int) -> Krylov:
     """Start with a vector, or with a random one where it is zero."""
     dtype = start.dtype
     key, fresh_key = jax.random.split(key)
-    is_zero = norm(start) == 0
-    start = jnp.where(is_zero, jax.random.normal(fresh_key, start.shape, dtype), start)
+    draw = lambda given: jax.random.normal(fresh_key, given.shape, dtype)
+    start = control_flow.unless(norm(start) != 0, start, draw)
     zero = jnp.zeros((), dtype)
     return Krylov(
         basis=jnp.zeros((num_rows, start.size), dtype),
@@ -96,8 +96,11 @@ def extend(state: Krylov, product: Flat) -> Krylov:
     once, first = _reduced(product, basis, is_used)
     twice, second = _reduced(once, basis, is_used)
     column = first + second
-    scale = jnp.maximum(state.scale, norm(product))
-    current, remainder, key = _next(twice, norm(once), basis, is_used, scale, state.key)
+    # the lengths of the product and of its first remainder, by Pythagoras: passes over them cost
+    size = norm(twice)
+    before = norm(jnp.append(second, size))
+    scale = jnp.maximum(state.scale, norm(jnp.append(column, size)))
+    current, remainder, key = _next(twice, size, before, basis, is_used, scale, state.key)
     return state._replace(
         basis=basis,
         current=current,
@@ -136,6 +139,7 @@ def _reduced(
 
 def _next(
     vector: Flat,
+    size: Scalar,
     before: Scalar,
     basis: Rows,
     is_used: Bool[Array, "k"],
@@ -143,7 +147,6 @@ def _next(
     key: PRNGKey,
 ) -> tuple[Flat, Scalar, PRNGKey]:
     """Make a unit vector of a remainder, or a fresh one if rounding is all that is left of it."""
-    size = norm(vector)
     is_lost = ~(size > _NOISE * jnp.finfo(vector.dtype).eps * scale)  # also where it is NaN
     # Twice is enough where the second round took little away (Kahan's rule); not for a remainder
     # that is hardly more than rounding.
