@@ -14,7 +14,7 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut import control_flow, jaxprs
 from jaxopt_tut.counts import whole_number
 from jaxopt_tut.datasets.inner import Chunk, Chunks, mean_over, read_chunks
-from jaxopt_tut.landscape.stateful import Opened, State, StatefulLoss
+from jaxopt_tut.landscape.stateful import Opened, State, StatefulLoss, refuse_frozen
 from jaxopt_tut.landscape.statistics import Measured, Update, no_averages, renewed
 from jaxopt_tut.loss_forms import with_batch
 from jaxopt_tut.tracing import is_traced, is_tracing
@@ -133,6 +133,8 @@ class Evaluate:
     """Of the leaves of the state those of which the loss has to read some; None for none."""
     has_states: bool
     """Whether each point has a state of its own."""
+    is_training: bool = False
+    """Whether it has to be a loss as in training."""
 
     def __call__(
         self, batch: Batch, span: PyTree, coords: Array, state: State, key: Any
@@ -142,6 +144,8 @@ class Evaluate:
         def at(coord: Array, state: State) -> tuple[Array, dict[str, Array]]:
             trained = self.place(span, coord)
             self._check(batch, trained, state, key)
+            if self.is_training:
+                refuse_frozen(self.loss, trained, batch, state, key)
             out = self.loss(trained, batch, state, key)
             return out.loss, out.metrics
 
@@ -216,7 +220,9 @@ def _work(
         )
     in_mode = lambda loss, mode: opened.bind(loss, mode if opened.has_modes else None)
     make = lambda loss, read, update, statistics: _Work(
-        Evaluate(loss, place, read, update is not None),
+        Evaluate(
+            loss, place, read, update is not None, statistics == "batch" and not opened.has_modes
+        ),
         update,
         chunks,
         span,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxopt_tut import jaxprs
 from jaxopt_tut.loss_forms import LossForm, read_form
 from jaxopt_tut.losses import described, is_real_scalar, loss_rule, take_pair
 from jaxopt_tut.splitting import Assembly, is_model, library_of, split_model
@@ -93,6 +94,29 @@ class StatefulLoss:
             return None
         own = old.own if new is None else _refilled(self.caller, old.own, new)
         return State(_refilled(self.caller, old.carried, now()), own)
+
+
+def refuse_frozen(
+    loss: StatefulLoss, trained: Params, batch: Batch, state: State, key: Any
+) -> None:
+    """Refuse a loss that reads a state and leaves all of it as it is: it is that of evaluation."""
+    leaves, structure = jax.tree.flatten(state)
+
+    def values(leaves: list[Any]) -> tuple[Any, list[Any]]:
+        out = loss(trained, batch, structure.unflatten(leaves), key)
+        return out.loss, leaves if out.state is None else jax.tree.leaves(out.state)
+
+    program = jax.make_jaxpr(values)(leaves)
+    read, one = jaxprs.reach(program)[0], jaxprs.open_jaxpr(program)
+    is_inexact = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+    reads = any(float_ and i in read for i, float_ in enumerate(is_inexact))
+    is_kept = all(new is old for new, old in zip(one.outvars[1:], one.invars, strict=True))
+    if reads and is_kept:
+        raise ValueError(
+            f"{loss.caller} needs a loss as in training for statistics='batch', which normalises "
+            "by the batch and returns (loss, Aux(metrics, model_state)), got one that reads the "
+            "state and leaves it as it is: hand over that of the training as training_loss=."
+        )
 
 
 def _refilled(caller: str, old: PyTree, new: PyTree) -> PyTree:

@@ -452,6 +452,13 @@ BAD = {
         "batch: hand over that of the evaluation, and that of the training as training_loss=, or "
         "say statistics='batch'.",
     ),
+    "evaluation by the batch": (
+        lambda: slice_1d(linen()[0], linen()[1], linen()[1], X, coords=COORDS, statistics="batch"),
+        ValueError,
+        "slice_1d needs a loss as in training for statistics='batch', which normalises by the "
+        "batch and returns (loss, Aux(metrics, model_state)), got one that reads the state and "
+        "leaves it as it is: hand over that of the training as training_loss=.",
+    ),
     "points": (
         lambda: one(points_at_once=0),
         ValueError,
