@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import jax
@@ -160,6 +161,9 @@ def cnn_with_batch_norm(quick: bool) -> Section:
         Ratio("CNN: product / loop of compiled products", "product", "by hand", 1.15),
     ]
     return Section(variants, ratios, 3 if quick else 11)
+
+
+PEERS = ("torch", "curvlinops", "hessian_eigenthings")
 
 
 def peers(quick: bool) -> Section:
@@ -321,6 +325,9 @@ def on_one_core(names: list[str], quick: bool) -> dict[str, list]:
 
 def main(quick: bool = False, names: list[str] | None = None) -> None:
     names = list(SECTIONS) if names is None else names
+    if "peers" in names and not all(map(find_spec, PEERS)):
+        print(f"{', '.join(PEERS)} are not all installed: their rows are left out.")
+        names = [name for name in names if name != "peers"]
     pinned = on_one_core(names, quick)
     here = pinned if quick else {name: measured(name, quick) for name in names}
     rows = []

@@ -161,7 +161,7 @@ def run(config: Config) -> Result:
 
 def correlation(x, y) -> float:
     """Return the rank correlation, Spearman's."""
-    return float(stats.spearmanr(x, y).statistic)
+    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
 
 
 def interval(x, y) -> tuple[float, float]:
