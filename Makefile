@@ -24,13 +24,16 @@ help:
 
 # Experiments and tests compile for longer than they run, so XLA is asked to optimize less. It ends
 # a process that names a flag it does not know, hence the trials, and one whose XLA_FLAGS is a blank,
-# hence no blanks but between flags; QUICK_TO_COMPILE= asks for none.
+# hence no blanks but between flags; QUICK_TO_COMPILE= asks for none. What was compiled is kept for
+# the next run, too; COMPILED= keeps nothing.
 QUICK_TO_COMPILE := --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false
+COMPILED ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/jaxopt_tut
 define with_quick_compiles
 flags=$$XLA_FLAGS; for flag in $(QUICK_TO_COMPILE); do \
 	  if XLA_FLAGS="$$flag" $(BIN)/python -c "import jax; jax.devices()" >/dev/null 2>&1; \
 	  then flags="$$flag$${flags:+ $$flags}"; fi; done; \
-	XLA_FLAGS="$$flags"
+	XLA_FLAGS="$$flags" JAX_COMPILATION_CACHE_DIR="$(COMPILED)" \
+	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=0
 endef
 
 demo: $(VENV)/.installed-experiments
@@ -73,7 +76,7 @@ data: $(VENV)/.installed-plot
 	$(BIN)/python -m jaxopt_tut.datasets
 
 clean:
-	rm -rf $(VENV) results .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPILED) results .pytest_cache .ruff_cache .hypothesis
 
 # The stamps say which extras are installed; editing the pins or pyproject.toml renews them.
 $(VENV)/.installed-%: pyproject.toml constraints.txt | environment
