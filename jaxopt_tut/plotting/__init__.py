@@ -2,7 +2,8 @@
 
 Every `plot_*` takes arrays or results and `ax=None`, draws on the axes it is given or on a new
 figure, and returns the axes (`ax.figure` is their figure). Figures are built without pyplot, so
-nothing is shown, leaked or left open, and no display is needed. Repeated runs lie along the first
+nothing is leaked or left open, and no display is needed; a notebook shows the whole figure where a
+cell ends in it or in one of its axes. Repeated runs lie along the first
 axis of an array: lines show their mean or median, bands their spread.
 
 * `plot_distributions`: histograms, one panel a layer.

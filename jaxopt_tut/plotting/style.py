@@ -7,6 +7,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxopt_tut.plotting.figures import ShownFigure
+
 # Okabe and Ito (2008), "Color universal design": told apart with every common colour vision.
 # Their yellow is left out: it is too light for lines on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -27,6 +29,8 @@ def look(index: int) -> dict[str, Any]:
 def new_figure(width: float = 6.4, height: float = 4.2) -> Figure:
     """Build an empty figure that lays out its panels without overlap.
 
+    In a notebook it is shown where it, or one of its axes, is the last line of a cell.
+
     Args:
       width: In inches.
       height: In inches.
@@ -38,7 +42,7 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> Figure:
       >>> new_figure(3.0, 2.0).get_size_inches().tolist()
       [3.0, 2.0]
     """
-    return Figure(figsize=(width, height), layout="constrained")
+    return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def axes_or_new(ax: Axes | None, width: float = 6.4, height: float = 4.2, **kwargs: Any) -> Axes:

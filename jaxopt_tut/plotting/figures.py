@@ -1,0 +1,60 @@
+"""Figures that notebooks show: the last line of a cell may be a figure or any of its axes.
+
+Without pyplot nothing tells a notebook that there is a figure. IPython asks an object itself for
+`_repr_png_`, so figures and axes have one here; no figure is kept alive for it.
+"""
+
+import io
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from mpl_toolkits.mplot3d import Axes3D
+
+_SCALE = 1.6
+"""Pixels of a picture for each pixel it takes up: sharp on the screens of today, and small."""
+
+
+class _Shown:
+    """What a notebook shows as the picture of the whole figure."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the picture and the pixels that it takes up."""
+        figure = self.get_figure(root=True)  # pyright: ignore[reportAttributeAccessIssue]
+        width, height = (round(inches * figure.dpi) for inches in figure.get_size_inches())
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=_SCALE * figure.dpi, metadata={"Software": None})
+        return file.getvalue(), {"width": width, "height": height}
+
+
+class ShownAxes(_Shown, Axes):
+    """Axes in a plane."""
+
+
+class ShownAxes3D(_Shown, Axes3D):
+    """Axes in space."""
+
+    name = Axes3D.name
+
+
+class ShownFigure(_Shown, Figure):
+    """A figure whose axes, too, are shown as the whole of it."""
+
+    def add_subplot(self, *args: Any, **kwargs: Any) -> Axes:
+        """Add axes to a grid, as matplotlib's; all other ways to subplots end here."""
+        return FigureBase.add_subplot(self, *args, **_showing(kwargs))
+
+    def add_axes(self, *args: Any, **kwargs: Any) -> Axes:
+        """Add axes at a place, as matplotlib's."""
+        return FigureBase.add_axes(self, *args, **_showing(kwargs))
+
+
+def _showing(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Ask for axes that are shown, unless somebody asks for a class or a projection of his own."""
+    known = {None: ShownAxes, "rectilinear": ShownAxes, "3d": ShownAxes3D}
+    projection = kwargs.get("projection")
+    own = kwargs.get("axes_class") or kwargs.get("polar") or not isinstance(projection, str | None)
+    if own or projection not in known:
+        return kwargs
+    kept = {name: value for name, value in kwargs.items() if name not in ("projection", "polar")}
+    return {**kept, "axes_class": known[projection]}
