@@ -1,7 +1,11 @@
 """Claims with their verdicts: what an experiment's `check` returns."""
 
 import math
+import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from experiments import _digits
 
 
 class Claim(NamedTuple):
@@ -15,6 +19,10 @@ class Claim(NamedTuple):
     """Whether the run counts as failed when this does not hold."""
     original: str = ""
     """What the tutorial says instead; empty where it agrees."""
+    headline: bool = False
+    """Whether this is the claim that the first line of the script's docstring states."""
+    shown: str = ""
+    """The number as it is shown beside the threshold, in digits that decide."""
 
     @property
     def verdict(self) -> str:
@@ -29,21 +37,40 @@ class Claim(NamedTuple):
 
 def at_most(text: str, measured: float, limit: float, **options) -> Claim:
     """State that a number is at most the limit; NaN never is."""
-    return Claim(text, float(measured), f"≤ {limit:.4g}", bool(measured <= limit), **options)
+    return _limited(text, measured, (limit,), "≤ {}", operator.le, options)
 
 
 def at_least(text: str, measured: float, limit: float, **options) -> Claim:
     """State that a number is at least the limit; NaN never is."""
-    return Claim(text, float(measured), f"≥ {limit:.4g}", bool(measured >= limit), **options)
+    return _limited(text, measured, (limit,), "≥ {}", operator.ge, options)
 
 
 def between(text: str, measured: float, low: float, high: float, **options) -> Claim:
     """State that a number lies between two others; NaN never does."""
-    inside = bool(low <= measured <= high)
-    return Claim(text, float(measured), f"{low:.4g} … {high:.4g}", inside, **options)
+    return _limited(text, measured, (low, high), "{} … {}", _is_between, options)
 
 
 def equal(text: str, measured: float, expected: float, tolerance: float, **options) -> Claim:
     """State that a number is another one up to a tolerance; NaN never is."""
-    near = bool(math.fabs(measured - expected) <= tolerance)
-    return Claim(text, float(measured), f"{expected:.6g} ± {tolerance:.2g}", near, **options)
+    numbers = (float(measured), float(expected), float(tolerance))
+    near = bool(math.fabs(numbers[0] - numbers[1]) <= numbers[2])
+    shown, goal, allowed = _digits.against_tolerance(*numbers)
+    return Claim(text, numbers[0], f"{goal} ± {allowed}", near, shown=shown, **options)
+
+
+def _limited(
+    text: str,
+    measured: float,
+    limits: tuple[float, ...],
+    form: str,
+    holds: Callable[..., bool],
+    options: dict[str, Any],
+) -> Claim:
+    limits = tuple(map(float, limits))
+    shown, *said = _digits.against_limits(float(measured), limits, holds)
+    inside = bool(holds(float(measured), *limits))
+    return Claim(text, float(measured), form.format(*said), inside, shown=shown, **options)
+
+
+def _is_between(number: float, low: float, high: float) -> bool:
+    return low <= number <= high

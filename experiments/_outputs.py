@@ -203,9 +203,10 @@ def _interruption(names: Sequence[str], reports: list[dict[str, Any]]) -> str:
 <ul>{items}</ul>"""
 
 
-def format_number(number: float | str) -> str:
-    """Write a number with five digits; non-finite ones are strings already."""
-    return number if isinstance(number, str) else f"{number:.5g}"
+def shown(claim: dict[str, Any]) -> str:
+    """Write what a claim measured in the digits that decide; older reports have none."""
+    number = claim["measured"]
+    return claim.get("shown") or (number if isinstance(number, str) else f"{number:.5g}")
 
 
 def _part_row(part: str) -> str:
@@ -221,7 +222,7 @@ def _rows(report: dict[str, Any]) -> list[str]:
     return [
         f"<tr><td>{link}</td>"
         f"<td>{html.escape(claim['text'])}{'' if claim['required'] else ' *'}</td>"
-        f'<td class="number">{html.escape(format_number(claim["measured"]))}</td>'
+        f'<td class="number">{html.escape(shown(claim))}</td>'
         f'<td class="number">{html.escape(claim["threshold"])}</td>'
         f'<td class="{claim["verdict"].split()[0]}">{html.escape(claim["verdict"])}</td></tr>'
         for claim in report["claims"]

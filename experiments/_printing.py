@@ -39,7 +39,7 @@ def print_table(reports: Sequence[dict[str, Any]], console: Console) -> None:
             table.add_row(
                 report["experiment"],
                 Text(claim["text"] + ("" if claim["required"] else " *")),
-                _outputs.format_number(_outputs.to_json(claim["measured"])),
+                _outputs.shown(claim),
                 claim["threshold"],
                 Text(verdict, style=STYLES[verdict.split()[0]]),
             )
@@ -60,7 +60,7 @@ def print_line(report: dict[str, Any], place: str, width: int, out: Path, consol
         console.print(Padding(note, (0, 0, 0, len(place) + 2), expand=False))
     for claim in report["claims"]:
         if not claim["holds"]:
-            number = _outputs.format_number(_outputs.to_json(claim["measured"]))
+            number = _outputs.shown(claim)
             text = f"fails: {claim['text']}{'' if claim['required'] else ' *'}: {number}, "
             note = Text(f"{text}which is not {claim['threshold']}", STYLES["fails"])
             console.print(Padding(note, (0, 0, 0, len(place) + 2), expand=False))
