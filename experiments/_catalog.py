@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
 PARTS = (
@@ -17,7 +18,26 @@ PARTS = (
     "curvature",
 )
 """The parts in the order of the tutorials; any other folder comes behind them."""
-FIELDS = ("Claim", "Source", "Command", "Expected", "Time")
+SECTIONS = {
+    "A1": "The data, and why it is normalised",
+    "A2": "The network",
+    "A3": "Pictures of weights, gradients and signals",
+    "A4": "Initializers",
+    "A5": "The variance of the signal, layer by layer",
+    "A6": "Optimizers, written out",
+    "A7": "Training compared",
+    "A8": "Ravines",
+    "A9": "Steep optima",
+    "A10": "Which optimizer: flat and sharp minima",
+    "B1": "Descent: a direction, a step size, and remedies",
+    "B2": "Backpropagation on a graph",
+    "B3": "A node of one's own",
+    "B4": "The solution of a minimisation as a layer",
+    "B5": "An argmin layer on a time series",
+}
+"""The sections of the two tutorials: A is UvA tutorial 4, B is Technion tutorial 5."""
+BEYOND = "beyond the tutorials"
+FIELDS = ("Question", "Claim", "Why", "Source", "Section", "Command", "Expected", "Time")
 COMMANDS = ("list", "run", "all", "table")
 
 
@@ -140,3 +160,28 @@ def fields(name: str) -> dict[str, str]:
                 f"'{field}: ...'; experiments/README.md says what it holds"
             )
     return said
+
+
+class Section(NamedTuple):
+    """Where in the tutorials an experiment belongs."""
+
+    key: str
+    """One of `SECTIONS`; empty for what has no place there."""
+    beyond: bool
+    """Whether it goes on from there to what the tutorial does not say."""
+
+
+def section(name: str) -> Section:
+    """Return the section of the tutorials that a script's docstring names.
+
+    Raises:
+      ValueError: If there is none of that name.
+    """
+    said = fields(name)["Section"].removesuffix(".")
+    key = said.removeprefix("beyond").strip()
+    if said != "beyond" and key not in SECTIONS:
+        raise ValueError(
+            f"the docstring of experiments/{find()[name]}/{name}.py says 'Section: {said}.', which "
+            f"is none of {', '.join(SECTIONS)}; before it, or alone, may stand the word beyond"
+        )
+    return Section(key, said.startswith("beyond"))

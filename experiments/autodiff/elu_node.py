@@ -1,12 +1,18 @@
 """A custom ELU node is one box instead of five, and its derivative survives z = 800.
 
+Question: What is gained by writing a node with its own derivative rule?
+
 Claim: where(z > 0, z, alpha (exp(z) - 1)) is five operations, and from z = 88.7 on (log of the
 largest float32) its derivative is NaN, in JAX as in our engine: the branch not taken overflows, and
 infinity times zero is no zero. The custom node is one operation with the right derivative
 everywhere, alpha at 0. The tutorial tests it on the sum of a softmax, whose gradient is zero
 whatever the node does: there a wrong rule passes the check, and on a weighted sum it is caught.
 
+Why: A branch that is not taken can still ruin the derivative by overflow. And a test by a loss
+whose gradient is zero passes any rule, right or wrong.
+
 Source: Technion tutorial 5, its ELU node and its test; Clevert et al. (2016), eq. 15.
+Section: B3.
 Command: python -m experiments elu_node
 Expected: NaN from 88.72 on; the wrong rule's error 0 on the softmax, .2 on the sum.
 Time: 5 s.

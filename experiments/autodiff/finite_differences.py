@@ -1,5 +1,7 @@
 """Finite differences lose half or a third of the digits; the complex step and autodiff lose none.
 
+Question: How exact is a derivative by finite differences, and at which step?
+
 Claim: for sin(2x) + exp(2x) the error of the forward difference falls like h, of the central one
 like h^2, until rounding, which grows like 1/h, takes over. The best step is 2 sqrt(eta / |f''|) for
 the forward and (3 eta / |f'''|)^(1/3) for the central difference (eta: the size of the rounding
@@ -7,8 +9,12 @@ errors of f), and the best relative error about eps^(1/2) and eps^(2/3). The com
 Im f(x + ih) / h falls like h^2 too but subtracts nothing: at h = 1e-18 it is exact to rounding, as
 is backpropagation, which needs no h. In float64 and float32.
 
+Why: Finite differences are how derivatives are checked. Whoever knows their floor does not take
+rounding for a wrong gradient, or a wrong gradient for rounding.
+
 Source: Technion tutorial 5, finite differences; Squire and Trapp (1998), eq. 1, for the complex
 step. Root mean squares over random points, so that no lucky zero decides.
+Section: B2.
 Command: python -m experiments finite_differences
 Expected: best errors in float64: forward 1e-8, central 1e-11, complex 1e-16.
 Time: 2 s.

@@ -1,14 +1,20 @@
 """The linear layer's VJP, JVP and Hessian product follow by hand, and pass the dot-product test.
 
+Question: What are the derivatives of a linear layer, both ways and of second order?
+
 Claim: for y = x W + b our engine gives what is derived on paper. Pulled back, a cotangent u becomes
 (u W', x' u, column sums of u); pushed forward, (dx, dW, db) becomes dx W + x dW + db; and
 u . (J v) = (J' u) . v, which a rule that forgets a transpose fails, although all its shapes are
 right. For the loss |y - t|^2 / 2, with residual r = y - t and push dy = J v, the Hessian product is
 (dy W' + r dW', dx' r + x' dy, column sums of dy); v' H is the same as H v, and u . H v = v . H u.
 
+Why: The layer is most of what networks compute. The dot-product test finds a forgotten transpose
+although all shapes agree, and holds for any rule one writes.
+
 Source: Technion tutorial 5, its linear layer and dot-product test; sizes are relative to what
 rounding can do: sums of k products are uncertain by k eps times the product of the norms (Higham
 2002, eq. 3.5).
+Section: B2.
 Command: python -m experiments linear_layer
 Expected: every error below a tenth of the bound, the wrong rule's ten thousand times it in float32.
 Time: 2 s.

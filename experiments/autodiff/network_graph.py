@@ -1,5 +1,7 @@
 """Backpropagation puts the gradient of the loss on every node of a network's graph.
 
+Question: What does backpropagation leave on the nodes of a network's graph?
+
 Claim: for a network with two hidden layers of tanh and cross entropy, one sweep gives all adjoints.
 Those of the parameters are `jax.grad`'s, those of the pre-activations what `taps` reads out of
 JAX's own reverse pass. They obey the recursion delta_l = (delta_{l+1} W'_{l+1}) (1 - h_l^2),
@@ -7,7 +9,11 @@ starting from (softmax - target) / n, and give the gradients h' delta and column
 When only the images move, the sum of adjoint times tangent over a layer is the change of the loss:
 the same at every layer, because all paths go through it.
 
+Why: The gradient of the parameters is a by-product: each node gets the derivative of the loss by
+its value. These are the numbers that vanish or explode over layers.
+
 Source: Technion tutorial 5, the graph of a network; Rumelhart et al. (1986) for the recursion.
+Section: B2.
 Command: python -m experiments network_graph
 Expected: all differences below 1e-14, float64.
 Time: 2 s.

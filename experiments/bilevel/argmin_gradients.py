@@ -1,5 +1,7 @@
 """The penalties of a regression have hypergradients, and they are not the zeros that were printed.
 
+Question: How does the solution of a minimisation change with the penalties in it?
+
 Claim: for weights that minimise mean (X w - y)^2 + l1 mean |w| + l2 mean w^2, the derivatives of
 the error on other data with respect to l1 and l2 agree four ways: from the optimality condition,
 through the solver's steps, by central differences, and by the formula on the weights that are not
@@ -7,8 +9,12 @@ zero. The tutorial printed 0 for both. It also handed the derivative with respec
 to the start of the search, on which a solution does not depend. And it let two things pass in
 silence: a singular matrix, which has a right answer, and a negative penalty, which has none.
 
+Why: Zeros for these derivatives would say that penalties cannot be learned. They can, and four
+independent ways of computing the derivatives leave no room for another answer.
+
 Source: Technion tutorial 5, test of the ArgMin layer; `make_regression(1000, 20, bias=10, noise=1,
 random_state=42)`, standardised; the formula is that of Gould et al. (2016), lemma 3.2.
+Section: B4.
 Command: python -m experiments argmin_gradients
 Expected: derivatives .002098 and .001132 by every way; 0 with respect to the start.
 Time: 7 s.

@@ -1,5 +1,7 @@
 """The least value changes with a bound by the bound's multiplier, and smoothly; the solution kinks.
 
+Question: What is a bound worth: how does the least value change when the bound moves?
+
 Claim: the value V(b) = min f(y) over y <= b has the derivative -lambda in its bounds, where
 lambda = max(0, -grad f(y*)) are the multipliers: zero for every bound that does not hold. It comes
 out of `hypergrad` with the bounds as hyper-parameters, by L-BFGS-B and the projected-gradient
@@ -9,8 +11,12 @@ that is left when the other coordinates follow, H11 - H12^2 / H22, to 0. The sol
 jumps itself: from (1, -H12 / H22), the held coordinate with the others following, to 0. What is
 returned at the kink lies between the two. In float64.
 
+Why: The multiplier is the price of a constraint. Prices are smooth where solutions have a kink, so
+that a derivative of the solution has to be read with care at a bound that is just active.
+
 Source: beyond the tutorials; Fiacco and McCormick (1968), section 2.4; Nocedal and Wright (2006),
 section 12.8; Bonnans and Shapiro (2000), section 4.3, for the kink.
+Section: beyond B4.
 Command: python -m experiments bound_sensitivity
 Expected: relative error of the six multipliers 1e-14, of dy/db 1e-15; jump of dy/db (-1, .5).
 Time: 11 s.

@@ -1,5 +1,7 @@
 """Descent-ascent circles a saddle or spirals away; looking ahead arrives, Newton at once.
 
+Question: Why does descent for one player and ascent for the other fail to find a saddle point?
+
 Claim: a saddle point min over x, max over y of f(x, y) is the root of the game's field
 F = (grad_x f, -grad_y f). On the bilinear game x.A y every singular value s of A turns a pair of
 coordinates: gradient descent-ascent at rate r lengthens it by sqrt(1 + r^2 s^2) a step, and, where
@@ -10,9 +12,13 @@ game that is convex-concave but not quadratic. There the root of F is differenti
 derivative in a parameter is that of finite differences, and the value's is the partial derivative
 of f alone (the envelope theorem). In float64.
 
+Why: Adversarial training and min-max problems use such updates. Their failure is a rotation of the
+field and no fault of the rate; methods that look a step ahead arrive.
+
 Source: beyond the tutorials; Daskalakis et al. (2018), https://arxiv.org/abs/1711.00141, and Gidel
 et al. (2019), https://arxiv.org/abs/1802.10551, sections 2 and 3; Korpelevich (1976) for
 extragradient; Milgrom and Segal (2002), theorem 4, for the envelope.
+Section: beyond B4.
 Command: python -m experiments circling_game
 Expected: at r s = .4 the distance grows by 1.077 a step, shrinks by .93 (extragradient) and .89
 (optimistic), Newton 1 step; on the other game Newton 7 steps, the others 175 to 200.

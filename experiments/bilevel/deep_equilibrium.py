@@ -1,5 +1,7 @@
 """A network of endless depth learns as one of many layers does, in the memory of one layer.
 
+Question: Can a layer be applied without end, and trained without keeping its steps?
+
 Claim: a layer whose output is fed back to it until nothing changes classifies the images as well as
 the same layer applied 64 times, weights shared, and differentiated through all of them: to two
 standard errors of the difference on the test images. At the weights found both have the same
@@ -9,9 +11,13 @@ application at the equilibrium, with no linear system at all, is no gradient, bu
 sixty degrees of it and learns as well. Not in its favour: the linear system keeps sixty vectors, so
 that a network of 16 layers takes less memory, and less time. Time is drawn, not judged.
 
+Why: Memory often limits depth. The implicit derivative needs the fixed point alone, though for a
+network of few layers unrolling is the cheaper way.
+
 Source: beyond the tutorials; Bai, Kolter and Koltun (2019), sections 3 and 4, Fung et al. (2022)
 for one application, El Ghaoui et al. (2021) for rows of absolute sum below 1, with which a layer
 contracts.
+Section: beyond B4.
 Command: python -m experiments deep_equilibrium [--data full]
 Expected: test accuracy .82 of all three; memory of 16, 64, 256 layers 1.3, 4.8, 19 MB, of the
 equilibrium 3.4, of one application .6; gradients 6e-5 apart, a cosine of .99.

@@ -1,5 +1,7 @@
 """What cheap hypergradients leave out has a law: the solver's contraction to the number of steps.
 
+Question: How wrong is a hypergradient that leaves out most of the inner steps?
+
 Claim: on a quadratic with curvatures H, gradient descent with step eta shrinks errors by
 R = I - eta H a step. A hypergradient truncated to the last k steps, and one whose linear solve is
 cut to k terms of the Neumann series, both miss R^k of the truth, one step R itself; with momentum R
@@ -7,8 +9,12 @@ is the matrix of its two-term recursion. An inner run that is stopped after k st
 exact derivative of the steps and the implicit one alike, by the same power. Newton's last step
 leaves out nothing; that of momentum almost everything. All this to rounding, in float64.
 
+Why: Truncation is what makes bi-level optimization affordable. Its error is the contraction of the
+inner solver to the number of steps kept, so that it can be bounded beforehand.
+
 Source: beyond the tutorials; Shaban et al. (2019), theorem 3.4; Lorraine et al. (2020), eq. (6);
 Bolte et al. (2023), algorithm 3; for runs that are stopped, Grazzi et al. (2020), section 2.
+Section: beyond B4.
 Command: python -m experiments hypergradient_bias
 Expected: distances from the laws of 1e-15; at a condition number of 20, k = 8 terms still miss a
 third of the truth, k = 64 a hundredth.

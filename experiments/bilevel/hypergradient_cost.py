@@ -1,5 +1,7 @@
 """Memory of a hypergradient grows with T, its square root, its fourth root or not: you choose.
 
+Question: How much memory does the derivative through an inner loop take?
+
 Claim: the memory of an exact derivative through T inner steps grows like T where all steps are
 kept, like its square root with checkpoints nested twice, like its fourth root with four levels, and
 not at all in forward mode. That of truncated, one-step and implicit derivatives, which answer
@@ -7,8 +9,12 @@ another question, is constant too. Read off the bytes that the compiler states, 
 T = 16 to 256 to 4096 has the exponent of the law whatever its constant; each checkpoint holds the
 variables and the optimizer's state, no more. Time is drawn, not judged.
 
+Why: Memory that grows with the number of steps is what ends an unrolled run. Checkpoints trade it
+for a known amount of computing, with the same derivative.
+
 Source: Technion tutorial 5, which unrolls its inner loop; Griewank and Walther (2008), "Evaluating
 Derivatives", chapter 12, for checkpoints; Franceschi et al. (2017) for forward mode.
+Section: B4.
 Command: python -m experiments hypergradient_cost
 Expected: exponents 1, 1/2, 1/4 and no growth for the others.
 Time: 14 s.

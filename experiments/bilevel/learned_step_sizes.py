@@ -1,5 +1,7 @@
 """Learning rates learned through the steps of a quadratic are Chebyshev's, or better ones.
 
+Question: Which learning rates does a hypergradient find for a quadratic?
+
 Claim: the hypergradient in the learning rate of each of T steps leads from the best constant rate
 to the best rates there are. Where the gradient is equally large in all directions and the
 curvatures fill their interval as the roots of a Chebyshev polynomial do, those are Chebyshev's:
@@ -8,9 +10,14 @@ rates are best if the ends of the spectrum are all one knows; where the curvatur
 groups, learned ones are better, and reach the loss of T steps of conjugate gradients, which no
 rates can beat.
 
+Why: On a quadratic the best rates are known in closed form, so that a learned schedule can be
+judged. It also shows when learning beats the formula: where more is known of the spectrum than its
+ends.
+
 Source: beyond the tutorials; Maclaurin et al. (2015), section 3.1, on learned schedules; Young
 (1953) for the rates; Saad (2003), "Iterative methods for sparse linear systems", theorem 6.29 and
 section 12.3.
+Section: beyond B4.
 Command: python -m experiments learned_step_sizes
 Expected: at a condition number of 20, T = 6: Chebyshev's six rates to 1e-12, a 15th of the loss of
 the constant rate; in two groups a 40th of the loss of Chebyshev's rates.

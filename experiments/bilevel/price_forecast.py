@@ -1,5 +1,7 @@
 """A ridge regression inside a network does not forecast share prices better than the last price.
 
+Question: Does an encoder with an argmin layer forecast share prices better than the last price?
+
 Claim: an encoder turns 30 daily closes into 16 channels, a ridge regression within each segment
 learns to carry the first 20 days to the next 10, is shifted on, and a decoder returns 10 prices.
 The regression is an argmin layer: its derivative in all inputs and in its strength lambda, which is
@@ -9,7 +11,11 @@ of times those of repeating the last price. With prices measured from the last o
 the segment, and a split by date, the network comes near to that, and not below; trained longer it
 fits noise and moves off again. Nor does a plain ridge regression on the 30 prices come below.
 
+Why: The published errors mean something only beside a forecast that takes no model. Normalisation
+and a split by date decide more than the layer does.
+
 Source: Technion tutorial 5, its part on time series.
+Section: B5.
 Command: python -m experiments price_forecast [--data full]
 Expected: squared errors over that of the last price: as published 220, network 1.02, ridge 1.00.
 Time: 15 s.

@@ -1,12 +1,19 @@
 """BatchNorm lowers the largest curvature of a trained CNN; at the start it evens it out.
 
+Question: Does BatchNorm lower the largest curvature of a convolutional network, too?
+
 Claim: after training by gradient descent the largest eigenvalue of the Hessian of a small network
 of two convolutions is lower with BatchNorm than without, beyond the scatter of the seeds. At the
 start it is not: there BatchNorm brings all draws to nearly one curvature, which is below that of
 some plain networks and above that of others. The objective with BatchNorm is that of the whole
 batch, over which it normalises. "May reduce curvature" is what the tutorial says; see `batch_norm`
 for a perceptron.
+
+Why: The answer changes during training: at the start it makes curvatures alike rather than small.
+Measuring once, at the start, would mislead.
+
 Source: Technion tutorial 5, BatchNorm; Santurkar et al. (2018), https://arxiv.org/abs/1805.11604.
+Section: B1.
 Command: python -m experiments batch_norm_at_scale [--data full]
 Expected: largest eigenvalue after training 45 without and 12 with BatchNorm; at the start 22 and 9
 in the mean, but 5 to 86 without and 7 to 13 with it

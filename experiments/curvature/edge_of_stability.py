@@ -1,5 +1,7 @@
 """Full-batch training sharpens a network up to the limit of its learning rate, and hovers there.
 
+Question: What becomes of the limit 2/eta of a quadratic when a network is trained?
+
 Claim: gradient descent on a tanh network with squared error drives the largest eigenvalue of the
 Hessian up to 2 over the learning rate, where a quadratic would begin to diverge, and then holds it
 there while the loss goes on falling: the edge of stability. So do both forms of momentum at their
@@ -7,9 +9,14 @@ larger limits, and Adam, for the Hessian that it sees, preconditioned by the ave
 gradients. With cross-entropy the sharpness rises to the limit and then falls, as the outputs grow.
 The critical sharpness, 2 over the smallest rate that raises the loss, which needs no second
 derivatives, comes to the same limit.
+
+Why: Training with the full batch does not avoid the limit, it moves there and stays. So the
+learning rate chooses the curvature, and not the other way round.
+
 Source: Technion tutorial 5, step size and curvature, has the limit on a
 quadratic; Cohen et al. (2021), Gradient descent on neural networks typically occurs at the edge of
 stability; Cohen et al. (2022), Adaptive gradient methods at the edge of stability.
+Section: B1.
 Command: python -m experiments edge_of_stability [--data full]
 Expected: sharpness over its limit in the last quarter: gradient descent 1.01, momentum .94 (heavy
 ball) and .92 (average), Adam .94; cross-entropy 1.8 at most and .35 at the end; critical sharpness

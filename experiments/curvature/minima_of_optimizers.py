@@ -1,13 +1,20 @@
 """From one start momentum and Adam end in sharper minima than SGD, each below its own limit.
 
+Question: Does it depend on the optimizer how sharp the minimum is that it finds?
+
 Claim: trained with mini-batches from the same start, at the tutorial's rates, SGD ends where the
 largest eigenvalue of the Hessian is below 2 over its learning rate, which is 20. Momentum, whose
 limit is 19 times that, ends in sharper places, beyond what SGD could stay in; Adam, which measures
 lengths in units of its own, too. The sentence that an optimizer finds flat or sharp minima is one
 on its limit: what it can stay in.
+
+Why: What the optimizer can stay in decides, and that is set by its rate and its momentum. "SGD
+finds flat minima" is a sentence about a limit and holds only with its rate.
+
 Source: UvA tutorial 4, closing section on which optimizer to take; Technion tutorial 5, step size
 and curvature; Cohen et al. (2021), Gradient descent on neural networks typically occurs at the edge
 of stability.
+Section: A10.
 Command: python -m experiments minima_of_optimizers [--data full]
 Expected: largest eigenvalue at the start 10 to 36, where SGD ends 16 to 18 (limit 20), momentum 29
 to 35 (limit 380), Adam 41 to 51

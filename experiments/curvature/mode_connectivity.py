@@ -1,13 +1,20 @@
 """Networks of two starts are parted by a barrier, which a common start or a bent path goes round.
 
+Question: Are the minima of two training runs separate valleys?
+
 Claim: on the straight line between two networks that were trained from different starts the loss
 rises high above that of both ends. It hardly does so between two networks that were trained
 together for a while before they saw different batches. And the two of different starts are joined
 by a quadratic Bezier curve, whose one free point was trained, along which hardly any barrier is
 left.
+
+Why: Pictures of losses of one parameter suggest separate valleys. If low paths join them, "flat"
+and "sharp" are said of places in one connected set.
+
 Source: beyond the tutorials; UvA tutorial 4, on minima; Garipov et al. (2018), Loss surfaces, mode
 connectivity, and fast ensembling, https://arxiv.org/abs/1802.10026; Frankle et al. (2020), Linear
 mode connectivity, https://arxiv.org/abs/1912.05671.
+Section: beyond A10.
 Command: python -m experiments mode_connectivity [--data full]
 Expected: barrier between two starts 1.35, after a common start 0, along the trained curve .02
 Time: 6 s; with --whole, 20 pairs of networks, a minute or two.

@@ -1,11 +1,18 @@
 """A plane that explains 98 % of three paths shows another loss at their start than they met.
 
+Question: How faithful is a picture of training paths in the plane that explains them best?
+
 Claim: SGD, momentum and Adam start together, and the plane of the first two principal components of
 all their points explains nearly all squared distances, most of which are Adam's. But the point
 beneath the start has a far lower loss than the start, and that beneath the end of SGD a higher one
 than the end: in the little that is left out is where the losses differ.
+
+Why: Such pictures are popular, and 98 % sounds like all. The loss seen on the plane is that of its
+points, not of the points on the paths.
+
 Source: beyond the tutorials; UvA tutorial 4, paths of optimizers on surfaces of two parameters;
 asked for in loss-landscape#18; Li et al. (2018), section 7, https://arxiv.org/abs/1712.09913.
+Section: beyond A8.
 Command: python -m experiments plane_of_paths [--data full]
 Expected: explained .98; the start's loss 2.8, on the plane .72; at the end of SGD .18 and .49
 Time: 10 s.

@@ -1,12 +1,19 @@
 """The same function, forty times sharper: what rescaled ReLU layers leave alone and what not.
 
+Question: Is sharpness a property of the function that a network computes?
+
 Claim: multiplying the first layer of a trained ReLU network by a number and dividing the second by
 it changes no output, and yet the largest eigenvalue of the Hessian, SAM's rise in a ball, the mean
 rise under noise and the critical sharpness change by any factor, so that none of them alone can
 decide how well a minimum generalises. Measured in units of the weights they stay: the eigenvalue
 of |w| H |w|, ASAM's rise, noise in proportion to the weights, steps in proportion to their squares.
+
+Why: If the same function can be made as sharp as one likes, a number that changes cannot explain
+how well it generalises. Measures in units of the weights do not have this fault.
+
 Source: beyond the tutorials (UvA tutorial 4 says that sharp minima generalise worse); Dinh et al.
 (2017), Sharp minima can generalize for deep nets; Kwon et al. (2021), ASAM.
+Section: beyond A10.
 Command: python -m experiments sharp_by_rescaling [--data full]
 Expected: from a factor of 1 to one of 64 the eigenvalue goes from 7.3 to 17 600, the critical
 sharpness from 6.2 to 16 800, rises grow 150 and 990 times; in units of the weights nothing changes

@@ -1,5 +1,7 @@
 """At equal training loss sharper networks do not generalise worse: the learning rate decides both.
 
+Question: Do sharper networks generalise worse?
+
 Claim: networks are trained to one loss at many learning rates and batch sizes. "Flat minima
 generalise, sharp ones do not" asks for rank correlations above 0 between sharpness and what is
 lost on test images. They are below 0, with the test error and more so with the gap in loss: here
@@ -7,9 +9,14 @@ the sharpest networks do best. In units of the weights little is left. The learn
 orders the gaps as well as the eigenvalue does, and among networks of equal rate less is left of the
 correlation: large rates make minima flat and, at one training loss, mistakes confident. Intervals
 are by bootstrap over the networks, p-values by permutation, within equal rates if it says so.
+
+Why: The tutorial's sentence is about cause, and all that is seen is a correlation, here of the
+other sign. A rate that sets both explains it; advice to look for flat minima does not follow.
+
 Source: UvA tutorial 4, its last section; Keskar et al. (2017), On large-batch training; Jiang et
 al. (2020), Fantastic generalization measures; Andriushchenko et al. (2023), A modern look at the
 relationship between sharpness and generalization.
+Section: A10.
 Command: python -m experiments sharpness_and_generalization [--data full]
 Expected: rank correlations of the largest eigenvalue -.65 with the test error and -.85 with the gap
 (-.62 within equal rates), of the rate .62 and .79; adaptive eigenvalue -.28 and -.05. With --whole

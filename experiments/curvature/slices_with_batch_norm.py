@@ -1,12 +1,19 @@
 """Along a slice, running averages of BatchNorm that stay the same raise cliffs that are not there.
 
+Question: Are the cliffs in pictures of loss surfaces with BatchNorm real?
+
 Claim: on a filter-normalised line through a trained network with BatchNorm the loss at the end is
 far higher where the running averages stay those of the centre than where they are re-estimated at
 each point. At the centre itself the two agree. Re-estimated on all images at once, the loss is that
 of a network that normalises by the batch, to rounding: what is gone is an artefact of evaluation,
 and no part of the landscape that training sees.
+
+Why: A slice evaluates weights that were never trained, with averages that belong to others. What is
+drawn is then a fault of evaluation, which re-estimated averages remove.
+
 Source: beyond the tutorials; Technion tutorial 5, BatchNorm; asked for in dnn-mode-connectivity#8;
 Li et al. (2018), https://arxiv.org/abs/1712.09913.
+Section: beyond B1.
 Command: python -m experiments slices_with_batch_norm [--data full]
 Expected: mean loss at the ends 3.1 with frozen averages, 1.7 with re-estimated ones; .55 between
 Time: 9 s.

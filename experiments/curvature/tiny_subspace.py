@@ -1,14 +1,21 @@
 """The gradient comes to lie along ten eigenvectors of the Hessian; the way travelled does not.
 
+Question: Do networks learn within the few directions of large curvature?
+
 Claim: soon after the start nearly all of the squared length of the gradient lies in the span of the
 ten eigenvectors with the largest eigenvalues, as many as there are classes, out of thousands of
 dimensions. Ten random directions hold k / size of it, and the ten of another network, trained as
 long from another start, a few per cent. But of the way from one point of the training to a later
 one the same ten hold next to nothing: along them the steps cancel, and what adds up lies outside.
 The gradient lies in a tiny subspace; descent does not happen there.
+
+Why: The gradient comes to lie among them, and one is tempted to optimise there alone. But its steps
+there cancel, and the way that training travels lies outside, in the flat directions.
+
 Source: beyond the tutorials; UvA tutorial 4, pathological curvatures; Gur-Ari, Roberts and Dyer
 (2018), Gradient descent happens in a tiny subspace, https://arxiv.org/abs/1812.04754; Song et al.
 (2024), Does SGD really happen in tiny subspaces?, https://arxiv.org/abs/2405.16002.
+Section: beyond A8.
 Command: python -m experiments tiny_subspace [--data full]
 Expected: share of the gradient .76 at the start, .93 after 3 epochs, .96 after 30 (random .001,
 another network's .03); share of the way .04 up to epoch 3, .005 from there to epoch 30

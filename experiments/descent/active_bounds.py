@@ -1,5 +1,7 @@
 """A bounded minimum is not the free one clipped: bounds are found on the way, held, and left.
 
+Question: May one minimise without the bounds and clip the answer to them?
+
 Claim: on a quadratic of two correlated coordinates in a box, L-BFGS-B runs into one bound, follows
 it, leaves it, and ends on another, in a few steps on each face, at the point of the closed form and
 of SciPy's L-BFGS-B. Projected gradient descent ends at the same point in several times the steps.
@@ -9,8 +11,12 @@ the other one is held. (The same point is where Newton's steps end that are clip
 From a grid of starts all searches end at the minimum, and many of them leave a bound again.
 In float64.
 
+Why: When one coordinate is held, the best place of the others moves. Clipping leaves them where
+they were, and the answer looks feasible and is not the minimum.
+
 Source: beyond the tutorials; Byrd, Lu, Nocedal and Zhu (1995), https://doi.org/10.1137/0916069, and
 Bertsekas (1976), section 2, https://doi.org/10.1109/TAC.1976.1101194.
+Section: beyond B1.
 Command: python -m experiments active_bounds
 Expected: L-BFGS-B 6 steps, SciPy's 6, projected gradient 43; the clipped point is 6.8 times as bad.
 Time: 7 s.

@@ -1,12 +1,19 @@
 """A change too small to see flips the prediction: projected gradient ascent on an image.
 
+Question: How small a change of an image changes what a classifier says of it?
+
 Claim: for a classifier trained on the bundled images, projected gradient ascent on the loss finds
 for most correctly classified test images a change within a small ball that flips the prediction,
 where random changes as large do nothing. The constraint is active: the change ends on the border of
 the ball, of the LInf ball (intersected with the box of grey values) or the L2 ball, and never
 leaves it. Steepest ascent under the ball's own norm is used in both.
 
+Why: The attack is projected gradient descent on the input, with a constraint that decides the
+answer. Random noise of the same size does nothing, so that robustness against noise says little
+about it.
+
 Source: Technion tutorial 5, projected gradient descent; Madry et al. (2018), section 2.1.
+Section: B1.
 Command: python -m experiments adversarial_example [--data full]
 Expected: three quarters of the right predictions flip, at random 3 % (LInf), 0 (L2).
 Time: 10 s.

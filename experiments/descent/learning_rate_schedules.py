@@ -1,5 +1,7 @@
 """A learning rate that falls ends lower than one that stays; warm-up allows a larger one.
 
+Question: What is gained by a learning rate that changes during training?
+
 Claim: on the bundled images, with stochastic gradients from batches of 32, schedules that fall
 (step, exponential, cosine, warm-up and cosine) from a large learning rate end at a lower training
 loss than the same rate held constant, which the noise of the batches holds up. From a small rate
@@ -7,8 +9,12 @@ the exponential, which is the first to be small, ends higher than the constant. 
 too large for the start, warm-up keeps the loss from rising in the first steps, and ends lower than
 the same schedule without.
 
+Why: With noisy gradients a constant rate stops at a floor that the noise holds up. Falling rates go
+below it, and warm-up protects the first steps from a rate that is good later.
+
 Source: Technion tutorial 5, learning-rate schedules; schedules of optax; warm-up as in Goyal et al.
 (2017), section 2.2.
+Section: B1.
 Command: python -m experiments learning_rate_schedules [--data full]
 Expected: final loss over that of the constant rate .4: step .89, exponential .92, cosine .81,
 warm-up and cosine .79.

@@ -1,13 +1,19 @@
 """Which minimum is reached depends on the start, and on the optimizer.
 
+Question: Does the start decide which minimum is found, or does the optimizer?
+
 Claim: on Himmelblau's function with its four equal minima, 40 000 starts run by four optimizers in
 one compiled program give a map of basins. Slow gradient descent follows the gradient's flow: every
 start reaches a minimum, and the map does not change with the resolution. Momentum and Adam take
 some starts to other minima than the gradient does, momentum by far the more. Newton's bare step
 converges to whatever stationary point is near: many starts end at a saddle or at the maximum.
 
+Why: Results of one start are an anecdote where there are several minima. The map shows which
+optimizers follow the flow of the gradient and which leave it.
+
 Source: Technion tutorial 5, the start of the search; Nocedal and Wright (2006), section 3.3, on
 Newton's step.
+Section: B1.
 Command: python -m experiments start_map
 Expected: gradient 100 % at minima, momentum to others in 18 %, Adam in 7 %; Newton's bare step 58 %
 at minima.

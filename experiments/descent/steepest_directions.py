@@ -1,5 +1,7 @@
 """Which direction is steepest depends on the norm, and the steepest gains the dual norm.
 
+Question: Is the negative gradient the direction in which a function falls fastest?
+
 Claim: of all directions of unit norm the steepest lowers a function fastest, by minus the dual norm
 of the gradient: L1 gives coordinate descent, L2 the gradient, LInf its sign, Spectral an orthogonal
 matrix. No random direction gains more, and a small step along it lowers a real function by just
@@ -7,8 +9,12 @@ that. On an ill-scaled quadratic with exact line search, coordinate descent need
 axes of the ellipses are those of the coordinates, sign descent if they are turned by 45 degrees;
 the gradient's path turns with them, and zig-zags as much. In float64.
 
+Why: It is if lengths are measured in the Euclidean norm. Coordinate, sign and spectral descent are
+the same idea under other norms, and which suits depends on how the problem is turned.
+
 Source: Technion tutorial 5, descent directions; Boyd and Vandenberghe (2004), section 9.4; Balles
 et al. (2020) for the rotated quadratic.
+Section: B1.
 Command: python -m experiments steepest_directions
 Expected: steps to 1e-9 of the loss, axes as the coordinates: L1 2, L2 52; turned: LInf 2, L2 as
 before.

@@ -1,13 +1,20 @@
 """Stochastic gradients leave a poor minimum that the full gradient cannot leave.
 
+Question: Can the noise of stochastic gradients be of use?
+
 Claim: fit the frequency of a sine. The loss has ten poor minima beside the right one. From a poor
 one gradient descent does not move; single-example gradients of the same loss, with the same
 learning rate, throw the frequency out, and it settles at the right one, where every residual and
 hence the noise is 0. The noise counts, not the method: batches of 64, or a learning rate ten times
 smaller, hardly ever find it.
 
+Why: Noise throws a search out of minima in which the examples disagree, and leaves it in one in
+which they agree. The size of the noise counts, learning rate over batch size, so that a larger
+batch can end in a worse place.
+
 Source: Technion tutorial 5, stochastic gradient descent; noise in proportion to learning rate over
 batch size as in Smith and Le (2018), eq. (6).
+Section: B1.
 Command: python -m experiments stochastic_escape
 Expected: share at the right frequency after 2000 steps: full 0, single examples .94.
 Time: 10 s.

@@ -1,5 +1,7 @@
 """The doctor names what is wrong with each bad start of the tutorial, and is silent on good ones.
 
+Question: Can a program say what is wrong with an initialization, and be silent where nothing is?
+
 Claim: of the network 784-512-256-256-128-10 and one batch, `diagnose` says what the tutorial
 explains at length. Constant weights: the units of every hidden layer are symmetric (the last
 layer's are not: they are the classes). Standard deviation .01: vanishing in all layers; .1:
@@ -10,7 +12,11 @@ layers too little for a verdict.
 Beyond the tutorial: its constant gradients of the hidden layers are rounding errors. The cotangents
 of a softmax sum to zero over the classes, so that equal weights send back exactly zero.
 
+Why: A warning is of use if it names the fault and does not come for healthy networks. All of the
+tutorial's starts, bad and good, are the test.
+
 Source: UvA tutorial 4, initialization.
+Section: A4.
 Command: python -m experiments doctor_on_broken_inits [--data full]
 Expected: every share 1, no verdict on healthy starts.
 Time: 20 s, nearly all of it compiling.

@@ -1,12 +1,19 @@
 """One network written in nnx, linen, equinox and plain JAX shows the same values layer by layer.
 
+Question: Can the values inside a model be read without editing it, whatever library it is written
+in?
+
 Claim: with the same weights, `taps` finds the same layers in the same order in all four, with the
 same roles, and the values and the cotangents at matching layers are equal up to rounding. The model
 is not edited in any library; sites are named after the parameters, whatever the library calls them.
 
+Why: Pictures of signals and gradients need values that a model does not return. If reading them
+needed other code for each library, nobody could compare two.
+
 Source: beyond the tutorials; requests for a way to read values inside a model: equinox#864,
 flax#4058, jax#5159. Rounding: a layer of fan-in k adds at most k eps times |h| |W| (Higham 2002,
 eq. 3.5), and a network passes on what came before with its norms.
+Section: beyond A3.
 Command: python -m experiments same_values_in_every_library
 Expected: five layers each, and compiled no difference at all.
 Time: 5 s.

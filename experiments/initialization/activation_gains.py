@@ -1,5 +1,8 @@
 """The gain of an activation holds the variance over 50 layers exactly where theory says it can.
 
+Question: How large must weights be behind an activation that is no ReLU, and is there such a size
+for each?
+
 Claim: weights of variance gain^2 / d_in keep the second moment of the pre-activations at 1 behind
 any activation: one layer on for all ten here, in the mean over networks. Over 50 layers it depends
 on the slope s of the variance map at its fixed point 1. A layer of n units scatters by a relative
@@ -8,7 +11,11 @@ log q at layer L should be the sum of s^(2k) times that, k < L. Where s <= 1 net
 near 1; where s > 1 (GELU, SiLU, Mish) they leave it for zero or infinity: there the gain fails.
 Without the gain, q falls or rises by decades, as the variance map predicts.
 
+Why: A gain alone decides over a few layers. Over many, none is enough for an activation whose
+variance map is too steep at its fixed point: chance is amplified layer by layer.
+
 Source: UvA tutorial 4, initialization, which stops at ReLU; Poole et al. (2016) for the map.
+Section: A4.
 Command: python -m experiments activation_gains
 Expected: scatter of log q at layer 50: ReLU .7, tanh .09; GELU, SiLU, Mish beyond 1.
 Time: 14 s.

@@ -1,12 +1,18 @@
 """With constant weights all units of a layer are copies, and their gradients are equal too.
 
+Question: Why may weights not all start at the same value, if that value has a good size?
+
 Claim: in the network 784-512-256-256-128-10 without activation, all weights .005, the gradient of
 each middle layer takes one single value, that of the first layer differs between pixels only and
 that of the last between classes only: the layers stay as if they had one unit each. Each unit is
 .005 times the sum of those below, so that the variance of the pre-activations is multiplied by
 (.005 d_in)^2 a layer, whatever the data.
 
+Why: Units that start as copies stay copies, for their gradients are equal: a layer of 256 of them
+can do what one can. Randomness is there to tell units apart, its variance only sets the scale.
+
 Source: UvA tutorial 4, constant initialization.
+Section: A4.
 Command: python -m experiments constant_initialization [--data full]
 Expected: variances of layers 1 to 5: 2.0 13 22 36 15; one gradient in each middle layer.
 Time: 4 s.

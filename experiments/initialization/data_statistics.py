@@ -1,5 +1,7 @@
 """One mean and one standard deviation bring Fashion-MNIST to zero mean and unit variance.
 
+Question: Does normalising with one mean and one deviation give what the variance arguments assume?
+
 Claim: with the mean and the standard deviation of the grey values, computed from the training
 images, every batch of 1024 has mean 0 and standard deviation 1 up to .03, the pixels run from
 -.8105 to 2.0224, and the classes are equally frequent. The tutorial prints the mean as .2861; it
@@ -7,7 +9,11 @@ is .286041, which rounds to .2860. The variance arguments of all initializers
 assume E[x] = 0 and Var[x] = 1 over the pixels; single pixels are far from it (those of the border
 are almost always black), which the arguments don't need.
 
+Why: Every initializer of the tutorial sets the variance of weights for inputs of mean 0 and
+variance 1. With other inputs each layer starts at the wrong scale before anything has been learned.
+
 Source: UvA tutorial 4, preparation of the data.
+Section: A1.
 Command: python -m experiments data_statistics [--data full]
 Expected: bundled images .28702 and .35399; full data .286041 and .353024.
 Time: 3 s.

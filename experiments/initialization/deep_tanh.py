@@ -1,5 +1,7 @@
 """With Xavier and tanh the variance does not settle in deep networks; the edge of chaos holds it.
 
+Question: Does the variance of the signal settle behind many tanh layers that start from Xavier?
+
 Claim: the tutorial says that behind its five layers the variance of tanh with Xavier stabilises
 (near .25). It does not: the fixed point of q -> E[tanh(sqrt(q) z)^2] is 0, approached as 1/(2 l),
 so at layer 20 about .027 is left. Two things hold it. The gain 1.59 has a fixed point at 1, but in
@@ -7,7 +9,12 @@ the chaotic phase: gradients grow by 1.18 a layer. A bias variance of .05 with i
 variance 1.76 lies on the edge of chaos: variance .57 and gradients of one size in all layers.
 Theory is the mean-field recursion, image by image; at width n it is off by about depth / n.
 
+Why: Five layers look settled and twenty are not: whoever makes the tutorial's network deeper loses
+the signal. The cure is not a larger weight variance alone but weights and biases on the edge of
+chaos.
+
 Source: UvA tutorial 4, its paragraph on tanh; Schoenholz et al. (2017) for the edge.
+Section: A5.
 Command: python -m experiments deep_tanh [--data full]
 Expected: Xavier .053 at layer 10, .027 at 20; gain 1.0 and edge .57 at all layers.
 Time: 10 s.

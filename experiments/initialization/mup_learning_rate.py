@@ -1,12 +1,18 @@
 """The best learning rate falls with width, but not in the maximal update parametrisation.
 
+Question: Does a learning rate that was tuned on a narrow network serve a wide one?
+
 Claim: a fully connected network trained by Adam wants a smaller learning rate the wider it is: in
 the standard parametrisation, with one rate for all leaves, the rate that is best for the narrowest
 network is several times too large for the widest. With the factors of `mup_multipliers`, read off
 the shapes at two widths, the best rate stays where it was, and carried over from the narrowest
 network it costs the widest next to nothing.
 
+Why: Tuning a large network is dear, tuning a small one is not. Rates carry over only if the
+initialization and the rates of the layers are scaled with the width in the right way.
+
 Source: beyond the tutorials; Yang, Hu et al. (2022), figure 1 and table 3.
+Section: beyond A4.
 Command: python -m experiments mup_learning_rate [--data full]
 Expected: exponent of the best rate in the width: standard -.7, maximal update -.1; loss of the
 widest at the narrowest's best rate, over its best: 1.07 and 1.00.

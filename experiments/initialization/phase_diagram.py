@@ -1,12 +1,18 @@
 """Deep networks train where weights and biases start near the edge of chaos, and nowhere else.
 
+Question: For which variances of weights and biases does a deep network learn at all?
+
 Claim: over the plane of weight variance and bias variance, networks of 24 layers that take some
 dozen steps of Adam reach an accuracy that is highest about the line chi = 1 of mean-field theory,
 for tanh, ReLU, GELU and ELU alike: chi is the factor on the gradient's variance per layer, so
 that chi^24 is what reaches the first layer. The further chi is from one the less is learnt; where
 chi^24 is far from one the networks stay near chance (.1).
 
+Why: Networks learn along a line, whatever the activation, and mean-field theory draws it without
+training: where to look for two hyper-parameters is known beforehand.
+
 Source: beyond the tutorials; Schoenholz et al. (2017), figure 5, for tanh.
+Section: beyond A5.
 Command: python -m experiments phase_diagram [--data full]
 Expected: rank correlations of accuracy and nearness to chi = 1 about .75, accuracies of .3 to .5 on
 the line.

@@ -1,5 +1,8 @@
 """An initialization four times too large is repaired by three of four methods.
 
+Question: Can a method that looks at a network and a batch mend an initialization that is far too
+large?
+
 Claim: with all weights of a ReLU network four times too large, the first epoch of training is lost
 to the way back. `auto_init` and LSUV, which look at variances in a handful of evaluations, make it
 as good as Kaiming's initialization, as far as seeds can tell. GradInit, which searches by gradient
@@ -7,8 +10,12 @@ descent, ends at smaller weights and a loss between. MetaInit does not repair th
 softmax is saturated larger weights lower the curvature against the gradient, and so do vanishing
 ones, so that its quotient falls while the variances end far from one on either side.
 
+Why: Closed-form gains exist for plain stacks of layers only. Where an architecture has no formula
+one has to measure, and the methods that measure do not all repair the same faults.
+
 Source: beyond the tutorials; Mishkin and Matas (2016), Zhu et al. (2021), Dauphin and Schoenholz
 (2019), who show MetaInit on other networks.
+Section: beyond A4.
 Command: python -m experiments repaired_initialization [--data full]
 Expected: mean loss of the first epoch: Kaiming .95, four times that 8.2; repaired by auto_init .98,
 LSUV .95, GradInit 1.15, MetaInit 7.2.

@@ -1,5 +1,8 @@
 """A tanh network of a hundred, or a thousand, layers trains from the edge of chaos, orthogonal.
 
+Question: Can a plain tanh network of a hundred or a thousand layers learn, without residuals or
+normalisation?
+
 Claim: a fully connected tanh network without residual connections or normalisation, its layers the
 steps of a `lax.scan`, learns at once where `critical` puts the weight variance and `orthogonal`
 draws the weights: its Jacobian keeps nearly all directions (half of them over 1 000 layers). From
@@ -8,7 +11,11 @@ SGD: its variance is critical for tanh too, but the signal dies like 1 / (2 l) a
 values spread over decades. Critical Gaussian weights keep the signal and lose the directions. The
 learning rate that serves goes down with the depth: about 1 / depth.
 
+Why: The experiment separates two things that depth destroys, the size of the signal and its
+directions: the right variance keeps the first, and only orthogonal weights keep the second.
+
 Source: beyond the tutorials; Pennington, Schoenholz, Ganguli (2017), Xiao et al. (2018).
+Section: beyond A5.
 Command: python -m experiments thousand_layers [--data full]
 Expected: test accuracy: critical and orthogonal .73 at 100 layers and .71 at 1 000; Gaussian .36
 and .1, Xavier .28 and .1.

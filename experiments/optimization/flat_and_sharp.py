@@ -1,5 +1,7 @@
 """A flat minimum survives the step from training to test loss, a sharp one does not.
 
+Question: Why should it matter whether a minimum is flat, if two minima are equally deep?
+
 Claim: in a double well whose minima are equally deep, the test loss (the training loss moved by
 .25) stays low at the flat minimum and is almost lost at the sharp one. Which of the two is found
 is decided by the learning rate: gradient descent can settle in a minimum of curvature c only below
@@ -7,8 +9,12 @@ is decided by the learning rate: gradient descent can settle in a minimum of cur
 sharp well; not all end in the flat one, some are thrown into the plain, but on the mean over the
 starts the test loss is lower.
 
+Why: Test and training loss are not the same surface. A small shift costs little in a flat minimum
+and nearly all in a sharp one, and the learning rate decides which of them can be held.
+
 Source: UvA tutorial 4, closing section on which optimizer to take (a sketch there); the thresholds
 are those of linear stability, for momentum Polyak (1964).
+Section: A10.
 Command: python -m experiments flat_and_sharp
 Expected: test losses .048 (flat) and .887 (sharp); SGD leaves the sharp well at a learning rate of
 .029, momentum (decay .9) at .55; mean test loss of SGD .47 below, .28 above.

@@ -1,12 +1,18 @@
 """SGD, momentum and Adam end within a point of each other: no optimizer wins.
 
+Question: Is one of SGD, momentum and Adam the best for the classification task?
+
 Claim: from the same Kaiming initialization (ReLU, 784-512-256-256-128-10, batches of 256), tested
 with the parameters of the best validation epoch, SGD (learning rate .1), momentum (.1, decay .9,
 EMA form) and Adam (.001) reach nearly the same test accuracy; all overfit. They differ at the
 start: after one epoch Adam is ahead. The published orders contradict each other, so none is
 claimed here.
 
+Why: Two versions of the tutorial print two orders. Whoever reads a winner from one run of each
+takes scatter for a result.
+
 Source: UvA tutorial 4, comparison of optimizers on the classification task.
+Section: A7.
 Command: python -m experiments optimizer_comparison [--data full]
 Expected: bundled images, 20 epochs: test 84 %; full data, 40 epochs: test 88 to 90 %,
 training over 97 %, after epoch 1 Adam > momentum > SGD.

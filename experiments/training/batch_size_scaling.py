@@ -1,13 +1,20 @@
 """The best rate of SGD grows with the batch, slower than in proportion, and then no longer.
 
+Question: How should the learning rate change when the batch becomes larger?
+
 Claim: at a fixed number of updates of a small network on noisy labels, the rate that ends nearest
 to the clean function grows with the batch size while gradients are mostly noise, and hardly once
 they are not: no power law holds from one example to 256. "Linear scaling" (slope 1 on log-log axes)
 is not reached even by the smaller half of the sizes, and the larger half is below "square-root
 scaling" (1/2). Slopes are fitted to the best rates, interpolated between those tried, and have
 bootstrap intervals over seeds.
+
+Why: "Linear scaling" is used as a law. It is a limit for batches that are mostly noise; beyond
+that, a larger batch no longer allows a larger rate.
+
 Source: beyond the tutorials; Goyal et al. (2017), arXiv:1706.02677; McCandlish et al. (2018), An
 empirical model of large-batch training, arXiv:1812.06162.
+Section: beyond B1.
 Command: python -m experiments batch_size_scaling
 Expected: slope of the smaller half .46 to .86, of the larger half -.03 to .29; it bends at 16 to 32
 Time: 20 s.

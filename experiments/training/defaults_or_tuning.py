@@ -1,13 +1,20 @@
 """Whether trying optimizers at their defaults is as good as tuning one is decided by the defaults.
 
+Question: Is trying several optimizers at their defaults as good as tuning one of them?
+
 Claim: k optimizers tried at their default rates are compared with one optimizer tried at k rates
 drawn from a grid of five decades: the best is chosen on half of the seeds and judged on the others,
 and means are over all subsets. One default of the tutorials ends at a lower loss than one rate
 drawn. One of PyTorch's, whose rates for SGD and momentum are a hundredth, ends at a higher one, and
 it takes nearly all optimizers to make up for that: whether trying optimizers is as good as tuning
 one, and for how many, is a matter of whose defaults they are.
+
+Why: The advice has been read from a benchmark. It depends on the rates that a library calls
+defaults, which for SGD differ a hundredfold.
+
 Source: beyond the tutorials; Schmidt, Schneider and Hennig (2021), Descending through a crowded
 valley, https://arxiv.org/abs/2007.01547, who find both as good.
+Section: beyond A7.
 Command: python -m experiments defaults_or_tuning
 Expected: loss over that of tuning, for one and for six trials: the tutorials' .61 and .70,
 PyTorch's 1.32 and .70; one of PyTorch's over one of the tutorials' 2.2

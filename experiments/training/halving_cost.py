@@ -1,5 +1,7 @@
 """Halving takes a fifth of the steps of a sweep, and picks the fast starter where that is wrong.
 
+Question: Is a learning rate that leads after a few steps also the best in the end?
+
 Claim: of 16 learning rates, successive halving in five rungs (8, 8, 16, 32 and 64 steps) takes 3/16
 of the steps of running all to the end. Its price is the last loss of what it picks over that of the
 best rate. (1) On a quadratic whose curvatures are alike, so that the order of the rates after 8
@@ -7,8 +9,13 @@ steps is that after 128, the price is 1 for every start. (2) On an ill-condition
 for every start: the rate that is best in the end, near 2 over the largest curvature, overshoots in
 the steep direction at first and is out before the slow one counts. (3) On a small network the
 median price over seeds has an interval.
+
+Why: Stopping bad runs early saves most of the work of a sweep. On ill-conditioned problems it
+favours what starts fast, and the price can be known.
+
 Source: beyond the tutorials; Jamieson, Talwalkar (2016), arXiv:1502.07943; Wu et al. (2018),
 Understanding short-horizon bias, arXiv:1803.02021.
+Section: beyond A7.
 Command: python -m experiments halving_cost
 Expected: 3/16 of the steps; prices of 1 where curvatures are alike, 7 where they are 33 apart, and
 1.0 on the network.

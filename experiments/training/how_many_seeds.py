@@ -1,5 +1,7 @@
 """Five seeds can decide nothing, and a difference of 10 % takes twenty: count before you run.
 
+Question: How many seeds does a comparison of two optimizers need?
+
 Claim: two optimizers whose times to the target differ by a factor are compared by paired sign flips
 on one problem, with the noise that SGD and momentum show on a small ReLU network. (1) The smallest
 p value of n seeds is 2 to the power 1 - n: with 5 no difference whatever is found at 5 %, and among
@@ -7,8 +9,13 @@ the 66 pairs of 12 optimizers (Holm) none with 11. (2) Beyond that the seeds nee
 80 % are those of the formula for normal variables, (1.96 + 0.84)^2 times the variance of the log
 ratio over its square. (3) Sharing start and batches between optimizers is worth as many seeds
 again: the variance of paired differences is half of that of others.
+
+Why: With five seeds an exact test at 5 % can never be significant, whatever the runs say. The
+number that is needed can be counted before the first run.
+
 Source: beyond the tutorials, whose comparisons (UvA tutorial 4) have one seed; Fisher (1935), The
 Design of Experiments, section 21; Colas et al. (2018), arXiv:1806.08295.
+Section: beyond A7.
 Command: python -m experiments how_many_seeds
 Expected: power 0 with 5 seeds, with 11 for 66 pairs; 10 % take 21 seeds, 20 % take 8, 50 % take 6;
 pairing leaves half of the variance.

@@ -1,5 +1,7 @@
 """A run that is killed again and again ends with the same bits as one that is not.
 
+Question: Does a training run that is killed and started again end where it would have ended?
+
 Claim: a network with dropout under Adam, trained on the bundled images in a process that gets
 SIGKILL 3 times, with --whole 20 times, at random moments, and is started anew each time, has in the
 end (1) not one bit of its parameters, moments, best parameters and history different from the
@@ -7,8 +9,13 @@ undisturbed run; (2) no save that was announced is lost: each life goes on from 
 from a later one. (3) With
 weights alone saved, at the end of each epoch, and the data begun anew, as is common, the loss of
 the last epoch is another one: orders and masks repeat, and Adam forgets.
+
+Why: Weights alone are not the state of a run: moments, data order and random keys belong to it.
+Whoever saves less continues another experiment.
+
 Source: beyond the tutorials, which train in one go (UvA tutorial 4); the faults of others are
 keras#17012 and Lightning#18780.
+Section: beyond A7.
 Command: python -m experiments kill_and_resume
 Expected: 0 bits of all kills, no save lost; weights alone: the loss of the last epoch is off
 by 10 %, as the masks of dropout and the orders are those of the first epochs, again and again.

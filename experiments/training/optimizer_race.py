@@ -1,13 +1,20 @@
 """Optimizers differ on given problems beyond doubt, and over problems nobody can name the best.
 
+Question: Is one optimizer faster than another, on given problems and on problems in general?
+
 Claim: at its best rate, chosen on half of the seeds and judged on the others, from the same starts
 on the same batches, one of SGD, momentum and Adam is faster than another on these problems: exact
 sign flips, adjusted for the number of pairs, leave no doubt. Over problems nothing is decided:
 with the problems drawn anew, too, the interval of the leader's score reaches into those of others
 and is far wider than given the problems, and no outcome of a test of so few problems could name a
 winner, not even one that leads on each of them.
+
+Why: These are two questions with two answers. Certainty about a handful of problems is not
+certainty about the next one, and only the second would name a winner.
+
 Source: UvA tutorial 4, comparison of optimizers, whose two versions print two orders; Dahl et al.
 (2023), https://arxiv.org/abs/2306.07179, on scores.
+Section: A7.
 Command: python -m experiments optimizer_race
 Expected: smallest adjusted p given these problems .0002 (Adam before SGD, 1.4 times as
 fast), over problems .38, which is the least there can be; intervals over problems 1.8 times as wide

@@ -1,11 +1,18 @@
 """A learning rate too large costs SGD far more than one too small; Adam pays alike for both.
 
+Question: What does a learning rate cost that is wrong by a decade?
+
 Claim: a decade and a half above its best rate the loss of SGD is several times that a decade and a
 half below; for Adam the two are about equal, and the difference between the optimizers is beyond
 the scatter of the seeds. What is not so: that the best rate of Adam is the steadier one from
 problem to problem. The decades between the best rates on these problems do not differ.
+
+Why: Rates are rarely tuned well. For SGD a doubtful one had better be too small; for Adam the side
+hardly matters.
+
 Source: UvA tutorial 4, which takes one rate for each optimizer; Schmidt, Schneider and Hennig
 (2021), https://arxiv.org/abs/2007.01547.
+Section: A7.
 Command: python -m experiments rate_sensitivity
 Expected: log loss of rates too large over too small: SGD 1.9, momentum .5, Adam -.1; decades
 between the best rates .5 to 1 for all three

@@ -1,5 +1,7 @@
 """Chosen and judged on the same seeds, an optimizer with 20 rates beats its own copy with one.
 
+Question: How much of an optimizer's lead comes from having been tuned more often?
+
 Claim: runs of one optimizer at one learning rate are handed out at random, as 20 "rates" to one
 entry and as a single one to its copy, on 6 problems with 10 seeds. No rate is better than another:
 every difference is luck. If the rate of each problem is chosen and judged on the same seeds, the
@@ -7,8 +9,13 @@ entry with 20 rates is faster in every race, and in eight or nine of ten the tes
 of 5 %. If half of the seeds choose and the others judge, it errs as often as it may. Cross-fitting,
 where each fold is judged by the rate that the others chose, is no way out: the folds share their
 seeds, and the more of them there are, the more often the test errs.
+
+Why: The best of twenty tries looks better than one try, even if all are the same. Choosing on some
+seeds and judging on others removes that luck; cross-fitting does not.
+
 Source: beyond the tutorials, whose comparison of optimizers (UvA tutorial 4) has one seed; Varma
 and Simon (2006), BMC Bioinformatics 7:91.
+Section: beyond A7.
 Command: python -m experiments seed_luck
 Expected: the test errs in 94 % of the races on the same seeds, in 5 % after a split; cross-fitting
 5 % with 2 folds, 12 % with 5, 15 % leaving one out.

@@ -118,12 +118,25 @@ def test_a_source_begins_with_the_section_of_a_tutorial(name):
     assert source.startswith(("UvA tutorial 4, ", "Technion tutorial 5, ", "beyond the tutorials"))
 
 
+@pytest.mark.parametrize("name", _catalog.find())
+def test_a_section_is_of_the_tutorial_that_is_the_source(name):
+    source, section = _catalog.fields(name)["Source"], _catalog.section(name)
+    assert section.beyond == source.startswith("beyond the tutorials")
+    if not section.beyond:
+        assert source.startswith({"A": "UvA", "B": "Technion"}[section.key[0]])
+
+
 DOCSTRING = """It grows.
+
+Question: does it grow?
 
 Claim: it grows by `a|b`
 a layer.
 
+Why: trees do.
+
 Source: UvA tutorial 4, growth; Author et al. (2020), eq. 1.
+Section: A4.
 Command: python -m experiments grows
 Expected: |w| = 2 * 3 < 7.
 Time: 3 s.
@@ -147,8 +160,11 @@ def make_part(tmp_path, monkeypatch):
 def test_fields_are_read_line_breaks_and_all(make_part):
     make_part()
     assert _catalog.fields("grows") == {
+        "Question": "does it grow?",
         "Claim": "it grows by `a|b` a layer.",
+        "Why": "trees do.",
         "Source": "UvA tutorial 4, growth; Author et al. (2020), eq. 1.",
+        "Section": "A4.",
         "Command": "python -m experiments grows",
         "Expected": "|w| = 2 * 3 < 7.",
         "Time": "3 s.",
@@ -173,6 +189,28 @@ def test_a_field_that_says_nothing_is_an_error(make_part, field, left, capsys):
     (folder / "README.md").write_text(f"{_table.START}\n{_table.END}\n")
     assert main(["table"]) == 2
     assert capsys.readouterr().err == sentence + "\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "section"),
+    [
+        ("A4.", ("A4", False)),
+        ("B1", ("B1", False)),
+        ("beyond A10.", ("A10", True)),
+        ("beyond.", ("", True)),
+        ("A11.", None),
+        ("beyond the pale.", None),
+        ("4.", None),
+    ],
+)
+def test_a_section_is_one_of_the_tutorials_or_beyond_one(make_part, said, section):
+    make_part(DOCSTRING.replace("A4.", said))
+    if section:
+        assert _catalog.section("grows") == section
+        return
+    with pytest.raises(ValueError, match=r"none of A1, A2, .*, B5; before it, or alone") as caught:
+        _catalog.section("grows")
+    assert f"'Section: {said}'" in str(caught.value)
 
 
 def test_the_table_is_written_between_its_marks(make_part, capsys):
