@@ -1,0 +1,140 @@
+// One widget on the page: its state, its elements, and the round from a change to a picture.
+
+import { controls } from "./controls.js";
+import { el } from "./dom.js";
+import { defaults, fromFragment, toFragment } from "./fields.js";
+import { createGuess, guessField } from "./guess.js";
+import { createPlot } from "./plot.js";
+import { corners, look, theme } from "./theme.js";
+
+const SETTLED = 300; // milliseconds without a change, before it is spoken and written down
+
+export function createRoom(widget, changed) {
+  const fields = { ...widget.fields, guess: guessField(widget.guess) };
+  const room = { widget, fields, state: defaults(fields), notes: [], result: null, frames: [], root: null };
+  let view;
+  let asked = 0;
+  let settling = 0;
+
+  room.change = (patch) => {
+    // who moves something before guessing wants to see
+    const guess = patch.guess ?? (room.state.guess === "none" ? "skip" : room.state.guess);
+    room.state = { ...room.state, ...patch, guess };
+    room.notes = [];
+    room.redraw();
+  };
+  room.redraw = () => {
+    if (asked || !view) return;
+    asked = requestAnimationFrame(() => { asked = 0; render(); });
+    clearTimeout(settling);
+    settling = setTimeout(settle, SETTLED);
+  };
+  room.read = (fragment) => {
+    const found = fromFragment(fragment, fields, room.state);
+    room.state = found.state;
+    room.notes = found.notes;
+  };
+  room.fragment = () => toFragment(widget.id, fields, room.state);
+  room.open = (parent) => {
+    view ??= build();
+    room.root = view.root;
+    parent.replaceChildren(view.root);
+    render();
+    settle();
+  };
+
+  function build() {
+    const give = (patch) => room.change(patch);
+    const plots = Object.fromEntries(Object.entries(widget.plots).map(
+      ([key, spec]) => [key, createPlot(spec, give)],
+    ));
+    const inputs = controls(widget.id, widget.fields, give);
+    const answer = () => widget.guess.answer(widget.compute({ ...defaults(fields), ...widget.guess.about }));
+    const guess = createGuess(widget.id, widget.guess, answer, (value) => give({ guess: value }));
+    const says = el("p", { class: "says", role: "status", "aria-live": "polite" });
+    const tries = el("ul", { class: "tries" }, widget.tries.map(({ text, set }) => el("li", {}, el("button", {
+      type: "button", onclick: () => give({ ...defaults(widget.fields), ...set }),
+    }, text))));
+    const table = el("div", { class: "table" });
+    const legend = el("ul", { class: "legend" });
+    const heading = `${widget.id}-title`;
+    const extra = widget.build?.(give);
+    const root = el(
+      "section",
+      { class: "room", id: `room-${widget.id}`, "aria-labelledby": heading },
+      el("h2", { id: heading, tabindex: -1 }, widget.title),
+      el("p", { class: "intro" }, widget.intro),
+      guess.root,
+      el(
+        "div", { class: "bench" },
+        el("div", { class: "pictures" }, legend, extra?.root, el(
+          "div", { class: `plots ${widget.layout ?? ""}` }, Object.values(plots).map((p) => p.root),
+        ), says, table),
+        el("form", { class: "controls", "aria-label": "Settings", onsubmit: (e) => e.preventDefault() },
+          inputs.nodes, el("button", {
+            type: "button", class: "quiet", onclick: () => give({ ...defaults(widget.fields) }),
+          }, "Start over")),
+      ),
+      el("h3", {}, "Try"),
+      tries,
+      widget.notes ? el("details", {}, el("summary", {}, "What is computed"), widget.notes.map((n) => el("p", {}, n))) : null,
+    );
+    new ResizeObserver(() => room.redraw()).observe(root);
+    return { root, plots, inputs, extra, guess, says, table, legend };
+  }
+
+  function render() {
+    const begun = performance.now();
+    const { state } = room;
+    const colours = theme();
+    const revealed = state.guess !== "none";
+    const result = widget.compute(state);
+    room.result = result;
+    widget.draw(view.plots, result, state, { colours, revealed, look: (i) => look(i, colours) });
+    for (const [key, plot] of Object.entries(view.plots)) {
+      plot.sync(state, revealed ? widget.plots[key].alt(result, state) : `${widget.plots[key].title}: guess first.`);
+    }
+    view.inputs.sync(state, { swatch: (i) => swatch(i, colours) });
+    view.guess.sync(state.guess);
+    view.extra?.sync(state, result, { colours, revealed });
+    view.legend.replaceChildren(...(widget.legend?.(result, state) ?? []).map(
+      ({ index, text }) => el("li", {}, swatch(index, colours), ` ${text}`),
+    ));
+    room.frames.push(performance.now() - begun);
+    if (room.frames.length > 1000) room.frames.shift();
+  }
+
+  function settle() {
+    const { state, result } = room;
+    const revealed = state.guess !== "none";
+    const sentence = revealed ? widget.say(result, state) : `Guess first: ${widget.guess.question}`;
+    const text = [...room.notes, sentence].join(" ");
+    if (view.says.textContent !== text) view.says.textContent = text;
+    view.table.replaceChildren(...(revealed && widget.table ? [table(widget.table(result, state))] : []));
+    changed(room);
+  }
+  return room;
+}
+
+/** A short piece of a curve with its marker, for legends. */
+function swatch(index, colours) {
+  const { colour, dash, marker } = look(index, colours);
+  const shape = marker === "o"
+    ? el("svg:circle", { cx: 18, cy: 7, r: 4, fill: colour })
+    : el("svg:polygon", { points: corners(marker, 4).map(([x, y]) => `${x + 18},${y + 7}`).join(" "), fill: colour });
+  return el(
+    "svg:svg", { width: 36, height: 14, viewBox: "0 0 36 14", "aria-hidden": "true" },
+    el("svg:line", { x1: 0, y1: 7, x2: 36, y2: 7, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash.join(" ") || "none" }),
+    shape,
+  );
+}
+
+function table({ caption, head, rows }) {
+  return el(
+    "table", {}, el("caption", {}, caption),
+    el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col" }, text)))),
+    el("tbody", {}, rows.map(([first, ...rest]) => el(
+      "tr", {}, el("th", { scope: "row" }, first), rest.map((text) => el("td", {}, text)),
+    ))),
+  );
+}
