@@ -15,6 +15,8 @@
   `argmin` is.
 * What solves is any optax transformation, a function `hp -> transformation`, or a `Solver`:
   `Minimize`, `ClosedForm`, `Proximal`. `Stream` draws batches for the inner steps.
+* A mode of one's own inherits from `Mode`, and takes the steps of a `Problem` on its `Inputs` to a
+  `Run`; a solver of one's own inherits from `Solver`.
 """
 
 from jaxopt_tut.bilevel import layers, recipes
@@ -41,9 +43,20 @@ from jaxopt_tut.bilevel.linear_solves import (
     Neumann,
     NormalCG,
 )
-from jaxopt_tut.bilevel.modes import Forward, Implicit, Mode, OneStep, Plan, Truncate, Unroll
+from jaxopt_tut.bilevel.modes import (
+    Forward,
+    Hypergradient,
+    Implicit,
+    LinearInfo,
+    Mode,
+    OneStep,
+    Plan,
+    Truncate,
+    Unroll,
+)
+from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.result import Info, Result
-from jaxopt_tut.bilevel.solvers import ClosedForm, Minimize, Proximal, Solver
+from jaxopt_tut.bilevel.solvers import ClosedForm, Minimize, Objective, Proximal, Solver
 
 __all__ = [
     "CG",
@@ -60,10 +73,13 @@ __all__ = [
     "EquationSolver",
     "FixedPointSolver",
     "Forward",
+    "Hypergradient",
     "HypergradientWarning",
     "Implicit",
     "Info",
+    "Inputs",
     "LeastSquares",
+    "LinearInfo",
     "LinearSolve",
     "Minimize",
     "Mode",
@@ -71,11 +87,14 @@ __all__ = [
     "Newton",
     "NewtonKrylov",
     "NormalCG",
+    "Objective",
     "OneStep",
     "Picard",
     "Plan",
+    "Problem",
     "Proximal",
     "Result",
+    "Run",
     "Solver",
     "Stream",
     "Truncate",

@@ -21,7 +21,22 @@ InnerFn = TypeAliasType("InnerFn", Callable[..., Any])
 
 
 class Inputs(NamedTuple):
-    """All values an inner solution depends on."""
+    """All values an inner solution depends on: what a mode may differentiate with respect to.
+
+    Attributes:
+      y0: Where the inner steps begin.
+      z: What the inner problem depends on, any tree.
+      hp: Hyper-parameters of the solver, or `None`.
+      batches: What the steps are handed in turn: arrays with a leading axis of steps, a key of a
+        `Stream`, or `None`.
+
+    Example:
+      A mode of one's own holds some of them constant by `_replace`:
+
+      >>> inputs = Inputs(y0=0.0, z=1.0, hp=None, batches=None)
+      >>> print(inputs._replace(z=jax.lax.stop_gradient(inputs.z)).z)
+      1.0
+    """
 
     y0: Params
     z: PyTree
@@ -30,17 +45,37 @@ class Inputs(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Where the inner steps have come to."""
+    """Where the inner steps have come to: what `Mode.run` returns.
+
+    Attributes:
+      y: The inner variables.
+      state: The state of the solver, such as moments of an optimizer.
+      steps: How many steps were taken.
+      is_done: Whether the residual has been small, so that no more are taken; `None` where no
+        tolerance was given.
+
+    Example:
+      >>> run = Run(y=2.0, state=(), steps=jnp.array(3), is_done=None)
+      >>> print(run._replace(y=jax.lax.stop_gradient(run.y)).y)
+      2.0
+    """
 
     y: Params
     state: PyTree
     steps: Int[Array, ""]
-    is_done: Bool[Array, ""] | None  # None without a tolerance
+    is_done: Bool[Array, ""] | None
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The static part: functions and limits.
+    r"""An inner problem without its values: functions and limits, as a mode is handed them.
+
+    $$r_0 = \mathrm{start}(\mathrm{inputs}), \qquad
+      r_{t+1} = \mathrm{advance}(\mathrm{inputs}, r_t, t), \qquad t = 0, \dots, T - 1$$
+
+    with runs $r_t$ and $T$ = `num_steps`. `argmin`, `hypergrad`, `root` and `fixed_point` make it;
+    a mode of one's own takes its steps. It is static: it may be closed over by what is compiled,
+    and holds no array.
 
     Attributes:
       f: `f(y, z)` or, with batches, `f(y, z, batch)`.
@@ -50,6 +85,16 @@ class Problem:
       has_batches: Whether `f` takes a batch.
       strict: Whether a derivative that the mode does not define raises.
       caller: The public function, for messages.
+
+    Example:
+      >>> from jaxopt_tut.bilevel import ClosedForm
+      >>> f = lambda y, z: (y - 2 * z) ** 2
+      >>> problem = Problem(f, ClosedForm(lambda z: 2 * z), steps=5, tol=None,
+      ...                   has_batches=False, strict=True, caller="argmin")
+      >>> inputs = Inputs(jnp.array(0.0), jnp.array(3.0), hp=None, batches=None)
+      >>> run = problem.advance(inputs, problem.start(inputs), 0)
+      >>> print(run.y, problem.num_steps, problem.residual(run.y, inputs))
+      6.0 1 0.0
     """
 
     f: InnerFn
@@ -66,13 +111,31 @@ class Problem:
         return min(self.steps, 1) if self.solver.is_whole else self.steps
 
     def start(self, inputs: Inputs) -> Run:
-        """Return the run before its first step."""
+        """Return the run before its first step.
+
+        Args:
+          inputs: The values; `y0` and `hp` of them are used.
+
+        Returns:
+          A run of no steps.
+        """
         is_done = None if self.tol is None else jnp.zeros((), bool)
         state = self.solver.init(inputs.y0, inputs.hp)
         return Run(inputs.y0, state, jnp.zeros((), jnp.int32), is_done)
 
     def advance(self, inputs: Inputs, run: Run, index: Any) -> Run:
-        """Take step number `index`, or none if the run is done."""
+        """Take step number `index`, or none if the run is done.
+
+        Differentiable in `inputs` and `run`, if the solver's steps are.
+
+        Args:
+          inputs: The values.
+          run: Where the steps before have come to.
+          index: Which step, counted from 0; it chooses the batch, and may be traced.
+
+        Returns:
+          The run after it.
+        """
         if run.is_done is None:
             return self.move(inputs, run, index)
         move = lambda run: self.move(inputs, run, index)
@@ -89,7 +152,18 @@ class Problem:
         return Run(y, state, run.steps + 1, is_done), size
 
     def run(self, inputs: Inputs, num_steps: int | None = None) -> Run:
-        """Take all steps, or the first `num_steps`, keeping nothing for a derivative."""
+        """Take all steps, or the first `num_steps`, keeping nothing for a derivative.
+
+        A loop of unknown length, without reverse mode: hand over `jax.lax.stop_gradient(inputs)`
+        where the result is a constant.
+
+        Args:
+          inputs: The values.
+          num_steps: How many steps at most; `None` for all.
+
+        Returns:
+          The run after them, or after that which found the residual small.
+        """
         num_steps = self.num_steps if num_steps is None else num_steps
         goes_on = lambda run: self._is_unfinished(run, num_steps)
         move = lambda run: self.move(inputs, run, run.steps)

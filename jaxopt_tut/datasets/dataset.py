@@ -1,14 +1,14 @@
 """What every loader returns, and how a validation part is split off."""
 
 import operator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt8
 
-from jaxopt_tut.datasets.normalization import pixel_statistics, verify_normalization
+from jaxopt_tut.datasets.normalization import normalize, pixel_statistics, verify_normalization
 from jaxopt_tut.types import PRNGKey
 
 _VERIFIED_BATCH = 1024
@@ -41,6 +41,38 @@ class Dataset(NamedTuple):
     test: Split
     mean: float
     std: float
+
+    def batch(self, size: int, split: Literal["train", "test"] = "train") -> Split:
+        r"""Return the first images of a part, normalised, as `fit` hands them to a loss.
+
+        $$x_i = \frac{b_i / 255 - \mu}{\sigma}, \qquad i = 1, \dots, n$$
+
+        with the bytes $b_i$, the mean $\mu$ and the standard deviation $\sigma$ of this data set.
+        For what looks at one batch: `diagnose`, `auto_init`, taps, a measure of curvature.
+
+        Args:
+          size: How many images, $n$.
+          split: Of which part.
+
+        Returns:
+          Images of floats and labels, as JAX arrays.
+
+        Raises:
+          ValueError: If there are not as many images, or there is no such part.
+
+        Example:
+          >>> from jaxopt_tut import datasets
+          >>> images, labels = datasets.load("mini").batch(1024)
+          >>> images.shape, labels.shape, abs(round(float(images.mean()), 1))
+          ((1024, 28, 28), (1024,), 0.0)
+        """
+        if split not in ("train", "test"):
+            raise ValueError(f"batch needs split 'train' or 'test', got split={split!r}.")
+        part = self.train if split == "train" else self.test
+        if not 1 <= size <= len(part.images):
+            raise ValueError(f"batch needs 1 <= size <= {len(part.images)}, got size={size}.")
+        images = normalize(jnp.asarray(part.images[:size]), self.mean, self.std)
+        return Split(images, jnp.asarray(part.labels[:size]))
 
 
 def assemble(train: Split, test: Split, *, caller: str) -> Dataset:

@@ -54,12 +54,13 @@ def check_functions(
     has_state: bool,
     stop: Any = None,
     on_event: Any = None,
+    metrics: Any = None,
     validates: bool = False,
 ) -> None:
     """Refuse what cannot be called, or not with what it will be."""
     functions = {
         "loss_fn": loss_fn, "evaluate": evaluate, "score": score,
-        "stop": stop, "on_event": on_event,
+        "stop": stop, "on_event": on_event, "metrics": metrics,
     }  # fmt: skip
     for name, function in functions.items():
         hint = _MAKERS.get(name, "")
@@ -69,6 +70,11 @@ def check_functions(
     require_hash("loss_fn", loss_fn)
     if validates and evaluate is not None:
         raise ValueError("fit needs validation= or evaluate=, got both.")
+    if metrics is not None and not validates:
+        raise ValueError("fit needs validation= for metrics, got None.")
+    if metrics is not None:
+        names = ("params", "batch", "model_state") if has_state else ("params", "batch")
+        check_call("fit", "metrics", metrics, names)
     if evaluate is None and score is not None and not validates:
         raise ValueError("fit needs evaluate= for a score, got None.")
     if evaluate is not None:

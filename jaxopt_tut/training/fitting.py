@@ -20,7 +20,7 @@ from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.checkpoints.options import Checkpoint, as_checkpoint
 from jaxopt_tut.training.checkpoints.saver import Saver
 from jaxopt_tut.training.data import AnyKey, Examples, Layout, open_data
-from jaxopt_tut.training.evaluation import Evaluate, Score
+from jaxopt_tut.training.evaluation import Evaluate, Metrics, Score
 from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
 from jaxopt_tut.training.loop import Loop
@@ -32,7 +32,13 @@ from jaxopt_tut.training.running import run_epochs
 from jaxopt_tut.training.scalars import Count, require_hash
 from jaxopt_tut.training.sharding import Cut, lay_out, mesh_of
 from jaxopt_tut.training.stops import Stop
-from jaxopt_tut.training.validation import Validation, hold_out, needs_key, validator
+from jaxopt_tut.training.validation import (
+    Validation,
+    evaluator_on,
+    hold_out,
+    needs_key,
+    validator,
+)
 from jaxopt_tut.types import LossFn, Optimizer, Params, PyTree
 
 ParamsOrInit = TypeAliasType("ParamsOrInit", Params | Callable[[AnyKey], Params])
@@ -53,6 +59,7 @@ def fit(
     num_epochs: Count,
     key: AnyKey,
     validation: Validation = None,
+    metrics: Metrics | None = None,
     evaluate: Evaluate | None = None,
     score: Score | None = None,
     model_state: PyTree = None,
@@ -124,7 +131,11 @@ def fit(
         `history.validation` and the best parameters: a `Split`, a tree of arrays, or how many of
         `dataset` are held out of training, a fraction or a number, drawn by `key`. A loss whose key
         has a default is called without one, another with the same key each time. A module is
-        evaluated as the loss calls it, in training mode; for anything else write `evaluate`.
+        evaluated as the loss calls it, in training mode; for anything else write `metrics`.
+      metrics: What is evaluated on the examples of `validation` in place of the loss:
+        `(params, batch) -> {name: scalar}`, each a mean over the batch, with a `model_state` behind
+        where there is one. Here dropout is switched off and running averages are used:
+        `model.eval()` of a module of flax nnx is called on a copy.
       evaluate: Called after each epoch as `evaluate(params)`, or `evaluate(params, model_state)` if
         there is a state; returns a dictionary of scalars. See `evaluator`.
       score: Maps that dictionary to the number whose largest value is best; by default its
@@ -190,13 +201,15 @@ def fit(
     arguments.check_host((params, key, model_state, opt_state))
     arguments.check_functions(
         loss_fn, evaluate, score, has_state=model_state is not None, stop=stop, on_event=on_event,
-        validates=validation is not None,
+        metrics=metrics, validates=validation is not None,
     )  # fmt: skip
     require_key("fit", key)
     probes = as_probes(probes)
     held = None
     if validation is not None:
         dataset, held = hold_out(dataset, validation, key)
+    if metrics is not None:
+        evaluate, held = evaluator_on(dataset, held, metrics), None
     options = as_checkpoint("fit", checkpoint)
     mesh = mesh_of(mesh, shard)
     feed = open_data(dataset, mesh)

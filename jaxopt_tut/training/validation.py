@@ -12,7 +12,7 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut.datasets import Dataset, Split
 from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.training.data import AnyKey, Batches, Examples, Streamed, device_data, num_examples
-from jaxopt_tut.training.evaluation import Evaluate, evaluator
+from jaxopt_tut.training.evaluation import Evaluate, Metrics, evaluator
 from jaxopt_tut.training.losses import loss_and_aux
 from jaxopt_tut.training.scalars import as_count
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
@@ -97,6 +97,13 @@ class _LossMetrics:
         return {"loss": loss, **(aux.metrics or {})}
 
 
+def evaluator_on(dataset: Examples, held: Any, metrics: Metrics, **options: Any) -> Evaluate:
+    """Build what averages metrics over examples that were held out, images normalised."""
+    if isinstance(dataset, Dataset) and isinstance(held, Split):
+        return evaluator(metrics, dataset, held, **options)
+    return evaluator(metrics, held, **options)
+
+
 def validator(
     loss_fn: LossFn,
     dataset: Examples,
@@ -110,10 +117,7 @@ def validator(
     """Build what evaluates a loss, and its metrics, on examples that were held out."""
     metrics = _LossMetrics(loss_fn, has_model_state, draws)
     fixed = jax.random.fold_in(key, HELD_OUT + 1) if draws else None
-    if isinstance(dataset, Dataset) and isinstance(held, Split):
-        evaluate = evaluator(metrics, dataset, held, batch_size=batch_size)
-    else:
-        evaluate = evaluator(metrics, held, batch_size=batch_size)
+    evaluate = evaluator_on(dataset, held, metrics, batch_size=batch_size)
     return lambda params, model_state=None: evaluate(params, (model_state, fixed))
 
 

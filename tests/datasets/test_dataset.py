@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_tut.datasets import Split, split_train_validation
+from jaxopt_tut.datasets import Dataset, Split, split_train_validation
 from jaxopt_tut.datasets.dataset import assemble
 
 KEY = jax.random.key(0)
@@ -89,3 +89,15 @@ def test_a_first_batch_unlike_the_rest_is_refused():
     )
     with pytest.raises(ValueError, match=sentence):
         assemble(split, split, caller="loader")
+
+
+def test_a_batch_is_the_first_images_normalised():
+    data = Dataset(SPLIT, Split(SPLIT.images[::-1], SPLIT.labels[::-1]), mean=0.02, std=0.5)
+    images, labels = data.batch(2, "test")
+    np.testing.assert_allclose(images, (SPLIT.images[:-3:-1] / 255 - 0.02) / 0.5, rtol=1e-6)
+    assert labels.tolist() == [6, 5]
+    for arguments in ((0,), (8,)):
+        with pytest.raises(ValueError, match=r"^batch needs 1 <= size <= 7, got size="):
+            data.batch(*arguments)
+    with pytest.raises(ValueError, match=r"^batch needs split 'train' or 'test', got split='val'"):
+        data.batch(2, "val")

@@ -25,6 +25,14 @@ def run(loss_fn, dataset=X, params=1.0, **options):
 SGD = optax.sgd(0.001)
 
 
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.linear, self.norm = nnx.Linear(1, 1, rngs=rngs), nnx.BatchNorm(1, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(self.norm(x))
+
+
 def seen(w, batch):
     """Note the examples as digits of a number: each of the twenty is a power of two."""
     return w * jnp.mean(batch), {"examples": jnp.sum(2.0**batch)}
@@ -111,18 +119,34 @@ def test_states_and_modules_are_evaluated_and_left():
     assert result.history.validation["count"].tolist() == [1, 2]
     assert result.model_state["n"] == 2
 
-    class Net(nnx.Module):
-        def __init__(self, rngs):
-            self.linear, self.norm = nnx.Linear(1, 1, rngs=rngs), nnx.BatchNorm(1, rngs=rngs)
-
-        def __call__(self, x):
-            return self.linear(self.norm(x))
-
     loss_fn = lambda model, batch: jnp.mean((model(batch[:, None]) - 1) ** 2)
     one = run(loss_fn, params=Net(nnx.Rngs(0)), validation=X[:4] + 100, num_epochs=1)
     other = run(loss_fn, params=Net(nnx.Rngs(0)), num_epochs=1)
     assert jnp.array_equal(one.params.norm.mean[...], other.params.norm.mean[...])
     assert len(one.history.validation["loss"]) == 1
+
+
+def test_metrics_look_at_the_held_out_examples_in_evaluation():
+    def metrics(model, batch):
+        model.eval()
+        return {"loss": jnp.mean((model(batch[:, None]) - 1) ** 2), "examples": batch.sum()}
+
+    loss_fn = lambda model, batch: jnp.mean((model(batch[:, None]) - 1) ** 2)
+    held = X[:4] + 100
+    result = run(loss_fn, params=Net(nnx.Rngs(0)), validation=held, metrics=metrics, num_epochs=2)
+    last = metrics(nnx.clone(result.params), held)
+    assert result.history.validation["loss"][-1] == pytest.approx(float(last["loss"]), rel=1e-5)
+    assert result.history.validation["examples"][-1] == pytest.approx(float(held.sum()), rel=1e-5)
+    assert not result.params.norm.use_running_average  # what `eval` does to a copy leaves no trace
+
+
+def test_metrics_want_examples_to_look_at():
+    with pytest.raises(ValueError, match=r"^fit needs validation= for metrics, got None\.$"):
+        run(seen, metrics=lambda params, batch: {"loss": 1.0})
+    with pytest.raises(
+        TypeError, match=r"^fit calls metrics\(params, batch\), got one of \(params\)"
+    ):
+        run(seen, validation=4, metrics=lambda params: {"loss": 1.0})
 
 
 def test_streamed_data_are_validated_on_arrays():

@@ -5,7 +5,7 @@ A mode says itself what it defines (`derivatives`, `wrt`); whoever wants to know
 
 from jaxopt_tut.bilevel.modes.forward import Forward
 from jaxopt_tut.bilevel.modes.implicit import Implicit
-from jaxopt_tut.bilevel.modes.mode import DiffMode, Mode
+from jaxopt_tut.bilevel.modes.mode import DiffMode, Hypergradient, LinearInfo, Mode
 from jaxopt_tut.bilevel.modes.one_step import OneStep
 from jaxopt_tut.bilevel.modes.plan import Plan
 from jaxopt_tut.bilevel.modes.truncate import Truncate
@@ -15,7 +15,9 @@ __all__ = [
     "MODES",
     "DiffMode",
     "Forward",
+    "Hypergradient",
     "Implicit",
+    "LinearInfo",
     "Mode",
     "OneStep",
     "Plan",

@@ -32,6 +32,10 @@ class LinearInfo(NamedTuple):
       iterations: Products with the matrix.
       is_definite: Whether no direction was met in which the matrix is not positive.
       is_solved: Whether the residual is small; `None` where none is asked for.
+
+    Example:
+      >>> LinearInfo().residual is None  # a mode that solves no system
+      True
     """
 
     residual: Float[Array, ""] | None = None
@@ -41,7 +45,21 @@ class LinearInfo(NamedTuple):
 
 
 class Hypergradient(NamedTuple):
-    """The outer value, its derivatives by argument, the inner run, and how good the solve was."""
+    """What `Mode.hypergrad` returns: value, derivatives, and how good they are.
+
+    Attributes:
+      value: That of the outer function.
+      grads: Its derivatives by name of the argument, each like that argument.
+      run: The inner run that led there.
+      linear: How good the solution of the linear system is, where one is solved.
+      error_estimate: By how much the derivative may be wrong, where it was asked for.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> run = Run(y=1.0, state=(), steps=jnp.array(1), is_done=None)
+      >>> Hypergradient(jnp.array(2.0), {"z": 3.0}, run, LinearInfo()).grads
+      {'z': 3.0}
+    """
 
     value: Float[Array, ""]
     grads: Grads
@@ -52,19 +70,54 @@ class Hypergradient(NamedTuple):
 
 @runtime_checkable
 class Mode(Protocol):
-    """A way to differentiate an inner solution.
+    """A way to differentiate an inner solution: what `argmin` and `hypergrad` take as `diff=`.
 
-    A mode of one's own inherits from this class, and then overrides what is its own: it has to say
-    how it runs, and all else follows for one that reverse mode goes through. Or it is any class
-    with these names. What it does not declare raises where it is asked for. It may also have
-    `needs_optimum`, whether the derivative means nothing where the run has not converged, and
-    `zero_safe`, as `Unroll` has it.
+    A mode of one's own inherits from this class, declares what it defines, and overrides what is
+    its own. The contract:
+
+    * It is hashable and compares by value, as a frozen dataclass does: programs are found again
+      by it. It holds no arrays.
+    * `run(problem, inputs)` solves, and JAX's derivative of its result *is* the derivative that the
+      mode stands for. It takes the steps of `problem`, a `Problem`, on `inputs`, an `Inputs`, and
+      returns a `Run`. It works under `jit` and `vmap`.
+    * `derivatives` and `wrt` say what of that derivative means something. All else raises where it
+      is asked for, and is never 0: `argmin` sees to it, the mode does not have to.
+    * `is_exact` says that the derivative is that of the very steps taken, so that it needs no
+      convergence. Where it is false, `info.converged` counts.
+    * `hypergrad`, `num_bytes` and `chosen` follow from these. Override `hypergrad` where there is a
+      shorter way than through `run`, and return a `Hypergradient`.
+
+    Or it is any class with these names. It may also have `needs_optimum`, whether the derivative
+    means nothing where the run has not converged, and `zero_safe`, as `Unroll` has it.
 
     Attributes:
       derivatives: Which of `"jvp"`, `"vjp"` and `"second"` the mode defines; the last is the
         derivative of the first derivative.
       wrt: With respect to which of `"z"`, `"hp"` and `"y0"`.
       is_exact: Whether the derivative is that of the very steps taken.
+
+    Example:
+      >>> from dataclasses import dataclass
+      >>> import optax
+      >>> from jaxopt_tut.bilevel import argmin
+      >>> @dataclass(frozen=True)
+      ... class PythonLoop(Mode):
+      ...     derivatives = frozenset({"jvp", "vjp", "second"})
+      ...     wrt = frozenset({"z", "hp", "y0"})
+      ...     is_exact = True
+      ...     def run(self, problem, inputs):
+      ...         run = problem.start(inputs)
+      ...         for index in range(problem.num_steps):
+      ...             run = problem.advance(inputs, run, index)
+      ...         return run
+      >>> f = lambda y, z: 0.5 * (y - z) ** 2
+      >>> options = dict(solver=optax.sgd(0.5), steps=2, diff=PythonLoop())
+      >>> print(jax.grad(lambda z: argmin(f, 0.0, z, **options).y)(1.0))  # 1 - 0.5^2
+      0.75
+
+    References:
+      Griewank, Walther (2008), Evaluating Derivatives, chapters 3 and 15, for what of a derivative
+      a mode may keep or solve for. https://doi.org/10.1137/1.9780898717761
     """
 
     derivatives: ClassVar[frozenset[str]]
@@ -78,7 +131,15 @@ class Mode(Protocol):
 
     @abstractmethod
     def run(self, problem: Problem, inputs: Inputs) -> Run:
-        """Solve, differentiably."""
+        """Solve, differentiably.
+
+        Args:
+          problem: What is solved; it takes the steps.
+          inputs: The values, which may be tracers.
+
+        Returns:
+          Where the steps have come to.
+        """
 
     def hypergrad(
         self,
@@ -88,7 +149,21 @@ class Mode(Protocol):
         wrt: Sequence[str],
         certify: bool,
     ) -> Hypergradient:
-        """Return the outer value and its derivatives, in reverse mode where it goes."""
+        """Return the outer value and its derivatives, in reverse mode where it goes.
+
+        Args:
+          outer: `outer(y, z)`.
+          problem: What is solved.
+          inputs: The values.
+          wrt: With respect to which of them, as declared.
+          certify: Whether an estimate of the error is asked for.
+
+        Returns:
+          Value, derivatives, the run, and how good they are.
+
+        Raises:
+          ValueError: If reverse mode is declared and does not go through the solver.
+        """
         # there is nothing to estimate, or a Newton step says nothing about the error
         del certify
         goes_backwards = "vjp" in self.derivatives

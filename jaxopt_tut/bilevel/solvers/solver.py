@@ -21,6 +21,10 @@ class Objective(NamedTuple):
     Attributes:
       fun: `f` itself, or its mean over the batches.
       args: `(z,)`, `(z, batch)` or `(z, batches)`.
+
+    Example:
+      >>> Objective(lambda y, z: (y - z) ** 2, (3.0,))(5.0)
+      4.0
     """
 
     fun: Callable[..., Any]
