@@ -25,7 +25,8 @@ axis of an array: lines show their mean or median, bands their spread.
 * `plot_sharpness`: sharpness over the steps of training, and the stability limit.
 * `plot_lines`: functions of one variable.
 * `plot_images`: small grey images in a grid.
-* `new_figure`, `save_figure`: a figure in this style; PNG and SVG files, the same bytes each time.
+* `new_figure`, `save_figure`: a figure in this style; PNG and SVG files for white and dark
+  pages, the same bytes each time.
 """
 
 try:
@@ -53,9 +54,10 @@ from jaxopt_tut.plotting.races import (
     plot_tuning_cost,
 )
 from jaxopt_tut.plotting.rates import plot_rate_range
+from jaxopt_tut.plotting.saving import save_figure
 from jaxopt_tut.plotting.sharpness import plot_sharpness
 from jaxopt_tut.plotting.slices import plot_slice
-from jaxopt_tut.plotting.style import new_figure, save_figure
+from jaxopt_tut.plotting.style import new_figure
 from jaxopt_tut.plotting.surfaces import plot_surface, plot_surface_3d
 from jaxopt_tut.plotting.sweeps import plot_sweep
 

@@ -1,17 +1,13 @@
-"""How figures look: colours that survive colour-blindness, files that come out the same."""
+"""How figures look: curves that differ in colour, dash and marker, labelled axes, a light grid."""
 
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxopt_tut.plotting.figures import ShownFigure
+from jaxopt_tut.plotting.palette import COLORS
 
-# Okabe and Ito (2008), "Color universal design": told apart with every common colour vision.
-# Their yellow is left out: it is too light for lines on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
 BAND_ALPHA = 0.18
@@ -80,33 +76,3 @@ def legend_below(ax: Axes, columns: int = 4) -> None:
         frameon=False,
         ncols=min(columns, len(handles)),
     )
-
-
-def save_figure(figure: Figure, path: str | Path, *, dpi: int = 130) -> tuple[Path, Path]:
-    """Write a figure as PNG and as SVG, the same bytes each time.
-
-    Matplotlib salts the names inside an SVG at random and stamps the date; both are fixed here.
-
-    Args:
-      figure: What to write.
-      path: Where, without suffix.
-      dpi: Dots per inch of the PNG and of the images inside the SVG.
-
-    Returns:
-      The two files written.
-
-    Example:
-      >>> import tempfile
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     [file.name for file in save_figure(new_figure(), Path(folder) / "empty")]
-      ['empty.png', 'empty.svg']
-    """
-    path = Path(path)
-    png, svg = path.with_name(path.name + ".png"), path.with_name(path.name + ".svg")
-    # Laid out once for both files: that is what takes longest in a figure of many panels.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    with matplotlib.rc_context({"svg.hashsalt": "jaxopt_tut"}):
-        figure.savefig(png, dpi=dpi, metadata={"Software": None})
-        figure.savefig(svg, dpi=dpi, metadata={"Date": None, "Creator": None})
-    return png, svg

@@ -66,6 +66,8 @@ def test_a_run_writes_figures_and_strict_json(make_script):
     out = make_script()
     assert main(["all", "--out", str(out)]) == 0
     assert sorted(file.name for file in (out / "one").iterdir()) == [
+        "empty.dark.png",
+        "empty.dark.svg",
         "empty.png",
         "empty.svg",
         "log.txt",
