@@ -4,11 +4,11 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from experiments import _catalog, _runner, _table
+from experiments import _catalog, _gallery_html, _gallery_markdown, _runner, _table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +19,18 @@ class List:
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Write the table of claims in `experiments/README.md` anew, from the docstrings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """Write cards and a page an experiment from what earlier runs left."""
+
+    results: Path = Path("results")
+    """The folder that runs wrote into; experiments that it lacks are told how to run."""
+    to: Path | None = None
+    """Where pages and figures go; the same folder by default."""
+    format: Literal["html", "markdown"] = "html"
+    """Pages that need no server, or sources of the documentation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +62,7 @@ Command = (
     | Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[All, tyro.conf.subcommand("all")]
     | Annotated[Table, tyro.conf.subcommand("table")]
+    | Annotated[Gallery, tyro.conf.subcommand("gallery")]
 )
 
 
@@ -77,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _list()
         if isinstance(command, Table):
             print(_table.write())
+            return 0
+        if isinstance(command, Gallery):
+            write = {"html": _gallery_html.write, "markdown": _gallery_markdown.write}
+            page = write[command.format](command.results, command.to or command.results)
+            print(f"Wrote the gallery; its first page is {page}")
             return 0
         words = command.names if isinstance(command, Run) else tuple(_catalog.find())
         chosen = _catalog.resolve(words)

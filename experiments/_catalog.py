@@ -36,9 +36,10 @@ SECTIONS = {
     "B5": "An argmin layer on a time series",
 }
 """The sections of the two tutorials: A is UvA tutorial 4, B is Technion tutorial 5."""
-BEYOND = "beyond the tutorials"
 FIELDS = ("Question", "Claim", "Why", "Source", "Section", "Command", "Expected", "Time")
-COMMANDS = ("list", "run", "all", "table")
+COMMANDS = ("list", "run", "all", "table", "gallery")
+PAGES = ("index", "claims")
+"""Pages of the gallery beside those of experiments."""
 
 
 def find() -> dict[str, str]:
@@ -50,6 +51,7 @@ def find() -> dict[str, str]:
     """
     files = [file.relative_to(FOLDER) for file in FOLDER.rglob("*.py")]
     files = [file for file in files if not any(piece[0] in "._" for piece in file.parts)]
+    folders = [folder.name for folder in FOLDER.iterdir() if folder.is_dir()]
     found: dict[str, str] = {}
     for file in sorted(files, key=lambda file: (place(file.parts[0]), file.stem)):
         if len(file.parts) != 2:
@@ -63,9 +65,12 @@ def find() -> dict[str, str]:
                 f"two experiments are named {name}, in {found[name]} and in {part}, and the "
                 f"results of both would go to results/{name}; rename one"
             )
-        if name in COMMANDS or (FOLDER / name).is_dir():
-            kind = "command" if name in COMMANDS else "part"
-            raise ValueError(f"experiments/{file.as_posix()} has the name of a {kind}; rename it")
+        taken = {"command": COMMANDS, "page of the gallery": PAGES, "part": folders}
+        for kind, names in taken.items():
+            if name in names:
+                raise ValueError(
+                    f"experiments/{file.as_posix()} has the name of a {kind}; rename it"
+                )
         found[name] = part
     return found
 
@@ -123,15 +128,16 @@ def module_of(name: str) -> str:
 def title(part: str) -> str:
     """Return what a part is about: the first line of its `__init__.py`, if it has one."""
     file = FOLDER / part / "__init__.py"
-    return _read_docstring(file).partition("\n")[0] if file.exists() else ""
+    return read_docstring(file).partition("\n")[0] if file.exists() else ""
 
 
 def docstring(name: str) -> str:
     """Return a script's docstring, or its name if it has none."""
-    return _read_docstring(FOLDER / find()[name] / f"{name}.py") or name
+    return read_docstring(FOLDER / find()[name] / f"{name}.py") or name
 
 
-def _read_docstring(file: Path) -> str:
+def read_docstring(file: Path) -> str:
+    """Return the docstring of a script; nothing if it has none or is no Python."""
     try:
         return ast.get_docstring(ast.parse(file.read_bytes())) or ""
     except SyntaxError:  # whoever runs it will be told
@@ -143,16 +149,21 @@ def summary(name: str) -> str:
     return docstring(name).splitlines()[0]
 
 
+def read_fields(docstring: str) -> dict[str, str]:
+    """Return those of `FIELDS` that a docstring has, each on one line."""
+    _, *pieces = re.split(rf"^({'|'.join(FIELDS)}):", docstring, flags=re.MULTILINE)
+    return {
+        key: " ".join(text.split()) for key, text in zip(pieces[::2], pieces[1::2], strict=True)
+    }
+
+
 def fields(name: str) -> dict[str, str]:
     """Return the fields of a script's docstring, each on one line.
 
     Raises:
       ValueError: If one of `FIELDS` is not there, or says nothing.
     """
-    _, *pieces = re.split(rf"^({'|'.join(FIELDS)}):", docstring(name), flags=re.MULTILINE)
-    said = {
-        key: " ".join(text.split()) for key, text in zip(pieces[::2], pieces[1::2], strict=True)
-    }
+    said = read_fields(docstring(name))
     for field in FIELDS:
         if not said.get(field):
             raise ValueError(
@@ -177,11 +188,19 @@ def section(name: str) -> Section:
     Raises:
       ValueError: If there is none of that name.
     """
-    said = fields(name)["Section"].removesuffix(".")
-    key = said.removeprefix("beyond").strip()
-    if said != "beyond" and key not in SECTIONS:
+    said = fields(name)["Section"]
+    found = read_section(said)
+    if found is None:
         raise ValueError(
-            f"the docstring of experiments/{find()[name]}/{name}.py says 'Section: {said}.', which "
+            f"the docstring of experiments/{find()[name]}/{name}.py says 'Section: {said}', which "
             f"is none of {', '.join(SECTIONS)}; before it, or alone, may stand the word beyond"
         )
-    return Section(key, said.startswith("beyond"))
+    return found
+
+
+def read_section(said: str) -> Section | None:
+    """Return the section that a field `Section` names, or None if it names none."""
+    found = re.fullmatch(r"(beyond)?\s*(\w*)\.?", said)
+    if found is None or not (found[2] in SECTIONS or (found[1] and not found[2])):
+        return None
+    return Section(found[2], bool(found[1]))

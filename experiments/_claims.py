@@ -31,8 +31,13 @@ class Claim(NamedTuple):
             return "fails"
         return f"differs from the original: {self.original}" if self.original else "holds"
 
+    @property
+    def shown_number(self) -> str:
+        """What was measured, in words or digits; older reports have no other digits than these."""
+        return self.shown or _digits.show(self.measured)
+
     def to_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "verdict": self.verdict}
+        return {**self._asdict(), "shown": self.shown_number, "verdict": self.verdict}
 
 
 def at_most(text: str, measured: float, limit: float, **options) -> Claim:

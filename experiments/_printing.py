@@ -10,7 +10,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from experiments import _outputs
 from experiments._log import LOG, last_lines
 
 STYLES = {"holds": "green", "differs": "blue", "fails": "bold red"}
@@ -39,7 +38,7 @@ def print_table(reports: Sequence[dict[str, Any]], console: Console) -> None:
             table.add_row(
                 report["experiment"],
                 Text(claim["text"] + ("" if claim["required"] else " *")),
-                _outputs.shown(claim),
+                claim["shown"],
                 claim["threshold"],
                 Text(verdict, style=STYLES[verdict.split()[0]]),
             )
@@ -60,7 +59,7 @@ def print_line(report: dict[str, Any], place: str, width: int, out: Path, consol
         console.print(Padding(note, (0, 0, 0, len(place) + 2), expand=False))
     for claim in report["claims"]:
         if not claim["holds"]:
-            number = _outputs.shown(claim)
+            number = claim["shown"]
             text = f"fails: {claim['text']}{'' if claim['required'] else ' *'}: {number}, "
             note = Text(f"{text}which is not {claim['threshold']}", STYLES["fails"])
             console.print(Padding(note, (0, 0, 0, len(place) + 2), expand=False))

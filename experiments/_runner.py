@@ -19,7 +19,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from experiments import _catalog, _outputs
+from experiments import _catalog, _gallery_html, _outputs
+from experiments._files import replace_folder
 from experiments._log import LOG, log_output
 from experiments._printing import make_console, print_line, print_summary, print_table
 
@@ -103,7 +104,7 @@ def run_one(
         _keep_failure(report, out)
     else:
         _outputs.write_json(report, part)
-        _outputs.replace_folder(part, out / name)
+        replace_folder(part, out / name)
     return report
 
 
@@ -180,7 +181,7 @@ def run_all(
         print_table(ended, console)
     else:
         print_summary(ended, time.perf_counter() - start, console)
-    page = _outputs.write_index(_outputs.read_reports(out), out, missing)
+    page = _gallery_html.write(out, out, missing)
     console.print(f"Figures, numbers and the page with all of it: {page}", soft_wrap=True)
     if not table:
         console.print(f"What a script printed: {out / 'NAME' / LOG}", soft_wrap=True)
@@ -326,11 +327,11 @@ def run_script(module: ModuleType) -> None:
         try:
             report = run_one(name, config, module, options.out, show=True)
         except KeyboardInterrupt:
-            page = _outputs.write_index(_outputs.read_reports(options.out), options.out, [name])
+            page = _gallery_html.write(options.out, options.out, [name])
             print(f"Interrupted; {page} is of what there was before.")
             raise SystemExit(130) from None
     if report["error"]:
         print(report["error"])
     print_table([report], make_console())
-    _outputs.write_index(_outputs.read_reports(options.out), options.out)
+    _gallery_html.write(options.out, options.out)
     raise SystemExit(0 if report["passed"] else 1)

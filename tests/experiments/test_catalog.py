@@ -72,6 +72,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(word, capsys):
         (["alone"], "experiments/alone.py lies in no part; move it into one of the folders "),
         (["descent/more/deep"], "experiments/descent/more/deep.py lies in no part; move it "),
         (["descent/bilevel", "bilevel/x"], "experiments/descent/bilevel.py has the name of a part"),
+        (["descent/claims"], "experiments/descent/claims.py has the name of a page of the gallery"),
         (["descent/all"], "experiments/descent/all.py has the name of a command; rename it"),
     ],
 )

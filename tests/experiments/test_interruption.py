@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from experiments import _outputs
+from experiments._files import replace_folder
+from experiments._reports import read_all
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = '''"""A claim of {name}."""
@@ -168,7 +170,7 @@ def test_a_folder_takes_the_place_of_another_whole(tmp_path):
     for name in ("old", "new"):
         part.mkdir()
         (part / name).touch()
-        _outputs.replace_folder(part, folder)
+        replace_folder(part, folder)
     assert [file.name for file in tmp_path.rglob("*")] == ["one", "new"]
 
 
@@ -176,4 +178,4 @@ def test_reports_are_read_of_whole_folders_only(tmp_path):
     for name in ("one", ".one.part", ".one.old"):
         (tmp_path / name).mkdir()
         _outputs.write_json(REPORT | {"numbers": name}, tmp_path / name)
-    assert [report["numbers"] for report in _outputs.read_reports(tmp_path)] == ["one"]
+    assert [report.numbers for report in read_all(tmp_path).values()] == ["one"]

@@ -70,8 +70,10 @@ def test_a_run_writes_figures_and_strict_json(make_script):
         "empty.dark.svg",
         "empty.png",
         "empty.svg",
+        "index.html",
         "log.txt",
         "result.json",
+        "thumbnail.png",
     ]
     found = report(out)
     assert found["config"] == {"size": 3}
@@ -140,9 +142,10 @@ def test_a_script_that_raises_is_reported_and_the_others_go_on(make_script, caps
     assert "no <water> in the ravine" in report(out, "broken")["error"]
     assert report(out, "fine")["passed"]
     assert "no <water> in the ravine" in capsys.readouterr().out
-    page = (out / "index.html").read_text(encoding="utf-8")
-    assert "no &lt;water&gt; in the ravine" in page
+    page = (out / "broken" / "index.html").read_text(encoding="utf-8")
+    assert "The last run stopped with an error: RuntimeError: no &lt;water&gt; in the" in page
     assert "<water>" not in page
+    assert "stopped with an error" in (out / "index.html").read_text(encoding="utf-8")
 
 
 def speak(config):
@@ -210,7 +213,7 @@ def test_one_experiment_shows_what_it_prints_and_the_table(make_script, capfd):
     log = (out / "one" / "log.txt").read_text(encoding="utf-8")
     assert log.startswith("said α\nwarned\n")
     assert "fine" in log
-    assert 'href="one/log.txt"' in (out / "index.html").read_text(encoding="utf-8")
+    assert 'href="log.txt"' in (out / "one" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_part_prints_a_line_an_experiment(make_script, capsys):
@@ -260,7 +263,10 @@ def test_a_script_that_raises_keeps_the_figures_of_the_run_before(make_script):
     assert "dry" in report(out)["error"]
     kept = json.loads((out / "one" / "last_complete.json").read_text(encoding="utf-8"))
     assert kept["numbers"]["size"] == 3
-    assert 'href="one/last_complete.json"' in (out / "index.html").read_text(encoding="utf-8")
+    page = (out / "one" / "index.html").read_text(encoding="utf-8")
+    assert 'href="last_complete.json"' in page
+    assert "What is shown here is from the last complete run." in page
+    assert 'src="empty.png"' in page
     make_script()
     assert main(["all", "--out", str(out)]) == 0
     assert not (out / "one" / "last_complete.json").exists()
@@ -322,7 +328,7 @@ def test_a_script_that_exits_is_reported(make_script):
     assert report(out, "fine")["passed"]
 
 
-def test_the_page_escapes_and_keeps_what_ran_before(make_script):
+def test_pages_escape_and_keep_what_ran_before(make_script):
     make_script("first")
     text = 'x < "y" & z'
     out = make_script(
@@ -330,14 +336,23 @@ def test_the_page_escapes_and_keeps_what_ran_before(make_script):
     )
     assert main(["run", "first", "--out", str(out)]) == 0
     assert main(["run", "second", "--out", str(out)]) == 0
-    page = (out / "index.html").read_text(encoding="utf-8")
-    assert "x &lt; &quot;y&quot; &amp; z" in page
-    assert "differs from the original: &lt;i&gt;" in page
-    assert "A &lt;b&gt;bold&lt;/b&gt; claim &amp; more." in page
-    assert "<b>" not in page
+    pages = {
+        name: (out / name).read_text(encoding="utf-8")
+        for name in ("index.html", "claims.html", "first/index.html", "second/index.html")
+    }
+    assert "<b>" not in "".join(pages.values())
+    assert "<i>" not in "".join(pages.values())
+    for name in ("claims.html", "second/index.html"):
+        assert "x &lt; &quot;y&quot; &amp; z" in pages[name]
+        assert "differs from the original: &lt;i&gt;" in pages[name]
     for name in ("first", "second"):
-        assert f'src="{name}/empty.png"' in page
-        assert f'href="{name}/result.json"' in page
+        assert (
+            f'href="{name}/index.html">A &lt;b&gt;bold&lt;/b&gt; claim &amp; more.'
+            in pages["index.html"]
+        )
+        assert f'src="{name}/thumbnail.png"' in pages["index.html"]
+        assert 'src="empty.png"' in pages[f"{name}/index.html"]
+        assert 'href="result.json"' in pages[f"{name}/index.html"]
 
 
 @pytest.mark.parametrize(

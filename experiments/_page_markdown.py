@@ -1,0 +1,161 @@
+"""One experiment on a page of Markdown, for the documentation's builder."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import _gallery, _pictures
+from experiments._claims import Claim
+from experiments._gallery import Entry
+from experiments._inline import to_markdown
+from experiments._numbers import of_report
+from experiments._pictures import Picture
+
+IMAGES = "images"
+# Without the list of headings beside it a page has room for claims beside figures; headlines are
+# sentences, which as large as titles would leave no room for a figure on the first screen.
+HEAD = """---
+html_theme.sidebar_secondary.remove: true
+made_by: python -m experiments gallery
+---
+"""
+SMALL_TITLE = """```{raw} html
+<style>.bd-article h1 { font-size: clamp(1.3rem, 1rem + 1.6vw, 2rem); margin-top: 0; }</style>
+```"""
+
+
+def make_page(entry: Entry, images: Path) -> str:
+    """Return an experiment's page, and put its figures in place.
+
+    Args:
+      entry: What it shows.
+      images: The folder `images` beside the page.
+
+    Returns:
+      Markdown.
+    """
+    pieces = [
+        f"# {to_markdown(entry.headline)}",
+        SMALL_TITLE,
+        f"{to_markdown(_gallery.title(entry.section.key))}: {verdict(entry)}",
+        _said(entry, "Question"),
+        _notes(entry),
+        _beside(entry, images),
+        _said(entry, "Claim", "In detail"),
+        _said(entry, "Source"),
+        f"**Run it:** `{entry.said.get('Command', entry.command)}`",
+        _said(entry, "Time"),
+        *_folded_parts(entry),
+    ]
+    return "\n\n".join(piece for piece in pieces if piece) + "\n"
+
+
+def _beside(entry: Entry, images: Path) -> str:
+    """Put the figures beside what was expected, found, and claimed; above it on a phone."""
+    text = [
+        _said(entry, "Expected"),
+        f"**Found:** {to_markdown(entry.finding)}" if entry.claims else "",
+        _said(entry, "Why", "Why it matters"),
+        _list(entry),
+    ]
+    said = "\n\n".join(piece for piece in text if piece)
+    if not entry.pictures:
+        return said
+    figures = "\n\n".join(_figure(shown, entry, images) for shown in entry.pictures)
+    return (
+        "::::{grid} 1 1 1 2\n:gutter: 4\n\n"
+        f":::{{grid-item}}\n:columns: 12 12 12 7\n\n{figures}\n:::\n"
+        f":::{{grid-item}}\n:columns: 12 12 12 5\n\n{said}\n:::\n::::"
+    )
+
+
+def _folded_parts(entry: Entry) -> list[str]:
+    parts = []
+    if entry.last and entry.last.error:
+        parts.append(_folded("Where the last run stopped", _code("text", entry.last.error)))
+    if entry.script:
+        parts.append(_folded(f"The script, `{entry.path}`", _code("python", entry.script)))
+    return [*parts, _numbers(entry)]
+
+
+def _said(entry: Entry, field: str, title: str = "") -> str:
+    text = entry.said.get(field, "")
+    return f"**{title or field}:** {to_markdown(text)}" if text else ""
+
+
+def _notes(entry: Entry) -> str:
+    said = "\n\n".join(to_markdown(note) for note in entry.notes)
+    return f":::{{note}}\n{said}\n:::" if said else ""
+
+
+def verdict(entry: Entry) -> str:
+    """Say how an experiment stands, and how many of its claims hold."""
+    counts = f" {to_markdown(entry.counts)}" if entry.counts else ""
+    return f"**{_gallery.WORDS[entry.kind]}**{counts}"
+
+
+def _figure(shown: Picture, entry: Entry, images: Path) -> str:
+    for file in (shown.file, shown.dark):
+        if file and file.suffix == ".png":
+            _pictures.shrink(file, images / entry.name / file.name)
+    alt = f"{shown.title}. {entry.finding}"
+    return f"{picture(shown, alt, entry.name, images)}\n*{to_markdown(shown.title)}*"
+
+
+def picture(shown: Picture, alt: str, name: str, images: Path) -> str:
+    """Show a picture, and its dark version where the page is dark.
+
+    Args:
+      shown: Its files; a PNG lies among the images already.
+      alt: What is seen.
+      name: The experiment.
+      images: The folder `images` beside the page.
+
+    Returns:
+      Markdown.
+    """
+    light = _image(shown.file, alt, name, images, "only-light" if shown.dark else "")
+    return light + (_image(shown.dark, alt, name, images, "only-dark") if shown.dark else "")
+
+
+def _image(file: Path, alt: str, name: str, images: Path, kind: str) -> str:
+    if file.suffix == ".svg":
+        _pictures.copy(file, images / name)
+    # options are YAML: a sentence with a colon or a number sign would end early
+    said = json.dumps(" ".join(alt.split()), ensure_ascii=False)
+    lines = [f"```{{image}} {IMAGES}/{name}/{file.name}", f":alt: {said}", ":loading: lazy"]
+    return "\n".join([*lines, *([f":class: {kind}"] if kind else []), "```", ""])
+
+
+def _list(entry: Entry) -> str:
+    if not entry.claims:
+        return ""
+    items = "\n".join(_claim(claim, claim is entry.main_claim) for claim in entry.claims)
+    return f"**Claims**\n\n{items}{footnote(entry.claims)}"
+
+
+def _claim(claim: Claim, main: bool) -> str:
+    text = to_markdown(claim.text) + ("" if claim.required else r" \*")
+    text = f"**{text}**" if main else text
+    found = to_markdown(f"{claim.shown_number}, threshold {claim.threshold}")
+    return f"- {text}\\\n  {found}: {to_markdown(claim.verdict)}"
+
+
+def footnote(claims: Sequence[Claim]) -> str:
+    """Say what the star means, if there is one."""
+    star = any(not claim.required for claim in claims)
+    return "\n\n\\* may fail without failing the run." if star else ""
+
+
+def _numbers(entry: Entry) -> str:
+    text = of_report(entry.report) if entry.report else ""
+    return _folded("Settings, numbers, versions", _code("text", text)) if text else ""
+
+
+def _folded(title: str, body: str) -> str:
+    return f"::::{{dropdown}} {title}\n{body}\n::::"
+
+
+def _code(language: str, text: str) -> str:
+    """Show code as it is; a plain fence of Python would be run when the page is built."""
+    return f"`````{{code-block}} {language}\n{text.rstrip()}\n`````"

@@ -1,0 +1,116 @@
+"""Figures of a run as files: which are there, how large, small copies of them."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from experiments._reports import MADE
+
+THUMBNAIL_WIDTH = 480
+
+
+class Picture(NamedTuple):
+    """One figure on the disk."""
+
+    name: str
+    file: Path
+    """The PNG, or a drawing's SVG."""
+    dark: Path | None
+    """The same for dark pages."""
+    vector: Path | None
+    """The SVG, to be looked at enlarged."""
+
+    @property
+    def title(self) -> str:
+        """The figure's name in words."""
+        return in_words(self.name)
+
+
+def in_words(name: str) -> str:
+    """Return the name of a file as the beginning of a sentence."""
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def find(folder: Path, name: str) -> Picture | None:
+    """Return a figure's files, or None where there are none that can be shown."""
+    if Path(name).name != name:  # a report of which somebody made something else
+        return None
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    file = png if png.exists() else svg
+    if not file.exists() or not is_image(file):
+        return None
+    dark = folder / f"{name}.dark{file.suffix}"
+    return Picture(name, file, dark if dark.exists() else None, svg if svg.exists() else None)
+
+
+def is_image(file: Path) -> bool:
+    """Say whether a file begins and ends as a PNG or an SVG does."""
+    if file.suffix == ".svg":
+        text = file.read_text(encoding="utf-8", errors="replace")
+        return "<svg" in text and ("</svg>" in text or "/>" in text)
+    content = file.read_bytes()
+    return content.startswith(b"\x89PNG\r\n") and b"IEND" in content[-16:]
+
+
+def size(file: Path) -> tuple[int, int] | None:
+    """Return the width and height of a PNG; an SVG brings its own."""
+    if file.suffix == ".svg":
+        return None
+    with Image.open(file) as image:
+        return image.size
+
+
+def thumbnail(picture: Picture, folder: Path) -> Picture:
+    """Write a small copy for a card, if there is none of the same age.
+
+    Args:
+      picture: The figure.
+      folder: Where the copy goes.
+
+    Returns:
+      The copy; of a drawing the drawing itself.
+    """
+    if picture.file.suffix == ".svg":
+        return picture
+    small, small_dark = folder / MADE[1], folder / MADE[2]
+    shrink(picture.file, small, THUMBNAIL_WIDTH)
+    if picture.dark:
+        shrink(picture.dark, small_dark, THUMBNAIL_WIDTH)
+    else:
+        small_dark.unlink(missing_ok=True)
+    return Picture(picture.name, small, small_dark if picture.dark else None, None)
+
+
+def shrink(file: Path, copy: Path, width: int | None = None) -> None:
+    """Write a PNG in 256 colours and no wider than that, if it is not there yet: of one age.
+
+    Args:
+      file: The PNG.
+      copy: Where it goes.
+      width: In pixels; None keeps the width.
+    """
+    age = file.stat().st_mtime_ns
+    if copy.exists() and copy.stat().st_mtime_ns == age:
+        return
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(file) as image:
+        image = image.convert("RGBA")
+        opaque = image.getextrema()[3] == (255, 255)
+        if width and image.width > width:
+            height = round(image.height * width / image.width)
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        # only the octree knows transparency
+        few = image.convert("RGB").quantize(256) if opaque else image.quantize(256, 2)
+        few.save(copy, optimize=True)
+    os.utime(copy, ns=(age, age))
+
+
+def copy(file: Path, folder: Path) -> None:
+    """Put a file as it is into a folder, unless it lies there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if file.parent.resolve() != folder.resolve():
+        shutil.copyfile(file, folder / file.name)

@@ -1,0 +1,453 @@
+"""The gallery: what pages say, that nothing on them is missing, and what bad input does."""
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from experiments import _catalog, _claims, _outputs
+from experiments.__main__ import main
+
+DOCSTRING = """It {verb} & <stays>.
+
+Question: Does it {verb}, as `x_y` does?
+
+Claim: it {verb} by 2 * 3 a layer.
+
+Why: trees do.
+
+Source: UvA tutorial 4, growth; Author et al. (2020), https://doi.org/10.1137/0916069.
+Section: {section}.
+Command: python -m experiments {name}
+Expected: a 50 % larger one.
+Time: 3 s.
+"""
+SCRIPTS = {"grows": "A4", "falls": "beyond A4", "turns": "B1"}
+CLAIMS = [
+    _claims.at_least("height <of> it", 0.25, 0.1),
+    _claims.equal("height in the end", 0.5 + 2e-15, 0.5, 1e-13, headline=True),
+    _claims.at_most("width | of_it", 0.25, 0.1, required=False),
+    _claims.at_most("depth", 0.05, 0.1, original="that it is *none*"),
+]
+FINDING = "height in the end: off by 2e-15, threshold 0.5 ± 1e-13: holds."
+
+
+def draw(path, color="white", size=(600, 200)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+def report(name, **changes):
+    return {
+        "experiment": name,
+        "part": "part",
+        "description": (_catalog.docstring(name)),
+        "passed": True,
+        "claims": [claim.to_json() for claim in CLAIMS],
+        "figures": ["some_paths", "tree"],
+        "seconds": 1.5,
+        "config": {"size": 3},
+        "versions": {"python": "3.11"},
+        "error": None,
+        "numbers": {"height": [1.0, 2.0]},
+        **changes,
+    }
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Return a folder of results of three scripts, one of which has not been run."""
+    scripts = tmp_path / "scripts" / "part"
+    scripts.mkdir(parents=True)
+    monkeypatch.setattr(_catalog, "FOLDER", scripts.parent)
+    for name, section in SCRIPTS.items():
+        text = DOCSTRING.format(name=name, verb=name, section=section)
+        (scripts / f"{name}.py").write_text(f'"""{text}"""\nx = 1 < 2\n', encoding="utf-8")
+    folder = tmp_path / "results"
+    for name in ("grows", "falls"):
+        draw(folder / name / "some_paths.png")
+        (folder / name / "some_paths.svg").write_text("<svg></svg>", encoding="utf-8")
+        (folder / name / "tree.svg").write_text("<svg></svg>", encoding="utf-8")
+        _outputs.write_json(report(name), folder / name)
+    return folder
+
+
+def write(results, form="html", to=None):
+    """Write the gallery and return its pages, by their path without ending."""
+    to = to or results.with_name(f"as_{form}")
+    assert main(["gallery", "--results", str(results), "--to", str(to), "--format", form]) == 0
+    files = [file for file in to.rglob("*") if file.suffix in (".html", ".md")]
+    pages = {file.relative_to(to).as_posix(): file.read_text("utf-8") for file in files}
+    return {
+        re.sub(r"/?index.html$|\.html$|\.md$", "", name) or "index": page
+        for name, page in pages.items()
+    }
+
+
+class Reader(HTMLParser):
+    """Collects links, images and words, and fails on a tag that does not close its own."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.links, self.images, self.ids, self.open, self.words = [], [], [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        assert tag not in ("script", "link", "iframe")
+        if tag not in ("meta", "img", "br", "source"):
+            self.open.append(tag)
+        self.links += [found[key] for key in ("href", "src", "srcset") if key in found]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag == "img":
+            self.images.append(found)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_cards_stand_by_section_with_picture_headline_and_verdict(results):
+    page = write(results)["index"]
+    places = [
+        page.index(words)
+        for words in (
+            "2 experiments,\n8 claims: 4 hold, 2 differ from the tutorials, 2 fail;",
+            "<h2>A4 Initializers</h2>",
+            '<a href="grows/index.html">It grows &amp; &lt;stays&gt;.</a>',
+            '<img src="grows/thumbnail.png" alt="height in the end: off by 2e-15, threshold',
+            '<span class="holds">holds</span> <span class="counts">4 claims: 2 hold, 1 differs',
+            '<a href="falls/index.html">',
+            "goes on from the tutorial",
+            "<h2>Not run</h2>",
+            "python -m experiments turns",
+        )
+    ]
+    assert places == sorted(places)
+    assert 'loading="lazy"' in page
+
+
+def test_a_page_asks_shows_and_says_what_was_found(results):
+    page = write(results)["grows"]
+    places = [
+        page.index(words)
+        for words in (
+            "<h1>It grows &amp; &lt;stays&gt;.</h1>",
+            "Does it grows, as <code>x_y</code> does?",
+            'src="some_paths.png"',
+            "<h2>Expected</h2>\n<p>A 50 % larger one.</p>",
+            f"<h2>Found</h2>\n<p>{FINDING}</p>",
+            "<h2>Why it matters</h2>\n<p>Trees do.</p>",
+            "0.25, threshold ≥ 0.1",
+            '<li class="main">height in the end<br><span class="numbers">off by 2e-15, threshold',
+            '<span class="differs">differs from the original: that it is *none*</span>',
+            "* may fail without failing the run.",
+            'src="tree.svg"',
+            "It grows by 2 * 3 a layer.",
+            '<a href="https://doi.org/10.1137/0916069">',
+            "x = 1 &lt; 2",
+            "height: [1, 2]",
+            ">Next: It falls &amp; &lt;stays&gt;.</a>",
+        )
+    ]
+    assert places == sorted(places)
+
+
+def test_markdown_asks_shows_and_says_the_same(results):
+    pages = write(results, "markdown")
+    places = [
+        pages["grows"].index(words)
+        for words in (
+            r"# It grows \& \<stays\>.",
+            "Does it grows, as `x_y` does?",
+            f'```{{image}} images/grows/some_paths.png\n:alt: "Some paths. {FINDING}"',
+            "**Expected:** a 50 % larger one.",
+            "**Found:** height in the end: off by 2e-15, threshold 0.5 ± 1e-13: holds.",
+            "**Why it matters:** trees do.",
+            r"- height \<of\> it\\n".replace(r"\n", "\n"),
+            r"width \| of\_it \*",
+            r"It grows by 2 \* 3 a layer.".replace("It", "it"),
+            "<https://doi.org/10.1137/0916069>",
+            "`````{code-block} python\n",
+            "height: [1, 2]",
+        )
+    ]
+    assert places == sorted(places)
+    assert "```python" not in "".join(pages.values())  # it would be run when pages are built
+    assert pages.keys() == {"index", "claims", *SCRIPTS}
+    assert "`python -m experiments turns` runs it." in pages["turns"]
+    assert "\nclaims\nGrows <grows>\nFalls <falls>\nTurns <turns>\n" in pages["index"]
+    assert r"| [grows](grows.md) | width \| of\_it \* | 0.25 | ≤ 0.1 | fails |" in pages["claims"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_all_that_pages_link_to_is_there(results, elsewhere):
+    draw(results / "grows" / "some_paths.dark.png", "black")
+    (results / "grows" / "log.txt").touch()
+    to = results.with_name("elsewhere") if elsewhere else results
+    write(results, to=to)
+    pages = list(to.rglob("*.html"))
+    assert len(pages) == 4
+    for path in pages:
+        found = Reader(path.read_text("utf-8"))
+        assert len(found.ids) == len(set(found.ids))
+        for link in found.links:
+            file, _, anchor = link.partition("#")
+            if link.startswith("https://doi.org/"):
+                continue
+            assert (path.parent / file).exists(), link
+            if anchor:
+                other = (path.parent / file).resolve() if file else path
+                assert f'id="{anchor}"' in other.read_text("utf-8")
+        for image in found.images:
+            assert image["alt"].endswith(FINDING)
+            assert "." not in image["alt"].split()[0].removesuffix(".")
+    assert 'src="some_paths.png"' in (to / "grows" / "index.html").read_text("utf-8")
+
+
+def test_images_of_markdown_are_there_and_small(results):
+    draw(results / "grows" / "some_paths.dark.png", "black")
+    to = results.with_name("as_markdown")
+    pages = write(results, "markdown", to)
+    images = re.findall(r"\{image\} (\S+)", "".join(pages.values()))
+    assert len(images) == 4 + 2 + 1 + 1  # light and dark twice, and trees
+    assert all((to / image).exists() for image in images)
+    for page in (pages["index"], pages["grows"]):
+        assert re.search(r"\.png\n:alt: .*\n:loading: lazy\n:class: only-light\n", page)
+        assert re.search(r"\.dark\.png\n:alt: .*\n:loading: lazy\n:class: only-dark\n", page)
+    assert ":class:" not in pages["falls"].replace("dropdown", "")
+    with Image.open(to / "images" / "grows" / "thumbnail.png") as small:
+        assert (small.width, small.height, small.mode) == (480, 160, "P")
+
+
+def test_a_dark_picture_is_for_dark_pages(results):
+    assert 'prefers-color-scheme: dark)" srcset' not in write(results)["grows"]
+    draw(results / "grows" / "some_paths.dark.png", "black")
+    pages = write(results)
+    source = '<source media="(prefers-color-scheme: dark)" srcset="'
+    assert f'{source}some_paths.dark.png">' in pages["grows"]
+    assert f'{source}grows/thumbnail.dark.png">' in pages["index"]
+    (results / "grows" / "some_paths.dark.png").unlink()
+    assert source not in write(results)["index"]
+
+
+def test_a_small_copy_follows_its_figure(results):
+    to = results.with_name("as_html")
+    write(results)
+    small = to / "grows" / "thumbnail.png"
+    first = small.read_bytes()
+    write(results)
+    assert small.read_bytes() == first
+    draw(results / "grows" / "some_paths.png", "red")
+    write(results)
+    with Image.open(small) as image:
+        assert image.convert("RGB").getpixel((5, 5)) == (255, 0, 0)
+
+
+def test_a_page_of_a_script_that_is_gone_goes_with_it(results):
+    write(results, "markdown")
+    folder = results.with_name("as_markdown")
+    (folder / "mine.md").write_text("# Mine\n", encoding="utf-8")
+    (_catalog.FOLDER / "part" / "turns.py").unlink()
+    pages = write(results, "markdown")
+    assert pages.keys() == {"index", "claims", "grows", "falls", "mine"}
+
+
+def put(text):
+    return lambda folder: (folder / "result.json").write_text(text, encoding="utf-8")
+
+
+def change(**changes):
+    return lambda folder: _outputs.write_json(report("grows", **changes), folder)
+
+
+def drop(*keys):
+    def damage(folder):
+        found = json.loads((folder / "result.json").read_text("utf-8"))
+        put(json.dumps({key: found[key] for key in found if key not in keys}))(folder)
+
+    return damage
+
+
+def cut(name):
+    def damage(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return damage
+
+
+def age(folder):
+    """Make a report of the first version, which knew neither parts nor headlines."""
+    found = json.loads((folder / "result.json").read_text("utf-8"))
+    del found["part"]
+    for claim in found["claims"]:
+        del claim["headline"], claim["shown"]
+    put(json.dumps(found))(folder)
+
+
+def fail(folder):
+    failure = {"error": "Traceback\nValueError: no <b>water", "claims": [], "figures": []}
+    _outputs.write_failure(report("grows", **failure), folder)
+
+
+def fail_at_first(folder):
+    (folder / "result.json").unlink()
+    fail(folder)
+
+
+def fail_after_half(folder):
+    fail(folder)
+    cut("last_complete.json")(folder)
+
+
+def empty(folder):
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def figures_alone(folder):
+    (folder / "result.json").unlink()
+
+
+BAD = {
+    "cut in half": (cut("result.json"), "unreadable", "result.json cannot be read ("),
+    "nothing in it": (put(""), "unreadable", "result.json cannot be read ("),
+    "no JSON": (put("\x00\x01"), "unreadable", "result.json cannot be read ("),
+    "too deep": (put("[" * 100_000), "unreadable", "result.json cannot be read ("),
+    "a list": (put("[1]"), "unreadable", "result.json holds no report but a list."),
+    "a number": (put("3"), "unreadable", "result.json holds no report but a int."),
+    "an empty object": (put("{}"), "unreadable", "The report lists no claims."),
+    "no report": (figures_alone, "unreadable", "result.json is missing: the run did not come to"),
+    "an empty folder": (empty, "missing", "It has not been run"),
+    "no claims": (drop("claims"), "unreadable", "The report lists no claims."),
+    "claims of no list": (change(claims=3), "unreadable", "The report lists no claims."),
+    "an empty list of claims": (change(claims=[]), "silent", "makes no claim"),
+    "a bad claim": (
+        change(claims=[{"text": 3}, CLAIMS[1].to_json()]),
+        "holds",
+        "One of the report's 2 claims cannot be read.",
+    ),
+    "bad claims": (
+        change(claims=[7, {"text": "t", "measured": "much", "threshold": "", "holds": True}]),
+        "unreadable",
+        "2 of the report's 2 claims cannot be read.",
+    ),
+    "older": (age, "holds", "height <of> it: 0.25, threshold ≥ 0.1: holds."),
+    "without figures": (drop("figures"), "holds", "does not say which figures were drawn."),
+    "no figure": (change(figures=[]), "holds", "This experiment draws no figure."),
+    "a missing figure with a drawing": (
+        lambda folder: (folder / "some_paths.png").unlink(),
+        "holds",
+        'src="some_paths.svg"',
+    ),
+    "missing figures": (
+        change(figures=["gone", "away", "tree"]),
+        "holds",
+        "Figures that are missing or cut short: gone, away.",
+    ),
+    "a cut figure": (
+        cut("some_paths.png"),
+        "holds",
+        "A figure that is missing or cut short: some_paths.",
+    ),
+    "a figure of others": (
+        change(figures=["../falls/some_paths"]),
+        "holds",
+        "A figure that is missing or cut short: ../falls/some_paths.",
+    ),
+    "figures of no text": (change(figures=[3, "tree"]), "holds", 'src="tree.svg"'),
+    "odd values": (
+        change(seconds="long", config=3, versions=[], numbers="none", description=None),
+        "holds",
+        "numbers\nnone",
+    ),
+    "failed": (fail, "error", "The last run stopped with an error: ValueError: no <b>water"),
+    "failed after a good one": (fail, "error", "is from the last complete run."),
+    "failed after a good one, shown": (fail, "error", FINDING),
+    "failed at first": (fail_at_first, "error", "`python -m experiments grows` runs it again."),
+    "failed after a torn one": (
+        fail_after_half,
+        "error",
+        "last_complete.json cannot be read (",
+    ),
+    "edited": (
+        change(description="It shrinks.\n\nClaim: it shrinks.\n"),
+        "holds",
+        "The script has been edited since this run; run",
+    ),
+    "infinite": (
+        change(claims=[_claims.at_least("t", float("inf"), 0.0, headline=True).to_json()]),
+        "holds",
+        "t: inf, threshold ≥ 0: holds.",
+    ),
+    "a headline that fails": (
+        change(claims=[_claims.at_least("t", -1.0, 0.0, headline=True).to_json()]),
+        "fails",
+        "t: -1, threshold ≥ 0: fails.",
+    ),
+    "another that fails": (
+        change(claims=[CLAIMS[1].to_json(), _claims.at_least("t", float("nan"), 0.0).to_json()]),
+        "fails",
+        "nan, threshold ≥ 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_input_is_a_sentence_on_the_page(results, bad):
+    damage, kind, sentence = BAD[bad]
+    damage(results / "grows")
+    pages = write(results)
+    for page in pages.values():
+        Reader(page)
+        assert "<b>" not in page
+    if kind == "missing":
+        assert "grows" not in pages
+        assert "python -m experiments grows" in pages["index"]
+    else:
+        assert sentence in html.unescape(re.sub(r"</?code>", "`", pages["grows"]))
+        assert f'<span class="{kind}">' in pages["grows"]
+        assert 'href="grows/index.html"' in pages["index"]
+    assert FINDING in pages["falls"]  # which nothing is wrong with
+    pages = write(results, "markdown")
+    assert pages.keys() == {"index", "claims", *SCRIPTS}
+    assert "**holds**" in pages["falls"]
+
+
+@pytest.mark.parametrize("folder", ["results", "nowhere", "empty"])
+@pytest.mark.parametrize("form", ["html", "markdown"])
+def test_without_results_the_gallery_says_how_to_make_them(results, folder, form):
+    place = results if folder == "results" else results.with_name(folder)
+    if folder == "results":
+        for name in ("grows", "falls"):
+            empty(results / name)
+    elif folder == "empty":
+        place.mkdir()
+    pages = write(place, form)
+    assert "0 claims: none" in pages["index"]
+    for name in SCRIPTS:
+        page = pages["index" if form == "html" else name]
+        assert f"python -m experiments {name}" in page
+
+
+def test_results_of_a_script_that_is_gone_are_shown(results):
+    (_catalog.FOLDER / "part" / "grows.py").unlink()
+    page = write(results)["grows"]
+    assert "There is no script of this name any more." in page
+    assert "<h1>It grows &amp; &lt;stays&gt;.</h1>" in page
+    assert FINDING in page
+
+
+def test_every_experiment_has_a_page_without_results(tmp_path):
+    pages = write(tmp_path / "nowhere", "markdown", tmp_path / "gallery")
+    assert pages.keys() == {"index", "claims", *_catalog.find()}
+    for name in _catalog.find():
+        assert f"`python -m experiments {name}` runs it." in pages[name]
+        assert f":link: {name}\n" in pages["index"]
