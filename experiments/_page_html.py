@@ -84,7 +84,7 @@ def _figures(entry: Entry, which: slice, place: str) -> str:
 
 
 def _figure(entry: Entry, picture: Picture, lazy: bool) -> str:
-    shown = _html.picture(picture, f"{picture.title}. {entry.finding}", lazy=lazy)
+    shown = _html.picture(picture, f"{picture.alt}. {entry.finding}", lazy=lazy)
     vector = picture.vector and html.escape(picture.vector.name)
     link = f' (<a href="{vector}">SVG</a>)' if vector else ""
     return f"<figure>{shown}<figcaption>{html.escape(picture.title)}{link}</figcaption></figure>"

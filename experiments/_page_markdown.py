@@ -98,7 +98,7 @@ def _figure(shown: Picture, entry: Entry, images: Path) -> str:
     for file in (shown.file, shown.dark):
         if file and file.suffix == ".png":
             _pictures.shrink(file, images / entry.name / file.name)
-    alt = f"{shown.title}. {entry.finding}"
+    alt = f"{shown.alt}. {entry.finding}"
     return f"{picture(shown, alt, entry.name, images)}\n*{to_markdown(shown.title)}*"
 
 

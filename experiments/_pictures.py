@@ -1,6 +1,8 @@
 """Figures of a run as files: which are there, how large, small copies of them."""
 
+import html
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +29,15 @@ class Picture(NamedTuple):
     def title(self) -> str:
         """The figure's name in words."""
         return in_words(self.name)
+
+    @property
+    def alt(self) -> str:
+        """The title that is written into the drawing, where there is one."""
+        if not self.vector:
+            return self.title
+        start = self.vector.read_text(encoding="utf-8", errors="replace")[:5000]
+        found = re.search(r"<title>([^<]+)</title>", start)
+        return " ".join(html.unescape(found[1]).split()).rstrip(".") if found else self.title
 
 
 def in_words(name: str) -> str:

@@ -134,7 +134,13 @@ def test_constraints_are_names_and_versions():
     assert [line for line in lines if not entry.fullmatch(line)] == []
     pinned = set(map(distribution, lines))
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["test"], *extras["check"], *extras["experiments"], *extras["docs"]]
+    wanted = [
+        *PROJECT["dependencies"],
+        *extras["test"],
+        *extras["check"],
+        *extras["experiments"],
+        *extras["docs"],
+    ]
     assert set(map(distribution, wanted)) - {"jaxopt-tut"} <= pinned
 
 

@@ -211,6 +211,13 @@ def test_all_that_pages_link_to_is_there(results, elsewhere):
     assert 'src="some_paths.png"' in (to / "grows" / "index.html").read_text("utf-8")
 
 
+def test_an_alternative_text_begins_with_the_title_of_the_drawing(results):
+    file = results / "grows" / "some_paths.svg"
+    file.write_text("<svg><title>All  go\ndown &amp; on.</title></svg>", encoding="utf-8")
+    assert f'alt="All go down &amp; on. {FINDING}"' in write(results)["grows"]
+    assert f':alt: "All go down & on. {FINDING}"' in write(results, "markdown")["grows"]
+
+
 def test_images_of_markdown_are_there_and_small(results):
     draw(results / "grows" / "some_paths.dark.png", "black")
     to = results.with_name("as_markdown")

@@ -73,6 +73,7 @@ def test_a_run_writes_figures_and_strict_json(make_script):
         "index.html",
         "log.txt",
         "result.json",
+        "thumbnail.dark.png",
         "thumbnail.png",
     ]
     found = report(out)
