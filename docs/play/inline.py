@@ -12,6 +12,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ENTRY = HERE / "frame" / "main.js"
 LARGEST = 250_000  # bytes of the whole page
+GRAPHS = "numerics/graphs.js"
+"""The one module that is no file: the library's traces, see `graphs.py`."""
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.[^"]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|class|const) (\w+)", re.MULTILINE)
@@ -39,7 +41,7 @@ def build(edit: Edit = _unchanged) -> str:
       ValueError: If a module has an import or export of another form, if modules import one
         another in a circle, or if the page is larger than it may be.
     """
-    read = lambda path: edit(path.relative_to(HERE).as_posix(), path.read_text(encoding="utf-8"))
+    read = lambda path: edit(*_source(path))
     page = read(HERE / "page.html")
     parts = {
         "style": read(HERE / "style.css"),
@@ -55,6 +57,16 @@ def build(edit: Edit = _unchanged) -> str:
     if size > LARGEST:
         raise ValueError(f"The page needs at most {LARGEST} bytes, has {size}.")
     return page
+
+
+def _source(path: Path) -> tuple[str, str]:
+    """Return a file's name below this folder and its text."""
+    name = path.relative_to(HERE).as_posix()
+    if name == GRAPHS:
+        from docs.play import graphs  # traces the library, which takes a second
+
+        return name, graphs.module()
+    return name, path.read_text(encoding="utf-8")
 
 
 def _modules(entry: Path, read: Callable[[Path], str]) -> list[str]:

@@ -1,12 +1,19 @@
 // The page: one widget at a time, named by the text behind the # of the address.
 
+import { backpropagation } from "../widgets/backpropagation.js";
 import { descent } from "../widgets/descent.js";
+import { hypergradient } from "../widgets/hypergradient.js";
+import { initialization } from "../widgets/initialization.js";
+import { backpropagate, evaluate } from "../numerics/backpropagation.js";
+import { GRAPHS } from "../numerics/graphs.js";
+import { hypergradient as differentiate } from "../numerics/hypergradient.js";
+import { THRESHOLDS, variances } from "../numerics/initialization.js";
 import { finalLoss, path, updates } from "../numerics/paths.js";
 import { surfaces } from "../numerics/surfaces.js";
 import { el } from "./dom.js";
 import { createRoom } from "./room.js";
 
-const WIDGETS = [descent];
+const WIDGETS = [descent, initialization, backpropagation, hypergradient];
 
 const main = document.querySelector("main");
 const nav = document.querySelector("nav ul");
@@ -42,6 +49,14 @@ window.play = {
   updates,
   finalLoss,
   surfaces,
+  variances,
+  thresholds: THRESHOLDS,
+  /** Values and adjoints of every node of an exported graph. */
+  adjoints({ graph, inputs = GRAPHS[graph].start }) {
+    const values = evaluate(GRAPHS[graph], inputs);
+    return { values, inputs: GRAPHS[graph].inputs, ...backpropagate(GRAPHS[graph], values) };
+  },
+  hypergradient: differentiate,
   /** The state, the result and the drawing times of the widget on view. */
   now: () => ({ id: open.widget.id, state: open.state, result: open.result, frames: open.frames }),
   /** Change the state of the widget on view, as its controls do. */

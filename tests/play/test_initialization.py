@@ -1,0 +1,154 @@
+"""The page's variances against the library's, and the widget by keyboard."""
+
+import math
+
+import pytest
+
+from docs.play.golden import initialization as golden
+from docs.play.inline import build
+
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(scope="module")
+def page(open_page):
+    return open_page("#initialization&guess=skip")
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return golden.layers(1.4, 0.1, 5)
+
+
+def variances(page, activation, weight, bias, depth=5):
+    options = {"activation": activation, "weightVariance": weight, "biasVariance": bias}
+    return page.evaluate("options => play.variances(options)", {**options, "depth": depth})
+
+
+def apart(found, expected):
+    """Largest relative difference; infinities must agree."""
+    pairs = list(zip(found, expected, strict=True))
+    return max(
+        0.0 if a == b else abs(a - b) / abs(b) if math.isfinite(a) else 1.0 for a, b in pairs
+    )
+
+
+def distance_of_layers(page, layers):
+    call = """names => names.map((activation) => play.variances(
+      { activation, weightVariance: 1.4, biasVariance: 0.1, depth: 5 }))"""
+    found = zip(page.evaluate(call, list(layers)), layers.values(), strict=True)
+    return max(apart(mine[way], row[way]) for mine, row in found for way in row)
+
+
+def test_every_layer_is_as_the_library_says(page, layers):
+    assert distance_of_layers(page, layers) < TOLERANCE
+
+
+def test_gains_are_the_library_s(page):
+    for name, gain in golden.gains().items():
+        assert variances(page, name, 1.0, 0.0)["gain"] == pytest.approx(gain, rel=TOLERANCE)
+
+
+def test_fixed_points_are_the_library_s(page):
+    for row in golden.fields():
+        found = variances(page, *row["point"])
+        q, chi, c, scale = row["expected"]
+        assert apart([found["qStar"], found["chi"], found["cStar"]], [q, chi, c]) < TOLERANCE
+        # of an infinite signal the rest of the series has few digits, the library's as the page's
+        digits = TOLERANCE if math.isfinite(q) else 0.01
+        assert found["depthScale"] == pytest.approx(scale, rel=digits)
+
+
+def test_critical_points_are_the_library_s(page):
+    for row in golden.criticals():
+        name, bias = row["point"]
+        found = variances(page, name, 1.0, bias)["critical"]
+        assert apart([found["weightVariance"], found["qStar"]], row["expected"]) < TOLERANCE
+
+
+def test_doctor_begins_to_speak_where_the_library_s_does(page):
+    there = golden.thresholds()
+    for name, value in page.evaluate("play.thresholds").items():
+        assert value == there[name]
+
+
+def test_doctor_says_first_what_the_library_s_says_of_a_network(page):
+    for row in golden.verdicts():
+        found = variances(page, "tanh", *row["point"], depth=golden.DEPTH)["verdict"]["kind"]
+        assert found == (row["kinds"] or ["fine"])[0], row
+
+
+BROKEN = {
+    "bias left out": ("+ biasVariance);\n  for (let i = 1", ");\n  for (let i = 1"),
+    "slope of the wrong layer": ("* factor(forward[i])", "* factor(forward[i + 1])"),
+    "tanh's slope doubled": ("1 - Math.tanh(x) ** 2", "1 - 2 * Math.tanh(x) ** 2"),
+    "ELU with a wrong factor": (
+        "value: (x) => (x > 0 ? x : Math.expm1(x))",
+        "value: (x) => (x > 0 ? x : 2 * Math.expm1(x))",
+    ),
+    "half of the Gaussian": (
+        "sum += mass[i] * (right * right + left * left)",
+        "sum += 2 * mass[i] * right * right",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_formula_is_noticed(open_page, layers, tmp_path, old, new):
+    def edit(name, text):
+        if name != "numerics/initialization.js":
+            return text
+        assert old in text
+        return text.replace(old, new)
+
+    file = tmp_path / "broken.html"
+    file.write_text(build(edit), encoding="utf-8")
+    broken = open_page("#initialization", file=file)
+    assert distance_of_layers(broken, layers) > 1e3 * TOLERANCE
+
+
+def test_networks_scatter_around_theory(page):
+    options = {"weightVariance": 1.5, "biasVariance": 0.1, "depth": 6, "width": 256}
+    each = [{**options, "seed": seed} for seed in range(16)]
+    found = page.evaluate("each => each.map((options) => play.variances(options))", each)
+    for way in ("forward", "backward"):
+        means = [sum(x) / 16 for x in zip(*(one["sample"][way] for one in found), strict=True)]
+        # one network of width 256 is off by 0.1 (forward) to 0.22 (backward) at six layers, as
+        # measured over 150 seeds: four standard errors
+        assert apart(means, found[0][way]) < 4 * {"forward": 0.1, "backward": 0.22}[way] / 4
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"depth": 0}, "variances needs a whole number 1 <= depth <= 1000, got depth=0."),
+        ({"depth": 1001}, "1 <= depth <= 1000, got depth=1001."),
+        ({"weightVariance": -1}, "variances needs weightVariance >= 0, got weightVariance=-1."),
+        ({"biasVariance": math.nan}, "variances needs biasVariance >= 0, got biasVariance=NaN."),
+        ({"activation": "cosh"}, "got cosh."),
+    ],
+)
+def test_bad_numbers_are_refused_in_words(page, options, sentence):
+    call = "options => { try { play.variances(options); } catch (e) { return e.message; } }"
+    assert sentence in page.evaluate(call, options)
+
+
+def test_any_depth_and_size_is_drawn_and_told(open_page):
+    page = open_page("#initialization&activation=gelu&guess=skip")
+    for depth, weight in ((1, 0), (1, 1), (1, 1e6), (1000, 0), (1000, 1), (1000, 1e6)):
+        page.evaluate("patch => play.change(patch)", {"depth": depth, "weight": weight})
+        page.wait_for_function(f"play.now().result?.forward.length === {depth}")
+        assert page.evaluate("play.now().result.sentence")
+    page.evaluate("play.change({ depth: 1000, weight: 1 })")
+    page.wait_for_function("document.querySelector('.says').textContent.includes('of 1000')")
+    assert page.faults == []
+
+
+def test_point_moves_by_arrow_keys_and_the_sentence_follows(open_page):
+    page = open_page("#initialization&weight=1.2&bias=0&depth=50&guess=skip")
+    page.get_by_role("slider", name="Weight and bias variance").focus()
+    for weight in (0.7, 0.2):  # a tenth of the plane each
+        page.keyboard.press("Shift+ArrowLeft")
+        page.wait_for_function(f"Math.abs(play.now().result.forward[0] - {weight}) < 1e-9")
+    page.wait_for_function("document.querySelector('.says').textContent.startsWith('Vanishing')")
+    assert page.faults == []
