@@ -135,10 +135,15 @@ function build(change) {
   let boxes = [];
   const holder = el("div", { class: "graph-holder" });
   const inputs = el("fieldset", { class: "inputs" });
-  const go = (step) => change({ step });
+  // kept here, because a second press may come before the first is drawn
+  let at = 0;
+  const go = (step) => {
+    at = Math.min(Math.max(step, 0), result.walk.total);
+    change({ step: at });
+  };
   const button = (text, step, kind = "") => el("button", { type: "button", class: kind, onclick: () => go(step()) }, text);
-  const back = button("One back", () => result.walk.at - 1);
-  const forth = button("Next node", () => result.walk.at + 1, "primary");
+  const back = button("One back", () => at - 1);
+  const forth = button("Next node", () => at + 1, "primary");
   const all = button("All values", () => result.walk.forward.length);
   const end = button("All adjoints", () => result.walk.total);
   const first = button("To the inputs", () => 0, "quiet");
@@ -203,11 +208,14 @@ function build(change) {
         if (document.activeElement !== box || Number(box.value) !== found.inputs[k]) box.value = found.inputs[k];
       });
       holder.replaceChildren(picture(found, { revealed }));
-      const { at, total, forward, next } = found.walk;
+      const { total, forward, next } = found.walk;
+      at = found.walk.at;
       where.textContent = `Step ${at} of ${total}: ${Math.min(at, forward.length)} of ${forward.length} values, ${Math.max(at - forward.length, 0)} of ${total - forward.length} adjoints.`;
-      back.disabled = first.disabled = at === 0;
-      forth.disabled = end.disabled = at === total;
-      all.disabled = at === forward.length;
+      // disabled in words only: a button that is disabled loses the focus
+      const rest = (nodes, isIdle) => nodes.forEach((node) => node.setAttribute("aria-disabled", isIdle));
+      rest([back, first], at === 0);
+      rest([forth, end], at === total);
+      rest([all], at === forward.length);
       const asks = revealed && next !== null && at >= forward.length;
       guess.hidden = !asks;
       if (asks) {
