@@ -110,7 +110,7 @@ def shrink(file: Path, copy: Path, width: int | None = None) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(file) as image:
         image = image.convert("RGBA")
-        opaque = image.getextrema()[3] == (255, 255)
+        opaque = image.getchannel("A").getextrema() == (255, 255)
         if width and image.width > width:
             height = round(image.height * width / image.width)
             image = image.resize((width, height), Image.Resampling.LANCZOS)
