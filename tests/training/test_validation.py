@@ -142,11 +142,11 @@ def test_metrics_look_at_the_held_out_examples_in_evaluation():
 
 def test_metrics_want_examples_to_look_at():
     with pytest.raises(ValueError, match=r"^fit needs validation= for metrics, got None\.$"):
-        run(seen, metrics=lambda params, batch: {"loss": 1.0})
+        run(seen, metrics=lambda *_: {"loss": 1.0})
     with pytest.raises(
         TypeError, match=r"^fit calls metrics\(params, batch\), got one of \(params\)"
     ):
-        run(seen, validation=4, metrics=lambda params: {"loss": 1.0})
+        run(seen, validation=4, metrics=lambda params: {"loss": params})
 
 
 def test_streamed_data_are_validated_on_arrays():
