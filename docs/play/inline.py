@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 ENTRY = HERE / "frame" / "main.js"
 LARGEST = 250_000  # bytes of the whole page
 GRAPHS = "numerics/graphs.js"
@@ -69,6 +69,22 @@ def _source(path: Path) -> tuple[str, str]:
     return name, path.read_text(encoding="utf-8")
 
 
+def bundle(entry: str, edit: Edit = _unchanged) -> str:
+    """Return a module and what it imports as one JavaScript expression: what the module exports.
+
+    Args:
+      entry: The module's name below `docs/play`.
+      edit: As of `build`.
+
+    Returns:
+      The expression, which needs no page around it.
+    """
+    path = (HERE / entry).resolve()
+    read = lambda p: edit(*_source(p))
+    modules = "\n".join(_modules(path, read))
+    return f"(() => {{\n{modules}\nreturn {_name(path)};\n}})()"
+
+
 def _modules(entry: Path, read: Callable[[Path], str]) -> list[str]:
     """Return the modules as functions, each after those that it imports."""
     done: dict[Path, str] = {}
@@ -105,5 +121,5 @@ def _modules(entry: Path, read: Callable[[Path], str]) -> list[str]:
 
 
 def _name(path: Path) -> str:
-    parts = path.relative_to(HERE.resolve()).with_suffix("").parts
+    parts = path.relative_to(HERE).with_suffix("").parts
     return "m_" + "_".join(re.sub(r"\W", "_", part) for part in parts)

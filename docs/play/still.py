@@ -47,7 +47,9 @@ def draw() -> str:
     ]
     for i, (name, optimizer) in enumerate(OPTIMIZERS.items()):
         points = descend(surface.fun, surface.start, optimizer, 100).points
-        look = f'stroke="{COLORS[i]}" stroke-width="2.5" stroke-dasharray="{DASHES[i]}"'
+        look = (
+            f'stroke="var(--c{i}, {COLORS[i]})" stroke-width="2.5" stroke-dasharray="{DASHES[i]}"'
+        )
         parts.append(_line(place(points), look))
         parts.append(_line([(20, 24 + 22 * i), (60, 24 + 22 * i)], look))
         parts.append(f'<text x="70" y="{29 + 22 * i}" fill="currentColor">{name}</text>')

@@ -31,16 +31,30 @@ def page_file(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="session")
-def open_page(browser, page_file):
-    """Open the page, by default as built, at a fragment; errors on the page fail the test."""
+def _opener(browser, page_file):
+    contexts = []
 
     def open_(fragment="", *, file=page_file, **context):
-        page = browser.new_context(**context).new_page()
+        contexts.append(browser.new_context(**context))
+        page = contexts[-1].new_page()
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.on("requestfailed", lambda request: page.faults.append(request.url))
         page.goto(file.as_uri() + fragment)
         return page
 
-    return open_
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(browser, page_file):
+    """Open the page at a fragment, for all tests of a file; `faults` lists its errors."""
+    yield from _opener(browser, page_file)
+
+
+@pytest.fixture
+def open_briefly(browser, page_file):
+    """Open it for one test: pages that stay open slow down the others."""
+    yield from _opener(browser, page_file)

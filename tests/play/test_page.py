@@ -1,18 +1,61 @@
-"""The frame of the interactive page: one file, state in its address, keys, light and dark."""
+"""The frame of the interactive page: one file, its state in the address, keys, light and dark."""
+
+import json
+import re
 
 import pytest
 
 from docs.play.inline import HERE, LARGEST, build
+
+WIDGETS = sorted(
+    re.search(r'^  id: "(\w+)"', path.read_text(encoding="utf-8"), re.MULTILINE)[1]
+    for path in (HERE / "widgets").glob("*.js")
+    if "  id: " in path.read_text(encoding="utf-8")
+)
+NONSENSE = [
+    "#nothing",
+    "#%&=;,",
+    "#descent&surface=%E0%A4%A&paths=;;;;;;;;&steps=1e9",
+    "#descent&x=NaN&y=Infinity&steps=-3&unknown=1&constructor=2&__proto__=3",
+    "#descent&paths=sgd,0;momentum,-1;adam,1e30;newton,NaN&guess=7",
+    "#descent&paths=,,,,,,,,,&surface=&x=&y=",
+    "#descent&x=1e300&y=-1e300&surface=beale&guess=skip",
+    "#descent&surface=quadratic&l1=-1&l2=0&guess=skip",
+    "#descent&steps=0&guess=skip",
+    "#momentum&l1=NaN&l2=-5&rate=-1&decay=1&steps=2.5",
+    "#momentum&rate=1e30&decay=-1&guess=skip",
+    "#momentum&rate=0&l1=1e9&l2=1e-6&guess=skip",
+]
+
+
+def arrive(page, fragment):
+    """Change the address of an open page, and wait until the page has taken it in."""
+    page.evaluate(
+        """(hash) => new Promise((done) => {
+          if (location.hash === hash) return done();
+          addEventListener("hashchange", () => setTimeout(done), { once: true });
+          location.hash = hash;
+        })""",
+        fragment,
+    )
+
+
+def state(page):
+    return page.evaluate("play.now().state")
+
+
+def said(page):
+    """Return what is spoken, once it is: after a pause in the changes."""
+    page.wait_for_function("() => location.hash.includes('guess=')")
+    page.wait_for_timeout(400)
+    return page.locator(".says").inner_text()
 
 
 def test_page_is_one_small_file_that_loads_nothing():
     page = build()
     assert len(page.encode()) <= LARGEST
     assert page == build()
-    assert 'src="' not in page
-    assert "import(" not in page
-    assert "@import" not in page
-    assert "url(" not in page
+    assert not re.search(r"\bsrc=|\bimport\b ?[({*]|@import|url\(|https?://(?!www\.w3\.org)", page)
 
 
 def test_inliner_refuses_what_it_does_not_know():
@@ -24,17 +67,218 @@ def test_inliner_refuses_what_it_does_not_know():
     ):
         build(default_export)
 
+    def circle(name, text):
+        line = 'import { path } from "./paths.js";\n'
+        return line + text if name == "numerics/surfaces.js" else text
+
+    with pytest.raises(ValueError, match="Modules import one another"):
+        build(circle)
+
+    with pytest.raises(ValueError, match=f"at most {LARGEST} bytes"):
+        build(lambda name, text: text + " " * (LARGEST if name == "style.css" else 0))
+
 
 @pytest.mark.parametrize("path", sorted((HERE / "numerics").glob("*.js")), ids=lambda p: p.name)
 def test_numerics_know_no_page(path):
     text = path.read_text(encoding="utf-8")
-    assert "document" not in text
-    assert "window" not in text
-    assert "../frame" not in text
+    assert not re.search(r"\b(document|window|globalThis)\b|\.\./frame", text)
 
 
-def test_page_opens_from_a_file_and_asks_first(open_page):
-    page = open_page()
+@pytest.mark.parametrize("widget", WIDGETS)
+def test_widget_asks_before_it_shows(open_briefly, widget):
+    page = open_briefly(f"#{widget}")
+    question = page.locator(".guess legend").first.inner_text()
+    assert state(page)["guess"] == "none"
+    assert question in said(page)
+    options = page.locator(".guess input[type=radio]")
+    assert options.count() >= 2
+    options.first.focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")  # sends the form
+    page.wait_for_function("() => document.querySelector('.guess .verdict').textContent")
+    verdict = page.locator(".guess .verdict").inner_text()
+    assert verdict.startswith("You guessed “")
+    assert state(page)["guess"] == "0"
+    assert question not in said(page)
     assert page.faults == []
-    assert page.evaluate("play.now().state.guess") == "none"
-    assert "Guess first" in page.locator(".says").inner_text()
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
+def test_right_answer_is_one_of_the_options(open_briefly, widget):
+    page = open_briefly(f"#{widget}")
+    count = page.locator(".guess input[type=radio]").count()
+    verdicts = []
+    for i in range(count):
+        page.evaluate("(i) => play.change({ guess: String(i) })", i)
+        page.wait_for_function(
+            "(i) => document.querySelectorAll('.guess .option label')[i].textContent && "
+            "document.querySelector('.guess .verdict').textContent.includes("
+            "document.querySelectorAll('.guess .option label')[i].textContent)",
+            arg=i,
+        )
+        verdicts.append(": right." in page.locator(".guess .verdict").inner_text())
+    assert sum(verdicts) == 1
+
+
+@pytest.mark.parametrize("fragment", NONSENSE)
+def test_nonsense_in_the_address_is_mended_and_said(open_briefly, fragment):
+    page = open_briefly()
+    arrive(page, fragment)
+    page.evaluate("play.change({ guess: 'skip' })")
+    said(page)
+    assert page.faults == []
+    json.dumps(state(page), allow_nan=False)  # finite numbers only
+    assert page.evaluate("({}).constructor === Object")
+
+
+@pytest.mark.parametrize(
+    ("fragment", "note"),
+    [
+        ("#nothing", "The address names “nothing”, which is nothing here."),
+        ("#descent&x=NaN", "Start w₁: “NaN” is no finite number; 5 is used."),
+        ("#descent&steps=1e9", "Steps: “1e9” is above 2000; 2000 is used."),
+        ("#descent&paths=newt,1", "Optimizer: “newt” is not known; sgd is used."),
+        ("#descent&paths=sgd,1,2", "Decay β: “2” is above 0.999999999; 0.999999999 is used."),
+        ("#descent&unknown=1", "The address has “unknown=1”, which is nothing here."),
+    ],
+)
+def test_what_is_mended_is_named(open_briefly, fragment, note):
+    assert note in said(open_briefly(fragment))
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        ("sgd,0", "SGD at rate 0 ends at loss 2.04"),
+        ("sgd,-1", "SGD at rate −1 ends at loss"),
+        ("sgd,1e30", "SGD at rate 10³⁰ "),
+        ("heavy_ball,1e300", "heavy ball at rate 10³⁰⁰ "),
+    ],
+)
+def test_strange_rates_are_walked_and_told(open_briefly, paths, words):
+    page = open_briefly(f"#descent&paths={paths}&guess=skip")
+    assert words in said(page)
+    assert page.faults == []
+
+
+def test_a_path_that_leaves_the_numbers_is_told(open_briefly):
+    page = open_briefly("#descent&surface=beale&x=1&y=1&paths=sgd,1&guess=skip")
+    assert "leaves the finite numbers at step" in said(page)
+    assert page.faults == []
+
+
+def test_a_start_outside_of_the_picture_is_told_and_can_be_grasped(open_briefly):
+    page = open_briefly("#descent&x=100&y=-50&guess=skip")
+    assert "outside of the picture" in said(page)
+    grip = page.locator(".grip").bounding_box()
+    frame = page.locator(".frame").first.bounding_box()
+    middle = grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2
+    assert frame["x"] <= middle[0] <= frame["x"] + frame["width"]
+    assert frame["y"] <= middle[1] <= frame["y"] + frame["height"]
+
+
+def test_state_comes_back_from_the_address_to_the_bit(open_briefly):
+    numbers = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, -1e-17, 123456789.12345679]
+    page = open_briefly("#descent")
+    for a, b in zip(numbers, reversed(numbers), strict=True):
+        runs = [{"optimizer": "adam", "rate": a, "decay": 1 / 3, "b2": 0.1}] * 2
+        page.evaluate("(patch) => play.change(patch)", {"x": a, "y": b, "paths": runs})
+        before = state(page)
+        said(page)
+        again = open_briefly(page.evaluate("location.hash"))
+        assert state(again) == before
+        assert again.evaluate("location.hash") == page.evaluate("location.hash")
+    page.evaluate("play.change({ x: -0 })")
+    said(page)
+    again = open_briefly(page.evaluate("location.hash"))
+    assert again.evaluate("Object.is(play.now().state.x, -0)")
+
+
+def test_start_is_dragged_and_moved_by_keys(open_briefly):
+    page = open_briefly("#descent&guess=skip", viewport={"width": 1280, "height": 1000})
+    page.locator(".grip").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowDown")
+    page.wait_for_function("() => play.now().result.runs[0].points[0][1] === 3")
+    assert (state(page)["x"], state(page)["y"]) == (4.85, 3)
+    page.keyboard.press("Shift+ArrowUp")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => play.now().result.runs[0].points[0][1] === 5")
+    assert (state(page)["x"], state(page)["y"]) == (5, 5)
+    grip = page.locator(".grip").bounding_box()
+    x, y = grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 120, y + 60, steps=4)
+    page.mouse.up()
+    moved = state(page)
+    assert moved["x"] < 4
+    assert moved["y"] < 4.5
+    page.wait_for_function("(x) => play.now().result.runs[0].points[0][0] === x", arg=moved["x"])
+
+
+def test_paths_are_added_and_removed_by_keys(open_briefly):
+    page = open_briefly("#descent&guess=skip")
+    add = page.get_by_role("button", name="Add a path")
+    add.focus()
+    page.keyboard.press("Enter")
+    assert len(state(page)["paths"]) == 4
+    page.wait_for_function("() => document.querySelectorAll('.items fieldset').length === 4")
+    page.wait_for_function("() => document.activeElement.id === 'descent-paths-3-optimizer'")
+    assert add.is_hidden()
+    page.get_by_role("button", name="Remove path 1").press("Enter")
+    page.wait_for_function("() => document.querySelectorAll('.items fieldset').length === 3")
+    assert [p["optimizer"] for p in state(page)["paths"]][:2] == ["momentum", "adam"]
+
+
+def test_another_surface_brings_its_start_and_rates(open_briefly):
+    page = open_briefly("#descent&guess=skip")
+    page.get_by_label("Surface", exact=True).select_option("rosenbrock")
+    found = state(page)
+    assert found["y"] == 1
+    assert [p["rate"] for p in found["paths"]] == [1e-3, 5e-3, 0.1]
+    page.locator("#descent-paths-0-optimizer").select_option("newton")
+    assert state(page)["paths"][0]["rate"] == 1
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
+def test_controls_are_named_and_nothing_scrolls_sideways_on_a_phone(open_briefly, widget):
+    page = open_briefly(f"#{widget}&guess=skip", viewport={"width": 320, "height": 640})
+    said(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('input, select')].filter((x) => "
+        "!x.labels.length && !x.ariaLabel).map((x) => x.outerHTML)"
+    )
+    assert unnamed == []
+    alts = page.locator("canvas").evaluate_all("all => all.map((c) => c.ariaLabel)")
+    assert all(len(alt) > 20 for alt in alts)
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
+def test_nothing_moves_by_itself_where_less_motion_is_asked_for(open_briefly, widget):
+    page = open_briefly(f"#{widget}&guess=skip", reduced_motion="reduce")
+    assert page.evaluate("document.getAnimations().length") == 0
+    said(page)
+    before = page.evaluate("play.now().frames.length")
+    page.wait_for_timeout(200)
+    assert page.evaluate("play.now().frames.length") == before
+
+
+def test_a_still_figure_stands_in_where_there_is_no_javascript(open_briefly):
+    page = open_briefly(java_script_enabled=False)
+    figure = page.locator("noscript svg")
+    assert figure.is_visible()
+    assert page.locator("noscript svg polyline").count() > 10
+    assert "needs JavaScript" in page.locator("main").inner_text()
+
+
+def test_colours_follow_light_and_dark(open_briefly):
+    page = open_briefly("#descent&guess=skip", color_scheme="light")
+    pixel = (
+        "() => [...document.querySelector('canvas').getContext('2d')"
+        ".getImageData(150, 60, 1, 1).data].slice(0, 3).reduce((a, b) => a + b)"
+    )
+    light = page.evaluate(pixel)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"() => ({pixel})() < {light} / 2")

@@ -82,15 +82,20 @@ export function controls(prefix, fields, change) {
 }
 
 /** A list: one fieldset an item, with a legend line in the item's look, and buttons. */
-function items(id, field, change) {
+function items(id, field, give) {
   let current = [];
+  const change = (value) => {
+    current = value; // at once: another may come before the next picture
+    give(value);
+  };
   let rows = [];
   const holder = el("div", { class: "items" });
   const add = el("button", {
     type: "button",
     onclick() {
       change([...current, field.next(current)]);
-      rows.at(-1).root.querySelector("select, input").focus();
+      // the new row is there after the next picture
+      requestAnimationFrame(() => rows.at(-1).root.querySelector("select, input").focus());
     },
   }, `Add a ${field.noun}`);
   const root = el("div", {}, holder, add);
@@ -106,7 +111,7 @@ function items(id, field, change) {
       "aria-label": `Remove ${field.noun} ${i + 1}`,
       onclick() {
         change(current.filter((_, j) => j !== i));
-        add.focus();
+        requestAnimationFrame(() => add.focus());
       },
     }, "Remove");
     const set = el("fieldset", {}, el(

@@ -29,7 +29,8 @@ export function show(x, digits = 3) {
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) {
     const [mantissa, exponent] = x.toExponential(digits - 1).split("e");
     const short = String(Number(mantissa)).replace("-", "−");
-    return `${short} × ${power(Number(exponent))}`;
+    const tens = power(Number(exponent));
+    return short === "1" ? tens : short === "−1" ? `−${tens}` : `${short} × ${tens}`;
   }
   return String(Number(x.toPrecision(digits))).replace("-", "−");
 }

@@ -4,16 +4,18 @@ import { backpropagation } from "../widgets/backpropagation.js";
 import { descent } from "../widgets/descent.js";
 import { hypergradient } from "../widgets/hypergradient.js";
 import { initialization } from "../widgets/initialization.js";
+import { momentum } from "../widgets/momentum.js";
 import { backpropagate, evaluate } from "../numerics/backpropagation.js";
 import { GRAPHS } from "../numerics/graphs.js";
 import { hypergradient as differentiate } from "../numerics/hypergradient.js";
 import { THRESHOLDS, variances } from "../numerics/initialization.js";
-import { finalLoss, path, updates } from "../numerics/paths.js";
+import { best, bestRate, factor, stabilityLimit } from "../numerics/momentum.js";
+import { amplification, finalLoss, path, updates } from "../numerics/paths.js";
 import { surfaces } from "../numerics/surfaces.js";
 import { el } from "./dom.js";
 import { createRoom } from "./room.js";
 
-const WIDGETS = [descent, initialization, backpropagation, hypergradient];
+const WIDGETS = [descent, momentum, initialization, backpropagation, hypergradient];
 
 const main = document.querySelector("main");
 const nav = document.querySelector("nav ul");
@@ -48,7 +50,9 @@ window.play = {
   path,
   updates,
   finalLoss,
+  amplification,
   surfaces,
+  momentum: { best, bestRate, factor, stabilityLimit },
   variances,
   thresholds: THRESHOLDS,
   /** Values and adjoints of every node of an exported graph. */

@@ -5,7 +5,7 @@ import { traceMarker } from "./theme.js";
 
 const FONT = "13px system-ui, sans-serif";
 const LOG = {
-  to: (x) => Math.log10(x),
+  to: (x) => (x > 0 ? Math.log10(x) : -Infinity),
   ticks(lo, hi, most) {
     const [a, b] = [Math.ceil(lo - 1e-9), Math.floor(hi + 1e-9)];
     const stride = Math.max(1, Math.ceil((b - a + 1) / most));
@@ -29,10 +29,12 @@ const LINEAR = {
 };
 
 /** A figure with a caption and a canvas; `begin` clears it and returns the axes to draw on. */
-export function createPlot({ title, aspect = 0.75, drag }, give) {
+export function createPlot({ title, aspect = 0.75, drag, note }, give) {
   const canvas = el("canvas", { role: "img" });
   const frame = el("div", { class: "frame" }, canvas);
-  const root = el("figure", { class: "plot" }, el("figcaption", {}, title), frame);
+  const root = el(
+    "figure", { class: "plot" }, el("figcaption", {}, title), frame, note ? el("p", { class: "note" }, note) : null,
+  );
   const plot = { root, canvas, axes: null };
   const grip = drag ? addGrip(plot, frame, drag, give) : null;
 
@@ -70,8 +72,10 @@ function addGrip(plot, frame, drag, give) {
       event.preventDefault();
       const part = event.shiftKey ? 10 : 100;
       const spans = [plot.axes.x, plot.axes.y].map(([lo, hi]) => (hi - lo) / part);
-      // rounded, or ten steps there and back would not end where they began
-      give(drag.set(point.map((p, i) => Number((p + move[event.key][i] * spans[i]).toPrecision(12)))));
+      // rounded, or ten steps there and back would not end where they began; kept at once, or keys
+      // that come faster than pictures would be lost
+      point = point.map((p, i) => Number((p + move[event.key][i] * spans[i]).toPrecision(12)));
+      give(drag.set(point));
     },
   });
   const follow = (event) => {
@@ -117,7 +121,7 @@ function createAxes(pen, width, height, scale, options) {
   const [x0, x1, y0, y1] = [...x.map(X.to), ...y.map(Y.to)];
   const yTicks = Y.ticks(y0, y1, Math.max(3, height / 55));
   const left = 34 + Math.max(...yTicks.map(([, text]) => pen.measureText(text).width), 8);
-  const box = { left, top: 8, right: width - 14, bottom: height - 44 };
+  const box = { left, top: 8, right: width - 20, bottom: height - 44 };
   const px = (v) => box.left + ((X.to(v) - x0) / (x1 - x0)) * (box.right - box.left);
   const py = (v) => box.bottom - ((Y.to(v) - y0) / (y1 - y0)) * (box.bottom - box.top);
   const axes = { pen, box, x, y, px, py, colours, scale };

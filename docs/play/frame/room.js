@@ -16,7 +16,8 @@ export function createRoom(widget, changed) {
   let asked = 0;
   let settling = 0;
 
-  room.change = (patch) => {
+  room.change = (wanted) => {
+    const patch = widget.adapt?.(room.state, wanted) ?? wanted;
     // who moves something before guessing wants to see
     const guess = patch.guess ?? (room.state.guess === "none" ? "skip" : room.state.guess);
     room.state = { ...room.state, ...patch, guess };
@@ -55,7 +56,9 @@ export function createRoom(widget, changed) {
     const tries = el("ul", { class: "tries" }, widget.tries.map(({ text, set }) => el("li", {}, el("button", {
       type: "button", onclick: () => give({ ...defaults(widget.fields), ...set }),
     }, text))));
-    const table = el("div", { class: "table" });
+    // on a phone it scrolls sideways, which takes a focus for those who have no finger
+    const numbers = widget.table ? { tabindex: 0, role: "region", "aria-label": "Numbers" } : {};
+    const table = el("div", { class: "table", ...numbers });
     const legend = el("ul", { class: "legend" });
     const heading = `${widget.id}-title`;
     const extra = widget.build?.(give);

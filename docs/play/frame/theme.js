@@ -1,4 +1,4 @@
-// Colours, dashes and markers: those of jaxopt_tut/plotting/style.py, on light and on dark paper.
+// Colours, dashes and markers: those of jaxopt_tut/plotting, on light and on dark paper.
 
 export const DASHES = [[], [7, 4], [8, 3, 2, 3], [2, 3]];
 export const MARKERS = ["o", "s", "^", "D"];

@@ -49,6 +49,29 @@ function surfaceOf({ surface, l1, l2 }) {
   return surface === "quadratic" ? quadratic([l1, l2]) : surfaces[surface];
 }
 
+/** Rates worth starting from, about those of the library's experiments. */
+const SUGGESTED = {
+  ravine: { sgd: 10, momentum: 10, heavy_ball: 1, nesterov: 10, adam: 1, sign: 0.1, newton: 1 },
+  steep_optima: { sgd: 0.5, momentum: 1, heavy_ball: 0.1, nesterov: 1, adam: 0.2, sign: 0.05, newton: 1 },
+  rosenbrock: { sgd: 1e-3, momentum: 5e-3, heavy_ball: 5e-4, nesterov: 2e-3, adam: 0.1, sign: 0.02, newton: 1 },
+  beale: { sgd: 0.01, momentum: 0.05, heavy_ball: 5e-3, nesterov: 0.03, adam: 0.1, sign: 0.05, newton: 1 },
+  himmelblau: { sgd: 0.01, momentum: 0.05, heavy_ball: 5e-3, nesterov: 0.03, adam: 0.3, sign: 0.05, newton: 1 },
+  quadratic: { sgd: 0.18, momentum: 0.5, heavy_ball: 0.05, nesterov: 0.5, adam: 0.1, sign: 0.05, newton: 1 },
+};
+const suggest = (surface, runs) => runs.map((r) => ({ ...r, rate: SUGGESTED[surface][r.optimizer] }));
+
+/** Another surface brings its start and its rates; another optimizer, and a new path, its rate. */
+function adapt(state, patch) {
+  const { surface = state.surface, paths = state.paths } = patch;
+  if (surface !== state.surface && !patch.paths) {
+    const [x, y] = surfaces[surface].start;
+    return { ...patch, x, y, paths: suggest(surface, paths) };
+  }
+  if (paths.length < state.paths.length || patch.surface) return patch;
+  return { ...patch, paths: paths.map((r, i) => (
+    r.optimizer === state.paths[i]?.optimizer ? r : suggest(surface, [r])[0])) };
+}
+
 function compute(state) {
   const { surface, x, y, steps, l1, l2 } = state;
   const runs = state.paths.map((settings) => {
@@ -173,6 +196,7 @@ export const descent = {
   plots: {
     map: {
       title: "Paths",
+      note: "Darker is lower. Ring: the start. Hollow diamonds: minima. A ringed “?” ends a chaotic path.",
       aspect: 0.86,
       drag: {
         label: "Start",
@@ -191,6 +215,7 @@ export const descent = {
     },
     sweep: {
       title: "Final loss by rate",
+      note: "Large markers: the rates of the paths.",
       aspect: 0.62,
       alt: ({ runs }, { paths }) => `Final loss by rate: ${runs.map(({ sweep }, i) => {
         const [rate, loss] = sweep.reduce((a, b) => (b[1] < a[1] || Number.isNaN(a[1]) ? b : a));
@@ -199,13 +224,59 @@ export const descent = {
     },
   },
   layout: "one-and-two",
+  adapt,
   compute,
   draw,
   say,
   legend: ({ runs }, { paths }) => paths.map((p, i) => ({
     index: i, text: `${nameOf(p)}, rate ${show(p.rate)}${runs[i].chaotic ? " (chaotic)" : ""}`,
   })),
+  table: ({ runs }, { paths }) => ({
+    caption: "Where the paths end",
+    head: ["Path", "Last loss", "w₁", "w₂", "Moved by 10⁻¹² at the start"],
+    rows: runs.map((r, i) => [
+      `${i + 1} ${nameOf(paths[i])}`,
+      ...[r.values.at(-1), ...r.points.at(-1)].map((v) => show(v)),
+      r.lost < 0 ? `${show(r.growth, 1)} times${r.chaotic ? ": chaotic" : ""}` : "–",
+    ]),
+  }),
   tries: [
-    { text: "The ravine, SGD at a tenth of its rate", set: { paths: [runOf("sgd", 1), runOf("sgd", 10)], guess: "skip" } },
+    {
+      text: "SGD in the ravine at rates 10, 3 and 1: none arrives",
+      set: { paths: [runOf("sgd", 10), runOf("sgd", 3), runOf("sgd", 1)], guess: "skip" },
+    },
+    {
+      text: "Steep optima: who stays in one?",
+      set: {
+        surface: "steep_optima", x: 0, y: 0, guess: "skip",
+        paths: [runOf("sgd", 0.5), runOf("momentum", 1), runOf("adam", 0.2)],
+      },
+    },
+    {
+      text: "Rosenbrock’s valley: Newton against Adam",
+      set: {
+        surface: "rosenbrock", x: -1.2, y: 1, guess: "skip",
+        paths: [runOf("newton", 1), runOf("adam", 0.1), runOf("heavy_ball", 5e-4)],
+      },
+    },
+    {
+      text: "Himmelblau: four minima, one start, nearly a saddle",
+      set: {
+        surface: "himmelblau", x: -0.27, y: -0.92, guess: "skip",
+        paths: [runOf("sgd", 0.01), runOf("adam", 0.3), runOf("newton", 1)],
+      },
+    },
+    {
+      text: "Average and heavy ball are one method: rates 0.5 and 0.05",
+      set: {
+        surface: "quadratic", x: 1, y: 1, guess: "skip",
+        paths: [runOf("momentum", 0.5), runOf("heavy_ball", 0.05)],
+      },
+    },
+  ],
+  notes: [
+    "SGD: w ← w − η g. Average: m ← β m + (1 − β) g, w ← w − η m; the heavy ball takes m ← β m + g instead, and Nesterov steps along β m + (1 − β) g. Adam divides the corrected average m / (1 − βᵗ) by the root of that of the squares, plus 10⁻⁸. Sign descent moves every coordinate by η. Newton takes the absolute values of the Hessian’s eigenvalues and no line search: it descends, also from a saddle.",
+    "Chaotic is a path whose end moves by more than 10⁴ times what its start is moved by. Rounding moves it, too: on such a path no two programs agree, and neither do this page and the library. SGD at rate 10 in the ravine is one: after 100 steps nothing is left of a start known to 12 digits. All other paths agree with the library’s to nine digits and more, single steps to twelve; tests hold the page to that.",
+    "Markers stand at every eighth of a path, the large one at its end; hollow diamonds are minima. Steps that would leave the numbers a computer has are not drawn.",
   ],
 };
