@@ -132,6 +132,47 @@ def test_nonsense_in_the_address_leaves_a_graph(open_page):
     assert page.faults == []
 
 
+HIDDEN = """() => {
+  const nodes = [...document.querySelectorAll("svg.graph rect")].map((r) => r.getBBox());
+  const inside = (p, { x, y, width, height }) => (
+    p.x > x + 1 && p.x < x + width - 1 && p.y > y + 1 && p.y < y + height - 1);
+  const corners = nodes.flatMap(({ x, y, width, height }) => [
+    { x: x + 2, y: y + 2 }, { x: x + width - 2, y: y + height - 2 }]);
+  const along = (path) => Array.from({ length: 99 }, (_, i) => (
+    path.getPointAtLength((path.getTotalLength() * (i + 1)) / 100)));
+  const edges = [...document.querySelectorAll("svg.graph path")].flatMap(along);
+  return edges.filter((p) => nodes.some((b) => inside(p, b))).length
+    + corners.filter((p) => nodes.filter((b) => inside(p, b)).length > 1).length;
+}"""
+
+
+def hidden(page, name):
+    """Count the points of edges behind nodes, and the corners of nodes within others."""
+    page.evaluate("graph => play.change({ graph, step: 99 })", name)
+    shown = "graph => document.querySelector('#backpropagation-graph').value === graph"
+    page.wait_for_function(shown, arg=name)
+    return page.evaluate(HIDDEN)
+
+
+def test_no_node_covers_another_and_no_edge_runs_behind_one(open_page):
+    page = open_page("#backpropagation&guess=skip")
+    assert [hidden(page, name) for name in golden.ELSEWHERE] == [0] * len(golden.ELSEWHERE)
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("narrow_or_wide", ["narrow: -40", "wide: 40"])
+def test_a_layout_without_room_is_noticed(open_page, tmp_path, narrow_or_wide):
+    def edit(name, text):
+        key = narrow_or_wide.split(":")[0]
+        whole = {"narrow": "narrow: 14", "wide": "wide: WIDTH + 4"}[key]
+        return text.replace(whole, narrow_or_wide) if name == "widgets/backpropagation.js" else text
+
+    file = tmp_path / "broken.html"
+    file.write_text(build(edit), encoding="utf-8")
+    page = open_page("#backpropagation&guess=skip", file=file)
+    assert hidden(page, "elu_parts") > 0
+
+
 def test_inputs_survive_the_address_exactly(open_page):
     page = open_page("#backpropagation&inputs=0.1,-1e-7&guess=skip")
     page.evaluate("play.change({ inputs: [1 / 3, -0] })")

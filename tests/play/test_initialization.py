@@ -152,3 +152,12 @@ def test_point_moves_by_arrow_keys_and_the_sentence_follows(open_page):
         page.wait_for_function(f"Math.abs(play.now().result.forward[0] - {weight}) < 1e-9")
     page.wait_for_function("document.querySelector('.says').textContent.startsWith('Vanishing')")
     assert page.faults == []
+
+
+def test_state_survives_the_address_exactly(open_page):
+    page = open_page("#initialization&guess=skip")
+    page.evaluate("play.change({ weight: 1 / 3, bias: 1e-9, activation: 'elu', depth: 7 })")
+    page.wait_for_function("location.hash.includes('elu')")
+    again = open_page(page.evaluate("location.hash"))
+    assert again.evaluate("play.now().state") == page.evaluate("play.now().state")
+    assert again.evaluate("play.now().result.chi") == page.evaluate("play.now().result.chi")

@@ -165,38 +165,63 @@ export function isRight(guess, truth, tolerance = 0.01) {
   return Math.abs(guess - truth) <= tolerance * Math.max(1, Math.abs(truth));
 }
 
-// Where to draw the nodes: rows from the inputs down. An input stands just above its first use, and
-// a row is in the order of the mean place of its parents (Sugiyama), so that edges stay short.
-export function layout(graph) {
+// Where to draw the nodes: rows from the inputs down, an input just above its first use. An edge over
+// several rows gets a narrow place in each, so that it runs behind no node. A row is in the order of
+// the mean place of its neighbours (Sugiyama, Tagawa, Toda), which keeps edges short. Returns the
+// middle x and the row of every node, and for every edge the places that it passes.
+export function layout(graph, { wide, narrow }) {
   const { nodes } = graph;
   const parents = nodes.map((node) => (node.operands ?? []).filter((p) => typeof p === "number"));
   const row = nodes.map(() => 0);
   nodes.forEach((node, i) => {
-    if (node.op === "input") return;
-    row[i] = 1 + Math.max(...parents[i].map((p) => row[p]));
+    if (node.op !== "input") row[i] = 1 + Math.max(...parents[i].map((p) => row[p]));
   });
   nodes.forEach((node, i) => {
-    if (node.op !== "input") return;
     const users = nodes.map((_, k) => k).filter((k) => parents[k].includes(i));
-    if (users.length) row[i] = Math.min(...users.map((k) => row[k])) - 1;
+    if (node.op === "input" && users.length) row[i] = Math.min(...users.map((k) => row[k])) - 1;
   });
+  const items = nodes.map((_, i) => ({ row: row[i], width: wide, up: [], down: [], x: 0 }));
+  const edges = [];
+  parents.forEach((list, child) => list.forEach((parent, place) => {
+    const chain = [items[parent]];
+    for (let r = row[parent] + 1; r < row[child]; r += 1) {
+      chain.push({ row: r, width: narrow, up: [], down: [], x: 0 });
+    }
+    items.push(...chain.slice(1));
+    chain.push(items[child]);
+    chain.slice(1).forEach((item, k) => {
+      item.up.push(chain[k]);
+      chain[k].down.push(item);
+    });
+    edges.push({ parent, child, place, through: chain.slice(1, -1) });
+  }));
   const rows = [];
-  row.forEach((r, i) => (rows[r] ??= []).push(i));
-  const place = nodes.map(() => 0.5);
-  const spread = (members) =>
-    members.forEach((i, k) => (place[i] = (k + 1) / (members.length + 1)));
+  items.forEach((item) => (rows[item.row] ??= []).push(item));
+  const widthOf = (members) => members.reduce((sum, item) => sum + item.width, 0);
+  const width = Math.max(...rows.map(widthOf));
+  const spread = (members) => {
+    let left = (width - widthOf(members)) / 2;
+    for (const item of members) {
+      item.x = left + item.width / 2;
+      left += item.width;
+    }
+  };
   rows.forEach(spread);
-  const mean = (members, i) =>
-    members.length ? members.reduce((sum, k) => sum + place[k], 0) / members.length : place[i];
-  const children = nodes.map((_, i) => nodes.map((__, k) => k).filter((k) => parents[k].includes(i)));
-  // Down by parents, up by children, twice: inputs have no parents and follow their users.
-  for (let pass = 0; pass < 4; pass += 1) {
-    const around = pass % 2 ? children : parents;
+  const mean = (list, x) => (list.length ? list.reduce((sum, o) => sum + o.x, 0) / list.length : x);
+  // Down by what is above, up by what is below, and so on: inputs have nothing above.
+  for (let pass = 0; pass < 6; pass += 1) {
+    const side = pass % 2 ? "down" : "up";
     for (const members of pass % 2 ? [...rows].reverse() : rows) {
-      const key = new Map(members.map((i) => [i, mean(around[i], i)]));
-      members.sort((a, b) => key.get(a) - key.get(b));
+      const key = new Map(members.map((item) => [item, mean(item[side], item.x)]));
+      members.sort((one, other) => key.get(one) - key.get(other));
       spread(members);
     }
   }
-  return { rows, row, place };
+  return {
+    width,
+    height: rows.length,
+    x: nodes.map((_, i) => items[i].x),
+    row,
+    edges: edges.map((edge) => ({ ...edge, through: edge.through.map(({ x, row: r }) => ({ x, row: r })) })),
+  };
 }

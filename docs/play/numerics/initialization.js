@@ -338,7 +338,7 @@ function layers(activation, weightVariance, biasVariance, depth) {
   const backward = new Array(depth).fill(1);
   const factor = settled((q) => weightVariance * slopeMoment(activation, q));
   for (let i = depth - 2; i >= 0; i -= 1) backward[i] = backward[i + 1] * factor(forward[i]);
-  return { forward, backward };
+  return { forward, backward, lastFactor: factor(forward[depth - 1]) };
 }
 
 // How far apart in correlation two unlike inputs still are at each layer: 1 - c.
@@ -438,7 +438,7 @@ export function brief(x, digits = 3) {
   return String(Number(x.toPrecision(digits)));
 }
 
-function sentence({ activation, weightVariance, depth }, { verdict, chi, critical: edge }) {
+function sentence({ activation, weightVariance, depth }, { verdict, lastFactor, critical: edge }) {
   const { kind, where, layer, value } = verdict;
   const { label } = ACTIVATIONS[activation];
   const size = {
@@ -456,10 +456,9 @@ function sentence({ activation, weightVariance, depth }, { verdict, chi, critica
     fine: `Fine: nothing out of the ordinary in ${depth} layer${depth === 1 ? "" : "s"}.`,
   };
   const at = brief(edge.weightVariance, 4);
-  const towards = edge.holds
-    ? `At this bias variance chi = 1 at weight variance ${at}.`
-    : `At this bias variance chi = 1 at weight variance ${at}, but signals do not stay there.`;
-  return `${texts[kind]} Deep down a layer multiplies the gradient's variance by chi = ${brief(chi, 4)}. ${towards}`;
+  const isHeld = edge.holds ? "" : ", but signals do not stay there";
+  const factor = `Layer ${depth} multiplies the gradient's variance by ${brief(lastFactor, 4)}.`;
+  return `${texts[kind]} ${factor} At this bias variance chi = 1 at weight variance ${at}${isHeld}.`;
 }
 
 // ---- one random network

@@ -1,14 +1,15 @@
 // Backpropagation: a node a step, forwards and back, on graphs that the library traced.
 
 import { el, show } from "../frame/dom.js";
+import { control } from "../frame/controls.js";
 import { choice, number } from "../frame/fields.js";
 import { backpropagate, evaluate, isRight, layout, OPS, walk } from "../numerics/backpropagation.js";
 import { GRAPHS } from "../numerics/graphs.js";
 
 const TOLERANCE = 0.01;
-const WIDTH = 86;
+const WIDTH = 76;
 const HEIGHT = 50;
-const GAP = 36;
+const GAP = 34;
 
 /** Numbers for the inputs of a graph, "1,2"; none means those that the graph starts with. */
 const inputsField = {
@@ -26,7 +27,7 @@ const inputsField = {
 
 const fields = {
   graph: choice({
-    label: "Function", options: Object.entries(GRAPHS).map(([key, { label }]) => [key, label]), value: "worked",
+    label: "Function", options: Object.entries(GRAPHS).map(([key, { label }]) => [key, label]), value: "worked", hidden: true,
   }),
   inputs: inputsField,
   step: number({ label: "Step", value: 0, min: 0, max: 40, step: 1, lowest: 0, highest: 99, integer: true, hidden: true }),
@@ -50,6 +51,12 @@ function titleOf(graph, index) {
   const node = graph.nodes[index];
   if (node.op === "input") return node.name;
   return OPS[node.op].title(operandNames(graph, node), node.params);
+}
+
+/** The same in the little room of a node. */
+function brief(value) {
+  if (typeof value === "boolean" || Number.isNaN(value)) return String(value);
+  return Number.isFinite(value) ? show(value) : value > 0 ? "∞" : "−∞";
 }
 
 const shown = (value) => (typeof value === "boolean" ? String(value) : show(value));
@@ -82,46 +89,50 @@ const gradient = ({ graph, adjoints }) =>
 
 function picture(result, { revealed }) {
   const { graph, values, adjoints, edges, walk: walked } = result;
-  const { rows, row, place } = layout(graph);
-  const most = Math.max(...rows.map((members) => members.length));
-  const width = Math.max(most * (WIDTH + 10), 300);
-  const height = rows.length * (HEIGHT + GAP) - GAP + 16;
-  const x = (i) => place[i] * width;
-  const y = (i) => row[i] * (HEIGHT + GAP) + 14;
+  const places = layout(graph, { wide: WIDTH + 4, narrow: 14 });
+  const [width, height] = [Math.max(places.width, 300), places.height * (HEIGHT + GAP) - GAP + 16];
+  const aside = (width - places.width) / 2;
+  const x = (i) => places.x[i] + aside;
+  const top = (row) => row * (HEIGHT + GAP) + 14;
   const marks = [];
+  const twice = ({ parent, child }) => graph.nodes[child].operands.filter((o) => o === parent).length > 1;
+  for (const edge of places.edges) {
+    const { parent, child, place, through } = edge;
+    const isNow = walked.isBack ? walked.current === parent && walked.hasAdjoint(child) : walked.current === child;
+    // the same value twice: two lines beside one another
+    const shift = twice(edge) ? 14 * (place - 0.5) : 0;
+    let from = [x(parent) + shift, top(places.row[parent]) + HEIGHT];
+    let d = `M${from}`;
+    const to = (left, at) => {
+      const middle = (from[1] + at) / 2;
+      d += `C${[from[0], middle, left, middle, left, at]}`;
+      from = [left, at];
+    };
+    for (const { x: left, row } of through) {
+      to(left + aside, top(row));
+      from = [left + aside, top(row) + HEIGHT];
+      d += `L${from}`;
+    }
+    to(x(child) + shift, top(places.row[child]));
+    marks.push(el("svg:path", { d, class: revealed && isNow ? "edge active" : "edge" }));
+  }
   graph.nodes.forEach((node, i) => {
-    const parents = (node.operands ?? []).filter((p) => typeof p === "number");
-    parents.forEach((p, k) => {
-      // the same value twice: two lines beside one another
-      const aside = parents.indexOf(p) === parents.lastIndexOf(p) ? 0 : 16 * (k - 0.5);
-      const isActive = revealed && (walked.isBack ? walked.current === p && walked.hasAdjoint(i) : walked.current === i);
-      const [x0, y0, x1, y1] = [x(p) + aside, y(p) + HEIGHT, x(i) + aside, y(i)];
-      const middle = (y0 + y1) / 2;
-      marks.push(el("svg:path", {
-        d: `M${x0} ${y0}C${x0} ${middle} ${x1} ${middle} ${x1} ${y1}`, class: isActive ? "edge active" : "edge",
-      }));
-    });
-  });
-  graph.nodes.forEach((node, i) => {
-    const [left, top] = [x(i) - WIDTH / 2, y(i)];
-    const isNow = revealed && walked.current === i;
-    const isNext = revealed && walked.next === i;
+    const at = top(places.row[i]);
+    const left = x(i) - WIDTH / 2;
+    const kinds = ["node", node.op === "input" && "input", revealed && walked.current === i && "now", revealed && walked.next === i && "next"];
+    const title = titleOf(graph, i);
+    const value = revealed && walked.hasValue(i) ? `= ${brief(values[i])}` : "";
+    const adjoint = revealed && walked.hasAdjoint(i) ? `δ ${brief(adjoints[i])}` : "";
     marks.push(
-      el("svg:rect", {
-        x: left, y: top, width: WIDTH, height: HEIGHT, rx: 5, class: `node ${node.op === "input" ? "input" : ""} ${isNow ? "now" : ""} ${isNext ? "next" : ""}`,
-      }),
-      el("svg:text", { x: x(i), y: top + 15, class: "title" }, titleOf(graph, i)),
+      el("svg:rect", { x: left, y: at, width: WIDTH, height: HEIGHT, rx: 5, class: kinds.filter(Boolean).join(" ") }),
+      el("svg:text", { x: x(i), y: at + 15, class: title.length > 10 ? "title long" : "title" }, title),
+      el("svg:text", { x: x(i), y: at + 30, class: "value" }, value),
+      el("svg:text", { x: x(i), y: at + 45, class: "adjoint" }, adjoint),
     );
-    if (node.op !== "input") marks.push(el("svg:text", { x: left + 1, y: top - 3, class: "index" }, `v${i}`));
-    const value = revealed && walked.hasValue(i) ? `= ${shown(values[i])}` : "";
-    const adjoint = revealed && walked.hasAdjoint(i) ? `δ ${show(adjoints[i])}` : "";
-    marks.push(
-      el("svg:text", { x: x(i), y: top + 30, class: "value" }, value),
-      el("svg:text", { x: x(i), y: top + 45, class: "adjoint" }, adjoint),
-    );
+    if (node.op !== "input") marks.push(el("svg:text", { x: left + 1, y: at - 3, class: "index" }, `v${i}`));
   });
-  const done = graph.nodes.map((_, i) => i).filter((i) => walked.hasAdjoint(i)).length;
-  const label = `Graph of ${graph.label}: ${graph.nodes.length} nodes in ${rows.length} rows, ${edges.length} edges back; ${done} adjoints are known. The table below lists them.`;
+  const done = graph.nodes.filter((_, i) => walked.hasAdjoint(i)).length;
+  const label = `Graph of ${graph.label}: ${graph.nodes.length} nodes in ${places.height} rows, ${edges.length} edges back; ${done} adjoints are known. The table below lists them.`;
   return el("svg:svg", {
     viewBox: `0 0 ${width} ${height}`, width, height, class: "graph", role: "img", "aria-label": label,
   }, marks);
@@ -178,7 +189,8 @@ function build(change) {
     label,
     el("div", { class: "row" }, field, el("button", { class: "primary" }, "Check")),
   );
-  const root = el("div", { class: "backpropagation" }, holder, where, el("div", { class: "row" }, forth, back, all, end, first), guess, told, inputs);
+  const which = control("backpropagation-graph", fields.graph, (graph) => change({ graph, step: 0 }));
+  const root = el("div", { class: "backpropagation" }, which.root, holder, where, el("div", { class: "row" }, forth, back, all, end, first), guess, told, inputs);
 
   function makeInputs() {
     const names = result.graph.inputs.map((i) => result.graph.nodes[i].name);
@@ -203,6 +215,7 @@ function build(change) {
     sync(state, found, { revealed }) {
       const isNew = made !== state.graph;
       result = found;
+      which.sync(state.graph);
       if (isNew) { made = state.graph; makeInputs(); told.textContent = ""; field.value = ""; }
       boxes.forEach((box, k) => {
         if (document.activeElement !== box || Number(box.value) !== found.inputs[k]) box.value = found.inputs[k];

@@ -177,7 +177,7 @@ export const initialization = {
     },
   ],
   table: (result) => ({
-    caption: "Where a very deep network ends",
+    caption: "Where a very deep network ends whose signal starts at variance 1",
     head: ["", "here", "what it is"],
     rows: [
       ["q*", show(result.qStar), "variance of the pre-activations"],
@@ -196,6 +196,6 @@ export const initialization = {
   ],
   notes: [
     "A layer is z = W a + b with the weights W of variance σ² / fan-in, of which σ² is set here, and normal biases b; the input has mean square 1. Theory averages over a Gaussian by quadrature, layer by layer, as initializers.mean_field does. It holds for infinite width; one network scatters around it, by more the narrower and the deeper it is.",
-    "The dotted lines are where the library's doctor speaks: signals below 0.002 / layer or above 30, gradients beyond a factor 10⁴ for every ten layers. The diamond is initializers.critical; it is hollow where signals do not stay at its fixed point.",
+    "The dotted lines are where the library's doctor speaks: signals below 0.002 / layer or above 30, gradients beyond a factor 10⁴ for every ten layers. Table and plane follow a signal that starts at variance 1, as initializers.mean_field does. The diamond is initializers.critical; it is hollow where signals do not stay at its fixed point.",
   ],
 };
