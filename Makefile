@@ -44,7 +44,8 @@ DATA ?= mini
 experiments: $(VENV)/.installed-experiments
 	@$(with_quick_compiles) $(BIN)/python -m experiments all --data $(DATA) --whole --out results --jobs $(WORKERS)
 
-test: $(VENV)/.installed-test
+# the slow ones look at the built site, too
+test: $(VENV)/.installed-test $(if $(SLOW),docs)
 	@$(with_quick_compiles) $(PYTEST) -q -n $(WORKERS) --dist worksteal $(MARKERS) tests
 
 check: $(VENV)/.installed-test $(VENV)/.installed-check
@@ -76,8 +77,11 @@ bench: $(VENV)/.installed-test
 # The set-up takes packages from registries, the build itself nothing from anywhere.
 RESULTS ?= results
 docs: $(VENV)/.installed-docs $(VENV)/node/.installed
+	$(if $(PAGES),,@$(BIN)/python -m experiments gallery --results $(RESULTS) --to docs/gallery --format markdown)
 	@PAGES="$(PAGES)" $(with_quick_compiles) \
-	  $(BIN)/python -m sphinx -n -W --keep-going -j $(WORKERS) -q docs docs/_build/html
+	  $(BIN)/python -m sphinx -n -W --keep-going -j $(WORKERS) -q \
+	    -d docs/_build/doctrees docs docs/_build/html
+	$(if $(PAGES),,@$(BIN)/python -m docs.play docs/_build/html/play.html)
 
 data: $(VENV)/.installed-plot
 	$(BIN)/python -m jaxopt_tut.datasets

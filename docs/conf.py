@@ -8,14 +8,14 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from docs._ext import sources  # noqa: E402
+from docs._ext import figures, sources  # noqa: E402
 
 project = "jaxopt_tut"
 author = "The jaxopt_tut developers"
 copyright = author
 version = release = metadata.version(project)
 
-OURS = ("cells", "figures", "katex", "links", "reference")
+OURS = ("cells", "figures", "katex", "links", "reference", "signatures")
 extensions = ["myst_nb", "sphinx_design", "sphinx_copybutton", *(f"docs._ext.{m}" for m in OURS)]
 source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_ext", "play/**", "**/README.md"]
@@ -30,7 +30,9 @@ myst_heading_anchors = 4
 myst_dmath_double_inline = True
 
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(DOCS / "_build" / "cells" / sources.fingerprint())
+kept = sources.kept_in(DOCS / "_build" / "cells")
+nb_execution_cache_path = str(kept)
+figures.keep_dark_figures_in(kept / "dark")
 nb_execution_timeout = 120
 nb_execution_show_tb = True
 nb_merge_streams = True
@@ -47,6 +49,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = project
 html_math_renderer = "katex"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
@@ -54,7 +57,8 @@ html_theme_options = {
     "logo": {"text": project},
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
-    "navigation_depth": 2,
+    "collapse_navigation": True,
+    "navigation_depth": 3,
     "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

@@ -6,7 +6,16 @@ from pathlib import Path
 
 FENCE = re.compile(r"^```python\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
 WORDS = re.compile(r"# (solution|alt|caption)\b:?[ ]*(.*)")
-FRONT = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n"
+FRONT = """\
+---
+file_format: mystnb
+kernelspec:
+  name: python3
+language_info:
+  name: python
+  pygments_lexer: ipython3
+---
+"""
 START = Path(__file__).with_name("kernel_start.py")
 
 

@@ -77,7 +77,7 @@ def _visit(writer, node, *, display: bool) -> None:
     tag = "div" if display else "span"
     # a wide formula scrolls by itself, by keyboard, too; the page does not
     focus = ' tabindex="0"' if display else ""
-    writer.body.append(f'<{tag} class="math"{focus}>{html}</{tag}>')
+    writer.body.append(f'<{tag} class="formula"{focus}>{html}</{tag}>')
     raise nodes.SkipNode
 
 

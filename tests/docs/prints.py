@@ -1,14 +1,5 @@
-"""The code in the pages of `docs/` runs, as a reader would paste it."""
+"""What the cells of a page must print, at least: numbers that a wrong one would miss."""
 
-import re
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(page.name for page in DOCS.glob("*.md"))
 PRINTS = {
     "autodiff.md": [
         "[ nan  nan 0.25]\n[0.   0.   0.25]\n[0.   0.   0.25]\nsqrt",
@@ -88,19 +79,3 @@ PRINTS = {
         "True\n[8, 4, 2] 256 of 512",
     ],
 }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
-def test_the_code_of_a_page_runs(page):
-    text = (DOCS / page).read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True
-    )
-    for line in PRINTS.get(page, []):
-        assert line in run.stdout
-
-
-def test_there_are_pages():
-    assert set(PRINTS) <= set(PAGES)

@@ -1,0 +1,89 @@
+"""The built site in Chromium: accessible, light and dark, and never scrolled sideways."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
+AXE = Path(sys.prefix) / "node" / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SAMPLE = (
+    "index.html",
+    "learn/a3_variance.html",
+    "reference/optimizers/adam.html",
+    "gallery/index.html",
+    "gallery/ravine.html",
+    "playground.html",
+    "play.html",
+)
+WIDTHS = (320, 390, 1280)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium (apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def tab(browser, request):
+    """Open a tab that follows one scheme and notes what it asks for."""
+    context = browser.new_context(
+        color_scheme=request.param, viewport={"width": 1280, "height": 900}
+    )
+    page = context.new_page()
+    page.asked = []
+    page.on("request", lambda asked: page.asked.append(asked.url))
+    yield page
+    context.close()
+
+
+def serious(tab):
+    """Return what axe-core calls serious or critical, with where."""
+    tab.evaluate(AXE.read_text("utf-8"))
+    found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        (one["id"], node["target"], node["failureSummary"])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("page", SAMPLE)
+def test_pages_are_accessible(tab, page):
+    tab.goto((SITE / page).as_uri())
+    for width in WIDTHS:
+        tab.set_viewport_size({"width": width, "height": 900})
+        assert serious(tab) == [], width
+    assert [url for url in tab.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_axe_sees_what_is_not_accessible(tab):
+    tab.set_content("<html lang=en><title>t</title><main><img src=x><h1>t</h1></main>")
+    assert [name for name, *_ in serious(tab)] == ["image-alt"]
+
+
+def test_no_page_scrolls_sideways(browser):
+    context = browser.new_context(viewport={"width": 320, "height": 800})
+    tab = context.new_page()
+    files = [*SITE.glob("*.html"), *SITE.glob("learn/*.html"), *SITE.glob("howto/*.html")]
+    files += [SITE / page for page in SAMPLE] + sorted(SITE.glob("reference/**/*.html"))[::20]
+    wide = {}
+    for path in files:
+        tab.goto(path.as_uri())
+        width = tab.evaluate("document.scrollingElement.scrollWidth")
+        if width > 320:
+            wide[path.relative_to(SITE).as_posix()] = width
+    context.close()
+    assert wide == {}
