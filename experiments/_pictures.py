@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments._reports import MADE
 
-THUMBNAIL_WIDTH = 480
+THUMBNAIL_WIDTH, THUMBNAIL_COLOURS = 400, 128
 
 
 class Picture(NamedTuple):
@@ -88,21 +88,22 @@ def thumbnail(picture: Picture, folder: Path) -> Picture:
     if picture.file.suffix == ".svg":
         return picture
     small, small_dark = folder / MADE[1], folder / MADE[2]
-    shrink(picture.file, small, THUMBNAIL_WIDTH)
+    shrink(picture.file, small, THUMBNAIL_WIDTH, THUMBNAIL_COLOURS)
     if picture.dark:
-        shrink(picture.dark, small_dark, THUMBNAIL_WIDTH)
+        shrink(picture.dark, small_dark, THUMBNAIL_WIDTH, THUMBNAIL_COLOURS)
     else:
         small_dark.unlink(missing_ok=True)
     return Picture(picture.name, small, small_dark if picture.dark else None, None)
 
 
-def shrink(file: Path, copy: Path, width: int | None = None) -> None:
-    """Write a PNG in 256 colours and no wider than that, if it is not there yet: of one age.
+def shrink(file: Path, copy: Path, width: int = 1600, colours: int = 256) -> None:
+    """Write a PNG in few colours and no wider than that, unless it is there, of the same age.
 
     Args:
       file: The PNG.
       copy: Where it goes.
-      width: In pixels; None keeps the width.
+      width: The largest one, in pixels.
+      colours: How many.
     """
     age = file.stat().st_mtime_ns
     if copy.exists() and copy.stat().st_mtime_ns == age:
@@ -111,11 +112,14 @@ def shrink(file: Path, copy: Path, width: int | None = None) -> None:
     with Image.open(file) as image:
         image = image.convert("RGBA")
         opaque = image.getchannel("A").getextrema() == (255, 255)
-        if width and image.width > width:
+        if image.width > width:
             height = round(image.height * width / image.width)
             image = image.resize((width, height), Image.Resampling.LANCZOS)
-        # only the octree knows transparency
-        few = image.convert("RGB").quantize(256) if opaque else image.quantize(256, 2)
+        # the largest coverage keeps the colours of thin curves, the median cut does not; of both
+        # and the octree, only that knows transparency
+        method = Image.Quantize.MAXCOVERAGE if opaque else Image.Quantize.FASTOCTREE
+        image = image.convert("RGB") if opaque else image
+        few = image.quantize(colours, method, dither=Image.Dither.NONE)
         few.save(copy, optimize=True)
     os.utime(copy, ns=(age, age))
 

@@ -160,7 +160,7 @@ def test_images_of_markdown_are_there_and_small(results):
         assert re.search(r"\.dark\.png\n:alt: .*\n:loading: lazy\n:class: only-dark\n", page)
     assert ":class:" not in pages["falls"].replace("dropdown", "")
     with Image.open(to / "images" / "grows" / "thumbnail.png") as small:
-        assert (small.width, small.height, small.mode) == (480, 160, "P")
+        assert (small.width, small.height, small.mode) == (400, 133, "P")
 
 
 def test_a_dark_picture_is_for_dark_pages(results):
