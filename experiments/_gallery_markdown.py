@@ -7,7 +7,15 @@ from experiments import _gallery, _pictures
 from experiments._files import write_text
 from experiments._gallery import Entry
 from experiments._inline import to_markdown
-from experiments._page_markdown import HEAD, IMAGES, footnote, make_page, picture, verdict
+from experiments._page_markdown import (
+    HEAD,
+    IMAGES,
+    SMALL_TITLES,
+    footnote,
+    make_page,
+    picture,
+    verdict,
+)
 from experiments._pictures import in_words
 
 
@@ -49,6 +57,8 @@ def _index(entries: Sequence[Entry], images: Path) -> str:
     names = "\n".join(["claims", *(f"{in_words(entry.name)} <{entry.name}>" for entry in entries)])
     return f"""# Gallery
 
+{SMALL_TITLES}
+
 What the two tutorials claim, and what goes on from them, measured: {len(entries)} experiments.
 {_gallery.count(claims)}. [The table of all claims](claims.md)
 
@@ -71,7 +81,7 @@ def _target(key: str) -> str:
 def _card(entry: Entry, images: Path) -> str:
     further = entry.section.beyond and entry.section.key
     lines = [
-        f":::{{grid-item-card}} {to_markdown(entry.headline)}",
+        ":::{grid-item-card}",
         f":link: {entry.name}",
         ":link-type: doc",
         "",
@@ -79,7 +89,7 @@ def _card(entry: Entry, images: Path) -> str:
     if entry.pictures:
         small = _pictures.thumbnail(entry.pictures[0], images / entry.name)
         lines += [picture(small, entry.finding, entry.name, images)]
-    lines += [verdict(entry)]
+    lines += [f"**{to_markdown(entry.headline)}**", "", verdict(entry)]
     lines += ["", "*goes on from the tutorial*"] if further else []
     return "\n".join([*lines, ":::", "", ""])
 

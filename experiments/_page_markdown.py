@@ -19,8 +19,9 @@ html_theme.sidebar_secondary.remove: true
 made_by: python -m experiments gallery
 ---
 """
-SMALL_TITLE = """```{raw} html
-<style>.bd-article h1 { font-size: clamp(1.3rem, 1rem + 1.6vw, 2rem); margin-top: 0; }</style>
+SMALL_TITLES = """```{raw} html
+<style>.bd-article h1 { font-size: clamp(1.3rem, 1rem + 1.6vw, 2rem); margin-top: 0; }
+.bd-article h2 { font-size: 1.4rem; }</style>
 ```"""
 
 
@@ -36,7 +37,7 @@ def make_page(entry: Entry, images: Path) -> str:
     """
     pieces = [
         f"# {to_markdown(entry.headline)}",
-        SMALL_TITLE,
+        SMALL_TITLES,
         f"{to_markdown(_gallery.title(entry.section.key))}: {verdict(entry)}",
         _said(entry, "Question"),
         _notes(entry),
