@@ -1,8 +1,10 @@
 """Results as readable blocks: lines on a terminal, a table in a notebook; no pages of numbers."""
 
+import dataclasses
 import html
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +14,22 @@ from jaxopt_tut.tracing import is_traced, known
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import PyTree
 
-__all__ = ["Block", "brief", "number", "numbers", "spread_of"]
+__all__ = ["Block", "amount", "brief", "in_a_line", "number", "numbers", "shown", "spread_of"]
+
+_Class = TypeVar("_Class", bound=type)
+Rows = Sequence[tuple[str, str]]
 
 _MAX_LINES = 8
 """Of one entry; the rest is counted."""
 
+_MOST_LINES = 25
+"""Of a block: what fits on a screen beside what was typed."""
+
 _WIDTH = 80
+"""Of a text in a block."""
+
+_WIDEST = 120
+"""Of a line with the name beside."""
 
 
 class Block:
@@ -33,13 +45,7 @@ class Block:
 
     def __repr__(self) -> str:
         """Return the title and a line or more for each entry."""
-        title, rows = self._block()
-        width = max((len(name) for name, _ in rows), default=0)
-        lines = [title]
-        for name, text in rows:
-            for i, line in enumerate(text.splitlines() or [""]):
-                lines.append(f"  {name if i == 0 else '':{width}}  {line}".rstrip())
-        return "\n".join(lines)
+        return _as_text(*_block_of(self))
 
     def __str__(self) -> str:
         """Return the same."""
@@ -47,13 +53,157 @@ class Block:
 
     def _repr_html_(self) -> str:
         """Return a table, as notebooks show it."""
-        title, rows = self._block()
-        cells = "".join(
-            f'<tr><th style="text-align:left">{html.escape(name)}</th>'
-            f'<td style="text-align:left"><pre style="margin:0">{html.escape(text)}</pre></td></tr>'
-            for name, text in rows
+        return _as_table(*_block_of(self))
+
+
+def shown(cls: _Class) -> _Class:
+    """Let a `NamedTuple` or a dataclass be shown as a block, whatever its fields hold.
+
+    In one line where that is short; else with a line or more for each field, or as
+    its own `_block` says.
+
+    Example:
+      >>> from typing import NamedTuple
+      >>> @shown
+      ... class Found(NamedTuple):
+      ...     point: Any
+      ...     loss: Any
+      >>> Found(np.zeros(2), {"loss": 0.25}), Found(np.zeros((30, 40)), max)
+      (Found(point=[0. 0.], loss=loss: 0.25), Found(point=float64[30,40], loss=max))
+      >>> Found({name: np.zeros((30, 40)) for name in ("encoder", "decoder", "head")}, 0.25)
+      Found
+        point  encoder: float64[30,40], decoder: float64[30,40], head: float64[30,40]
+        loss   0.25
+    """
+    own: Callable | None = getattr(cls, "_block", None)
+
+    def show(self: Any) -> str:
+        return _fields_as_text(self) if own is None else _as_text(*_block_of(self))
+
+    def table(self: Any) -> str:
+        return _as_table(*_block_of(self))
+
+    cls.__repr__ = show  # type: ignore[method-assign]
+    cls._repr_html_ = table  # type: ignore[attr-defined]
+    return cls
+
+
+def _block_of(record: Any) -> tuple[str, Rows]:
+    """Return what a record says of itself, else its fields."""
+    try:
+        title, rows = record._block()
+        texts = [(name, _without_addresses(str(text))) for name, text in rows]
+        return _without_addresses(" ".join(str(title).split())), texts
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        # It says nothing; or trees of its form hold other things: axes, shapes, names, nothing.
+        return type(record).__name__, _field_rows(record)
+
+
+def _as_text(title: str, rows: Rows) -> str:
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [title]
+    for name, text in rows:
+        for i, line in enumerate(text.splitlines() or [""]):
+            lines.append(f"  {name if i == 0 else '':{width}}  {line}".rstrip())
+    if len(lines) > _MOST_LINES:
+        more = len(lines) - _MOST_LINES + 1
+        lines = [*lines[: _MOST_LINES - 1], f"  ... and {more} lines more"]
+    return "\n".join(
+        line if len(line) <= _WIDEST else f"{line[: _WIDEST - 4]} ..." for line in lines
+    )
+
+
+def _as_table(title: str, rows: Rows) -> str:
+    cells = "".join(
+        f'<tr><th style="text-align:left">{html.escape(name)}</th>'
+        f'<td style="text-align:left"><pre style="margin:0">{html.escape(text)}</pre></td></tr>'
+        for name, text in rows
+    )
+    return f"<table><caption>{html.escape(title)}</caption><tbody>{cells}</tbody></table>"
+
+
+def _fields(record: Any) -> Iterator[tuple[str, Any]]:
+    names = getattr(record, "_fields", None)
+    if names is None:
+        is_data = dataclasses.is_dataclass(record)
+        names = (
+            [field.name for field in dataclasses.fields(record) if field.repr] if is_data else []
         )
-        return f"<table><caption>{html.escape(title)}</caption><tbody>{cells}</tbody></table>"
+    for name in names:
+        yield name, getattr(record, name)
+
+
+def _fields_as_text(record: Any) -> str:
+    """Return the fields in one line if that is short."""
+    rows = _field_rows(record)
+    line = f"{type(record).__name__}({', '.join(f'{name}={text}' for name, text in rows)})"
+    return line if len(line) <= _WIDTH else _as_text(type(record).__name__, rows)
+
+
+def _field_rows(record: Any) -> list[tuple[str, str]]:
+    return [(name, in_a_line(value)) for name, value in _fields(record)]
+
+
+def in_a_line(value: Any) -> str:
+    """Return in one line of a screen's width what something is; no address in memory."""
+    if numbers(value) is not None:
+        text = _in_a_line(value) if np.ndim(value) else number(value)
+    elif value is None or isinstance(value, str | bytes):
+        text = repr(value)
+    elif _is_record(value):
+        text = _title_of(value)
+    elif hasattr(value, "shape") and hasattr(value, "dtype"):
+        text = _kind(value)
+    elif isinstance(value, Mapping) and all(jax.tree_util.all_leaves([x]) for x in value.values()):
+        text = ", ".join(f"{name}: {in_a_line(part)}" for name, part in value.items()) or "none"
+    elif any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)):
+        text = amount(value)
+    elif callable(value):
+        text = _name_of(value)
+    else:
+        text = _without_addresses(repr(value))
+    text = " ".join(text.split())
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 4]} ..."
+
+
+def amount(tree: PyTree) -> str:
+    """Return how much there is in a tree: its arrays, their numbers and their types.
+
+    Example:
+      >>> amount({"kernel": np.zeros((2, 3)), "bias": np.zeros(3)})
+      '2 arrays, 9 numbers (float64)'
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
+    if not leaves:
+        return "no arrays"
+    size = sum(int(np.prod(leaf.shape)) for leaf in leaves)
+    kinds = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in leaves))
+    plural = lambda count, word: f"{count:,} {word}" + ("s" if count != 1 else "")
+    return f"{plural(len(leaves), 'array')}, {plural(size, 'number')} ({kinds})"
+
+
+def _is_record(value: Any) -> bool:
+    has_fields = dataclasses.is_dataclass(value) or hasattr(value, "_fields")
+    return (has_fields or isinstance(value, Block)) and not isinstance(value, type)
+
+
+def _title_of(record: Any) -> str:
+    """Return the first line of a block; of another record how much it holds, if that is much."""
+    if hasattr(type(record), "_repr_html_"):
+        return repr(record).splitlines()[0]
+    if any(np.size(leaf) > 6 for leaf in jax.tree.leaves(record) if hasattr(leaf, "dtype")):
+        return f"{type(record).__name__}: {amount(record)}"
+    return _without_addresses(repr(record))
+
+
+def _name_of(function: Any) -> str:
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return name.replace("<locals>.", "") if name else type(function).__name__
+
+
+def _without_addresses(text: str) -> str:
+    """Leave out where something lies in memory: nobody reads it, and it is never the same."""
+    return re.sub(r"<(?:function |bound method )?([\w.<>]+)[^<>]* at 0x[0-9a-f]+>", r"\1", text)
 
 
 def numbers(leaf: Any) -> np.ndarray | None:
@@ -127,4 +277,4 @@ def _kind(leaf: Any) -> str:
     shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
     if isinstance(shape, tuple) and dtype is not None:
         return f"{dtype}[{','.join(map(str, shape))}]"
-    return " ".join(repr(leaf).split())[:_WIDTH]
+    return _without_addresses(" ".join(repr(leaf).split()))[:_WIDTH]

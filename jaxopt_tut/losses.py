@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import ravel
 
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 
+@shown
 class Aux(NamedTuple):
     """What a loss returns beside its value: `return loss, Aux(metrics, model_state)`."""
 

@@ -6,11 +6,13 @@ from typing import NamedTuple
 from jaxtyping import Array, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.types import PyTree
 
 __all__ = ["Measure", "Probe", "Snapshot", "StartProbe"]
 
 
+@shown
 class Snapshot(NamedTuple):
     """What a training run is between two steps.
 
@@ -34,6 +36,7 @@ Measure = TypeAliasType("Measure", Callable[[PyTree, Snapshot], tuple[PyTree, Py
 """`(state, snapshot) -> (state, measured)`."""
 
 
+@shown
 class Probe(NamedTuple):
     """A measurement that is taken again and again while a model is trained.
 

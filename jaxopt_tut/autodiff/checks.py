@@ -26,9 +26,11 @@ from jaxopt_tut.autodiff.differencing import Differenced
 from jaxopt_tut.autodiff.probing import Channels, Finding, Programs
 from jaxopt_tut.autodiff.transforms import jvp, vjp
 from jaxopt_tut.autodiff.widening import Widened, is_inexact, widened
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.types import PyTree
 
 
+@shown
 class GradientCheck(NamedTuple):
     """What `check_gradients` found.
 

@@ -22,9 +22,11 @@ from jaxopt_tut import jaxprs, trees
 from jaxopt_tut.autodiff import loops, registry
 from jaxopt_tut.autodiff.program import Program, Step, as_arrays, flatten, is_inexact, traced
 from jaxopt_tut.autodiff.zeros import filled
+from jaxopt_tut.blocks import Block, shown
 from jaxopt_tut.types import PyTree, Shape
 
 
+@shown
 class Node(NamedTuple):
     """One value of the computation.
 
@@ -52,8 +54,12 @@ class Node(NamedTuple):
     body: "Graph | None" = None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Graph:
+_MOST_NODES = 20
+"""Of the text of a graph."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Graph(Block):
     """The computation graph that `trace` returns.
 
     Attributes:
@@ -67,6 +73,27 @@ class Graph:
     input_names: tuple[str, ...]
     in_tree: Any
     out_tree: Any
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return a line a node: its operation, its name, what it is computed from, its shape."""
+        nodes = self.nodes
+        rows = [(f"v{node.index}", _node_text(node)) for node in nodes]
+        if len(rows) > _MOST_NODES:
+            half = _MOST_NODES // 2
+            rows = [*rows[:half], ("...", f"{len(rows) - 2 * half} more"), *rows[-half:]]
+        calls = sum(node.fallback for node in nodes)
+        title = f"Graph of {len(nodes)} nodes, {len(self.inputs)} of them inputs"
+        outputs = ", ".join(f"v{index}" for index in self.outputs[:8])
+        rows.append(("result", outputs + (", ..." if len(self.outputs) > 8 else "")))
+        return f"{title}, {calls} by JAX's own rule" if calls else title, rows
+
+    _repr_html_ = None  # type: ignore[assignment]  # a picture says more than a table
+
+    def _repr_svg_(self) -> str:
+        """Return the picture of `draw`, as notebooks show it."""
+        from jaxopt_tut.autodiff.drawing import draw  # which imports this module
+
+        return draw(self)
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -314,6 +341,14 @@ def refuse_fallbacks(graph: Graph) -> None:
             )
         if node.body is not None and not node.op.startswith("custom_"):
             refuse_fallbacks(node.body)
+
+
+def _node_text(node: Node) -> str:
+    parents = ", ".join(f"v{index}" for index in node.parents[:6])
+    more = ", ..." if len(node.parents) > 6 else ""
+    what = " ".join(filter(None, (node.op, node.name)))
+    of = f"({parents}{more})" if node.parents else ""
+    return f"{what}{of}  {node.dtype}[{','.join(map(str, node.shape))}]"
 
 
 def describe(node: Node) -> str:

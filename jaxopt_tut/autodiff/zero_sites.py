@@ -13,10 +13,12 @@ from jaxopt_tut.autodiff import strict
 from jaxopt_tut.autodiff.graph import Graph
 from jaxopt_tut.autodiff.twins import is_twin
 from jaxopt_tut.autodiff.zero_safe import zero_safe
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.trees import split_arrays
 from jaxopt_tut.types import PyTree, Shape
 
 
+@shown
 class ZeroSite(NamedTuple):
     """A product in a derivative in which a zero met a number that is not finite.
 

@@ -16,6 +16,7 @@ from jaxopt_tut.bilevel.pose import Pose
 from jaxopt_tut.bilevel.problem import InnerFn, Inputs
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.bilevel.solvers import SolverLike
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.trees import require_same_structure
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import dot, ravel
@@ -23,6 +24,7 @@ from jaxopt_tut.vectors import dot, ravel
 _ROUNDS = 3
 
 
+@shown
 class AuditRow(NamedTuple):
     """One mode's hypergradient, and what it took.
 

@@ -10,10 +10,12 @@ from jaxtyping import Array, Int, Key
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import Batch, PyTree
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Stream:

@@ -16,12 +16,14 @@ from jaxopt_tut.bilevel.pose import Pose
 from jaxopt_tut.bilevel.problem import InnerFn
 from jaxopt_tut.bilevel.result import Info
 from jaxopt_tut.bilevel.solvers import SolverLike
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.losses import differentiated_by
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.trees import strong
 from jaxopt_tut.types import Batch, Optimizer, Params, PyTree, ScalarOrSchedule
 
 
+@shown
 class BilevelState(NamedTuple):
     """Where both optimizations have come to.
 
@@ -40,6 +42,7 @@ class BilevelState(NamedTuple):
     count: Int[Array, ""]
 
 
+@shown
 class BilevelStep(NamedTuple):
     """A pair of functions: `init(y0, z, hp=None)` and `update(state, batch=None)`."""
 

@@ -14,12 +14,14 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut import control_flow, counts
 from jaxopt_tut.bilevel.batches import batch_at, mean_over_batches
 from jaxopt_tut.bilevel.solvers.solver import Objective, Solver, size_of
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.types import Number, Params, PyTree
 
 InnerFn = TypeAliasType("InnerFn", Callable[..., Any])
 """`f(y, z)` or, with batches, `f(y, z, batch)`."""
 
 
+@shown
 class Inputs(NamedTuple):
     """All values an inner solution depends on: what a mode may differentiate with respect to.
 
@@ -44,6 +46,7 @@ class Inputs(NamedTuple):
     batches: PyTree
 
 
+@shown
 class Run(NamedTuple):
     """Where the inner steps have come to: what `Mode.run` returns.
 
@@ -66,6 +69,7 @@ class Run(NamedTuple):
     is_done: Bool[Array, ""] | None
 
 
+@shown
 @dataclass(frozen=True)
 class Problem:
     r"""An inner problem without its values: functions and limits, as a mode is handed them.

@@ -12,7 +12,7 @@ from jaxopt_tut.bilevel.modes.mode import Hypergradient, LinearInfo, Mode
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
 from jaxopt_tut.bilevel.solvers import size_of
 from jaxopt_tut.bilevel.traceable import as_code
-from jaxopt_tut.blocks import Block, brief, number
+from jaxopt_tut.blocks import Block, brief, number, shown
 from jaxopt_tut.types import Params, PyTree
 
 Scalars = TypeAliasType("Scalars", Float[Array, "..."])
@@ -25,6 +25,7 @@ Counts = TypeAliasType("Counts", Int[Array, "..."])
 """A whole number, likewise."""
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Info(Block):

@@ -7,10 +7,13 @@ import jax
 from jaxtyping import Array, Float
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import in_a_line, numbers, shown
+
 How = TypeAliasType("How", Literal["theory", "measured", "learned"])
 """Whether a scale was predicted, set by looking at the data, or found by descent."""
 
 
+@shown
 class LayerCalibration(NamedTuple):
     """One layer; numbers inside scans have one entry a step.
 
@@ -29,6 +32,7 @@ class LayerCalibration(NamedTuple):
     error: Float[Array, "*step"]
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class CalibrationReport:
@@ -56,15 +60,28 @@ class CalibrationReport:
     left: tuple[tuple[str, str], ...] = field(metadata={"static": True})
     unmet: tuple[tuple[str, str], ...] = field(default=(), metadata={"static": True})
 
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return whether all is met, the table and what is not."""
+        title = "CalibrationReport: " + ("converged" if self.converged else "not converged")
+        rows = [("layers", _cut(self._table()))] if self.layers else []
+        objective = numbers(self.objective)
+        if objective is None or objective.size:
+            rows.append(("objective", in_a_line(self.objective)))
+        return title, [*rows, *((f"unmet {name}", why) for name, why in self.unmet[:6])]
+
     def __str__(self) -> str:
         """Write one row a layer, the variances and how it was set, and below what is unmet."""
+        return "\n".join(
+            [*self._table(), *(f"not converged: {name}: {why}" for name, why in self.unmet)]
+        )
+
+    def _table(self) -> list[str]:
         notes = dict(self.how) | {name: f"left: {why}" for name, why in self.left}
         rows = [["layer", "before", "predicted", "after", "error", "scale"]]
         for name, layer in self.layers.items():
-            numbers = [f"{float(value.mean()):.3g}" for value in layer]
-            rows.append([name, *numbers, notes.get(name, "")])
+            rows.append([name, *map(_mean, layer), notes.get(name, "")])
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        lines = [
+        return [
             "  ".join(
                 [row[0].ljust(widths[0])]
                 + [row[i].rjust(widths[i]) for i in range(1, 5)]
@@ -72,4 +89,17 @@ class CalibrationReport:
             ).rstrip()
             for row in rows
         ]
-        return "\n".join(lines + [f"not converged: {name}: {why}" for name, why in self.unmet])
+
+
+_MOST_LAYERS = 14
+
+
+def _mean(value: Array) -> str:
+    """Return the mean over the steps of a scan; of what has no numbers its shape."""
+    found = numbers(value)
+    return in_a_line(value) if found is None else f"{float(found.mean()):.3g}"
+
+
+def _cut(lines: list[str]) -> str:
+    more = len(lines) - 1 - _MOST_LAYERS
+    return "\n".join([*lines[: _MOST_LAYERS + 1], f"... and {more} more"] if more > 0 else lines)

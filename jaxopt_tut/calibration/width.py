@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Inexact
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.calibration.network import require_concrete
 from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
 from jaxopt_tut.losses import value_part
@@ -54,6 +55,7 @@ def width_axes(
     }
 
 
+@shown
 class MupMultipliers(NamedTuple):
     """Factors in the structure of the parameters.
 
@@ -154,6 +156,7 @@ MakeRun = TypeAliasType("MakeRun", Callable[[int, PRNGKey], tuple[LossFn, Params
 """From a width and a key to a loss, parameters and an optimizer."""
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class CoordinateCheck:

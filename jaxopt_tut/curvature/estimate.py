@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxopt_tut.blocks import Block, brief
+from jaxopt_tut.blocks import Block, brief, number
 from jaxopt_tut.quantiles import student_quantile
 
 
@@ -59,4 +59,4 @@ class Estimate(Block):
 
     def _block(self) -> tuple[str, list[tuple[str, str]]]:
         rows = [("mean", brief(self.mean)), ("sem", brief(self.sem))]
-        return "Estimate", [*rows, ("degrees", str(self.degrees))]
+        return "Estimate", [*rows, ("degrees", number(self.degrees))]

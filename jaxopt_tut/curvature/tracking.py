@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.counts import whole_number
 from jaxopt_tut.curvature.hessian import hessian
 from jaxopt_tut.curvature.lanczos import Krylov, begin, extend, restarted, ritz
@@ -33,6 +34,7 @@ NUM_KEPT = 3
 """Ritz vectors with which it goes on: enough for two eigenvalues that cross."""
 
 
+@shown
 class TrackedSharpness(NamedTuple):
     """What `sharpness_probe` measures.
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.datasets.bundled import read_bundled
 
 TICKERS = ("AAPL", "MSFT", "IBM", "GOOG")
@@ -15,6 +16,7 @@ SHA256 = "62b9a031f50eaa1d58e6f6f6d3ea20b6729b33ce8d38d78daf1b077393d91cbd"
 _TICKS_PER_DOLLAR = 10_000  # the prices have at most four decimals: whole numbers pack well
 
 
+@shown
 class Closes(NamedTuple):
     """The closing prices of one share on its trading days, oldest first."""
 

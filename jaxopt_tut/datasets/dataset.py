@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt8
 
+from jaxopt_tut.blocks import brief, in_a_line, number, numbers, shown
 from jaxopt_tut.datasets.normalization import normalize, pixel_statistics, verify_normalization
 from jaxopt_tut.types import PRNGKey
 
 _VERIFIED_BATCH = 1024
 
 
+@shown
 class Split(NamedTuple):
     """Images with their labels.
 
@@ -25,7 +27,12 @@ class Split(NamedTuple):
     images: UInt8[np.ndarray | Array, "num height width"]
     labels: Int32[np.ndarray | Array, " num"]
 
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return how many images there are, of which size and of how many classes."""
+        return "Split", split_rows(self)
 
+
+@shown
 class Dataset(NamedTuple):
     """Training and test images, and the two numbers that normalise both.
 
@@ -41,6 +48,15 @@ class Dataset(NamedTuple):
     test: Split
     mean: float
     std: float
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return the same of both parts, and what normalises them."""
+        rows = [
+            (f"{name} {what}", text)
+            for name, part in (("train", self.train), ("test", self.test))
+            for what, text in (split_rows(part) if isinstance(part, Split) else [("", brief(part))])
+        ]
+        return "Dataset", [*rows, ("mean", number(self.mean)), ("std", number(self.std))]
 
     def batch(self, size: int, split: Literal["train", "test"] = "train") -> Split:
         r"""Return the first images of a part, normalised, as `fit` hands them to a loss.
@@ -73,6 +89,18 @@ class Dataset(NamedTuple):
             raise ValueError(f"batch needs 1 <= size <= {len(part.images)}, got size={size}.")
         images = normalize(jnp.asarray(part.images[:size]), self.mean, self.std)
         return Split(images, jnp.asarray(part.labels[:size]))
+
+
+def split_rows(split: Split) -> list[tuple[str, str]]:
+    """Return what images and labels are, by what there is to be seen of them."""
+    images, labels = in_a_line(split.images), in_a_line(split.labels)
+    found = numbers(split.labels)
+    if found is not None and found.ndim == 1 and found.size and found.dtype.kind in "iu":
+        counts = np.unique(found, return_counts=True)[1]
+        least, most = counts.min(), counts.max()
+        each = f"{least} of each" if least == most else f"{least} to {most} of each"
+        labels += f", {len(counts)} classes, {each}"
+    return [("images", images), ("labels", labels)]
 
 
 def assemble(train: Split, test: Split, *, caller: str) -> Dataset:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.types import DTypeLike, Number, Scalar
 
 Images = TypeAliasType("Images", UInt8[np.ndarray | Array, "..."])
@@ -104,6 +105,7 @@ def normalize(
     return ((images.astype(working) / 255 - mean) / std).astype(dtype)
 
 
+@shown
 class NormalizationCheck(NamedTuple):
     """What one normalised batch looks like.
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.diagnostics.judging.judge import judge
 from jaxopt_tut.diagnostics.judging.learning_rate import hardly_moves
 from jaxopt_tut.diagnostics.judging.verdicts import Verdict
@@ -13,12 +14,14 @@ from jaxopt_tut.diagnostics.measuring.one_pass import measure
 from jaxopt_tut.diagnostics.measuring.results import LayerStatistics, Statistics
 from jaxopt_tut.diagnostics.measuring.stacking import Measured
 from jaxopt_tut.diagnostics.nonfinite.search import first_nonfinite
+from jaxopt_tut.diagnostics.showing import diagnosis_block
 from jaxopt_tut.loss_forms import Bound, bind_given
 from jaxopt_tut.taps import Site
 from jaxopt_tut.trees import Rebuild, split_arrays
 from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey, PyTree
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Diagnosis:
@@ -33,6 +36,10 @@ class Diagnosis:
     layers: dict[str, LayerStatistics]
     statistics: Statistics
     verdicts: tuple[Verdict, ...] = field(metadata={"static": True})
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return the verdicts and the layers."""
+        return diagnosis_block(self)
 
     @property
     def worst(self) -> Verdict | None:

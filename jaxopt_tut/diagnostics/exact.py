@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Shaped
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.diagnostics.measuring.network import read_network
 from jaxopt_tut.diagnostics.measuring.readings import read_layers
 from jaxopt_tut.diagnostics.measuring.summaries import Real, real
@@ -21,6 +22,7 @@ Quantiles = TypeAliasType("Quantiles", Float[Array, "*step quantile"])
 """Quantiles of an array for each step of the scans around a layer."""
 
 
+@shown
 class ExactStatistics(NamedTuple):
     """What `exact_statistics` finds of a layer; inside scans one leading axis a scan.
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.loss_forms import bind_given
 from jaxopt_tut.losses import value_part
 from jaxopt_tut.trees import at_least_single
@@ -13,6 +14,7 @@ from jaxopt_tut.types import Batch, LossFn, Params, PRNGKey, PyTree, Scalar
 from jaxopt_tut.vectors import safe_ratio
 
 
+@shown
 class GradientNoise(NamedTuple):
     """What `gradient_noise` finds.
 
@@ -30,6 +32,7 @@ class GradientNoise(NamedTuple):
     leaves: PyTree
 
 
+@shown
 class LeafNoise(NamedTuple):
     """What `gradient_noise` finds of one parameter; see `GradientNoise`."""
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.initializers.activations import activation_name
 from jaxopt_tut.initializers.propagation import (
     covariance_series,
@@ -26,6 +27,7 @@ SMALLEST, LARGEST = 2.0**-40, 2.0**40
 _ROUNDING = 32  # in units of the precision: what an average over some 1500 nodes may be off by
 
 
+@shown
 class MeanField(NamedTuple):
     """What a deep, wide random network does to its inputs.
 
@@ -45,6 +47,7 @@ class MeanField(NamedTuple):
     depth_scale: Float[Array, "*point"]
 
 
+@shown
 class Critical(NamedTuple):
     """A point on the edge of chaos.
 

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 from jax.extend import core
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.jaxprs.reading import called_jaxpr, kind_of_call, open_jaxpr
 
 
+@shown
 class SubJaxpr(NamedTuple):
     """One jaxpr inside an equation, and how its ends are joined to the equation's.
 
@@ -97,6 +99,7 @@ def with_bodies(eqn: core.JaxprEqn, change: Callable[[Any], Any]) -> core.JaxprE
 _REWRITABLE = ("jit", "remat", "scan", "while", "cond")
 
 
+@shown
 class ScanParts(NamedTuple):
     """A `scan` equation, taken apart.
 
@@ -165,6 +168,7 @@ def cond_branches(eqn: core.JaxprEqn) -> tuple[Any, ...]:
     return tuple(eqn.params["branches"])
 
 
+@shown
 class WhileParts(NamedTuple):
     """A `while` equation, taken apart.
 

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 from jax.extend import core
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
+
 CallKind = TypeAliasType(
     "CallKind",
     Literal[
@@ -120,6 +122,7 @@ def operation(eqn: core.JaxprEqn) -> str:
     return eqn.primitive.name.removeprefix(ROUNDED)
 
 
+@shown
 class Equation(NamedTuple):
     """One equation, with all that a reader of a program asks of it.
 

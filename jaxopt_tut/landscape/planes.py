@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.blocks import Block, brief
+from jaxopt_tut.blocks import Block, brief, shown
 from jaxopt_tut.hyperparameters import require_real
 from jaxopt_tut.landscape.points import at_least_two
 from jaxopt_tut.landscape.rows import Rows, flat_point, read_trajectories, split_point
@@ -25,6 +25,7 @@ Origin = TypeAliasType("Origin", Literal["mean", "start", "end"] | PyTree)
 """A point by what it is of the trajectories, or as parameters."""
 
 
+@shown
 class PlanePath(NamedTuple):
     """A trajectory seen from a plane."""
 

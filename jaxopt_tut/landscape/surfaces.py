@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import in_a_line, shown
 from jaxopt_tut.types import Scalar
 
 __all__ = [
@@ -45,6 +46,7 @@ Numbers = TypeAliasType("Numbers", Sequence[Any] | np.ndarray | Array)
 """Numbers in a list, a list of lists, or an array."""
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Surface:
@@ -63,6 +65,20 @@ class Surface:
     domain: tuple[Point, Point]
     start: Point
     infimum: float
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return what is known of it; its function by its name."""
+        dim = getattr(self.start, "shape", ("?",))[-1:]
+        count = f"{dim[0]} parameter{'s' if dim[0] != 1 else ''}" if dim else "no parameters"
+        names = ("fun", "minima", "domain", "start", "infimum")
+        return f"Surface of {count}", [(name, _known(getattr(self, name))) for name in names]
+
+
+def _known(part: Any) -> str:
+    """Return a part in a line: the corners of a box as two points."""
+    if isinstance(part, tuple):
+        return " to ".join(in_a_line(corner) for corner in part)
+    return in_a_line(part)
 
 
 def _surface(

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.types import Optimizer, Params, Scalar
 
 
+@shown
 class Trajectory(NamedTuple):
     """The points an optimizer visited and the loss at each."""
 

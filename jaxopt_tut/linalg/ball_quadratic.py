@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.linalg.solution import MatrixLike, VectorLike, floating
 from jaxopt_tut.types import Number, Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
@@ -15,6 +16,7 @@ from jaxopt_tut.vectors import matmul, safe_ratio
 _MAX_TRIALS = 50
 
 
+@shown
 class BallMinimum(NamedTuple):
     """The outcome of `ball_minimum`."""
 

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.linalg.solution import MatrixLike, Matvec, VectorLike, floating
 from jaxopt_tut.types import Scalar
 from jaxopt_tut.vectors import matmul, safe_ratio
 
 
+@shown
 class DenseSolution(NamedTuple):
     """A solution of `matrix @ x = b`, and what the factorization shows.
 

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Inexact, Int, Num
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.types import Scalar
 
 Matvec = TypeAliasType("Matvec", Callable[[Array], Array])
@@ -23,6 +24,7 @@ MatrixLike = TypeAliasType("MatrixLike", Num[Array | np.ndarray, "dim dim"])
 """A square matrix, likewise."""
 
 
+@shown
 class LinearSolution(NamedTuple):
     """A solution of `matvec(x) = b`, and how it was come by.
 

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_tut import control_flow, counts
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.linalg.solution import Matvec, VectorLike, floating
 from jaxopt_tut.types import Limit, Number, Scalar
 from jaxopt_tut.vectors import dot, magnitude
 
 
+@shown
 class TruncatedCG(NamedTuple):
     """The outcome of `truncated_cg`."""
 

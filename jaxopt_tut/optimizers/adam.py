@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.hyperparameters import cast, require_decay, require_nonnegative
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.moments import (
@@ -22,6 +23,7 @@ from jaxopt_tut.types import Number, PyTree, ScalarOrSchedule
 from jaxopt_tut.vectors import safe_root
 
 
+@shown
 class ScaleByAdamState(NamedTuple):
     """What the next step of `scale_by_adam` needs."""
 

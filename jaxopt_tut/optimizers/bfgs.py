@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.line_search.wolfe import WOLFE
@@ -15,6 +16,7 @@ from jaxopt_tut.types import ScalarOrSchedule, Transformation
 from jaxopt_tut.vectors import Vector, dot, has_moved, magnitude, matmul, norm, ravel
 
 
+@shown
 class ScaleByBFGSState(NamedTuple):
     """What the next step of `scale_by_bfgs` needs."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut import counts, programs
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.optimizers import solution as ended
 from jaxopt_tut.optimizers.descent import Given, Problem, Search, advance, begin, finish
 from jaxopt_tut.optimizers.scipy_words import no_attribute
@@ -19,6 +20,7 @@ from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.types import Limit, Params
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Progress:

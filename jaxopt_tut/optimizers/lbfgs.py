@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow, counts
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.optimizers.bfgs import shorten
 from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
@@ -19,6 +20,7 @@ from jaxopt_tut.types import Count, Scalar, ScalarOrSchedule, Transformation
 from jaxopt_tut.vectors import Vector, dot, has_moved, magnitude, ravel
 
 
+@shown
 class ScaleByLBFGSState(NamedTuple):
     """What the next step of `scale_by_lbfgs` needs.
 

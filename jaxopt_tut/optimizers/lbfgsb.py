@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxopt_tut import counts
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.optimizers.bfgs_matrix import bfgs_matrix
 from jaxopt_tut.optimizers.bounds import Bounds, spread_bounds
 from jaxopt_tut.optimizers.box_model import Box, cauchy_point, face_minimizer
@@ -21,6 +22,7 @@ from jaxopt_tut.types import Flag, Scalar, Transformation
 from jaxopt_tut.vectors import dot, has_moved, magnitude, norm, ravel, safe_ratio
 
 
+@shown
 class ScaleByLBFGSBState(NamedTuple):
     """What the next step of `scale_by_lbfgsb` needs; pairs lie in rows from old to new."""
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.hyperparameters import (
     cast,
     require_finite,
@@ -36,6 +37,7 @@ from jaxopt_tut.types import Flag, Number, Scalar
 from jaxopt_tut.vectors import Vector, dot, magnitude, matmul, norm, ravel, safe_ratio
 
 
+@shown
 class LevenbergMarquardtState(NamedTuple):
     """What the next step of `levenberg_marquardt` needs, and what the last one found."""
 

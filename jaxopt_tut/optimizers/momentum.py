@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import optax
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.hyperparameters import require_decay
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
 from jaxopt_tut.optimizers.moments import Storage, average, require_dtype, require_matching, zeros
@@ -11,6 +12,7 @@ from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Number, PyTree, ScalarOrSchedule
 
 
+@shown
 class ScaleByMomentumState(NamedTuple):
     """What the next step of `scale_by_momentum` needs."""
 

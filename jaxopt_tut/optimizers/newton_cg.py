@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from jaxopt_tut import control_flow, counts
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.linalg import truncated_cg
 from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
@@ -20,6 +21,7 @@ from jaxopt_tut.types import Limit, Params, ScalarOrSchedule, Transformation
 from jaxopt_tut.vectors import Vector, norm, ravel
 
 
+@shown
 class ScaleByNewtonCGState(NamedTuple):
     """What the last step of `scale_by_newton_cg` took."""
 

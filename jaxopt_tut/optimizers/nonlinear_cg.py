@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.optimizers.bfgs import shorten
 from jaxopt_tut.optimizers.extra_arguments import require_search
 from jaxopt_tut.optimizers.learning_rate import scale_by_learning_rate
@@ -17,6 +18,7 @@ from jaxopt_tut.types import ScalarOrSchedule, Transformation
 from jaxopt_tut.vectors import dot, magnitude, norm, ravel
 
 
+@shown
 class ScaleByNonlinearCGState(NamedTuple):
     """What the next step of `scale_by_nonlinear_cg` needs."""
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import optax
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.extra_arguments import (
     adapted,
@@ -27,6 +28,7 @@ from jaxopt_tut.trees import require_inexact
 from jaxopt_tut.types import Optimizer, Params, PyTree
 
 
+@shown
 class Step(NamedTuple):
     """What `step` returns: where it went, and what it saw where it came from."""
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_tut import control_flow, counts
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.hyperparameters import cast, require_finite, require_positive
 from jaxopt_tut.linalg import BallMinimum, ball_minimum, truncated_cg
 from jaxopt_tut.losses import value_and_ascent
@@ -20,6 +21,7 @@ _MAX_DENSE = 512
 """Parameters up to which an exact minimum is compiled where `max_dense` is an array."""
 
 
+@shown
 class TrustRegionState(NamedTuple):
     """The radius, and what is known at the point stepped to (or stayed at)."""
 

@@ -1,10 +1,11 @@
 """Curves: training, sensitivity to the learning rate, functions of one variable."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from typing_extensions import TypeAliasType
 
 from jaxopt_tut.plotting.numbers import (
     Named,
@@ -15,6 +16,7 @@ from jaxopt_tut.plotting.numbers import (
     scale_for,
     set_scale,
 )
+from jaxopt_tut.plotting.results import epoch_curves
 from jaxopt_tut.plotting.style import (
     BAND_ALPHA,
     COLORS,
@@ -24,22 +26,34 @@ from jaxopt_tut.plotting.style import (
     look,
     tidy,
 )
+from jaxopt_tut.training import FitResult, History
+
+Trainings = TypeAliasType(
+    "Trainings",
+    FitResult | History | Mapping[str, Numbers | FitResult | History | Sequence[FitResult]],
+)
+"""What `fit` returned, or for each optimizer that, a list of such runs, or numbers an epoch."""
 
 
 def plot_training_curves(
-    train: Named,
+    train: Trainings,
     validation: Named | None = None,
     *,
-    ylabel: str = "accuracy",
+    metric: str | None = None,
+    ylabel: str | None = None,
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
     r"""Draw a quantity an epoch: training dashed, validation solid, mean over runs and range.
 
     Args:
-      train: For each optimizer numbers of shape (runs, epochs), or (epochs,) for one run.
-      validation: The same for the validation set; names of its own are drawn too.
-      ylabel: What is measured, with its unit.
+      train: What `fit` returned, or its history; or for each optimizer that, a list of such runs,
+        or numbers of shape (runs, epochs), or (epochs,) for one run.
+      validation: Numbers for the validation set; names of its own are drawn too. Of what `fit`
+        returned it is drawn without.
+      metric: Which of the quantities that `fit` recorded; by default the accuracy, else the first
+        that both sides have, else the loss.
+      ylabel: What is measured, with its unit; by default the metric, of numbers the accuracy.
       title: Of the axes; the number of runs is added.
       ax: Where to draw.
 
@@ -49,15 +63,18 @@ def plot_training_curves(
     Raises:
       TypeError: If `train` or `validation` is no mapping, or something in it is no array of real
         numbers.
-      ValueError: If there is no curve, or an array has more than two axes.
+      ValueError: If there is no curve, an array has more than two axes, runs differ in length, or
+        the metric was not recorded.
 
     Example:
       >>> ax = plot_training_curves({"adam": [0.5, 0.7]}, {"adam": [0.4, 0.5]})
       >>> [text.get_text() for text in ax.get_legend().get_texts()]
       ['adam, train', 'adam, validation']
     """
-    caller, validation = "plot_training_curves", {} if validation is None else validation
-    for curves in (train, validation or {"": []}):
+    caller = "plot_training_curves"
+    train, validation, metric = epoch_curves(caller, train, validation, metric)
+    validation = {} if validation is None else validation
+    for curves in (train or validation, validation or {"": []}):
         require_named(caller, curves)
     ax = axes_or_new(ax)
     num_runs = 1
@@ -75,7 +92,13 @@ def plot_training_curves(
             epochs = np.arange(1, runs.shape[1] + 1)
             style = look(i) | {"linestyle": line, "markerfacecolor": face}
             every = max(1, runs.shape[1] // 10)
-            ax.plot(epochs, runs.mean(axis=0), label=f"{name}, {side}", markevery=every, **style)
+            ax.plot(
+                epochs,
+                runs.mean(axis=0),
+                label=f"{name}, {side}" if name else side,
+                markevery=every,
+                **style,
+            )
             if len(runs) > 1:
                 ax.fill_between(
                     epochs,
@@ -89,6 +112,7 @@ def plot_training_curves(
     legend_below(ax, columns=3)
     runs_text = f"mean and range of {num_runs} seeds" if num_runs > 1 else "one seed"
     title = f"{title}\n({runs_text})" if title else runs_text
+    ylabel = (metric or "accuracy") if ylabel is None else ylabel
     return tidy(ax, xlabel="epoch", ylabel=ylabel, title=title)
 
 

@@ -8,12 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.diagnostics import Diagnosis
 from jaxopt_tut.plotting.numbers import Named, Numbers, real_numbers, require_named
 from jaxopt_tut.plotting.style import COLORS, new_figure, small_ticks
 from jaxopt_tut.taps import Tape
+from jaxopt_tut.trees import named_leaves
+from jaxopt_tut.types import PyTree
 
-Rows = TypeAliasType("Rows", Mapping[str, Sequence[Numbers] | Named])
-"""For each quantity the values of the layers, in order or by name."""
+Rows = TypeAliasType("Rows", Mapping[str, Sequence[Numbers] | Named | PyTree])
+"""For each quantity the values of the layers, in order, by name, or in a tree of parameters."""
 
 
 def plot_distributions(
@@ -34,7 +37,7 @@ def plot_distributions(
 
     Args:
       rows: For each quantity (weights, gradients, …) one array a layer, of any shape, in order or
-        by name. A `Tape` alone is one row.
+        by name; or a tree of parameters, whose leaves are the layers. A `Tape` alone is one row.
       titles: One a layer, for instance `(784 -> 512)`; by default the names of the layers.
       title: Above all panels.
       bins: Bins a panel.
@@ -55,8 +58,11 @@ def plot_distributions(
       'Var 0.25'
     """
     named: Mapping[str, Any] = {"recorded": rows} if isinstance(rows, Tape) else rows
+    if isinstance(rows, Diagnosis):
+        raise TypeError("plot_distributions needs arrays, got a Diagnosis: use plot_diagnosis.")
     if named:
         require_named("plot_distributions", named)
+        named = {name: _flat(layers) for name, layers in named.items()}
     if titles is None:
         first = next(iter(named.values()), ())
         titles = list(first) if isinstance(first, Mapping) else [""] * len(first)
@@ -87,6 +93,12 @@ def plot_distributions(
     if title:
         figure.suptitle(title)
     return figure
+
+
+def _flat(layers: Any) -> Any:
+    """Name the leaves of a tree of parameters."""
+    is_tree = isinstance(layers, Mapping) and any(isinstance(x, Mapping) for x in layers.values())
+    return dict(named_leaves(layers)) if is_tree else layers
 
 
 def _histogram(ax: Axes, values: np.ndarray, bins: int, color: str) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxopt_tut.datasets import Split
 from jaxopt_tut.plotting.numbers import Numbers, real_numbers
 from jaxopt_tut.plotting.style import new_figure
 
 
 def plot_images(
-    images: Numbers,
+    images: Numbers | Split,
     titles: Sequence[str] | None = None,
     *,
     columns: int = 5,
@@ -24,7 +25,8 @@ def plot_images(
 
     Args:
       images: Of shape (num, height, width), or (num, height, width, channels) with one channel
-        (grey), three (red, green, blue) or four (and opacity).
+        (grey), three (red, green, blue) or four (and opacity). A part of a data set is drawn whole,
+        with its labels: take the first of it, `dataset.batch(10)`.
       titles: One an image.
       columns: Images a row.
       title: Above all of them.
@@ -42,6 +44,9 @@ def plot_images(
       >>> [ax.get_title() for ax in figure.axes]
       ['shirt', 'bag']
     """
+    if isinstance(images, Split):
+        titles = [str(label) for label in np.asarray(images.labels)] if titles is None else titles
+        images = images.images
     numbers = real_numbers("plot_images", "images", images)
     shape = tuple(numbers.shape)
     # three columns and many rows: a single image in colour, without the first axis

@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.calibration import CalibrationReport
+from jaxopt_tut.diagnostics import Diagnosis, Statistics
 from jaxopt_tut.plotting.numbers import (
     Named,
     Numbers,
@@ -16,11 +18,16 @@ from jaxopt_tut.plotting.numbers import (
     scale_for,
     set_scale,
 )
+from jaxopt_tut.plotting.results import layer_profiles
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, look, tidy
 from jaxopt_tut.taps import Tape
 
-Profiles = TypeAliasType("Profiles", Mapping[str, Numbers | Named])
-"""For each curve one number a layer, for many runs perhaps; or numbers or arrays by layer."""
+Profiles = TypeAliasType(
+    "Profiles",
+    Diagnosis | Statistics | CalibrationReport | Mapping[str, Numbers | Named | Diagnosis],
+)
+"""For each curve one number a layer, for many runs perhaps; or numbers or arrays by layer; or what
+has a variance for each layer."""
 
 
 def plot_profile(
@@ -42,7 +49,9 @@ def plot_profile(
     Args:
       values: For each curve positive numbers of shape (runs, layers), or (layers,) for one run; or
         a number, or an array to take the variance of, by the name of the layer. A `Tape` alone is
-        one curve: the variances of what was recorded.
+        one curve: the variances of what was recorded. So are a `Diagnosis` and what `statistics`
+        returns: those of the pre-activations; of a `CalibrationReport` these are drawn before and
+        after. All may stand in the mapping, too.
       predicted: For some of the curves the theory, shape (layers,): a broad grey line below it.
       ylabel: What is measured, with its unit.
       xlabel: What is counted.
@@ -61,10 +70,11 @@ def plot_profile(
       >>> ax.get_yscale(), ax.lines[0].get_ydata().tolist()
       ('log', [2.0, 3.0])
     """
-    require_named("plot_profile", values)
-    if isinstance(values, Tape):
-        values = {"recorded": values}
-    curves = {name: _by_layer(name, runs) for name, runs in values.items()}
+    named = layer_profiles(values)
+    require_named("plot_profile", named)
+    if isinstance(named, Tape):
+        named = {"recorded": named}
+    curves = {name: _by_layer(name, runs) for name, runs in named.items()}
     theories = {
         name: real_numbers("plot_profile", f"predicted {name}", theory, "(layers,)", [1])
         for name, theory in (predicted or {}).items()
@@ -103,7 +113,7 @@ def plot_profile(
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    names = {tuple(runs) for runs in values.values() if isinstance(runs, Mapping)}
+    names = {tuple(runs) for runs in named.values() if isinstance(runs, Mapping)}
     if len(names) == 1 and len(layers := names.pop()) <= 12:
         ax.set_xticks(range(1, len(layers) + 1), layers, rotation=30, ha="right", fontsize="small")
         ax.legend(fontsize="small", frameon=False)  # below are the names

@@ -1,18 +1,27 @@
 """Races of optimizers: who is fast on how much, how sure that is, and what tuning costs."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from jaxopt_tut.plotting.style import BAND_ALPHA, COLORS, LINES, MARKERS, axes_or_new, tidy
-from jaxopt_tut.training.races import Comparison, Confidence, Profiles, Sensitivity, TuningCost
+from jaxopt_tut.training.races import (
+    Comparison,
+    Confidence,
+    Profiles,
+    RaceTable,
+    Sensitivity,
+    TuningCost,
+)
+
+_Kind = TypeVar("_Kind")
 
 
 def plot_performance_profiles(
-    profiles: Profiles, *, title: str = "", ax: Axes | None = None
+    profiles: Profiles | RaceTable, *, title: str = "", ax: Axes | None = None
 ) -> Axes:
     r"""Draw on which share of the problems each optimizer is within a factor of the fastest.
 
@@ -20,7 +29,7 @@ def plot_performance_profiles(
     within that factor. Bands are pointwise, over seeds, and given the problems.
 
     Args:
-      profiles: What `RaceTable.profiles` returned.
+      profiles: What `RaceTable.profiles` returned; or the table, for that of steps.
       title: Of the axes.
       ax: Where to draw.
 
@@ -30,7 +39,7 @@ def plot_performance_profiles(
     Raises:
       TypeError: If `profiles` is something else.
     """
-    _require("plot_performance_profiles", profiles, Profiles, "profiles")
+    profiles = _require("plot_performance_profiles", profiles, Profiles, "profiles")
     ax = axes_or_new(ax, width=7.6)
     taus, many = profiles.taus, len(profiles.optimizers)
     for i, name in enumerate(profiles.optimizers):
@@ -65,11 +74,13 @@ def plot_performance_profiles(
     )
 
 
-def plot_scores(confidence: Confidence, *, title: str = "", ax: Axes | None = None) -> Axes:
+def plot_scores(
+    confidence: Confidence | RaceTable, *, title: str = "", ax: Axes | None = None
+) -> Axes:
     r"""Draw scores as a forest: thick intervals given the problems, thin ones over problems.
 
     Args:
-      confidence: What `RaceTable.confidence` returned.
+      confidence: What `RaceTable.confidence` returned; or the table, for that of steps.
       title: Of the axes.
       ax: Where to draw.
 
@@ -80,7 +91,7 @@ def plot_scores(confidence: Confidence, *, title: str = "", ax: Axes | None = No
     Raises:
       TypeError: If `confidence` is something else.
     """
-    _require("plot_scores", confidence, Confidence, "confidence")
+    confidence = _require("plot_scores", confidence, Confidence, "confidence")
     order = np.argsort(confidence.scores, kind="stable")
     ax = axes_or_new(ax, width=7.6, height=1.6 + 0.28 * len(order))
     places = np.arange(len(order))
@@ -112,11 +123,13 @@ def plot_scores(confidence: Confidence, *, title: str = "", ax: Axes | None = No
     )
 
 
-def plot_comparison(comparison: Comparison, *, title: str = "", ax: Axes | None = None) -> Axes:
+def plot_comparison(
+    comparison: Comparison | RaceTable, *, title: str = "", ax: Axes | None = None
+) -> Axes:
     r"""Draw the ratios of times of all pairs; bold ones differ, grey ones may be chance.
 
     Args:
-      comparison: What `RaceTable.compare` returned.
+      comparison: What `RaceTable.compare` returned; or the table, for that of steps over seeds.
       title: Of the axes; how many pairs differ is added.
       ax: Where to draw.
 
@@ -126,7 +139,7 @@ def plot_comparison(comparison: Comparison, *, title: str = "", ax: Axes | None 
     Raises:
       TypeError: If `comparison` is something else.
     """
-    _require("plot_comparison", comparison, Comparison, "comparison")
+    comparison = _require("plot_comparison", comparison, Comparison, "compare")
     many = len(comparison.optimizers)
     ax = axes_or_new(ax, width=max(5.0, 2.6 + 0.48 * many), height=2.4 + 0.38 * many)
     order = np.argsort(np.log(comparison.ratios).mean(axis=1), kind="stable")
@@ -159,7 +172,7 @@ def plot_comparison(comparison: Comparison, *, title: str = "", ax: Axes | None 
 
 
 def plot_rate_sensitivity(
-    sensitivity: Sensitivity,
+    sensitivity: Sensitivity | RaceTable,
     problem: str,
     *,
     quantity: Literal["steps", "loss"] = "steps",
@@ -171,7 +184,7 @@ def plot_rate_sensitivity(
     A median that never arrives has no point; an interval that reaches there goes up to the budget.
 
     Args:
-      sensitivity: What `RaceTable.sensitivity` returned.
+      sensitivity: What `RaceTable.sensitivity` returned; or the table.
       problem: Which of its problems.
       quantity: "steps" to the target, or the final "loss".
       title: Of the axes; the problem by default.
@@ -185,7 +198,7 @@ def plot_rate_sensitivity(
       ValueError: If there is no such problem or quantity.
     """
     caller = "plot_rate_sensitivity"
-    _require(caller, sensitivity, Sensitivity, "sensitivity")
+    sensitivity = _require(caller, sensitivity, Sensitivity, "sensitivity")
     if problem not in sensitivity.problems:
         known = ", ".join(sensitivity.problems)
         raise ValueError(f"{caller} needs one of the problems {known}, got problem={problem!r}.")
@@ -226,12 +239,16 @@ def plot_rate_sensitivity(
 
 
 def plot_tuning_cost(
-    cost: TuningCost, problem: str | None = None, *, title: str = "", ax: Axes | None = None
+    cost: TuningCost | RaceTable,
+    problem: str | None = None,
+    *,
+    title: str = "",
+    ax: Axes | None = None,
 ) -> Axes:
     r"""Draw the time to be expected against the number of rates tried; dots are the defaults.
 
     Args:
-      cost: What `RaceTable.tuning_cost` returned.
+      cost: What `RaceTable.tuning_cost` returned; or the table, for that without replacement.
       problem: Which of its problems; None is the geometric mean over all.
       title: Of the axes.
       ax: Where to draw.
@@ -243,7 +260,7 @@ def plot_tuning_cost(
       TypeError: If `cost` is something else.
       ValueError: If there is no such problem.
     """
-    _require("plot_tuning_cost", cost, TuningCost, "cost")
+    cost = _require("plot_tuning_cost", cost, TuningCost, "tuning_cost")
     if problem is None:
         steps, defaults = cost.overall, cost.overall_defaults
     elif problem in cost.problems:
@@ -275,10 +292,16 @@ def plot_tuning_cost(
     return tidy(ax, xlabel="learning rates tried", ylabel=mean, title=title)
 
 
-def _require(caller: str, value: Any, kind: type, name: str) -> None:
-    """Refuse what no method of a race's table has returned."""
+def _require(caller: str, value: Any, kind: type[_Kind], method: str) -> _Kind:
+    """Ask a race's table for it, and refuse what its method has not returned."""
+    if isinstance(value, RaceTable):
+        value = getattr(value, method)()
     if not isinstance(value, kind):
-        raise TypeError(f"{caller} needs {kind.__name__} as {name}, got {type(value).__name__}.")
+        raise TypeError(
+            f"{caller} needs what RaceTable.{method} returns, a {kind.__name__}, or a RaceTable, "
+            f"got {type(value).__name__}."
+        )
+    return value
 
 
 def _look(index: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jaxopt_tut.plotting.numbers import (
     scale_for,
     set_scale,
 )
+from jaxopt_tut.plotting.results import measured_sharpness
 from jaxopt_tut.plotting.style import (
     BAND_ALPHA,
     COLORS,
@@ -23,15 +24,22 @@ from jaxopt_tut.plotting.style import (
     look,
     tidy,
 )
+from jaxopt_tut.training import FitResult, History
 from jaxopt_tut.types import Number
 
 Limits = TypeAliasType("Limits", Mapping[str, Number] | Number | None)
 """A limit for each run, by name, or one for all."""
 
 
+Measurements = TypeAliasType(
+    "Measurements", Numbers | FitResult | History | Mapping[str, FitResult | History]
+)
+"""Steps, or what `fit` returned with a probe of sharpness, or several of these by name."""
+
+
 def plot_sharpness(
-    steps: Numbers,
-    sharpness: Named,
+    steps: Measurements,
+    sharpness: Named | None = None,
     *,
     limits: Limits = None,
     relative: bool = False,
@@ -46,9 +54,10 @@ def plot_sharpness(
     gap.
 
     Args:
-      steps: Where it was measured, such as `history.probe_steps`, shape (measurements,).
+      steps: What `fit` returned with a `sharpness_probe` among its probes, or several of these by
+        name; or where it was measured, such as `history.probe_steps`, shape (measurements,).
       sharpness: For each run (measurements,), such as `history.probes["sharpness"].value`, or of
-        repeated ones (runs, measurements).
+        repeated ones (runs, measurements). None where `steps` is what `fit` returned.
       limits: The stability limit of each, by its name, dashed in its colour; or one for all.
       relative: Draw the sharpness over its limit, which all of them then have at 1.
       ylabel: What was measured.
@@ -61,8 +70,8 @@ def plot_sharpness(
 
     Raises:
       TypeError: If `sharpness` is no mapping, or something in it is no array of real numbers.
-      ValueError: If there is no curve, one has not a value a step, a limit is of no run, or
-        `relative` lacks one.
+      ValueError: If there is no curve, one has not a value a step, a limit is of no run,
+        `relative` lacks one, or `fit` had no probe of sharpness or measured at other steps.
 
     Example:
       >>> ax = plot_sharpness([0, 10], {"sgd": [3.0, 20.0]}, limits={"sgd": 20.0})
@@ -70,6 +79,8 @@ def plot_sharpness(
       [array([ 3., 20.]), [20.0, 20.0]]
     """
     caller = "plot_sharpness"
+    if sharpness is None:
+        steps, sharpness = measured_sharpness(caller, steps)
     require_named(caller, sharpness)
     steps = real_numbers(caller, "steps", steps, "(measurements,)", [1])
     found = {

@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.landscape import Trajectory
+from jaxopt_tut.landscape.surfaces import Surface
+from jaxopt_tut.optimizers import History, Solution
 from jaxopt_tut.plotting.numbers import Numbers, real_numbers
+from jaxopt_tut.plotting.results import path_points
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, tidy
 from jaxopt_tut.types import Scalar
 
@@ -20,13 +23,16 @@ Loss = TypeAliasType("Loss", Callable[[Array], Scalar])
 Domain = TypeAliasType("Domain", tuple[Numbers, Numbers])
 """The lower and the upper corner of a box."""
 
-Paths = TypeAliasType("Paths", Mapping[str, Numbers | Trajectory])
+Path = TypeAliasType("Path", Numbers | Trajectory | Solution | History)
+"""Points in an array, what `descend` returned, or a search of `minimize(..., history=True)`."""
+
+Paths = TypeAliasType("Paths", Mapping[str, Path])
 """Points by the name of who visited them."""
 
 
 def plot_surface(
-    fun: Loss,
-    domain: Domain,
+    fun: Loss | Surface,
+    domain: Domain | Paths | None = None,
     paths: Paths | None = None,
     *,
     resolution: int = 200,
@@ -39,10 +45,11 @@ def plot_surface(
     the border.
 
     Args:
-      fun: Maps a point of shape (2,) to the loss.
-      domain: Lower and upper corner of the view, shape (2,) each.
+      fun: Maps a point of shape (2,) to the loss; or a surface of two parameters.
+      domain: Lower and upper corner of the view, shape (2,) each. A surface has its own, so that
+        its paths may stand here.
       paths: For each optimizer its points, shape (points, 2), the start first; or what `descend`
-        returned.
+        returned, or `minimize` with `history=True`.
       resolution: Pixels a side; the loss is evaluated at its square.
       title: Of the axes.
       ax: Where to draw.
@@ -52,7 +59,8 @@ def plot_surface(
 
     Raises:
       TypeError: If `fun` is no function, or a path no array of real numbers.
-      ValueError: If the corners have not two coordinates, or a path has another shape.
+      ValueError: If the corners are missing or have not two coordinates, or a path has another
+        shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -61,6 +69,8 @@ def plot_surface(
       ('$w_1$', [0.0, 1.0])
     """
     caller = "plot_surface"
+    if isinstance(fun, Surface) and isinstance(domain, Mapping):
+        domain, paths = None, domain
     points = {name: _points(caller, name, path) for name, path in (paths or {}).items()}
     first, second, values = _grid(caller, fun, domain, resolution)
     ax = axes_or_new(ax, 5.8, 4.6)
@@ -90,8 +100,8 @@ def plot_surface(
 
 
 def plot_surface_3d(
-    fun: Loss,
-    domain: Domain,
+    fun: Loss | Surface,
+    domain: Domain | None = None,
     *,
     resolution: int = 70,
     title: str = "",
@@ -100,8 +110,8 @@ def plot_surface_3d(
     """Draw a loss of two parameters as a surface in three dimensions.
 
     Args:
-      fun: Maps a point of shape (2,) to the loss.
-      domain: Lower and upper corner of the view, shape (2,) each.
+      fun: Maps a point of shape (2,) to the loss; or a surface of two parameters.
+      domain: Lower and upper corner of the view, shape (2,) each; that of the surface by default.
       resolution: Points a side.
       title: Of the axes.
       ax: Where to draw: axes made with `projection="3d"`.
@@ -111,7 +121,7 @@ def plot_surface_3d(
 
     Raises:
       TypeError: If `fun` is no function.
-      ValueError: If `ax` is flat, or the corners have not two coordinates.
+      ValueError: If `ax` is flat, or the corners are missing or have not two coordinates.
 
     Example:
       >>> ax = plot_surface_3d(lambda w: w[0] * w[1], ([0, 0], [1, 1]), resolution=4)
@@ -144,12 +154,18 @@ def plot_surface_3d(
 
 
 def _grid(
-    caller: str, fun: Loss, domain: Domain, resolution: int
+    caller: str, fun: Loss | Surface, domain: Domain | Paths | None, resolution: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Evaluate the loss on a grid: both axes and values with the second parameter in axis 0."""
+    if isinstance(fun, Surface):
+        fun, domain = fun.fun, fun.domain if domain is None else domain
     if not callable(fun):
-        hint = ": pass its .fun and .domain" if hasattr(fun, "domain") else ""
-        raise TypeError(f"{caller} needs a function of a point, got {type(fun).__name__}{hint}.")
+        raise TypeError(
+            f"{caller} needs a function of a point or a surface, got {type(fun).__name__}."
+        )
+    if domain is None or isinstance(domain, Mapping):
+        found = "no domain" if domain is None else "paths in the place of the domain"
+        raise ValueError(f"{caller} needs the corners of the view for a function, got {found}.")
     corners = [np.asarray(corner, np.float32) for corner in domain]
     if [corner.shape for corner in corners] != [(2,), (2,)]:
         raise ValueError(
@@ -162,10 +178,14 @@ def _grid(
     return first, second, np.asarray(values).reshape(resolution, resolution)
 
 
-def _points(caller: str, name: str, path: Numbers | Trajectory) -> np.ndarray:
-    """Return the points of a path, an array or what `descend` returned."""
-    points = path.points if isinstance(path, Trajectory) else path
-    points = real_numbers(caller, name, points, "(points, 2)", [2])
+def _points(caller: str, name: str, path: Path) -> np.ndarray:
+    """Return the points of a path."""
+    if isinstance(path, Solution) and path.history is None:
+        raise ValueError(
+            f"{caller} needs the points of a search, got a Solution without history for {name!r}: "
+            "call minimize(..., history=True)."
+        )
+    points = real_numbers(caller, name, path_points(path), "(points, 2)", [2])
     if points.shape[1] != 2 or not len(points):
         raise ValueError(
             f"{caller} needs numbers of shape (points, 2), got shape {points.shape} for {name!r}."

@@ -5,6 +5,7 @@ from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+from jaxopt_tut.plotting.curves import plot_sensitivity
 from jaxopt_tut.plotting.style import axes_or_new, tidy
 from jaxopt_tut.training import Sweep
 from jaxopt_tut.trees import named_leaves
@@ -13,13 +14,16 @@ from jaxopt_tut.trees import named_leaves
 def plot_sweep(
     swept: Sweep,
     x: str,
-    y: str,
+    y: str | None = None,
     *,
     ylabel: str = "score",
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the scores of a sweep over two hyper-parameters: each cell the mean over the keys.
+    """Draw the scores of a sweep over one hyper-parameter, or over two: a cell the mean over keys.
+
+    Over one it is a curve, as `plot_sensitivity` draws it: median over the keys, band from the 10th
+    to the 90th percentile, both axes logarithmic where they can be.
 
     Where a sweep has more than two, a cell shows the best of the configurations that share it. A
     cross marks cells where none is finite, a ring the best one; cells without a configuration stay
@@ -28,7 +32,7 @@ def plot_sweep(
     Args:
       swept: What `sweep` returned.
       x: The name of the hyper-parameter along the axis of x, as in `swept.table()`.
-      y: That along the axis of y.
+      y: That along the axis of y; None for a curve over x alone.
       ylabel: What the score is, on the colour bar.
       title: Of the axes; the number of keys is added.
       ax: Where to draw.
@@ -37,6 +41,7 @@ def plot_sweep(
       The axes; the colour bar is a neighbour in the same figure.
 
     Raises:
+      TypeError: If `swept` is no sweep.
       ValueError: If there is no such hyper-parameter, or it is no number.
 
     Example:
@@ -49,6 +54,10 @@ def plot_sweep(
       >>> ax.images[0].get_array().shape, ax.get_xlabel()
       ((3, 2), 'rate')
     """
+    if not isinstance(swept, Sweep):
+        raise TypeError(f"plot_sweep needs a Sweep, got {type(swept).__name__}.")
+    if y is None:
+        return _curve(swept, x, ylabel, title, ax)
     columns, column_of = np.unique(_values(swept, x), return_inverse=True)
     rows, row_of = np.unique(_values(swept, y), return_inverse=True)
     means = swept.scores().mean(axis=1)
@@ -75,6 +84,22 @@ def plot_sweep(
     keys = f"mean over {num} keys" if num > 1 else "one key"
     tidy(ax, xlabel=x, ylabel=y, title=f"{title}\n({keys})" if title else keys)
     ax.grid(visible=False)
+    return ax
+
+
+def _curve(swept: Sweep, x: str, ylabel: str, title: str, ax: Axes | None) -> Axes:
+    """Draw scores over one hyper-parameter; where others vary too, the best of each value."""
+    values, place = np.unique(_values(swept, x), return_inverse=True)
+    scores = swept.scores()
+    means = scores.mean(axis=1)
+    best = [min(np.flatnonzero(place == i), key=lambda at: means[at]) for i in range(len(values))]
+    if (values <= 0).any():
+        raise ValueError(
+            f"plot_sweep draws one hyper-parameter on a logarithmic axis, got {x!r} from "
+            f"{values.min():g} on."
+        )
+    ax = plot_sensitivity(values, {ylabel: scores[best]}, ylabel=ylabel, title=title, ax=ax)
+    ax.set_xlabel(x)
     return ax
 
 

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxopt_tut import jaxprs
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.taps.axes import label_axes
 from jaxopt_tut.taps.graph import Node, Place
 from jaxopt_tut.taps.kinds import Kind, Role, classify
 from jaxopt_tut.taps.provenance import Leaf, Provenance, find_owners
 
 
+@shown
 @dataclass(frozen=True)
 class Site:
     """A place in a function where a floating value is made.

@@ -5,9 +5,13 @@ from typing import Any
 
 import jax
 
+from jaxopt_tut.blocks import Block, in_a_line
+
+_WIDTH, _MOST_ROWS = 80, 20
+
 
 @jax.tree_util.register_pytree_with_keys_class
-class Tape(Mapping[str, Any]):
+class Tape(Block, Mapping[str, Any]):
     """Values in the order of the program, under names that are part of the tree's structure.
 
     A dict would come out of `jit` in alphabetical order; this keeps the order of the layers.
@@ -44,10 +48,20 @@ class Tape(Mapping[str, Any]):
         """Count the values."""
         return len(self._values)
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
         """Show names, dtypes and shapes, not the numbers."""
-        shown = ", ".join(f"{name!r}: {_summary(v)}" for name, v in self._values.items())
-        return f"Tape({{{shown}}})"
+        rows = [(name, _summary(value)) for name, value in self._values.items()]
+        if len(rows) > _MOST_ROWS:
+            first, last = rows[: _MOST_ROWS // 2], rows[1 - _MOST_ROWS // 2 :]
+            rows = [*first, ("...", f"{len(rows) - len(first) - len(last)} more"), *last]
+        return f"Tape of {len(self)} value" + ("s" if len(self) != 1 else ""), rows
+
+    def __repr__(self) -> str:
+        """Show them in a line where that is short, else in one each."""
+        line = ", ".join(f"{name!r}: {_summary(v)}" for name, v in self._values.items())
+        return f"Tape({{{line}}})" if len(line) < _WIDTH else Block.__repr__(self)
+
+    __str__ = __repr__
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], tuple[str, ...]]:
         """Give the values as children, the names as structure."""
@@ -66,4 +80,6 @@ class Tape(Mapping[str, Any]):
 
 def _summary(value: Any) -> str:
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    return repr(value) if shape is None else f"{dtype}[{','.join(map(str, shape))}]"
+    if isinstance(value, int | float | complex):
+        return repr(value)
+    return in_a_line(value) if shape is None else f"{dtype}[{','.join(map(str, shape))}]"

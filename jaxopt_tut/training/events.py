@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.training.loop import Loop
 
 EventKind = TypeAliasType(
@@ -19,6 +20,7 @@ EventKind = TypeAliasType(
 """What happened; `Event` has a line on each."""
 
 
+@shown
 class Event(NamedTuple):
     """Something that happened in a run of `fit`, told to `fit(..., on_event=)`.
 

@@ -8,13 +8,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.diagnostics import Diagnosis
+from jaxopt_tut.training.showing import history_block
 from jaxopt_tut.types import PyTree
 
 Column = TypeAliasType("Column", Float[np.ndarray, "rows"])
 """A number a step or an epoch."""
 
 
+@shown
 class History(NamedTuple):
     """What happened, as NumPy arrays; for pandas as `columns()`, because it is a tuple."""
 
@@ -31,6 +34,10 @@ class History(NamedTuple):
     """What each probe measured, with an axis of measurements before those of every leaf."""
     probe_steps: Int[np.ndarray, "measurements"] = np.zeros(0, int)
     """The steps after which was measured."""
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return the numbers of the first and the last epoch."""
+        return history_block(self)
 
     def columns(self) -> dict[str, Shaped[np.ndarray, "epochs"]]:
         """Return what is known of each epoch as columns of equal length.

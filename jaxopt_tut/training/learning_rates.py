@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Key, UInt32
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.keys import require_key
 from jaxopt_tut.loss_forms import LOSS, read_form
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step
@@ -44,6 +45,7 @@ _WIDTH = 0.1
 _DOUBLES = (np.dtype(np.float64), np.dtype(np.complex128))
 
 
+@shown
 class RateRange(NamedTuple):
     """The loss while the learning rate rises, and the rate to begin with."""
 

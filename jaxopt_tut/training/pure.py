@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.keys import require_key
 from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step
@@ -26,6 +27,7 @@ from jaxopt_tut.training.data import (
 from jaxopt_tut.training.fitting import LOSS
 from jaxopt_tut.training.losses import loss_and_aux
 from jaxopt_tut.training.scalars import Count, as_count, check_call
+from jaxopt_tut.training.showing import trained_block
 from jaxopt_tut.training.steps import Carry, finite_leaves, initial_carry, look_at
 from jaxopt_tut.trees import named_leaves, strong
 from jaxopt_tut.types import Batch, Flag, Limit, LossFn, Optimizer, Params, PyTree
@@ -35,6 +37,7 @@ BatchesOf = TypeAliasType("BatchesOf", PyTree | Callable[[CountArray], Batch])
 """Batches along a common first axis, or a function from the step to its batch."""
 
 
+@shown
 class Trained(NamedTuple):
     """What `train` returns: arrays only, so that it passes through any transformation."""
 
@@ -53,7 +56,12 @@ class Trained(NamedTuple):
     finite: Flag
     """Whether all were."""
 
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return the loss at the ends, and how much there is."""
+        return trained_block(self)
 
+
+@shown
 class Shuffled(NamedTuple):
     """Batches of a data set in the orders of `fit`, as `shuffled` makes them."""
 

@@ -4,10 +4,13 @@ import dataclasses
 
 import jax
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.training.history import History
+from jaxopt_tut.training.showing import fit_block
 from jaxopt_tut.types import Params, PyTree
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FitResult:
@@ -41,3 +44,7 @@ class FitResult:
     message: str = dataclasses.field(metadata={"static": True})
     resumed_from: int | None = dataclasses.field(default=None, metadata={"static": True})
     warnings: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return how training ended, and its numbers."""
+        return fit_block(self)

@@ -72,14 +72,17 @@ def test_races_of_any_size_can_be_laid_out(name, shape, lost):
 @pytest.mark.parametrize(
     ("draw", "match"),
     [
-        (plotting.plot_performance_profiles, "needs Profiles as profiles, got float"),
-        (plotting.plot_scores, "plot_scores needs Confidence as confidence, got float"),
-        (plotting.plot_comparison, "needs Comparison as comparison, got float"),
+        (
+            plotting.plot_performance_profiles,
+            "profiles returns, a Profiles, or a RaceTable, got float",
+        ),
+        (plotting.plot_scores, "plot_scores needs what RaceTable.confidence returns, a"),
+        (plotting.plot_comparison, "compare returns, a Comparison, or a RaceTable, got float"),
         (
             lambda x: plotting.plot_rate_sensitivity(x, "a"),
-            "needs Sensitivity as sensitivity, got float",
+            "RaceTable.sensitivity returns, a Sensitivity, or a RaceTable, got float",
         ),
-        (plotting.plot_tuning_cost, "needs TuningCost as cost, got float"),
+        (plotting.plot_tuning_cost, "returns, a TuningCost, or a RaceTable, got float"),
     ],
 )
 def test_other_things_than_results_are_refused(draw, match):

@@ -25,6 +25,7 @@ from jaxopt_tut.bilevel.layers.qp_program import (
     residuals_at,
 )
 from jaxopt_tut.bilevel.result import Counts, Flags, Scalars
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.types import Count, DTypeLike, Flag
 
 Matrix = TypeAliasType("Matrix", Real[Array | np.ndarray, "dim dim"])
@@ -46,6 +47,7 @@ InequalityBounds = TypeAliasType("InequalityBounds", Real[Array | np.ndarray, "i
 """An entry for each inequality."""
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class QPInfo:
@@ -74,6 +76,7 @@ class QPInfo:
     steps: Counts
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class QPSolution:

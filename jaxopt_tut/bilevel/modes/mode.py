@@ -13,6 +13,7 @@ from jaxopt_tut.bilevel.modes.memory import bytes_of_run
 from jaxopt_tut.bilevel.modes.refusal import guarded_run
 from jaxopt_tut.bilevel.modes.reversible import irreversible, is_reversible
 from jaxopt_tut.bilevel.problem import Inputs, Problem, Run
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.losses import is_real_scalar, value_part
 from jaxopt_tut.types import PyTree
 from jaxopt_tut.vectors import ravel
@@ -24,6 +25,7 @@ Grads = TypeAliasType("Grads", dict[str, PyTree])
 """Derivatives by the name of the argument."""
 
 
+@shown
 class LinearInfo(NamedTuple):
     """How good the solution of a linear system is; `None` where the solve cannot tell.
 
@@ -44,6 +46,7 @@ class LinearInfo(NamedTuple):
     is_solved: Bool[Array, ""] | None = None
 
 
+@shown
 class Hypergradient(NamedTuple):
     """What `Mode.hypergrad` returns: value, derivatives, and how good they are.
 

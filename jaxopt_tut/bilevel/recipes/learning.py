@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jaxopt_tut import control_flow
 from jaxopt_tut.bilevel.doubts import HypergradientWarning
 from jaxopt_tut.bilevel.recipes.arguments import require_counts
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.losses import differentiated_by, value_part
 from jaxopt_tut.optimizers.inner import take_step
 from jaxopt_tut.tracing import is_traced
@@ -18,6 +19,7 @@ from jaxopt_tut.trees import strong
 from jaxopt_tut.types import Optimizer, PyTree
 
 
+@shown
 class Learned(NamedTuple):
     """What a recipe returns.
 

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_tut.bilevel.solvers.solver import Objective, Solver, Stepped
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.types import Params, PyTree
 
 
+@shown
 @dataclass(frozen=True)
 class ClosedForm(Solver):
     """Solve by a formula.

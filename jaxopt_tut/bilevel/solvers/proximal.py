@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxopt_tut.bilevel.solvers.solver import Objective, Solver, Stepped, size_of
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.types import Number, Params, PyTree
 
 
+@shown
 @dataclass(frozen=True)
 class Proximal(Solver):
     r"""Descend by proximal gradient steps: for a smooth function plus one with a known prox.

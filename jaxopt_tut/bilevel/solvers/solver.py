@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.types import Params, PyTree
 from jaxopt_tut.vectors import ravel
@@ -15,6 +16,7 @@ Stepped = tuple[Params, PyTree, Float[Array, ""]]
 """The next point and state, and the residual's size at the point given."""
 
 
+@shown
 class Objective(NamedTuple):
     """The inner function of one step: `objective(y)` is `fun(y, *args)`.
 

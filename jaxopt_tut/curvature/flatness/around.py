@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxopt_tut import control_flow
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.curvature.estimate import Estimate
 from jaxopt_tut.curvature.functions import Function
 from jaxopt_tut.curvature.hessian import scalar
@@ -23,6 +24,7 @@ from jaxopt_tut.types import Batch, Flag, Number, Params, PRNGKey, Scalar
 from jaxopt_tut.vectors import Vector, ravel
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LossAround:

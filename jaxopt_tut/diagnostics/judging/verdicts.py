@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.diagnostics.judging.steps import Step
+from jaxopt_tut.diagnostics.showing import verdict_block
 
 ORDER: tuple[str, ...] = (
     "non_finite", "input_not_normalized", "symmetric", "dead", "exploding", "vanishing",
@@ -11,6 +13,7 @@ ORDER: tuple[str, ...] = (
 """What can be wrong, causes before what they cause."""
 
 
+@shown
 class Verdict(NamedTuple):
     """One thing that is wrong.
 
@@ -27,6 +30,10 @@ class Verdict(NamedTuple):
     evidence: str
     cause: str
     fix: str
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return what and where, and the sentences on it."""
+        return verdict_block(self)
 
 
 def suitable_gain(one: Step) -> float:

@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.diagnostics.measuring import summaries
 from jaxopt_tut.diagnostics.measuring.summaries import Real
+from jaxopt_tut.diagnostics.showing import statistics_block
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.taps.inner import Layer
 
@@ -24,6 +26,7 @@ Flag = TypeAliasType("Flag", Bool[Array | np.ndarray, ""])
 """A truth value without axes."""
 
 
+@shown
 class LayerStatistics(NamedTuple):
     r"""What is known of a layer $z = W x + b$, $a = \phi(z)$; inside scans one entry a step.
 
@@ -61,6 +64,7 @@ class LayerStatistics(NamedTuple):
     gain: Real
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Statistics:
@@ -88,3 +92,7 @@ class Statistics:
     is_finite: Flag
     num_updates: int = field(metadata={"static": True})
     wiring: tuple[Layer, ...] = field(metadata={"static": True})
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return the loss and the layers."""
+        return statistics_block(self)

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.hyperparameters import cast, require_real
 from jaxopt_tut.trees import at_least_single
 from jaxopt_tut.types import Scalar
@@ -27,6 +28,7 @@ Whatever holds results holds JAX's arrays while it is traced, and NumPy's once i
 """
 
 
+@shown
 class Histogram(NamedTuple):
     """Counts over equal bins; of a sample where the array is larger than `SAMPLE_SIZE`.
 
@@ -39,6 +41,7 @@ class Histogram(NamedTuple):
     edges: Float[Array, "*step edge"]
 
 
+@shown
 class Summary(NamedTuple):
     """What is known of the values at a place; inside scans with one leading axis a scan.
 

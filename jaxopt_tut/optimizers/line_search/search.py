@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.losses import value_and_ascent
 from jaxopt_tut.optimizers.bounds import Bounds, spread_bounds
 from jaxopt_tut.optimizers.objective import bind, part_of, require_objective
@@ -18,6 +19,7 @@ from jaxopt_tut.types import Number, Params, PyTree, Transformation
 from jaxopt_tut.vectors import dot, norm, ravel, safe_ratio
 
 
+@shown
 class LineSearchState(NamedTuple):
     """What a line search found.
 

@@ -4,10 +4,12 @@ import dataclasses
 import os
 from pathlib import Path
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.training.checkpoints import folder, store
 from jaxopt_tut.training.checkpoints.restoring import existing
 
 
+@shown
 @dataclasses.dataclass(frozen=True)
 class CheckpointReport:
     """What was found in one checkpoint.
@@ -30,6 +32,7 @@ class CheckpointReport:
         return not self.damage
 
 
+@shown
 @dataclasses.dataclass(frozen=True)
 class Verification:
     """What was found in a folder; its text has a line a checkpoint.

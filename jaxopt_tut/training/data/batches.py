@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.datasets.inner import (
     DeviceData,
     OffDevice,
@@ -24,6 +25,7 @@ from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import PyTree
 
 
+@shown
 @dataclasses.dataclass(frozen=True)
 class Batches(OffDevice):
     r"""Batches of an iterator: of grain, tf.data (`as_numpy_iterator`), or a generator.

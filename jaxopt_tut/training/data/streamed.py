@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.datasets.inner import Data, DeviceData, OffDevice
 from jaxopt_tut.training.data.columns import Columns, columns
 from jaxopt_tut.training.data.sources import AnyKey, Findable, Windows, epoch_order
@@ -14,6 +15,7 @@ from jaxopt_tut.training.scalars import Count, as_count
 from jaxopt_tut.types import PyTree
 
 
+@shown
 @dataclasses.dataclass(frozen=True)
 class Streamed(OffDevice):
     r"""Data larger than the device: `fit` reads the rows of the next steps while it takes others.

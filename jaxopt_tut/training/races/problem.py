@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.datasets.inner import normalized
 from jaxopt_tut.losses import WithoutAux, require_loss
 from jaxopt_tut.training.data import DeviceData, device_data, num_examples, take
@@ -24,6 +25,7 @@ Data = TypeAliasType("Data", PyTree | Callable[[PRNGKey], Batch])
 """What `fit` takes, or a function that draws a batch."""
 
 
+@shown
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
     r"""A model, its loss and its data: what optimizers race on.

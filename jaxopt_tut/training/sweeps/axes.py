@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Shaped
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.hyperparameters import require_finite, require_positive
 from jaxopt_tut.keys import require_key
 from jaxopt_tut.training.data import AnyKey, on_device
@@ -65,6 +66,7 @@ class LogUniform:
         return jnp.clip(jnp.exp(draws), self.low, self.high)
 
 
+@shown
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """One of several values, all alike.

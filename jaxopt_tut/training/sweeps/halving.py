@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.losses import is_real_scalar
 from jaxopt_tut.training.scalars import as_count, check_call
 from jaxopt_tut.training.sweeps.pairs import Pairs, as_pairs
@@ -24,6 +25,7 @@ Advance = TypeAliasType("Advance", Callable[..., tuple[PyTree, Any]])
 """`advance(state, hyperparameters, key, num_steps) -> (state, loss)`, likewise."""
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Halving:

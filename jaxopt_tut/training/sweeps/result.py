@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import shown
 from jaxopt_tut.training.places import place_of_file
 from jaxopt_tut.training.pure import Trained
+from jaxopt_tut.training.showing import sweep_block
 from jaxopt_tut.training.sweeps.strategies import Strategy
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import PyTree
@@ -23,6 +25,7 @@ Scores = TypeAliasType("Scores", Callable[[PyTree], Any])
 """From the results of a sweep to a number a configuration and key, the smallest best."""
 
 
+@shown
 class Best(NamedTuple):
     """The best configuration of a sweep.
 
@@ -42,6 +45,7 @@ class Best(NamedTuple):
     """Of every key."""
 
 
+@shown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sweep:
@@ -72,6 +76,14 @@ class Sweep:
     num_restored: int = dataclasses.field(metadata={"static": True})
     messages: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     failures: tuple[tuple[int, str], ...] = dataclasses.field(metadata={"static": True})
+
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return how much of it there is, and the best."""
+        try:
+            scores = self.scores()
+        except (ValueError, TypeError, AttributeError, IndexError):  # none by default, or traced
+            scores = None
+        return sweep_block(self, scores)
 
     @property
     def errors(self) -> dict[int, str]:
