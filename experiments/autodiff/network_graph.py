@@ -37,11 +37,11 @@ SIZES = (4, 5, 5, 3)
 
 
 def loss_fn(params, images, targets):
-    z = images
+    hidden = z = images
     for i, layer in enumerate(params):
         with jax.named_scope(f"layer {i + 1}"):
-            hidden = z if i == 0 else jnp.tanh(z)
             z = hidden @ layer["kernel"] + layer["bias"]
+            hidden = jnp.tanh(z) if i + 1 < len(params) else z
     with jax.named_scope("cross entropy"):
         # Logits are of order 1 here, so that the logarithm need not be guarded: fewer boxes.
         normalizer = jnp.log(jnp.sum(jnp.exp(z), axis=-1))

@@ -1,12 +1,8 @@
-r"""Pictures of a graph: SVG by a layered layout, or text for Graphviz.
-
-The layer of a node is the length of the longest path that leads to it,
-$\ell_i = 1 + \max_{j \in \mathrm{parents}(i)} \ell_j$; within a layer nodes stand in the order
-of the mean position of their parents (Sugiyama, Tagawa, Toda, 1981), which keeps edges short.
-"""
+"""Pictures of a graph: SVG by a layered layout, or text for Graphviz."""
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -15,9 +11,10 @@ import jax
 import numpy as np
 
 from jaxopt_tut.autodiff.graph import Graph, Node
+from jaxopt_tut.autodiff.layout import lay_out
 from jaxopt_tut.autodiff.zero_sites import acting_nodes
 
-_WIDTH, _LINE, _GAP_X, _GAP_Y, _MARGIN = 150, 15, 24, 36, 16
+_WIDTH, _LINE, _MARGIN = 150, 15, 16
 _FILL = {"input": "#dbeafe", "const": "#e5e7eb", "folded": "#f3f4f6"}
 _GREY = "#f3f4f6"
 _ORANGE = "#c2410c"
@@ -34,6 +31,7 @@ class _Picture(NamedTuple):
     boxes: list[_Box]
     edges: list[tuple[int, int]]
     places: list[tuple[int | float, int | float]]  # the middle of each top edge
+    ways: list[list[tuple[int | float, int | float, int | float]]]  # past the boxes between
     width: int | float
     height: int | float
 
@@ -49,9 +47,10 @@ def draw(
 
     $$\ell_i = 1 + \max_{j \in \mathrm{parents}(i)} \ell_j$$
 
-    Inputs are on top. With values and adjoints each box carries its numbers (an array shows its
-    norm). The body of a `scan` stands once, in a frame, its values stacked over the steps; in grey
-    the forward part of a `custom_jvp` or `custom_vjp` call, which has one derivative as a whole.
+    is the row of a box, from the top; an input stands right above what it enters. With values and
+    adjoints each box carries its numbers (an array shows its norm). The body of a `scan` stands
+    once, in a frame, its values stacked over the steps; in grey the forward part of a `custom_jvp`
+    or `custom_vjp` call, which has one derivative as a whole.
     In the graph of a `zero_safe` function the boxes at which a zero met an infinity or a NaN on the
     way back say so. A graph with more than `max_nodes` nodes is folded: bodies are left out, then
     neighbouring nodes of one scope become one box. No external program is needed.
@@ -88,7 +87,10 @@ def draw(
     width, height = picture.width + 2 * _MARGIN, picture.height + 2 * _MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}" font-family="monospace" font-size="11">',
+        f'width="{width:.0f}" height="{height:.0f}" font-family="monospace" font-size="11" '
+        'role="img">',
+        f"<title>Computation graph of {len(graph.nodes)} nodes</title>",
+        f"<desc>{escape(_in_words(graph))}</desc>",
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#6b7280"/></marker></defs>',
         *_marks(picture, _MARGIN, _MARGIN, grey=False),
@@ -96,18 +98,31 @@ def draw(
     return "\n".join([*parts, "</svg>"])
 
 
+def _in_words(graph: Graph) -> str:
+    """Say what goes in and comes out, and which operations lie between."""
+    nodes = graph.nodes
+    inputs = ", ".join(nodes[index].name or "input" for index in graph.inputs[:12])
+    counts = Counter(node.op for node in nodes if node.op not in ("input", "const"))
+    operations = ", ".join(
+        f"{op} {count} times" if count > 1 else op for op, count in counts.items()
+    )
+    results = " and ".join(f"{nodes[i].dtype}{list(nodes[i].shape)}" for i in graph.outputs[:4])
+    return f"From {inputs or 'no inputs'} by {operations or 'nothing'} to {results or 'nothing'}."
+
+
 def _marks(picture: _Picture, left: int | float, top: int | float, *, grey: bool) -> list[str]:
     """Write arrows, then boxes, then what stands inside of the boxes."""
-    boxes, edges, places, *_ = picture
+    boxes, edges, places, ways, *_ = picture
     marks = []
-    for start, end in edges:
-        x0, y0 = left + places[start][0], top + places[start][1] + _height(boxes[start])
-        x1, y1 = left + places[end][0], top + places[end][1]
-        middle = (y0 + y1) / 2
-        marks.append(
-            f'<path d="M{x0:.0f} {y0:.0f}C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} '
-            f'{x1:.0f} {y1:.0f}" fill="none" stroke="#6b7280" marker-end="url(#tip)"/>'
-        )
+    for (start, end), way in zip(edges, ways, strict=True):
+        below = places[start][1] + _height(boxes[start])
+        ends = [
+            (places[start][0], below, below),
+            *way,
+            (places[end][0], places[end][1], places[end][1]),
+        ]
+        line = _line([(left + x, top + y0, top + y1) for x, y0, y1 in ends])
+        marks.append(f'<path d="{line}" fill="none" stroke="#6b7280" marker-end="url(#tip)"/>')
     for box, place in zip(boxes, places, strict=True):
         x, y = left + place[0], top + place[1]
         fill = _GREY if grey else _FILL.get(box.kind, "#ffffff")
@@ -125,6 +140,20 @@ def _marks(picture: _Picture, left: int | float, top: int | float, *, grey: bool
             corner = x - box.inner.width / 2, y + _text_height(box)
             marks.extend(_marks(box.inner, *corner, grey=grey or box.kind.startswith("custom_")))
     return marks
+
+
+def _line(pieces: list[tuple[int | float, int | float, int | float]]) -> str:
+    """Join upright pieces by curves, in the language of SVG."""
+    (x_before, _, y_before), *rest = pieces
+    parts = [f"M{x_before:.0f} {y_before:.0f}"]
+    for x, y0, y1 in rest:
+        middle = (y_before + y0) / 2
+        curve = (x_before, middle, x, middle, x, y0)
+        parts.append("C" + " ".join(f"{number:.0f}" for number in curve))
+        if y1 > y0:
+            parts.append(f"V{y1:.0f}")
+        x_before, y_before = x, y1
+    return "".join(parts)
 
 
 def _num_boxes(graph: Graph) -> int:
@@ -180,7 +209,7 @@ def _picture(
             if owner[parent] != owner[node.index]
         }
     )
-    return _Picture(boxes, edges, *_layout(boxes, edges))
+    return _Picture(boxes, edges, *lay_out([(_width(b), _height(b)) for b in boxes], edges))
 
 
 def _scope_at(depth: int) -> Any:
@@ -252,33 +281,6 @@ def _height(box: _Box) -> int | float:
 
 def _width(box: _Box) -> int | float:
     return _WIDTH if box.inner is None else max(_WIDTH, box.inner.width + 2 * _MARGIN)
-
-
-def _layout(
-    boxes: list[_Box], edges: list[tuple[int, int]]
-) -> tuple[list[tuple[int | float, int | float]], int | float, int | float]:
-    """Give each box the middle of its top edge: layer by depth, order by parents."""
-    parents: list[list[int]] = [[] for _ in boxes]
-    for start, end in edges:
-        parents[end].append(start)
-    depth: list[int] = []
-    for above in parents:  # boxes stand in topological order
-        depth.append(1 + max((depth[j] for j in above), default=-1))
-    layers: list[list[int]] = [[] for _ in range(max(depth, default=0) + 1)]
-    for k, level in enumerate(depth):
-        layers[level].append(k)
-    wide = [sum(_width(boxes[k]) + _GAP_X for k in layer) - _GAP_X for layer in layers]
-    width = max(wide, default=0.0)
-    places: list[tuple[float, float]] = [(0.0, 0.0)] * len(boxes)
-    y = 0.0
-    for layer, taken in zip(layers, wide, strict=True):
-        means = {k: np.mean([places[j][0] for j in parents[k]] or [0.0]) for k in layer}
-        x = (width - taken) / 2
-        for k in sorted(layer, key=lambda k: (means[k], k)):
-            places[k] = (x + _width(boxes[k]) / 2, y)
-            x += _width(boxes[k]) + _GAP_X
-        y += max((_height(boxes[k]) for k in layer), default=0) + _GAP_Y
-    return places, width, y - _GAP_Y
 
 
 def to_dot(graph: Graph) -> str:

@@ -35,6 +35,10 @@ Trainings = TypeAliasType(
 """What `fit` returned, or for each optimizer that, a list of such runs, or numbers an epoch."""
 
 
+_FEW_RUNS = 10
+"""Fewer runs have no 10th percentile."""
+
+
 def plot_training_curves(
     train: Trainings,
     validation: Named | None = None,
@@ -126,7 +130,9 @@ def plot_sensitivity(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    r"""Draw a score against the learning rate: median over runs, band from 10 % to 90 %.
+    r"""Draw a score against the learning rate: median over runs, and a band.
+
+    The band holds the middle 80 % of the runs, of fewer than ten all of them.
 
     Args:
       learning_rates: The grid, shape (rates,).
@@ -162,11 +168,12 @@ def plot_sensitivity(
     ax = axes_or_new(ax)
     yscale = scale_for(yscale, *every.values())
     num_runs = 1
+    few = min(runs.size for runs in every.values()) < _FEW_RUNS * rates.size
     for i, (name, runs) in enumerate(every.items()):
         runs = runs.reshape(rates.size, -1)
         num_runs = max(num_runs, runs.shape[1])
         with np.errstate(invalid="ignore"):  # runs that diverged: between infinities is no number
-            low, high = np.quantile(runs, [0.1, 0.9], axis=1)
+            low, high = np.quantile(runs, [0.0, 1.0] if few else [0.1, 0.9], axis=1)
             median = np.median(runs, axis=1)
         ax.plot(rates, median, label=label_for(name, runs, yscale), **look(i))
         if runs.shape[1] > 1:
@@ -189,7 +196,9 @@ def plot_sensitivity(
     set_scale(ax, "y", yscale)
     legend_below(ax)
     if num_runs > 1:
-        title = f"{title}\n(median and 10-90 % of {num_runs} runs)".lstrip()
+        band = "range" if few else "10-90 %"
+        runs_text = f"median and {band} of {num_runs} runs"
+        title = f"{title}\n({runs_text})" if title else runs_text
     return tidy(ax, xlabel="learning rate", ylabel=ylabel, title=title)
 
 

@@ -85,7 +85,10 @@ def plot_diagnosis(diagnosis: Diagnosis, *, figure: Figure | None = None) -> Fig
         for field in ("pre_activations", "activations", "cotangents")
     }
     positive = {name: np.where(np.array(v) > 0, v, np.nan) for name, v in curves.items()}
-    plot_profile(positive, ax=figure.add_subplot(grid[-1, :]), title="variance, layer by layer")
+    title = "variance, layer by layer"
+    if sick:
+        title += "; above, layers with a verdict have red names"
+    plot_profile(positive, ax=figure.add_subplot(grid[-1, :]), title=title)
     return figure
 
 

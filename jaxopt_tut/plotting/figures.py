@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from mpl_toolkits.mplot3d import Axes3D
 
+from jaxopt_tut.plotting.logs import label_logs
+
 _SCALE = 1.6
 """Pixels of a picture for each pixel it takes up: sharp on the screens of today, and small."""
 
@@ -21,6 +23,7 @@ class _Shown:
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """Return the picture and the pixels that it takes up."""
         figure = self.get_figure(root=True)  # pyright: ignore[reportAttributeAccessIssue]
+        label_logs(figure)
         width, height = (round(inches * figure.dpi) for inches in figure.get_size_inches())
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=_SCALE * figure.dpi, metadata={"Software": None})

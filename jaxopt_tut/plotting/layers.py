@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.calibration import CalibrationReport
@@ -107,11 +107,6 @@ def plot_profile(
             gid=f"theory of {name}",
         )
     set_scale(ax, "y", scale)
-    low, high = ax.get_ylim()
-    if ax.get_yscale() == "log" and high < 30 * low:  # too few powers of ten to read the axis by
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     names = {tuple(runs) for runs in named.values() if isinstance(runs, Mapping)}
     if len(names) == 1 and len(layers := names.pop()) <= 12:

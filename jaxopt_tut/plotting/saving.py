@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
 from jaxopt_tut.plotting.dark import darkened
+from jaxopt_tut.plotting.logs import label_logs
 
 
 def save_figure(
@@ -53,6 +54,7 @@ def save_figure(
     """
     path = Path(path)
     # Laid out once for all files: that is what takes longest in a figure of many panels.
+    label_logs(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     title = _title(figure) or path.name.replace("_", " ")

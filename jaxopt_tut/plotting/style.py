@@ -4,6 +4,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from jaxopt_tut.plotting.figures import ShownFigure
 from jaxopt_tut.plotting.palette import COLORS
@@ -38,7 +39,9 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> Figure:
       >>> new_figure(3.0, 2.0).get_size_inches().tolist()
       [3.0, 2.0]
     """
-    return ShownFigure(figsize=(width, height), layout="constrained")
+    # wider than by default, where the label of one panel touches the next
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+    return ShownFigure(figsize=(width, height), layout=layout)
 
 
 def axes_or_new(ax: Axes | None, width: float = 6.4, height: float = 4.2, **kwargs: Any) -> Axes:

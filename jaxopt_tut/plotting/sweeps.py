@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
 from jaxopt_tut.plotting.curves import plot_sensitivity
-from jaxopt_tut.plotting.style import axes_or_new, tidy
+from jaxopt_tut.plotting.style import axes_or_new, legend_below, tidy
 from jaxopt_tut.training import Sweep
 from jaxopt_tut.trees import named_leaves
 
@@ -22,8 +22,8 @@ def plot_sweep(
 ) -> Axes:
     """Draw the scores of a sweep over one hyper-parameter, or over two: a cell the mean over keys.
 
-    Over one it is a curve, as `plot_sensitivity` draws it: median over the keys, band from the 10th
-    to the 90th percentile, both axes logarithmic where they can be.
+    Over one it is a curve, as `plot_sensitivity` draws it: median over the keys, a band, and both
+    axes logarithmic where they can be.
 
     Where a sweep has more than two, a cell shows the best of the configurations that share it. A
     cross marks cells where none is finite, a ring the best one; cells without a configuration stay
@@ -72,10 +72,12 @@ def plot_sweep(
     image = ax.imshow(shown, origin="lower", aspect="auto", cmap="viridis_r", norm=norm)
     ax.figure.colorbar(image, ax=ax, label=ylabel)
     spoilt = np.argwhere(np.isinf(cells))
-    ax.plot(*spoilt.T[::-1], "x", color="0.4", markersize=8, label="not finite")
+    if len(spoilt):
+        ax.plot(*spoilt.T[::-1], "x", color="0.4", markersize=8, label="not finite")
     if np.isfinite(cells).any():
         best = np.unravel_index(np.nanargmin(shown), cells.shape)
-        ax.plot(best[1], best[0], "o", color="red", markerfacecolor="none", markersize=12)
+        (ring,) = ax.plot(best[1], best[0], "o", color="red", markersize=12, label="best")
+        ring.set_markerfacecolor("none")
     ax.set_xticks(range(len(columns)), [f"{value:.3g}" for value in columns], fontsize="small")
     ax.set_yticks(range(len(rows)), [f"{value:.3g}" for value in rows], fontsize="small")
     if len(columns) > 6:
@@ -84,6 +86,8 @@ def plot_sweep(
     keys = f"mean over {num} keys" if num > 1 else "one key"
     tidy(ax, xlabel=x, ylabel=y, title=f"{title}\n({keys})" if title else keys)
     ax.grid(visible=False)
+    if ax.get_legend_handles_labels()[0]:
+        legend_below(ax)
     return ax
 
 

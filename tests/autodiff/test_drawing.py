@@ -1,5 +1,6 @@
 """Pictures are well-formed, carry the numbers, and stay small."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 
 import jax
@@ -42,6 +43,64 @@ def test_children_stand_below_their_parents_and_boxes_do_not_overlap():
     for i, (x, y, w, h) in enumerate(boxes):
         for u, v, s, t in boxes[:i]:
             assert x + w <= u or u + s <= x or y + h <= v or v + t <= y
+
+
+def points_of(path):
+    """Sample an arrow made of curves and upright lines."""
+    at = None
+    for letter, numbers in re.findall(r"([MCV])([^MCV]*)", path):
+        ends = np.array(numbers.split(), float)
+        if letter == "M":
+            at = ends
+        elif letter == "V":
+            yield from (np.array([at[0], y]) for y in np.linspace(at[1], ends[0], 20))
+            at = np.array([at[0], ends[0]])
+        else:
+            corners = np.stack([at, *ends.reshape(3, 2)])
+            for t in np.linspace(0, 1, 20):
+                yield (
+                    np.array([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
+                    @ corners
+                )
+            at = corners[-1]
+
+
+def residual(params, x):
+    """Values that are used far below, and biases that enter late."""
+    first = h = jnp.tanh(x @ params[0]["kernel"] + params[0]["bias"])
+    for layer in params[1:]:
+        h = h + jnp.tanh(h @ layer["kernel"] + layer["bias"])
+    return jnp.sum(h * first + x)
+
+
+def test_no_arrow_runs_behind_a_box():
+    params = [{"kernel": jnp.eye(3), "bias": jnp.ones(3)}] * 4
+    graph = autodiff.trace(residual)(params, jnp.ones((2, 3)))
+    values = graph.evaluate(params, jnp.ones((2, 3)))
+    picture = ElementTree.fromstring(autodiff.draw(graph, values, graph.backpropagate(values, 1.0)))
+    boxes = boxes_of(picture)
+    paths = picture.findall(f"{SVG}path")
+    assert any("V" in path.get("d") for path in paths)
+    for path in paths:
+        for px, py in points_of(path.get("d")):
+            inside = [x + 1 < px < x + w - 1 and y + 1 < py < y + h - 1 for x, y, w, h, _ in boxes]
+            assert not any(inside), path.get("d")
+
+
+def test_an_input_stands_right_above_what_it_enters():
+    graph = autodiff.trace(lambda x, late: jnp.sin(jnp.sin(jnp.sin(x))) * late)(1.0, 2.0)
+    boxes = boxes_of(ElementTree.fromstring(autodiff.draw(graph)))
+    late, product = boxes[graph.inputs[1]], boxes[graph.outputs[0]]
+    assert late[1] + late[3] < product[1] < late[1] + 3 * late[3]
+
+
+def test_a_picture_says_in_words_what_is_in_it():
+    graph, *_ = graph_and_numbers()
+    picture = ElementTree.fromstring(autodiff.draw(graph))
+    assert picture.get("role") == "img"
+    assert picture.findtext(f"{SVG}title") == "Computation graph of 7 nodes"
+    said = picture.findtext(f"{SVG}desc")
+    assert said == "From x, y by mul 2 times, sin, exp, add to float32[]."
 
 
 def loop(w, xs):

@@ -36,11 +36,9 @@ healthy network shows; a verdict is due an order of magnitude beyond it.
 
 from typing import NamedTuple
 
-from jaxopt_tut.blocks import shown
 from jaxopt_tut.diagnostics.measuring.first_step import TINY_UPDATE
 
 
-@shown
 class Thresholds(NamedTuple):
     """Where verdicts begin, twenty numbers; the module says what each of them means.
 
