@@ -76,16 +76,16 @@ def plot_training_curves(
       ['adam, train', 'adam, validation']
     """
     caller = "plot_training_curves"
-    train, validation, metric = epoch_curves(caller, train, validation, metric)
-    validation = {} if validation is None else validation
-    for curves in (train or validation, validation or {"": []}):
+    trained, validated, metric = epoch_curves(caller, train, validation, metric)
+    validated = {} if validated is None else validated
+    for curves in (trained or validated, validated or {"": []}):
         require_named(caller, curves)
     ax = axes_or_new(ax)
     num_runs = 1
-    for i, name in enumerate(dict.fromkeys([*train, *validation])):
+    for i, name in enumerate(dict.fromkeys([*trained, *validated])):
         sides = {
-            "train": (train, "--", "none"),
-            "validation": (validation, "-", COLORS[i % len(COLORS)]),
+            "train": (trained, "--", "none"),
+            "validation": (validated, "-", COLORS[i % len(COLORS)]),
         }
         for side, (curves, line, face) in sides.items():
             if name not in curves:

@@ -30,7 +30,7 @@ class Ticks(LogLocator):
             if sum(low <= tick <= high for tick in ticks) >= 3:
                 return ticks
         steps = MaxNLocator(4, steps=[1, 2, 5, 10])
-        return [tick for tick in steps.tick_values(low, high).tolist() if tick > 0]
+        return [tick for tick in map(float, steps.tick_values(low, high)) if tick > 0]
 
 
 class Labels(Formatter):

@@ -147,7 +147,8 @@ def plot_surface_3d(
     ax.locator_params(nbins=5)
     ax.set_xlabel("$w_1$")
     ax.set_ylabel("$w_2$")
-    ax.set_box_aspect(None, zoom=0.92)  # room for the label, which the layout does not see
+    # room for the label, which the layout does not see
+    ax.set_box_aspect(None, zoom=0.92)  # pyright: ignore[reportCallIssue]
     ax.set_zlabel("loss", labelpad=8)  # pyright: ignore[reportAttributeAccessIssue]
     if title:
         ax.set_title(title, fontsize="medium")
