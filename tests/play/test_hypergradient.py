@@ -77,6 +77,15 @@ def test_sentence_says_whether_the_descent_has_converged(open_page):
     assert page.faults == []
 
 
+def test_legend_keeps_the_slopes_until_the_guess(open_page):
+    page = open_page("#hypergradient")
+    assert "slope" not in page.locator(".legend").inner_text()
+    page.get_by_label("That of unrolling").check()
+    page.get_by_role("button", name="Check my guess").click()
+    page.wait_for_function("document.querySelector('.legend').textContent.includes('slope')")
+    assert "right" in page.locator(".guess .verdict").inner_text()
+
+
 def test_point_moves_by_arrow_keys_along_the_curve(open_page):
     page = open_page("#hypergradient&z=0&steps=20&guess=skip")
     page.get_by_role("slider", name="z: arrow keys move it").focus()

@@ -571,7 +571,7 @@ export function sample(options) {
 
 // ---- the map of the plane
 
-const STEPS = 8; // an octave
+const STEPS = 4; // an octave
 const tables = new Map();
 
 function table(activation) {

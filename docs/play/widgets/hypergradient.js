@@ -187,7 +187,9 @@ export const hypergradient = {
   compute,
   draw,
   say,
-  legend: (result) => WAYS.map(([way, text], index) => ({ index, text: `${text}, slope ${show(result[way])}` })),
+  legend: (result, { guess }) => WAYS.map(([way, text], index) => ({
+    index, text: guess === "none" ? text : `${text}, slope ${show(result[way])}`,
+  })),
   tries: [
     { text: "Let it converge: 150 steps", set: { ...about, steps: 150, guess: "skip" } },
     { text: "Truncate less: the last 30 of 150 steps", set: { ...about, steps: 150, k: 30, guess: "skip" } },

@@ -178,7 +178,7 @@ export const initialization = {
   ],
   table: (result) => ({
     caption: "Where a very deep network ends whose signal starts at variance 1",
-    head: ["", "here", "what it is"],
+    head: ["symbol", "here", "what it is"],
     rows: [
       ["q*", show(result.qStar), "variance of the pre-activations"],
       ["χ", show(result.chi), "factor on the variance of the gradient, a layer"],
