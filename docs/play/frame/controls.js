@@ -1,6 +1,7 @@
 // Native, labelled inputs for the fields of a state.
 
 import { el, show } from "./dom.js";
+import { swatch } from "./swatch.js";
 
 /** Build the control of a field; its `sync(value)` shows a value that came from elsewhere. */
 export function control(id, field, change) {
@@ -72,10 +73,10 @@ export function controls(prefix, fields, change) {
     });
   return {
     nodes: made.map(({ root }) => root),
-    sync(state, extra) {
+    sync(state) {
       for (const { key, field, root, sync } of made) {
         root.hidden = Boolean(field.shown && !field.shown(state));
-        sync(state[key], extra);
+        sync(state[key]);
       }
     },
   };
@@ -104,7 +105,6 @@ function items(id, field, give) {
     const part = controls(`${id}-${i}`, field.item, (patch) => {
       change(current.map((item, j) => (j === i ? { ...item, ...patch } : item)));
     });
-    const swatch = el("span", { class: "swatch" });
     const remove = el("button", {
       type: "button",
       class: "quiet",
@@ -115,14 +115,14 @@ function items(id, field, give) {
       },
     }, "Remove");
     const set = el("fieldset", {}, el(
-      "legend", {}, swatch, ` ${field.noun[0].toUpperCase()}${field.noun.slice(1)} ${i + 1}`,
+      "legend", {}, swatch(i), ` ${field.noun[0].toUpperCase()}${field.noun.slice(1)} ${i + 1}`,
     ), part.nodes, remove);
-    return { root: set, swatch, remove, sync: part.sync };
+    return { root: set, remove, sync: part.sync };
   }
 
   return {
     root,
-    sync(value, { swatch }) {
+    sync(value) {
       current = value;
       if (rows.length !== value.length) {
         rows = value.map((_, i) => rows[i] ?? row(i));
@@ -130,7 +130,6 @@ function items(id, field, give) {
       }
       rows.forEach((r, i) => {
         r.sync(value[i]);
-        r.swatch.replaceChildren(swatch(i));
         r.remove.hidden = value.length === 1;
       });
       add.hidden = value.length >= field.most;

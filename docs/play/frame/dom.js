@@ -30,7 +30,7 @@ export function show(x, digits = 3) {
     const [mantissa, exponent] = x.toExponential(digits - 1).split("e");
     const short = String(Number(mantissa)).replace("-", "−");
     const tens = power(Number(exponent));
-    return short === "1" ? tens : short === "−1" ? `−${tens}` : `${short} × ${tens}`;
+    return short === "1" ? tens : short === "−1" ? `−${tens}` : `${short}\u00a0×\u00a0${tens}`;
   }
   return String(Number(x.toPrecision(digits))).replace("-", "−");
 }

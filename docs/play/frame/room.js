@@ -5,7 +5,8 @@ import { el } from "./dom.js";
 import { defaults, fromFragment, toFragment } from "./fields.js";
 import { createGuess, guessField } from "./guess.js";
 import { createPlot } from "./plot.js";
-import { corners, look, theme } from "./theme.js";
+import { swatch } from "./swatch.js";
+import { look, theme } from "./theme.js";
 
 const SETTLED = 300; // milliseconds without a change, before it is spoken and written down
 
@@ -97,12 +98,17 @@ export function createRoom(widget, changed) {
     for (const [key, plot] of Object.entries(view.plots)) {
       plot.sync(state, revealed ? widget.plots[key].alt(result, state) : `${widget.plots[key].title}: guess first.`);
     }
-    view.inputs.sync(state, { swatch: (i) => swatch(i, colours) });
+    view.inputs.sync(state);
     view.guess.sync(state.guess);
     view.extra?.sync(state, result, { colours, revealed });
-    view.legend.replaceChildren(...(widget.legend?.(result, state) ?? []).map(
-      ({ index, text }) => el("li", {}, swatch(index, colours), ` ${text}`),
-    ));
+    const entries = widget.legend?.(result, state) ?? [];
+    const named = JSON.stringify(entries);
+    if (named !== view.named) {
+      view.named = named;
+      view.legend.replaceChildren(...entries.map(
+        ({ index, text }) => el("li", {}, swatch(index), ` ${text}`),
+      ));
+    }
     room.frames.push(performance.now() - begun);
     if (room.frames.length > 1000) room.frames.shift();
   }
@@ -117,19 +123,6 @@ export function createRoom(widget, changed) {
     changed(room);
   }
   return room;
-}
-
-/** A short piece of a curve with its marker, for legends. */
-function swatch(index, colours) {
-  const { colour, dash, marker } = look(index, colours);
-  const shape = marker === "o"
-    ? el("svg:circle", { cx: 18, cy: 7, r: 4, fill: colour })
-    : el("svg:polygon", { points: corners(marker, 4).map(([x, y]) => `${x + 18},${y + 7}`).join(" "), fill: colour });
-  return el(
-    "svg:svg", { width: 36, height: 14, viewBox: "0 0 36 14", "aria-hidden": "true" },
-    el("svg:line", { x1: 0, y1: 7, x2: 36, y2: 7, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash.join(" ") || "none" }),
-    shape,
-  );
 }
 
 function table({ caption, head, rows }) {

@@ -5,8 +5,16 @@ export const MARKERS = ["o", "s", "^", "D"];
 
 const NAMES = ["paper", "sheet", "ink", "muted", "line", "accent", "low", "high", "c0", "c1", "c2", "c3"];
 
-/** Read the style sheet's colours as they are now. */
+const known = new Map();
+
+/** Read the style sheet's colours as they are now: once for light, once for dark. */
 export function theme() {
+  const { matches } = matchMedia("(prefers-color-scheme: dark)");
+  if (!known.has(matches)) known.set(matches, read());
+  return known.get(matches);
+}
+
+function read() {
   const style = getComputedStyle(document.documentElement);
   const colours = Object.fromEntries(
     NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]),
