@@ -1,36 +1,40 @@
 // The optimizers of jaxopt_tut.optimizers on points [w1, w2], in double precision.
 // Each is begin(settings) -> step(gradient, hessian) -> update, to be added to the point.
 
-const map = (f, ...vectors) => vectors[0].map((_, i) => f(...vectors.map((v) => v[i])));
+/** Make an optimizer of points of one that sees a single coordinate, as all but Newton do. */
+function coordinatewise(begin) {
+  return (settings) => {
+    const [first, second] = [begin(settings), begin(settings)];
+    return (g) => [first(g[0]), second(g[1])];
+  };
+}
 
 /** A moving average; it starts at zero, and nothing corrects that here. */
 function average(decay) {
-  let mean = [0, 0];
+  let mean = 0;
   return (x) => {
-    mean = map((xi, mi) => (1 - decay) * xi + decay * mi, x, mean);
+    mean = (1 - decay) * x + decay * mean;
     return mean;
   };
 }
 
-function sgd({ rate }) {
-  return (g) => g.map((gi) => -rate * gi);
-}
+const sgd = ({ rate }) => (g) => -rate * g;
 
 function momentum({ rate, decay }) {
   const blend = average(decay);
-  return (g) => blend(g).map((m) => -rate * m);
+  return (g) => -rate * blend(g);
 }
 
 function nesterov({ rate, decay }) {
   const blend = average(decay);
-  return (g) => map((m, gi) => -rate * ((1 - decay) * gi + decay * m), blend(g), g);
+  return (g) => -rate * (decay * blend(g) + (1 - decay) * g);
 }
 
 function heavyBall({ rate, decay }) {
-  let m = [0, 0];
+  let m = 0;
   return (g) => {
-    m = map((gi, mi) => gi + decay * mi, g, m);
-    return m.map((mi) => -rate * mi);
+    m = g + decay * m;
+    return -rate * m;
   };
 }
 
@@ -40,15 +44,13 @@ function adam({ rate, decay, b2 = 0.999, eps = 1e-8 }) {
   let count = 0;
   return (g) => {
     count += 1;
-    const m = first(g).map((x) => x / (1 - decay ** count));
-    const v = second(g.map((x) => x * x)).map((x) => x / (1 - b2 ** count));
-    return map((mi, vi) => (-rate * mi) / (Math.sqrt(vi) + eps || 1), m, v);
+    const m = first(g) / (1 - decay ** count);
+    const v = second(g * g) / (1 - b2 ** count);
+    return (-rate * m) / (Math.sqrt(v) + eps || 1);
   };
 }
 
-function sign({ rate }) {
-  return (g) => g.map((gi) => -rate * Math.sign(gi));
-}
+const sign = ({ rate }) => (g) => -rate * Math.sign(g);
 
 function newton({ rate }) {
   return (g, hessian) => saddleFreeSolve(hessian(), g).map((u) => -rate * u);
@@ -75,11 +77,17 @@ export function saddleFreeSolve([a, b, d], g) {
 
 /** By the name that `play.path` takes: what the page calls it, and which numbers it heeds. */
 export const optimizers = {
-  sgd: { name: "SGD", begin: sgd, heeds: [] },
-  momentum: { name: "Momentum, average (EMA)", short: "momentum", begin: momentum, heeds: ["decay"] },
-  heavy_ball: { name: "Momentum, heavy ball", short: "heavy ball", begin: heavyBall, heeds: ["decay"] },
-  nesterov: { name: "Nesterov, average", short: "Nesterov", begin: nesterov, heeds: ["decay"] },
-  adam: { name: "Adam", begin: adam, heeds: ["decay", "b2"] },
-  sign: { name: "Sign descent", short: "sign", begin: sign, heeds: [] },
+  sgd: { name: "SGD", begin: coordinatewise(sgd), heeds: [] },
+  momentum: {
+    name: "Momentum, average (EMA)", short: "momentum", begin: coordinatewise(momentum), heeds: ["decay"],
+  },
+  heavy_ball: {
+    name: "Momentum, heavy ball", short: "heavy ball", begin: coordinatewise(heavyBall), heeds: ["decay"],
+  },
+  nesterov: {
+    name: "Nesterov, average", short: "Nesterov", begin: coordinatewise(nesterov), heeds: ["decay"],
+  },
+  adam: { name: "Adam", begin: coordinatewise(adam), heeds: ["decay", "b2"] },
+  sign: { name: "Sign descent", short: "sign", begin: coordinatewise(sign), heeds: [] },
   newton: { name: "Newton, |eigenvalues|", short: "Newton", begin: newton, heeds: [] },
 };

@@ -29,30 +29,41 @@ const CENTRES = [[1, -0.5], [-1, 0.5], [-0.5, -0.8]].map((centre) => centre.map(
 const SIGMA = 0.2;
 const DEPTH = 1 / (2 * Math.PI * SIGMA ** 2);
 
-/** Sum `term(weight, dx, dy)` over the three wells; the weight is the density at the point. */
-function overWells([x, y], term) {
-  const sum = [0, 0, 0];
-  for (const [cx, cy] of CENTRES) {
-    const dx = x - cx;
-    const dy = y - cy;
-    const weight = Math.exp(-(dx * dx + dy * dy) / (2 * SIGMA ** 2)) * DEPTH;
-    term(weight, dx, dy).forEach((part, i) => { sum[i] += part; });
-  }
-  return sum;
-}
-
 const S2 = SIGMA ** 2;
+const density = (dx, dy) => Math.exp(-(dx * dx + dy * dy) / (2 * S2)) * DEPTH;
+
 const steep_optima = {
   name: "Steep optima",
   formula: "minus the sum of three normal densities, σ = 0.2",
   domain: [[-2, 2], [-2, 2]],
   start: [0, 0],
   minima: CENTRES,
-  value: (w) => -overWells(w, (p) => [p])[0],
-  gradient: (w) => overWells(w, (p, dx, dy) => [(p * dx) / S2, (p * dy) / S2]).slice(0, 2),
-  hessian: (w) => overWells(w, (p, dx, dy) => [
-    (p * (1 - (dx * dx) / S2)) / S2, (-p * dx * dy) / (S2 * S2), (p * (1 - (dy * dy) / S2)) / S2,
-  ]),
+  value([x, y]) {
+    let sum = 0;
+    for (const [cx, cy] of CENTRES) sum -= density(x - cx, y - cy);
+    return sum;
+  },
+  gradient([x, y]) {
+    const sum = [0, 0];
+    for (const [cx, cy] of CENTRES) {
+      const [dx, dy] = [x - cx, y - cy];
+      const p = density(dx, dy) / S2;
+      sum[0] += p * dx;
+      sum[1] += p * dy;
+    }
+    return sum;
+  },
+  hessian([x, y]) {
+    const sum = [0, 0, 0];
+    for (const [cx, cy] of CENTRES) {
+      const [dx, dy] = [x - cx, y - cy];
+      const p = density(dx, dy) / S2;
+      sum[0] += p * (1 - (dx * dx) / S2);
+      sum[1] -= (p * dx * dy) / S2;
+      sum[2] += p * (1 - (dy * dy) / S2);
+    }
+    return sum;
+  },
 };
 
 const rosenbrock = {
