@@ -59,6 +59,7 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
     "collapse_navigation": True,
     "navigation_depth": 3,
+    "header_links_before_dropdown": 7,
     "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

@@ -74,16 +74,28 @@ def test_axe_sees_what_is_not_accessible(tab):
     assert [name for name, *_ in serious(tab)] == ["image-alt"]
 
 
+# the page as a whole, and text that its own box cuts off or does not hold
+TOO_WIDE = """() => {
+  const scrolls = (e) => /auto|scroll/.test(getComputedStyle(e).overflowX);
+  const held = (e) => e && (scrolls(e) || held(e.parentElement));
+  const text = [...document.querySelectorAll("article :is(h1, h2, h3, p, li, dt, dd)")];
+  const cut = text.filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1 && !held(e));
+  const wide = document.scrollingElement.scrollWidth;
+  const page = wide > innerWidth ? [`page ${wide}`] : [];
+  return [...page, ...cut.map((e) => e.textContent.slice(0, 60))];
+}"""
+
+
 def test_no_page_scrolls_sideways(browser):
-    context = browser.new_context(viewport={"width": 320, "height": 800})
-    tab = context.new_page()
+    tab = browser.new_context(viewport={"width": 320, "height": 800}).new_page()
     files = [*SITE.glob("*.html"), *SITE.glob("learn/*.html"), *SITE.glob("howto/*.html")]
     files += [SITE / page for page in SAMPLE] + sorted(SITE.glob("reference/**/*.html"))[::20]
     wide = {}
     for path in files:
         tab.goto(path.as_uri())
-        width = tab.evaluate("document.scrollingElement.scrollWidth")
-        if width > 320:
-            wide[path.relative_to(SITE).as_posix()] = width
-    context.close()
+        if found := tab.evaluate(TOO_WIDE):
+            wide[path.relative_to(SITE).as_posix()] = found
+    tab.set_content("<article><h1>" + "optimizers." * 9)
+    assert len(tab.evaluate(TOO_WIDE)) == 2  # the check sees it
+    tab.context.close()
     assert wide == {}

@@ -11,10 +11,7 @@ pytestmark = pytest.mark.slow
 PAGES = {
     "raises": "```python\n1 / 0\n```\n",
     "warns": "```python\nimport warnings\n\nwarnings.warn('careful')\n```\n",
-    "bare_figure": (
-        "```python\nfrom jaxopt_tut.plotting import plot_lines\n\n"
-        "plot_lines({'a': [1.0, 2.0]}, [0.0, 1.0])\n```\n"
-    ),
+    "bare_figure": "```python\nfrom jaxopt_tut.plotting import new_figure\n\nnew_figure()\n```\n",
     "broken_name": "A name that is none: `initializers.gian`.\n",
     "broken_formula": "A formula: $\\frac{1$.\n",
     "broken_link": "[nowhere](nowhere.md)\n",
