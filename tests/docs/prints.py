@@ -43,6 +43,10 @@ PRINTS = {
         "by the last half: [1. 2.]",
         "argmin has no derivative with respect to hp under LastHalf; modes that define it: ",
         "by BiCGSTAB: [1. 1.]",
+        "projection: True\nnearest row: [-1.5 -0.5  0.5  1.5] True",
+        "at 0: [0. 0.] [nan nan]\nin the graph: ['length']\nchecked: True",
+        "end: [1. 3.] minimum: [1. 3.]",
+        "distance to the minimum at the end holds",
     ],
     "from_jaxopt.md": [
         "w 0.42 0.91\ndw/dlam -0.56 -0.50",
@@ -55,6 +59,22 @@ PRINTS = {
         "fit 3.00 0.50",
         "root 1.00 1.00\nbracketed 2.000, slope 0.0833\nfixed 0.7391",
     ],
+    "howto/attention_taps.md": [
+        "on the marked token: 1.00, spread evenly it would be 0.10",
+        "rnn/cell/dense_h/kernel/activation (10, 200, 16)",
+    ],
+    "howto/auto_init.md": ["Net True"],
+    "howto/curve_fit.md": [
+        "  rate        0.93",
+        "  background  15 +-",
+        "  a        99.2506 +- inf",
+    ],
+    "howto/diagnose.md": ["vanishing at 1/kernel", "lr_too_high", "0.0\n0/kernel/sqrt sqrt"],
+    "howto/equinox.md": ["No verdicts", "exploding at inner/weight\ndraw the weights with"],
+    "howto/gpu.md": ["parameters stay float32 and end within True", "same result: True"],
+    "howto/linen.md": ["No verdicts", "exploding at Dense_0/kernel\ndraw the weights with"],
+    "howto/nnx.md": ["No verdicts", "exploding at inner/kernel\ndraw the weights with"],
+    "howto/weight_decay.md": ["converged True", "one penalty: 0.0", "each: test loss 0.7"],
     "optimizers.md": [
         "[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged",
         "['0.79', '0.62'] norm 1.000",
