@@ -69,7 +69,7 @@ def shown(cls: _Class) -> _Class:
       ...     point: Any
       ...     loss: Any
       >>> Found(np.zeros(2), {"loss": 0.25}), Found(np.zeros((30, 40)), max)
-      (Found(point=[0. 0.], loss=loss: 0.25), Found(point=float64[30,40], loss=max))
+      (Found(point=[0. 0.], loss={loss: 0.25}), Found(point=float64[30,40], loss=max))
       >>> Found({name: np.zeros((30, 40)) for name in ("encoder", "decoder", "head")}, 0.25)
       Found
         point  encoder: float64[30,40], decoder: float64[30,40], head: float64[30,40]
@@ -136,7 +136,11 @@ def _fields(record: Any) -> Iterator[tuple[str, Any]]:
 def _fields_as_text(record: Any) -> str:
     """Return the fields in one line if that is short."""
     rows = _field_rows(record)
-    line = f"{type(record).__name__}({', '.join(f'{name}={text}' for name, text in rows)})"
+    braced = [
+        (name, f"{{{text}}}" if isinstance(value, Mapping) else text)
+        for (name, text), (_, value) in zip(rows, _fields(record), strict=True)
+    ]
+    line = f"{type(record).__name__}({', '.join(f'{name}={text}' for name, text in braced)})"
     return line if len(line) <= _WIDTH else _as_text(type(record).__name__, rows)
 
 
@@ -155,7 +159,7 @@ def in_a_line(value: Any) -> str:
     elif hasattr(value, "shape") and hasattr(value, "dtype"):
         text = _kind(value)
     elif isinstance(value, Mapping) and all(jax.tree_util.all_leaves([x]) for x in value.values()):
-        text = ", ".join(f"{name}: {in_a_line(part)}" for name, part in value.items()) or "none"
+        text = ", ".join(f"{name}: {in_a_line(part)}" for name, part in value.items()) or ""
     elif any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)):
         text = amount(value)
     elif callable(value):

@@ -65,7 +65,7 @@ def take_pair(caller: str, out: Any) -> tuple[Any, Aux]:
 
     Example:
       >>> take_pair("fit", (3.0, {"accuracy": 0.5}))
-      (3.0, Aux(metrics={'accuracy': 0.5}, model_state=None))
+      (3.0, Aux(metrics={accuracy: 0.5}, model_state=None))
     """
     if not isinstance(out, tuple):
         return out, Aux()

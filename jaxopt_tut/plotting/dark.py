@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import Collection, QuadMesh
+from matplotlib.collections import Collection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.colors import to_hex, to_rgb, to_rgba, to_rgba_array
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
@@ -173,6 +173,13 @@ def _recolour(artist: Artist, turn: Callable, undo: list) -> None:
         for name in ("edgecolor", "facecolor"):
             change(name, one)
     elif isinstance(artist, Collection) and not hasattr(artist, "do_3d_projection"):
-        for name in ("edgecolor", "facecolor"):
-            if artist.get_array() is None or name == "edgecolor":
-                change(name, lambda colors: np.array([turn(c) for c in to_rgba_array(colors)]))
+
+        def each(colors: Any) -> Any:
+            return np.array([turn(c) for c in to_rgba_array(colors)]) if len(colors) else colors
+
+        # what stands for numbers has the colours of its scale: of lines these are their edges
+        is_mapped = artist.get_array() is not None
+        if not is_mapped:
+            change("facecolor", each)
+        if not is_mapped or isinstance(artist, PathCollection | PolyCollection):
+            change("edgecolor", each)

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
 from matplotlib.text import Text
@@ -132,6 +133,25 @@ def test_what_lies_on_an_image_keeps_its_colours():
     with darkened(figure):
         kept = path.get_color(), ring.get_color(), path.get_markeredgecolor()
     assert kept == (COLORS[0], COLORS[0], "white")
+
+
+def test_lines_coloured_by_numbers_keep_the_colours_of_their_scale():
+    ax = plotting.new_figure().add_subplot()
+    lines = LineCollection([[(0, 0), (1, 1)], [(0, 1), (1, 0)]], cmap="plasma")
+    lines.set_array(np.array([0.0, 1.0]))
+    ax.add_collection(lines)
+    dots = ax.scatter([0, 1], [0, 1], c=[0.0, 1.0], edgecolors="white")
+    open_dots = ax.scatter([0, 1], [1, 0], facecolors="none", edgecolors="black")
+    ax.figure.draw_without_rendering()
+    before = lines.get_edgecolor().copy()
+    with darkened(ax.figure):
+        ax.figure.draw_without_rendering()
+        np.testing.assert_array_equal(lines.get_edgecolor(), before)
+        assert to_hex(dots.get_edgecolor()[0]) == DARK_PAGE
+        assert to_hex(open_dots.get_edgecolor()[0]) == COLORS_ON_DARK[-1].lower()
+    lines.set_array(np.array([1.0, 0.0]))
+    ax.figure.draw_without_rendering()
+    np.testing.assert_array_equal(lines.get_edgecolor(), before[::-1])  # they follow it still
 
 
 @pytest.mark.parametrize(
