@@ -22,10 +22,10 @@ from jaxopt_tut.plotting.results import layer_profiles
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, look, tidy
 from jaxopt_tut.taps import Tape
 
-Profiles = TypeAliasType(
-    "Profiles",
-    Diagnosis | Statistics | CalibrationReport | Mapping[str, Numbers | Named | Diagnosis],
-)
+Layered = TypeAliasType("Layered", Diagnosis | Statistics | CalibrationReport)
+"""What knows a variance of each layer."""
+
+Profiles = TypeAliasType("Profiles", Layered | Mapping[str, Numbers | Named | Layered])
 """For each curve one number a layer, for many runs perhaps; or numbers or arrays by layer; or what
 has a variance for each layer."""
 

@@ -23,7 +23,7 @@ class Ticks(LogLocator):
         """Return where labels stand between two ends, and beyond."""
         low, high = sorted((vmin, vmax))
         if low <= 0 or not math.isfinite(high) or high > _FEW * low:
-            return super().tick_values(vmin, vmax)  # type: ignore[return-value]
+            return [float(tick) for tick in super().tick_values(vmin, vmax)]
         powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
         for digits in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
             ticks = [digit * 10.0**power for power in powers for digit in digits]

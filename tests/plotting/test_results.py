@@ -63,7 +63,7 @@ REPORT = CalibrationReport(
     {
         "one": LayerCalibration(*map(jnp.asarray, (4.0, jnp.nan, 1.0, 0.1))),
         "two": LayerCalibration(
-            *map(jnp.asarray, ([9.0, 16.0], [jnp.nan] * 2, [1.0, 2.0], [0, 0]))
+            *map(jnp.asarray, ([9.0, 16.0], [jnp.nan] * 2, [1.0, 2.0], [0.0, 0.0]))
         ),
     },
     jnp.zeros(0),
