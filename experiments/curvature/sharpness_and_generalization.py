@@ -245,7 +245,7 @@ def plot(result: Result):
     figure = new_figure(11, 4.2)
     left, right = figure.subplots(1, 2)
     eigenvalue = result.sharpness["largest eigenvalue"]
-    colors = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
+    colors = ("#0A4C86", "#2A8CD8", "#00A264", "#AE8D00", "#A84000")
     for color, rate in zip(colors, np.unique(result.rates), strict=False):
         here = result.rates == rate
         left.plot(eigenvalue[here], result.gap[here], "o", color=color, label=f"{rate:g}")

@@ -152,7 +152,7 @@ def plot(result: Result):
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     trials = np.arange(1, len(result.tuned) + 1)
-    colors = dict(zip(result.tried, ("#0072B2", "#D55E00"), strict=True))
+    colors = dict(zip(result.tried, ("#0A4C86", "#A84000"), strict=True))
     left.plot(trials, np.exp(result.tuned.mean(axis=-1)), "k-o", label="rates of one optimizer")
     for whose, tried in result.tried.items():
         losses = np.exp(tried.mean(axis=-1))

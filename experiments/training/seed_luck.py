@@ -157,13 +157,13 @@ def plot(result: Result):
     names = list(result.p_values)[::-1]
     shares = np.array([np.mean(result.p_values[name] <= LEVEL) for name in names])
     spread = np.array([error(share, len(result.p_values[names[0]])) for share in shares])
-    left.barh(names, shares, xerr=spread * 2 / 3, color="#56B4E9", ecolor="black")
+    left.barh(names, shares, xerr=spread * 2 / 3, color="#2A8CD8", ecolor="black")
     left.axvline(LEVEL, color="black", linestyle="--", linewidth=1)
     left.set_xlim(0, 1)
     left.set_xlabel("share of races that find a difference at 5 %")
     left.set_title("There is none (bars: 95 % interval)", fontsize="medium")
     bins = np.linspace(0.9, 1.1, 41)
-    for name, color in (("the same seeds", "#D55E00"), ("half and half", "#0072B2")):
+    for name, color in (("the same seeds", "#A84000"), ("half and half", "#0A4C86")):
         right.hist(result.ratios[name], bins, alpha=0.6, color=color, label=name)
     right.axvline(1.0, color="black", linestyle="--", linewidth=1)
     right.set_xlabel("time of 20 rates over that of one")

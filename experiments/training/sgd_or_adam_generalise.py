@@ -238,7 +238,7 @@ def plot(result: Result):
 
 
 def _look(index: int) -> dict:
-    return {"color": ("#0072B2", "#D55E00", "#009E73")[index], "marker": "os^"[index]}
+    return {"color": ("#0A4C86", "#A84000", "#00A264")[index], "marker": "os^"[index]}
 
 
 if __name__ == "__main__":

@@ -175,11 +175,11 @@ def plot(result: Result):
     figure = new_figure(9, 3)
     left, right = figure.subplots(1, 2)
     names = ["drawn before", "drawn inside"]
-    left.barh(names, [result.compiling[name] for name in names], color="#56B4E9")
+    left.barh(names, [result.compiling[name] for name in names], color="#2A8CD8")
     left.set_xlabel("compiling (processor seconds)")
     names = list(result.step)
     micro = {name: 1e6 * step for name, step in result.step.items()}
-    right.barh(names, [np.median(micro[name]) for name in names], color="#E69F00")
+    right.barh(names, [np.median(micro[name]) for name in names], color="#AE8D00")
     for place, name in enumerate(names):
         right.plot(micro[name], np.full(len(micro[name]), place), "k.", markersize=4)
     right.set_xlabel("a step of one run (processor µs, dots: rounds)")
