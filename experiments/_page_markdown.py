@@ -1,6 +1,7 @@
 """One experiment on a page of Markdown, for the documentation's builder."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -154,9 +155,17 @@ def _numbers(entry: Entry) -> str:
 
 
 def _folded(title: str, body: str) -> str:
-    return f"::::{{dropdown}} {title}\n{body}\n::::"
+    fence = _fence(body, ":", 4)
+    return f"{fence}{{dropdown}} {title}\n{body}\n{fence}"
 
 
 def _code(language: str, text: str) -> str:
     """Show code as it is; a plain fence of Python would be run when the page is built."""
-    return f"`````{{code-block}} {language}\n{text.rstrip()}\n`````"
+    fence = _fence(text, "`", 5)
+    return f"{fence}{{code-block}} {language}\n{text.rstrip()}\n{fence}"
+
+
+def _fence(text: str, mark: str, least: int) -> str:
+    """Return a fence that is longer than all in a text."""
+    longest = max(map(len, re.findall(f"{mark}+", text)), default=0)
+    return mark * max(least, longest + 1)

@@ -116,6 +116,14 @@ def test_markdown_asks_shows_and_says_the_same(results):
     assert r"| [grows](grows.md) | width \| of\_it \* | 0.25 | ≤ 0.1 | fails |" in pages["claims"]
 
 
+def test_no_text_closes_the_fence_around_it(results):
+    error = "Traceback\n```python\n:::::\n``````\nValueError: x"
+    _outputs.write_json(report("grows", error=error), results / "grows")
+    page = write(results, "markdown")["grows"]
+    code = f"```````{{code-block}} text\n{error}\n```````"
+    assert f"::::::{{dropdown}} Where the last run stopped\n{code}\n::::::\n" in page
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_all_that_pages_link_to_is_there(results, elsewhere):
     draw(results / "grows" / "some_paths.dark.png", "black")
