@@ -205,6 +205,17 @@ def test_factors_and_limits_are_those_of_the_library_s_steps(blank, library):
         np.testing.assert_allclose(limit, problem["rate"], rtol=1e-12)
 
 
+def test_question_about_momentum_has_its_numbers_right(blank):
+    steps = evaluate(
+        blank,
+        bundle("numerics/momentum.js"),
+        "(o) => [m.bestRate({ ...o, decay: 0 }), m.best(o)].map((b) => m.stepsADigit(b.factor))",
+        {"form": "ema", "low": 1, "high": 100},
+    )
+    # ln 10 over the condition number's half, and over the half of its root
+    np.testing.assert_allclose(steps, [115, 11.5], rtol=3e-3)
+
+
 @pytest.mark.parametrize("form", ["ema", "heavy_ball"])
 def test_closed_forms_are_the_best_there_are(blank, form):
     numerics = bundle("numerics/momentum.js")

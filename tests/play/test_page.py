@@ -120,9 +120,13 @@ def test_right_answer_is_one_of_the_options(open_briefly, widget):
     assert sum(verdicts) == 1
 
 
+@pytest.fixture(scope="module")
+def page(open_page):
+    return open_page()
+
+
 @pytest.mark.parametrize("fragment", NONSENSE)
-def test_nonsense_in_the_address_is_mended_and_said(open_briefly, fragment):
-    page = open_briefly()
+def test_nonsense_in_the_address_is_mended_and_said(page, fragment):
     arrive(page, fragment)
     page.evaluate("play.change({ guess: 'skip' })")
     said(page)

@@ -7,7 +7,7 @@ import { optimizers } from "../numerics/optimizers.js";
 import { amplification, CHAOS, finalLoss, firstLost, path } from "../numerics/paths.js";
 import { quadratic, surfaces } from "../numerics/surfaces.js";
 
-const RATES = Array.from({ length: 41 }, (_, i) => 10 ** (-3 + i / 8));
+const RATES = Array.from({ length: 49 }, (_, i) => 10 ** (-4 + i / 8));
 const named = (table) => Object.entries(table).map(([key, { name }]) => [key, name]);
 const heeds = (key) => ({ optimizer }) => optimizers[optimizer].heeds.includes(key);
 const unit = { lowest: 0, highest: 1 - 1e-9 };
