@@ -26,8 +26,8 @@ from jaxopt_tut.plotting.palette import COLORS, COLORS_ON_DARK, DARK_PAGE, LIGHT
 _TURNED = {light.lower(): dark for light, dark in zip(COLORS, COLORS_ON_DARK, strict=True)}
 _RGB = tuple[float, float, float]
 
-_LEAST = 3.0
-"""The contrast that graphics need (WCAG 2.2, 1.4.11)."""
+_LEAST, _LEAST_OF_TEXT = 3.0, 4.5
+"""The contrast that graphics and small text need (WCAG 2.2, 1.4.11 and 1.4.3)."""
 
 _GREY = 0.06
 """How far the channels of a grey may lie apart."""
@@ -46,22 +46,24 @@ def darkened(figure: Figure) -> Iterator[None]:
             setter(old)
 
 
-def on_dark(color: Any) -> tuple[float, float, float, float]:
+def on_dark(color: Any, least: float = _LEAST) -> tuple[float, float, float, float]:
     """Return what stands for a colour on a dark page, with the same opacity.
 
     A grey is turned over, between the page and the ink; a colour of the palette becomes its
-    partner; any other is made lighter until its contrast is that of graphics.
+    partner; these and any other are made lighter until their contrast is the least.
     """
     rgb, alpha = to_rgb(color), to_rgba(color)[3]
     partner = _TURNED.get(to_hex(rgb).lower())
-    if partner is not None:
-        rgb = to_rgb(partner)
-    elif max(rgb) - min(rgb) < _GREY:
-        rgb = _between(to_rgb(LIGHT_INK), to_rgb(DARK_PAGE), sum(rgb) / 3)
-    else:
-        while _hardly_seen(rgb):
-            rgb = _between(rgb, (1.0, 1.0, 1.0), 0.1)
+    if partner is None and max(rgb) - min(rgb) < _GREY:
+        return (*_between(to_rgb(LIGHT_INK), to_rgb(DARK_PAGE), sum(rgb) / 3), alpha)
+    rgb = to_rgb(partner) if partner is not None else rgb
+    while _hardly_seen(rgb, least):
+        rgb = _between(rgb, (1.0, 1.0, 1.0), 0.1)
     return (*rgb, alpha)
+
+
+def _of_text(color: Any) -> tuple[float, float, float, float]:
+    return on_dark(color, _LEAST_OF_TEXT)
 
 
 def _between(first: _RGB, second: _RGB, share: float) -> _RGB:
@@ -69,8 +71,8 @@ def _between(first: _RGB, second: _RGB, share: float) -> _RGB:
     return red, green, blue
 
 
-def _hardly_seen(color: Any) -> bool:
-    return contrast(to_hex(color), DARK_PAGE) < _LEAST
+def _hardly_seen(color: Any, least: float = _LEAST) -> bool:
+    return contrast(to_hex(color), DARK_PAGE) < least
 
 
 def _visible_on_dark(color: Any) -> tuple[float, float, float, float]:
@@ -161,7 +163,7 @@ def _recolour(artist: Artist, turn: Callable, undo: list) -> None:
         return turn(color) if is_color else color
 
     if isinstance(artist, Text):
-        change("color", one)
+        change("color", _of_text)
     elif isinstance(artist, Line2D):
         faces = artist.get_markerfacecolor(), artist.get_markeredgecolor()
         change("color", one)

@@ -23,6 +23,8 @@ def curves():
     box = {"facecolor": "white", "edgecolor": "0.6"}
     ax.annotate("here", (1, 4), (0, 9), arrowprops={"arrowstyle": "->"}, bbox=box)
     ax.fill_between([0, 1], [0, 0], [1, 2], color="0.8", alpha=0.3)
+    for i, color in enumerate(["#B00000", "0.4", "navy", *COLORS]):
+        ax.text(0, i, "words in a colour", color=color)
     ax.scatter([0, 1], [3, 4], color="black")
     ax.figure.suptitle("Two titles")
     return ax.figure
