@@ -144,7 +144,23 @@ def check(result: Result) -> list[Claim]:
         claims.append(at_most(f"{dtype}, complex step at h = 2^-60, eps", smallest, 4))
         exact = result.autodiff_error[dtype] / eps
         claims.append(at_most(f"{dtype}, backpropagation, eps", exact, 4))
-    return claims
+    text = (
+        "share of the digits lost at the best h: farthest from 1/2, 1/3, 0 and 0, both precisions"
+    )
+    # as above; 4 eps are .09 of the digits of float32
+    return [*claims, at_most(text, _farthest_loss(result), 0.09, headline=True)]
+
+
+def _farthest_loss(result: Result) -> float:
+    """Return how far the share of the digits that a method loses is from what theory says."""
+    off = []
+    for dtype in DTYPES:
+        eps, errors = float(np.finfo(dtype).eps), result.errors[dtype]
+        best = {name: np.min(errors[name]) for name in (FORWARD, CENTRAL)}
+        best |= {COMPLEX: errors[COMPLEX][-1], "autodiff": result.autodiff_error[dtype]}
+        lost = 1 - np.log(np.maximum(list(best.values()), eps)) / np.log(eps)
+        off.append(np.abs(lost - (1 / 2, 1 / 3, 0, 0)).max())
+    return float(np.max(off))
 
 
 def plot(result: Result):

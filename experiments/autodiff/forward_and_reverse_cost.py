@@ -1,4 +1,4 @@
-"""Reverse mode costs the same for any number of inputs, forward mode for any number of outputs.
+"""Reverse mode costs as much for 512 inputs as for 2, forward mode for 512 outputs as for 2.
 
 Question: When is backpropagation cheaper than pushing derivatives forward?
 
@@ -134,13 +134,14 @@ def _median_time(call, repeats) -> float:
 
 
 def check(result: Result) -> list[Claim]:
-    claims = []
+    claims, spreads = [], []
     largest = result.sizes[-1]
     # Roundings of the dot products on the way: one a term, at most eps each.
     rounding = (largest + 2 * WIDTH) * np.finfo(np.float32).eps
     for side, cheap, dear in ((INPUTS, REVERSE, FORWARD), (OUTPUTS, FORWARD, REVERSE)):
         costs = result.cost[side]
         spread = costs[cheap].max() / costs[cheap].min()
+        spreads.append(spread)
         passes = costs[dear][-1] / (1 + largest)
         excess = max(abs(costs[n][-1] / c - 1) for n, c in result.peer_cost[side].items())
         claims += [
@@ -154,7 +155,12 @@ def check(result: Result) -> list[Claim]:
         ]
     speed = result.seconds[FORWARD] / result.seconds[REVERSE]
     text = f"time of forward over reverse mode, {largest} inputs"
-    return [*claims, at_least(text, speed, 2.0, required=False)]
+    cheap = "reverse mode by inputs, forward mode by outputs: dearest over cheapest, the larger"
+    return [
+        *claims,
+        at_most(cheap, np.max(spreads), 1.1, headline=True),
+        at_least(text, speed, 2.0, required=False),
+    ]
 
 
 def plot(result: Result):

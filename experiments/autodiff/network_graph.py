@@ -1,4 +1,4 @@
-"""Backpropagation puts the gradient of the loss on every node of a network's graph.
+"""One sweep back through the graph of a network finds the gradient that jax.grad finds.
 
 Question: What does backpropagation leave on the nodes of a network's graph?
 
@@ -165,7 +165,10 @@ def check(result: Result) -> list[Claim]:
     return [
         equal("adjoint of the loss", result.loss_adjoint, 1, 0),
         at_most(
-            "gradients against jax.grad", _error(result.gradients, result.jax_gradients), rounding
+            "gradients against jax.grad",
+            _error(result.gradients, result.jax_gradients),
+            rounding,
+            headline=True,
         ),
         at_most(
             "gradients against by hand", _error(result.gradients, result.hand_gradients), rounding

@@ -136,6 +136,7 @@ def check(result: Result) -> list[Claim]:
             "two forward passes against one reverse pass, eps",
             _error(result.tangents[:, -1], result.adjoints[:2]),
             ulps,
+            headline=True,
         ),
         at_most(
             "reverse mode at random points, eps",

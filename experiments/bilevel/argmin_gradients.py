@@ -1,4 +1,4 @@
-"""The penalties of a regression have hypergradients, and they are not the zeros that were printed.
+"""The derivatives in a regression's penalties agree by all ways, and are not the zeros printed.
 
 Question: How does the solution of a minimisation change with the penalties in it?
 
@@ -204,10 +204,19 @@ def check(result: Result) -> list[Claim]:
             text = f"{name}: derivative, {way}"
             original = "it printed 0"
             claims.append(equal(text, gradients[name], formula, slack, original=original))
+    found = [[by[name] for name in result.formula] for by in result.gradients.values()]
+    exact = np.array(list(result.formula.values()))
     handed_on = float(np.linalg.norm(result.cotangent))
     felt = float(np.linalg.norm(result.start_gradient)) / handed_on
     return [
         *claims,
+        at_most(
+            "both penalties, three ways: largest relative distance from the formula",
+            np.max(np.abs(found / exact - 1)),
+            (500 * eps + differences) / np.abs(exact).min(),  # as above; 0 would be off by 1
+            original="it printed 0 for both",
+            headline=True,
+        ),
         at_most(
             "derivative in the start, over that in the weights",
             felt,

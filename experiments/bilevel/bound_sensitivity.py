@@ -1,4 +1,4 @@
-"""The least value changes with a bound by the bound's multiplier, and smoothly; the solution kinks.
+"""The least value changes with a bound at the rate of minus the multiplier of the bound.
 
 Question: What is a bound worth: how does the least value change when the bound moves?
 
@@ -187,7 +187,10 @@ def check(result: Result) -> list[Claim]:
     near_sweep = np.linalg.cond(HESSIAN) * (GTOL + 10 * EPS)
     return [
         at_most(
-            "dV/db against minus the multipliers, relative", off(result.slopes), near / largest
+            "dV/db against minus the multipliers, relative",
+            off(result.slopes),
+            near / largest,
+            headline=True,
         ),
         # V is a quadratic: only rounding is left, of values of about 1, over the spacing.
         at_most(

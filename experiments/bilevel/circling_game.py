@@ -1,4 +1,4 @@
-"""Descent-ascent circles a saddle or spirals away; looking ahead arrives, Newton at once.
+"""Descent-ascent never comes near the saddle at which methods that look ahead arrive.
 
 Question: Why does descent for one player and ascent for the other fail to find a saddle point?
 
@@ -255,7 +255,16 @@ def check(result: Result) -> list[Claim]:
         name: rounding * (1 + (factors.max() / factors.min()) ** last / (last / 2))
         for name, factors in law.items()
     }
+    nearest = min(_distances(result, name).min() for name in (TOGETHER, IN_TURNS))
+    farthest = max(_distances(result, name)[-1] for name in (EXTRA, OPTIMISTIC))
     return [
+        # what the claims below allow for the two
+        at_least(
+            "least distance of descent-ascent, in turns or not, over the last of looking ahead",
+            nearest / farthest,
+            np.sqrt((1 - result.rate / 2) / (1 + result.rate / 2)) / 1e-2,
+            headline=True,
+        ),
         at_most("descent-ascent: growth a step against its law", off[TOGETHER], limits[TOGETHER]),
         at_least("descent-ascent: distance at the end, over the start", _end(result, TOGETHER), 10),
         at_most(
@@ -301,9 +310,14 @@ def check(result: Result) -> list[Claim]:
     ]
 
 
+def _distances(result: Result, name: str) -> np.ndarray:
+    """Return the distance of all four coordinates from the saddle, over that of the start."""
+    distances = np.linalg.norm(result.pairs[name], axis=(1, 2))
+    return distances / distances[0]
+
+
 def _end(result: Result, name: str) -> float:
-    pairs = result.pairs[name]
-    return float(np.linalg.norm(pairs[-1]) / np.linalg.norm(pairs[0]))
+    return float(_distances(result, name)[-1])
 
 
 def plot(result: Result):

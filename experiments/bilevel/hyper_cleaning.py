@@ -1,4 +1,4 @@
-"""Weights learned from clean images find the half of the training labels that is wrong.
+"""Weights learned on clean images tell right labels from wrong ones with an F1 of .9.
 
 Question: Can a small set of clean images find the wrong labels in a large one?
 
@@ -193,7 +193,12 @@ def check(result: Result) -> list[Claim]:
     lost = float(np.mean(accuracy[ORACLE] - accuracy[KEPT]))
     added = float(np.mean(accuracy[BOTH] - accuracy[VALIDATION]))
     claims = [
-        at_least(f"F1 of the images kept, {name}", f1(rows, result.is_clean).mean(), 0.9)
+        at_least(
+            f"F1 of the images kept, {name}",
+            f1(rows, result.is_clean).mean(),
+            0.9,
+            headline=name == "implicit",
+        )
         for name, rows in kept.items()
     ]
     claims += [

@@ -1,4 +1,4 @@
-"""What cheap hypergradients leave out has a law: the solver's contraction to the number of steps.
+"""What cheap hypergradients miss is the solver's contraction to the number of steps they keep.
 
 Question: How wrong is a hypergradient that leaves out most of the inner steps?
 
@@ -195,7 +195,9 @@ def check(result: Result) -> list[Claim]:
     for name, errors in result.last_errors.items():
         text = f"last step of {name}: distance from the {'truth' if name == NEWTON else 'law'}"
         claims.append(at_most(text, apart(errors, result.last_laws[name]), slack))
+    off = [apart(e, result.laws[name][result.counts - 1]) for name, e in result.errors.items()]
     return [
+        at_most("all ways: largest distance from the law", np.max(off), slack, headline=True),
         *claims,
         # That step feels (1 - decay) eta lambda <= 1 - decay of any part of the truth.
         at_least("last step of momentum: least error", sizes.min(), DECAY - slack),

@@ -1,4 +1,4 @@
-"""Gains of the initial weights, learned by hypergradient, come near Kaiming's and start faster.
+"""Gains learned by hypergradient lead to a lower loss than Kaiming's, in as many steps.
 
 Question: Would training itself choose the gains that Kaiming derived?
 
@@ -178,7 +178,12 @@ def check(result: Result) -> list[Claim]:
             in_errors(middle_less_first),
             2.0,
         ),
-        at_least("as many steps: lead over Kaiming's gains, in errors", in_errors(early), 2.0),
+        at_least(
+            "as many steps: lead over Kaiming's gains, in errors",
+            in_errors(early),
+            2.0,
+            headline=True,
+        ),
         at_least(
             "as many steps: lead over the start's, in errors",
             in_errors(lead(result.short, UNSCALED)),

@@ -1,4 +1,4 @@
-"""MAML learns a start that adapts to a new sinusoid in one step, and joint training does not.
+"""One step from MAML's start errs less than half as much as one from joint training's.
 
 Question: Can a network be started so that one gradient step is enough for a new task?
 
@@ -175,6 +175,7 @@ def check(result: Result) -> list[Claim]:
             "one step: MAML's error over that of joint training",
             after[MAML].mean() / after[JOINT].mean(),
             0.5,
+            headline=True,
         ),
         at_least(
             "one step: error of first-order less that of MAML, in standard errors",

@@ -1,4 +1,4 @@
-"""The weight of a total-variation denoiser is learned from examples, and is the best one.
+"""A denoiser's weight that descent learns from examples is as good on them as the best of a grid.
 
 Question: How strongly should a signal be smoothed, if examples of clean signals are at hand?
 
@@ -198,6 +198,7 @@ def check(result: Result) -> list[Claim]:
             "training error with it over that of the best on the grid",
             result.learned_train_errors.mean() / train_means.min(),
             1.0 + 1e-4,  # sums of 4000 float32 numbers, in two orders
+            headline=True,
         ),
         at_most(
             "error on new signals, less that of the weight best for them",

@@ -1,4 +1,4 @@
-"""A plane that explains 98 % of three paths shows another loss at their start than they met.
+"""The plane that explains three training paths best shows a lower loss at the start than was met.
 
 Question: How faithful is a picture of training paths in the plane that explains them best?
 
@@ -135,6 +135,7 @@ def check(result: Result) -> list[Claim]:
             "log loss at the start over that on the plane beneath it: lower end of 95 %",
             interval(start)[0],
             0.1,
+            headline=True,
         ),
         at_least(
             "log loss on the plane beneath the end of SGD over that there: lower end of 95 %",

@@ -1,4 +1,4 @@
-"""Along a slice, running averages of BatchNorm that stay the same raise cliffs that are not there.
+"""BatchNorm's running averages, kept from the centre, raise the loss at the ends of a slice.
 
 Question: Are the cliffs in pictures of loss surfaces with BatchNorm real?
 
@@ -134,6 +134,7 @@ def check(result: Result) -> list[Claim]:
             "log loss, frozen over re-estimated, at the ends: lower end of 95 %",
             interval(ends)[0],
             0.2,
+            headline=True,
         ),
         at_most(
             "the same at the centre: upper end of 95 % of its size",

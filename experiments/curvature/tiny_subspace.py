@@ -1,4 +1,4 @@
-"""The gradient comes to lie along ten eigenvectors of the Hessian; the way travelled does not.
+"""Ten eigenvectors of a trained network's Hessian hold far more of its gradient than of its way.
 
 Question: Do networks learn within the few directions of large curvature?
 
@@ -143,6 +143,18 @@ def check(result: Result) -> list[Claim]:
             100,
         )
     ]
+    held = [interval(result.own[:, t])[0] for t in range(1, len(result.epochs))]
+    travelled = [interval(result.way[:, t - 1])[1] for t in range(1, len(result.epochs))]
+    claims.append(
+        # three quarters over a tenth, as below
+        at_least(
+            "gradient's share, lower end, over the way's, upper end: least of the epochs",
+            np.min(np.divide(held, travelled)),
+            7.5,
+            original="gradient descent happens in a tiny subspace",
+            headline=True,
+        )
+    )
     for t, epochs in enumerate(later, 1):
         claims += [
             # three quarters: more than three times all that is left outside

@@ -1,4 +1,4 @@
-"""A Krylov space takes the outliers out of a trace: no other estimator errs less on a Hessian.
+"""On a trained Hessian Krylov's trace errs under a tenth as much as Hutchinson's at equal cost.
 
 Question: Which estimator of a Hessian's trace errs least for the same number of products?
 
@@ -173,7 +173,14 @@ def check(result: Result) -> list[Claim]:
             text = f"{state}: error of Krylov over that of {other}"
             claims.append(at_most(text, ratio, 1.1 * twice))
     trained = float(size["trained", "Krylov"][-1] / size["trained", "Hutchinson"][-1])
-    claims.append(at_most("trained: error of Krylov over Hutchinson's", trained * twice, 0.1))
+    claims.append(
+        at_most(
+            "trained: error of Krylov over Hutchinson's, upper end",
+            trained * twice,
+            0.1,
+            headline=True,
+        )
+    )
     span = np.log(result.budgets[-1] / result.budgets[0])
     plain = [size[state, "Hutchinson"] for state in STATES]
     slope = float(np.mean([np.log(sizes[-1] / sizes[0]) for sizes in plain])) / span

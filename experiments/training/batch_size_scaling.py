@@ -1,4 +1,4 @@
-"""The best rate of SGD grows with the batch, slower than in proportion, and then no longer.
+"""The best rate of SGD grows less from large batches than from small ones: no power law holds.
 
 Question: How should the learning rate change when the batch becomes larger?
 
@@ -133,7 +133,7 @@ def check(result: Result) -> list[Claim]:
     small, large, bend = intervals(result)
     return [
         # A law of one power has no bend: the interval of the difference would hold 0.
-        at_least("bend: lower end of the difference of slopes", bend[0], 0.0),
+        at_least("bend: lower end of the difference of slopes", bend[0], 0.0, headline=True),
         at_least("smaller half: lower end of the slope", small[0], 0.0),
         # the intervals against the two laws: this is the finding
         at_most("larger half: upper end of the slope, against 1/2", large[1], 0.5),

@@ -1,4 +1,4 @@
-"""Halving takes a fifth of the steps of a sweep, and picks the fast starter where that is wrong.
+"""On an ill-conditioned quadratic, halving picks a rate several times as bad as the best.
 
 Question: Is a learning rate that leads after a few steps also the best in the end?
 
@@ -173,7 +173,7 @@ def check(result: Result) -> list[Claim]:
         equal("rungs whose survivors are those of the whole sweep", sum(same), len(same), 0),
         equal("alike: largest price", float(prices(result.losses["alike"]).max()), 1.0, 0.0),
         # The start moves each coordinate by up to 1.2, the two parts of a loss by up to 1.44.
-        at_least("ill-conditioned: smallest price", float(ill.min()), theory / 1.44),
+        at_least("ill-conditioned: smallest price", float(ill.min()), theory / 1.44, headline=True),
         # The best rate of 16 is a neighbour of the pick: a quarter of a decade changes the loss of
         # a network less than two times. The interval is that of the median over seeds.
         at_most("network: upper end of the median price", interval(network)[1], 2.0),

@@ -224,7 +224,7 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 def check(result: Result) -> list[Claim]:
     differences = np.abs(smooth(result.weights_alone) / smooth(result.losses) - 1)
     return [
-        equal("bits that differ after the kills", result.bits, 0, 0),
+        equal("bits that differ after the kills", result.bits, 0, 0, headline=True),
         equal("lives that took the run up again", len(result.lost), result.kills, 0),
         at_most("steps of announced saves that were lost", result.lost.max(), 0),
         # 60 steps of 100 images know the loss to some 3 %.

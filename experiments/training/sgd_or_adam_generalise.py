@@ -1,4 +1,4 @@
-"""At equal training loss SGD does not generalise better than Adam; the learning rate matters more.
+"""At equal training loss SGD is not seen to generalise better than Adam.
 
 Question: Does SGD generalise better than Adam when both have the same training loss?
 
@@ -191,6 +191,7 @@ def check(result: Result) -> list[Claim]:
                 low,
                 0.0,
                 original="SGD tends to generalise better",
+                headline=name == "SGD",
             )
         )
         # That the interval is narrow enough to have seen a difference of two points.
