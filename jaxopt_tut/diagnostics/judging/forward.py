@@ -141,16 +141,7 @@ def _verdict(one: Step, found: Arrival, is_high: bool, low: float, high: float) 
             "draw the recurrent weights with initializers.orthogonal(), standard deviation "
             f"{1 / math.sqrt(fan_in):.3g}"
         )
-    evidence = (
-        f"pre-activations have variance {found.variance:.3g} at depth {one.depth}, healthy is "
-        f"{low:.2g} to {high:.2g}; "
-        + (
-            ""
-            if math.isnan(found.factor)
-            else f"that is {found.factor:.3g} times the mean square of the input, "
-        )
-        + f"such weights give {expected:.3g} times on average"
-    )
+    evidence = _evidence(found, expected, one.depth, low, high)
     if use.is_recurrent and math.isfinite(found.gain):
         evidence = (
             f"such weights make {expected:.3g} times the mean square of the state at each step, "
@@ -163,3 +154,17 @@ def _verdict(one: Step, found: Arrival, is_high: bool, low: float, high: float) 
         cause,
         fix,
     )
+
+
+def _evidence(found: Arrival, expected: float, depth: int, low: float, high: float) -> str:
+    """Say the sizes, with the bound of the one that is out of its range."""
+    size = f"pre-activations have variance {found.variance:.3g} at depth {depth}"
+    factor = f"that is {found.factor:.3g} times the mean square of the input"
+    gain = f"such weights give {expected:.3g} times on average"
+    if not low <= found.variance <= high:
+        size += f", healthy is {low:.2g} to {high:.2g}"
+    elif not THRESHOLDS.small_factor <= expected <= THRESHOLDS.large_gain:
+        gain += f", healthy is {THRESHOLDS.small_factor:g} to {THRESHOLDS.large_gain:g}"
+    elif found.factor > THRESHOLDS.exploding:
+        factor += f", healthy is at most {THRESHOLDS.exploding:g}"
+    return f"{size}; {gain}" if math.isnan(found.factor) else f"{size}; {factor}, {gain}"

@@ -1,12 +1,14 @@
 """Healthy networks that are unlike others, and the right cause for those that are not healthy."""
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from jaxopt_tut.diagnostics import diagnose
+from jaxopt_tut.diagnostics.judging.forward import Arrival, _evidence
 
 X = jax.random.normal(jax.random.key(0), (64, 16))
 KEYS = jax.random.split(jax.random.key(1), 8)
@@ -358,3 +360,16 @@ def test_a_first_layer_that_glorot_draws_is_small_on_purpose_and_a_tenth_of_it_i
 
     assert verdicts(loss, params, x) == []
     assert ("vanishing", "0") in verdicts(loss, [params[0] / 10, *params[1:]], x)
+
+
+@pytest.mark.parametrize("variance", [1e-5, 0.5, 18.0, 90.0])
+@pytest.mark.parametrize("factor", [math.nan, 0.5, 45.0])
+@pytest.mark.parametrize("expected", [0.01, 1.0, 25.0])
+def test_no_number_stands_beside_a_healthy_range_that_holds_it(variance, factor, expected):
+    said = _evidence(Arrival(variance, 1.0, factor, 1.0, expected), expected, 3, 0.001, 30.0)
+    ill = re.search(r"(\S+)( at depth 3| times [\w ]+), healthy is (?:at most )?(.*?)(;|,|$)", said)
+    is_fine = variance in (0.5, 18.0) and not factor > 30 and expected == 1.0
+    assert (ill is None) == is_fine, said
+    if ill is not None:
+        *low, high = (float(bound) for bound in ill[3].split(" to "))
+        assert not (low or [0.0])[0] <= float(ill[1]) <= high, said
