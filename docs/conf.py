@@ -15,7 +15,7 @@ author = "The jaxopt_tut developers"
 copyright = author
 version = release = metadata.version(project)
 
-OURS = ("cells", "figures", "katex", "links", "reference", "signatures")
+OURS = ("cells", "figures", "katex", "links", "mending", "reference")
 extensions = ["myst_nb", "sphinx_design", "sphinx_copybutton", *(f"docs._ext.{m}" for m in OURS)]
 source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_ext", "play/**", "**/README.md"]
@@ -50,6 +50,8 @@ html_title = project
 html_math_renderer = "katex"
 html_static_path = ["_static"]
 templates_path = ["_templates"]
+# a page of a name has the names beside it on its room's page; in each they would be megabytes
+html_sidebars = {"gallery/**": [], "reference/*/**": []}
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False

@@ -3,8 +3,7 @@
 import hashlib
 import os
 import re
-import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from docutils import nodes
 from PIL import Image
@@ -36,29 +35,34 @@ def _check(app, doctree):
         said = complaint(image.get("alt"))
         if said:
             log.warning("%s", said, location=image, type="figure")
-        light = Path(app.srcdir) / image["uri"]
-        if image["uri"].endswith(".png") and light.is_file():
-            _add_dark(light, image)
+        light = Path(app.env.relfn2path(image["uri"], app.env.docname)[1])
+        kept = _dark_version_of(light)
+        if kept:
+            _show_both(image, light, kept)
 
 
-def _add_dark(light: Path, image: nodes.image) -> None:
-    digest = hashlib.sha256(light.read_bytes()).hexdigest()
-    kept = Path(os.environ[FOLDER], f"{digest}.png")
-    if not kept.is_file():
-        return
-    dark = light.with_name(f"{light.stem}.dark.png")
-    shutil.copy(kept, dark)
-    width, _ = Image.open(light).size
-    image["width"] = f"{width / SCALE:.0f}px"
+def _dark_version_of(light: Path) -> Path | None:
+    if light.suffix != ".png" or not light.is_file():
+        return None
+    kept = Path(os.environ[FOLDER], hashlib.sha256(light.read_bytes()).hexdigest() + ".png")
+    return kept if kept.is_file() else None
+
+
+def _show_both(image: nodes.image, light: Path, dark: Path) -> None:
+    """Show one picture on light pages and another on dark ones, both in the smaller format."""
+    width, height = Image.open(light).size
+    image["width"], image["height"] = f"{width / SCALE:.0f}", f"{height / SCALE:.0f}"
     other = image.deepcopy()
-    other["uri"] = image["uri"].removesuffix(".png") + ".dark.png"
-    other["candidates"] = {"*": other["uri"]}
-    image["classes"].append("only-light")
-    other["classes"].append("only-dark")
     image.parent.insert(image.parent.index(image) + 1, other)
+    for node, source, kind in ((image, light, "light"), (other, dark, "dark")):
+        small = light.with_name(f"{light.stem}.{kind}.webp")
+        if not small.is_file():
+            Image.open(source).save(small, lossless=True, quality=50, method=2)
+        node["uri"] = str(PurePosixPath(image["uri"]).with_name(small.name))
+        node["classes"].append(f"only-{kind}")
 
 
 def setup(app):
-    """Register the check."""
-    app.connect("doctree-read", _check)
+    """Register the check, ahead of Sphinx's own look at images."""
+    app.connect("doctree-read", _check, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,40 @@
+"""What Sphinx and its extensions write that is not valid or not needed, mended on the way out."""
+
+import re
+from pathlib import Path
+
+# a signature of several lines: a list without terms
+LINES = re.compile(r'<dl>\n(<dd><em class="sig-param">.*?)</dl>', re.DOTALL)
+# a name that is not what is seen
+NAMED = re.compile(r'<summary aria-label="[^"]*">')
+PRE = re.compile(r'<span class="pre">([^<]*)</span>')
+
+
+def valid(html: str) -> str:
+    """Make plain lines of parameters; call what folds text by its own words; drop empty marks."""
+    html = LINES.sub(lambda found: _lines(found[1]), html)
+    return PRE.sub(r"\1", NAMED.sub("<summary>", html))
+
+
+def _lines(html: str) -> str:
+    html = html.replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+    return f'<span class="sig-lines">\n{html}</span>'
+
+
+def _mend(_app, _page, _template, context, _doctree):
+    if "body" in context:
+        context["body"] = valid(context["body"])
+
+
+def _drop_source_maps(app, error):
+    # only who debugs the theme asks for them
+    if error is None:
+        for path in Path(app.outdir, "_static").rglob("*.map"):
+            path.unlink()
+
+
+def setup(app):
+    """Register the hooks."""
+    app.connect("html-page-context", _mend)
+    app.connect("build-finished", _drop_source_maps)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
