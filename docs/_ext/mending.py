@@ -26,15 +26,16 @@ def _mend(_app, _page, _template, context, _doctree):
         context["body"] = valid(context["body"])
 
 
-def _drop_source_maps(app, error):
-    # only who debugs the theme asks for them
+def _drop_what_nobody_reads(app, error):
+    # maps for who debugs the theme, and a template of it that was copied along
+    static = Path(app.outdir, "_static")
     if error is None:
-        for path in Path(app.outdir, "_static").rglob("*.map"):
+        for path in [*static.rglob("*.map"), *static.glob("webpack-macros.html")]:
             path.unlink()
 
 
 def setup(app):
     """Register the hooks."""
     app.connect("html-page-context", _mend)
-    app.connect("build-finished", _drop_source_maps)
+    app.connect("build-finished", _drop_what_nobody_reads)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,7 +6,7 @@ import re
 from docs._ext import names as catalogue
 from docs._ext.uses import known
 
-WORD = re.compile(r"([A-Za-z_][\w.]*)(\(.*\))?", re.DOTALL)
+WORD = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*)(\(.*\))?", re.DOTALL)
 EXPERIMENT = re.compile(r"experiments/(\w+)")
 FILES = (".py", ".md", ".json", ".svg", ".png", ".txt", ".csv", ".npz")
 

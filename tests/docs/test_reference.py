@@ -100,6 +100,7 @@ def test_inline_code_that_is_a_public_name_means_its_page():
     assert targets.page_for("project", "index") is None  # two rooms have one
     assert targets.page_for("xavier_normal", "index") == "reference/initializers/xavier_normal"
     assert targets.page_for("training.md", "index") is None
+    assert targets.page_for("plotting.plot_...", "index") is None
     assert targets.page_for("jnp.where(x > 0, x, 0)", "index") is None
 
 
