@@ -1,4 +1,4 @@
-"""A bounded minimum is not the free one clipped: bounds are found on the way, held, and left.
+"""Clipping a free minimum to its bounds ends at 1/(1 - rho^2) times the least value in them.
 
 Question: May one minimise without the bounds and clip the answer to them?
 
@@ -190,6 +190,7 @@ def check(result: Result) -> list[Claim]:
             loss(clipped) / loss(exact),
             1 / (1 - correlation**2),
             1e2 * near,
+            headline=True,
         ),
         # what the other coordinate should have moved: |H12 / H22| times the overshoot of 1
         equal(

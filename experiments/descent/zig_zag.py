@@ -1,4 +1,4 @@
-"""What momentum, an exact line search, BatchNorm and Newton do to the zig-zag.
+"""From the worst start an exact line search takes as many steps as the best constant rate.
 
 Question: What stops gradient descent from zig-zagging across a valley?
 
@@ -187,6 +187,7 @@ def check(result: Result) -> list[Claim]:
             steps["exact line search"],
             needed - 1,
             needed + 1,
+            headline=True,
         ),
         # A double eigenvalue makes the decay that of t rho^t: ln(t) more of a few dozen.
         between("momentum: steps", steps["momentum"], accelerated, 2 * accelerated),

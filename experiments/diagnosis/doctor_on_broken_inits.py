@@ -1,4 +1,4 @@
-"""The doctor names what is wrong with each bad start of the tutorial, and is silent on good ones.
+"""The doctor names what is wrong with each of four bad starts, and is silent on the others.
 
 Question: Can a program say what is wrong with an initialization, and be silent where nothing is?
 
@@ -186,11 +186,22 @@ def check(result: Result) -> list[Claim]:
                 1.0,
             )
         )
+    rightly = [
+        one[0][0] == STARTS[name].kind if one else STARTS[name].kind is None
+        for name, runs in result.verdicts.items()
+        for one in runs
+    ]
     alarms = sum(len(one) for name in healthy for one in result.verdicts[name])
     random = [one for name, runs in result.verdicts.items() if name != CONSTANT for one in runs]
     false = sum(kind == "symmetric" for one in random for kind, _ in one)
     return [
         *claims,
+        at_least(
+            "share of all starts and seeds, bad and healthy, that are judged rightly",
+            share(rightly),
+            1.0,
+            headline=True,
+        ),
         at_most(f"verdicts on the {len(healthy)} other starts, all seeds", alarms, 0),
         at_most("random starts called symmetric", false, 0),
         # A sum over ten classes is off by 10 eps sqrt(10) of the root of its squares, 128 units

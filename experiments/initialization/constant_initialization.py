@@ -1,4 +1,4 @@
-"""With constant weights all units of a layer are copies, and their gradients are equal too.
+"""With constant weights the gradient of each middle layer takes one single value.
 
 Question: Why may weights not all start at the same value, if that value has a good size?
 
@@ -86,7 +86,12 @@ def check(result: Result) -> list[Claim]:
     error = variances[1:] / variances[:-1] / np.square(VALUE * np.array(SIZES[1:-1])) - 1
     first, *middle, last = result.gradients
     return [
-        at_most("distinct gradients in each middle layer", max(map(distinct, middle)), 1),
+        at_most(
+            "distinct gradients in each middle layer",
+            max(map(distinct, middle)),
+            1,
+            headline=True,
+        ),
         at_most("distinct gradients of a pixel, first layer", max(map(distinct, first)), 1),
         at_most("distinct gradients of a class, last layer", max(map(distinct, last.T)), 1),
         # Ten classes, and hundreds of pixels that are not black in all images.

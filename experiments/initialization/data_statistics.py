@@ -1,4 +1,4 @@
-"""One mean and one standard deviation bring Fashion-MNIST to zero mean and unit variance.
+"""With one mean and one deviation 9 of 10 batches have mean 0 and deviation 1 up to .03.
 
 Question: Does normalising with one mean and one deviation give what the variance arguments assume?
 
@@ -116,7 +116,9 @@ def check(result: Result) -> list[Claim]:
         equal("standard deviation of the grey values", result.std, EXACT[1], slack),
         at_most("a batch of 1024: |mean|", abs(result.batch_means[0]), TOLERANCE),
         at_most("a batch of 1024: |std - 1|", abs(result.batch_stds[0] - 1), TOLERANCE),
-        at_most("share of batches further away than that", far.mean(), 0.1),
+        at_most(
+            "share of batches with |mean| or |std - 1| above .03", far.mean(), 0.1, headline=True
+        ),
         # Half of the last printed digit, and what means and deviations that are off do to the ends.
         equal("smallest normalised value", result.smallest, -0.8105, 5e-5 + 5 * (slack + off)),
         equal("largest normalised value", result.largest, 2.0224, 5e-5 + 10 * (slack + off)),

@@ -1,4 +1,4 @@
-"""A flat minimum survives the step from training to test loss, a sharp one does not.
+"""Moved by .25, a sharp minimum has at least ten times the loss of a flat one.
 
 Question: Why should it matter whether a minimum is flat, if two minima are equally deep?
 
@@ -120,6 +120,13 @@ def check(result: Result) -> list[Claim]:
         at_most("difference of the two minima in training loss", gap, 0.01),
         equal("test loss at the flat minimum", float(result.test_loss[0]), flat, 0.01),
         equal("test loss at the sharp minimum", float(result.test_loss[1]), sharp, 0.01),
+        # 18.6 by the closed forms, at least 15 if both are off by the tails.
+        at_least(
+            "test loss at the sharp minimum over that at the flat one",
+            float(result.test_loss[1] / result.test_loss[0]),
+            10.0,
+            headline=True,
+        ),
     ]
     rates = result.learning_rates
     # Stability is all or nothing; at the limit itself convergence takes for ever, so that a tenth

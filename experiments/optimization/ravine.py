@@ -1,4 +1,4 @@
-"""In a ravine plain gradient descent jumps from wall to wall; momentum and Adam arrive.
+"""In a ravine SGD ends at five times the loss of momentum or Adam, or more, in the median.
 
 Question: Why does plain gradient descent fail where one direction is steep and another flat?
 
@@ -116,6 +116,7 @@ def check(result: Result) -> list[Claim]:
     median = {name: np.median(runs) for name, runs in tail.items()}
     faster = np.median(result.tail["momentum"][_at(result.learning_rates, TOO_LARGE)])
     best_sgd = np.median(result.tail["SGD"], axis=1).min()
+    slower = max(median["momentum"], median["Adam"])
     slow_sgd = np.median(result.long_tail["SGD"][_at(result.learning_rates, SMALL)])
     return [
         at_least("SGD (10) from (5, 5): mean of the last 20 losses", tail["SGD"][0], LOST),
@@ -124,6 +125,12 @@ def check(result: Result) -> list[Claim]:
         at_most("momentum (10), median over starts", median["momentum"], ARRIVED),
         at_most("Adam (1) from (5, 5)", tail["Adam"][0], ARRIVED),
         at_most("Adam (1), median over starts", median["Adam"], ARRIVED),
+        at_least(
+            "SGD's median loss over the larger of momentum's and Adam's",
+            median["SGD"] / slower,
+            LOST / ARRIVED,
+            headline=True,
+        ),
         at_least("momentum at learning rate 20, median over starts", faster, LOST),
         at_least("SGD at the best learning rate of all, median over starts", best_sgd, ARRIVED),
         at_most("SGD (1) given three times the updates", slow_sgd, ARRIVED, required=False),

@@ -28,5 +28,5 @@ def test_a_quick_run_passes_and_another_start_does_not(monkeypatch):
     swapped = STARTS | {"Xavier": STARTS["Xavier"]._replace(options=STARTS[CONSTANT].options)}
     monkeypatch.setattr(doctor, "STARTS", swapped)
     spoiled = doctor.run(config)
-    assert sum(not claim.holds for claim in doctor.check(spoiled)) == 2
+    assert sum(not claim.holds for claim in doctor.check(spoiled)) == 3
     assert np.isclose(spoiled.backward, found.backward, rtol=1e-6)
