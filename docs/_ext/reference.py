@@ -108,7 +108,9 @@ def _signature(value: object) -> str:
 
 def _readable(signature: str) -> str:
     """Give types their public names or their last word, and defaults that are objects their own."""
-    signature = re.sub(r"<[a-z-]+ '?([\w.]+).*?>", r"\1", signature).replace("'", "")
+    signature = re.sub(r"<[a-z-]+ '?([\w.]+).*?>", r"\1", signature)
+    # quotes stay around words that are meant, and go from types that are written as texts
+    signature = re.sub(r"(Literal\[[^\]]*\]|= '[^']*')|'", lambda m: m[1] or "", signature)
     return re.sub(r"\b(?:[a-zA-Z_]\w*\.)*[a-zA-Z_]\w*", _type, signature)
 
 

@@ -141,3 +141,10 @@ def test_tables_of_docstrings_become_tables():
 def test_a_summary_is_the_first_paragraph_on_one_line():
     assert summary("Take `x`\n    twice.\n\n    More.") == "Take ``x`` twice."
     assert summary(None) == ""
+
+
+def test_words_that_are_meant_keep_their_quotes_and_types_have_none(written):
+    page = (written / "reference" / "initializers" / "gain.rst").read_text()
+    assert "mode: Literal['forward', 'backward', 'centred'] = 'forward'" in page
+    page = (written / "reference" / "curvature" / "top_eigenpairs.rst").read_text()
+    assert "(op: jaxopt_tut.curvature.Operator, k: int" in page
