@@ -179,7 +179,7 @@ def plot(result: Result):
         {name: slopes[near] for name, slopes in result.slopes.items()},
         xlabel="z",
         ylabel="derivative of the ELU",
-        title=f"alpha = {ALPHA}: both agree",
+        title="On ordinary inputs both agree",
         ax=left,
     )
     plot_lines(
@@ -187,7 +187,7 @@ def plot(result: Result):
         result.large_slopes,
         xlabel="z",
         ylabel="derivative of the ELU",
-        title="float32; grey: the plain derivative is NaN",
+        title="Where exp(z) overflows (grey) the plain one is NaN",
         ax=right,
     )
     nan = np.isnan(result.large_slopes[PLAIN])

@@ -173,7 +173,7 @@ def plot(result: Result):
             ylabel="relative error",
             xscale="log",
             yscale="log",
-            title=f"{dtype}; vertical: theory's best h",
+            title=f"{dtype}: differences turn at theory's best h (dotted)",
             ax=ax,
         )
         for i, h in enumerate(result.best_steps[dtype].values()):

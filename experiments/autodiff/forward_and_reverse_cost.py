@@ -166,6 +166,7 @@ def check(result: Result) -> list[Claim]:
 def plot(result: Result):
     figure = new_figure(10, 4)
     for side, ax in zip(result.cost, figure.subplots(1, 2, sharey=True), strict=True):
+        flat = REVERSE if side == INPUTS else FORWARD
         plot_lines(
             result.sizes,
             {f"{name} mode": costs for name, costs in result.cost[side].items()},
@@ -173,7 +174,7 @@ def plot(result: Result):
             ylabel="FLOPs of the Jacobian\nover those of the function",
             xscale="log",
             yscale="log",
-            title=f"{side} grow, network of width {WIDTH}",
+            title=f"More {side}: the cost of {flat} mode stays the same",
             ax=ax,
         )
         for line, marker in zip(ax.lines, "os", strict=True):

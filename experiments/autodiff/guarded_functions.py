@@ -33,6 +33,7 @@ from experiments._claims import Claim, at_least, at_most, equal
 from experiments._runner import run_script
 from jaxopt_tut import autodiff
 from jaxopt_tut.plotting import new_figure, plot_lines
+from jaxopt_tut.plotting.style import COLORS, legend_below, tidy
 
 ALPHA, TRAP = 0.5, 800.0
 PLAIN, SAFE = "JAX", "zero_safe"
@@ -185,43 +186,41 @@ def plot(result: Result):
     values = graph.evaluate(TRAP)
     adjoints = graph.backpropagate(values, 1.0)
     picture = autodiff.draw(graph, values, adjoints, max_nodes=len(graph.nodes))
-    figure = new_figure(10, 5.4)
+    figure = new_figure(10, 5.8)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
     plot_lines(
         result.z,
         result.slopes,
         xlabel="z",
         ylabel="derivative of the ELU",
-        title="float32; grey: JAX's derivative is NaN",
+        title="Where exp(z) overflows (grey) JAX says NaN",
         ax=left,
     )
     nan = np.isnan(result.slopes[PLAIN])
     left.fill_between(result.z, 0, 1.2, where=nan, color="0.85", linewidth=0)
     left.set_ylim(0, 1.2)
-    cells = [
-        [
-            name,
-            f"{FUNCTIONS[name].point:g}",
-            f"{row.plain:g}",
-            f"{row.safe + 0.0:g}",
-            f"{row.truth:g}",
-        ]
-        for name, row in result.rows.items()
-    ]
-    table = right.table(
-        cells, colLabels=["function", "at", PLAIN, SAFE, "truth"], loc="center", cellLoc="right",
-        colWidths=[0.4, 0.12, 0.16, 0.18, 0.14],
-    )  # fmt: skip
-    table.auto_set_font_size(False)
-    table.set_fontsize(8)
-    for (row, column), cell in table.get_celld().items():
-        cell.set_linewidth(0.3)
-        if column == 0:
-            cell.set_text_props(ha="left")
-        if row == len(cells):  # the price
-            cell.set_facecolor("#ffedd5")
-    right.set_axis_off()
-    right.set_title("slopes; the last row is the convention's price")
+    names = [f"{name}, at {FUNCTIONS[name].point:g}" for name in result.rows]
+    places = np.arange(len(names))
+    for label, marker, size, slopes in (
+        ("truth", "o", 9, [row.truth for row in result.rows.values()]),
+        (SAFE, "x", 6, [row.safe for row in result.rows.values()]),
+        (PLAIN, "s", 6, [row.plain for row in result.rows.values()]),
+    ):
+        num_nan = int(np.isnan(slopes).sum())
+        label += f" (NaN in all {num_nan})" if num_nan == len(names) else ""
+        color = COLORS[{PLAIN: 0, SAFE: 1}.get(label.split()[0], 2)]
+        right.plot(
+            slopes, places, marker, label=label, color=color, markersize=size, fillstyle="none"
+        )
+    right.set_yticks(places, names, fontsize="small")
+    right.invert_yaxis()
+    legend_below(right)
+    tidy(
+        right,
+        xlabel="slope at the guarded point",
+        ylabel="",
+        title=f"{SAFE} is true but for sqrt(x)**2",
+    )
     return {"graph": picture, "slopes": figure}
 
 

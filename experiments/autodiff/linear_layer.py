@@ -187,8 +187,7 @@ def plot(result: Result):
     ax.set_yticks(np.arange(len(names)) + 0.1, names)
     ax.invert_yaxis()
     ax.legend(fontsize="small")
-    num_draws = result.errors[DTYPES[0]][WRONG].size
-    title = f"y = x W + b, {num_draws} random points"
+    title = "Only the wrong rule errs beyond what rounding can do"
     tidy(ax, xlabel=f"error over the bound of rounding ({EXACT:g}: exact)", ylabel="", title=title)
     return {"errors": figure}
 

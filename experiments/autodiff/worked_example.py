@@ -29,7 +29,8 @@ import numpy as np
 from experiments._claims import Claim, at_most, equal
 from experiments._runner import run_script
 from jaxopt_tut import autodiff
-from jaxopt_tut.plotting import new_figure
+from jaxopt_tut.plotting import new_figure, plot_lines
+from jaxopt_tut.plotting.style import MARKERS, legend_below
 
 POINT = (1.0, 2.0)
 TUTORIAL = (8.298353525756, 13.945818524767, 6.972909262384)
@@ -155,19 +156,27 @@ def plot(result: Result):
     with jax.enable_x64(True):
         graph = autodiff.trace(fun)(*POINT)
         picture = autodiff.draw(graph, list(result.values), list(result.adjoints))
-    figure = new_figure(7.5, 2.2)
-    ax = figure.add_subplot()
-    ax.axis("off")
-    columns = np.stack([result.values, result.adjoints, *result.tangents])
-    table = ax.table(
-        [[f"{number:.9g}" for number in row] for row in columns.T],
-        rowLabels=list(NODES),
-        colLabels=["value", "adjoint", "tangent by x", "tangent by y"],
-        loc="center",
+    rows = {
+        "adjoint, one pass back": result.adjoints,
+        "tangent by x, a pass": result.tangents[0],
+        "tangent by y, a pass": result.tangents[1],
+    }
+    places = np.arange(len(NODES))
+    ax = plot_lines(
+        places,
+        rows,
+        xlabel="node, from the inputs to the result",
+        ylabel="derivative",
+        title="Two passes forward end with the numbers that one pass back leaves on x and y",
+        ax=new_figure(7.5, 4.2).subplots(),
     )
-    table.scale(1.0, 1.25)
-    ax.set_title("sin(xy) + exp(xy) at (1, 2): one reverse pass, two forward passes")
-    return {"graph": picture, "both_modes": figure}
+    for i, line in enumerate(ax.lines):
+        line.set(marker=MARKERS[i], linewidth=1)
+    for value in result.adjoints[:2]:
+        ax.axhline(value, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+    ax.set_xticks(places, NODES)
+    legend_below(ax)
+    return {"graph": picture, "both_modes": ax.figure}
 
 
 if __name__ == "__main__":

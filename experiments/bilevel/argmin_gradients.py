@@ -252,7 +252,7 @@ def plot(result: Result):
             {"error": curve, "implicit derivative": tangent, "as printed: 0": flat},
             xlabel=name,
             ylabel="error on other data",
-            title=f"{name}; the other penalty is 0.1",
+            title=f"The slope in {name} is not 0",
             ax=ax,
         )
         ax.plot(at, result.value, "ko", markersize=5)

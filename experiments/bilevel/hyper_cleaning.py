@@ -224,11 +224,19 @@ def plot(result: Result):
     figure = new_figure(11, 4.2)
     left, right = figure.subplots(1, 2)
     weights = result.weights["implicit"]
-    for name, sort in {"right label": result.is_clean, "wrong label": ~result.is_clean}.items():
-        left.hist(weights[sort], bins=np.linspace(0, 1, 41), alpha=0.6, label=name)
+    for name, sort, color in (
+        ("right label", result.is_clean, COLORS[0]),
+        ("wrong label", ~result.is_clean, COLORS[1]),
+    ):
+        left.hist(weights[sort], bins=np.linspace(0, 1, 41), alpha=0.6, label=name, color=color)
     left.axvline(0.5, color="black", linestyle=":", linewidth=1)
     left.legend(frameon=False, loc="upper right")
-    tidy(left, xlabel="learned weight (implicit); start: dotted", ylabel="images")
+    tidy(
+        left,
+        xlabel="learned weight (implicit); start: dotted",
+        ylabel="images",
+        title="Most wrong labels lose their weight",
+    )
     rows = list(result.accuracies)[::-1]
     for i, name in enumerate(rows):
         accuracies = result.accuracies[name]
@@ -237,7 +245,12 @@ def plot(result: Result):
     right.set_yticks(range(len(rows)), rows)
     lowest = min(accuracies.min() for accuracies in result.accuracies.values())
     right.set_xlim(np.floor(lowest * 20 - 1) / 20, None)
-    tidy(right, xlabel="test accuracy; a dot a draw", ylabel="", title="Trained on")
+    tidy(
+        right,
+        xlabel="test accuracy; a dot a draw",
+        ylabel="",
+        title="Kept images (dark) train as well as the clean half",
+    )
     return {"weights_and_accuracies": figure}
 
 

@@ -219,7 +219,7 @@ def plot(result: Result):
         left,
         xlabel="steps or terms kept, k",
         ylabel="error over the truth (root mean square)",
-        title="Marks: measured; lines: the law",
+        title="What is missed (marks) follows the law (lines)",
     )
     parts = lambda vectors: np.einsum("pij,...pi->...pj", result.axes, vectors)
     missing = np.mean(-parts(result.errors[TRUNCATED]) / parts(result.truths), axis=1)

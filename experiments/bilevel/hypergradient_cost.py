@@ -153,17 +153,21 @@ def check(result: Result) -> list[Claim]:
 
 def plot(result: Result):
     figure = new_figure(11, 4.8)
-    panels = {
-        "temporary memory, in sizes of the inner variables": result.num_bytes,
-        "seconds of one hypergradient": result.seconds,
-    }
-    for ax, (ylabel, rows) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+    panels = (
+        (
+            "temporary memory, in sizes of the inner variables",
+            result.num_bytes,
+            "Memory grows with T, with a root of it, or not at all",
+        ),
+        ("seconds of one hypergradient", result.seconds, "What is saved is paid for in time"),
+    )
+    for ax, (ylabel, rows, title) in zip(figure.subplots(1, 2), panels, strict=True):
         for i, (name, values) in enumerate(rows.items()):
             ax.plot(counts(name), values, label=name, **look(i))
         ax.set_xscale("log", base=4)
         ax.set_yscale("log")
         legend_below(ax, columns=3)
-        tidy(ax, xlabel="inner steps, T", ylabel=ylabel)
+        tidy(ax, xlabel="inner steps, T", ylabel=ylabel, title=title)
     return {"cost": figure}
 
 

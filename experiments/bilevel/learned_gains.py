@@ -204,7 +204,12 @@ def plot(result: Result):
     left.axhline(result.kaiming, color=COLORS[1], linestyle="--", label=KAIMING)
     left.axhline(START, color="0.5", linestyle=":", label=UNSCALED)
     left.legend(frameon=False)
-    tidy(left, xlabel="layer", ylabel="gain; a dot a seed", title="Gains of the initial weights")
+    tidy(
+        left,
+        xlabel="layer",
+        ylabel="gain; a dot a seed",
+        title="The first layer gets less than the middle ones",
+    )
     for i, name in enumerate((LEARNED, KAIMING, UNSCALED)):
         for shift, losses in ((-0.2, result.short), (0.2, result.long)):
             right.bar(i + shift, losses[name].mean(), 0.36, color=COLORS[0 if shift < 0 else 5])
@@ -214,7 +219,7 @@ def plot(result: Result):
         right,
         xlabel="initial gains of new networks",
         ylabel="validation loss",
-        title="After as many steps (dark), four times as many (light)",
+        title="Ahead after as many steps (dark), hardly after four times (light)",
     )
     return {"gains_and_losses": figure}
 

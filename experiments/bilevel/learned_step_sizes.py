@@ -195,7 +195,7 @@ def plot(result: Result):
         schedule,
         xlabel="step",
         ylabel="learned rate",
-        title=f"{FILLED}: four starts; grey: Chebyshev's rates",
+        title="All starts find Chebyshev's rates (grey), in some order",
     )
     grid = np.linspace(SMALLEST - 0.3, LARGEST + 0.3, 600)
     for ax, (name, curvatures) in zip(panels, result.curvatures.items(), strict=True):

@@ -242,7 +242,12 @@ def plot(result: Result):
     left.set_xscale("log")
     left.set_yscale("log")
     left.legend(frameon=False)
-    tidy(left, xlabel="weight of total variation", ylabel="mean squared error (noise: 1)")
+    tidy(
+        left,
+        xlabel="weight of total variation",
+        ylabel="mean squared error (noise: 1)",
+        title="Learning ends where the grid is best",
+    )
     right.plot(result.example["seen"], ".", color="0.6", label="seen")
     right.plot(result.example["clean"], color="black", label="clean")
     right.plot(result.example["total variation"], color=COLORS[1], label="denoised")

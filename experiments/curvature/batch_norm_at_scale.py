@@ -36,6 +36,7 @@ from experiments._runner import run_script
 from jaxopt_tut import datasets
 from jaxopt_tut.curvature import hessian, top_eigenpairs
 from jaxopt_tut.plotting import new_figure, plot_lines
+from jaxopt_tut.plotting.style import COLORS
 
 MODELS = ("plain", "BatchNorm")
 WHEN = ("start", "trained")
@@ -187,9 +188,10 @@ def plot(result: Result):
     left, right = (figure := new_figure(11.0, 4.2)).subplots(1, 2)
     for i, model in enumerate(MODELS):
         found = np.stack([result.eigenvalues[model][when] for when in WHEN])
-        left.plot(WHEN, found, color=f"C{i}", marker="os"[i], alpha=0.7)
-        left.plot([], [], color=f"C{i}", marker="os"[i], label=model)
-    left.set(yscale="log", ylabel="largest eigenvalue", title="Hessian, one line a network")
+        left.plot(WHEN, found, color=COLORS[i], marker="os"[i], alpha=0.7)
+        left.plot([], [], color=COLORS[i], marker="os"[i], label=model)
+    left.set(yscale="log", ylabel="largest eigenvalue of the Hessian")
+    left.set_title("Trained, BatchNorm has the lower ones (a line a network)", fontsize="medium")
     left.margins(x=0.3)
     left.legend()
     plot_lines(
@@ -197,7 +199,7 @@ def plot(result: Result):
         {model: values.mean(axis=0) for model, values in result.losses.items()},
         xlabel="step of gradient descent",
         ylabel="loss (nats)",
-        title=f"Mean over {len(result.losses['plain'])} networks",
+        title=f"Both learn (mean over {len(result.losses['plain'])} networks)",
         ax=right,
     )
     return {"curvature": figure}

@@ -246,11 +246,13 @@ def check(result: Result) -> list[Claim]:
 
 
 def plot(result: Result):
+    seeds = f"{len(result.critical)} seeds"
     figure = new_figure(7.2, 6.6)
     top, bottom = figure.subplots(2, 1)
     plot_sharpness(
         result.steps, result.sharpness, limits=dict.fromkeys(result.sharpness, 1.0), relative=True,
-        title=f"Median and range of {len(result.critical)} seeds", ax=top,
+        title=f"All but cross-entropy stay near the limit (median and range of {seeds})",
+        ax=top,
     )  # fmt: skip
     top.set_ylim(0, 2)
     top.set_xlabel("")
@@ -260,13 +262,14 @@ def plot(result: Result):
     }
     plot_sharpness(
         result.steps, both, limits=dict.fromkeys(both, 1.0), relative=True,
-        title="Gradient descent", ax=bottom,
+        title="Gradient descent: the critical sharpness comes to the same limit", ax=bottom,
     )  # fmt: skip
     bottom.set_ylim(0, 2)
     curves = {name: np.median(values, axis=0) for name, values in result.loss.items()}
     loss = plot_lines(
         np.arange(len(next(iter(curves.values())))), curves,
-        xlabel="step", ylabel="loss", yscale="log", title="Median over seeds",
+        xlabel="step", ylabel="loss", yscale="log",
+        title=f"At the limit the loss goes on falling (median of {seeds})",
     )  # fmt: skip
     return {"sharpness": figure, "loss": loss.figure}
 

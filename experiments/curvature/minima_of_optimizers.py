@@ -129,7 +129,7 @@ def plot(result: Result):
             ax.annotate("limit", (place + 0.3, LIMITS[name]), fontsize="small", va="center")
     ax.set_xticks(range(len(columns)), list(columns))
     ax.set_yscale("log")
-    title = f"Where optimizers end from {len(result.start)} starts"
+    title = f"From {len(result.start)} starts: momentum and Adam end sharper than SGD"
     tidy(ax, xlabel="", ylabel="largest eigenvalue of the Hessian", title=title)
     return {"sharpness": figure}
 

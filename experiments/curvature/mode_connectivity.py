@@ -37,6 +37,7 @@ from jaxopt_tut.landscape import PathLoss, fit_bezier, linear_path, path_loss
 from jaxopt_tut.models import mlp
 from jaxopt_tut.optimizers import adam
 from jaxopt_tut.plotting import new_figure, plot_path
+from jaxopt_tut.plotting.style import COLORS
 from jaxopt_tut.training import shuffled, train
 
 CURVE_OPTIMIZER = adam(3e-3)
@@ -145,14 +146,19 @@ def plot(result: Result):
         kind: PathLoss(jnp.asarray(result.t), losses.mean(axis=0), {}, result.barriers[kind].mean())
         for kind, losses in result.losses.items()
     }
-    plot_path(mean, title=f"Mean over {len(result.losses[KINDS[0]])} pairs of networks", ax=left)
+    pairs = f"{len(result.losses[KINDS[0]])} pairs"
+    plot_path(
+        mean,
+        title=f"A trained curve goes round the barrier (mean of {pairs})",
+        ax=left,
+    )
     left.set_ylabel("loss (nats)")
     for i, kind in enumerate(KINDS):
-        right.plot([i] * len(result.barriers[kind]), result.barriers[kind], "o", alpha=0.6)
+        right.plot([i] * len(result.barriers[kind]), result.barriers[kind], "o", color=COLORS[i])
     right.set_xticks(range(len(KINDS)), KINDS)
     right.margins(x=0.2)
     right.set_ylabel("barrier (nats)")
-    right.set_title("Barrier of each pair", fontsize="medium")
+    right.set_title("The barrier of each pair of networks", fontsize="medium")
     return {"paths": figure}
 
 

@@ -148,14 +148,19 @@ def check(result: Result) -> list[Claim]:
 def plot(result: Result):
     axes = (figure := new_figure(15.0, 4.4)).subplots(1, 3, width_ratios=[1.5, 1, 1])
     share = result.explained[0].sum()
-    title = f"Three optimizers from one start: {100 * share:.1f} % explained"
+    title = f"The plane explains {100 * share:.1f} % of the squared distances"
     plot_plane(result.plane, result.surface, title=title, ax=axes[0], distance_ax=axes[1])
+    # as in the panel beside it
+    colors = {line.get_label(): line.get_color() for line in axes[1].lines}
     for name in OPTIMIZERS:
         met, shown = result.met[name].mean(axis=0), result.shown[name].mean(axis=0)
-        (line,) = axes[2].plot(met, label=f"{name}, met")
-        axes[2].plot(shown, "--", color=line.get_color(), label=f"{name}, shown on the plane")
+        color = colors[name]
+        axes[2].plot(met, color=color, label=f"{name}, met")
+        axes[2].plot(shown, "--", color=color, label=f"{name}, shown on the plane")
     axes[2].set(xlabel="point of the path", ylabel="loss (nats)", yscale="log")
-    axes[2].set_title(f"Mean over {len(result.explained)} starts", fontsize="medium")
+    axes[2].set_title(
+        f"The plane shows other losses (mean of {len(result.explained)} starts)", fontsize="medium"
+    )
     axes[2].legend(
         frameon=False, fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15)
     )

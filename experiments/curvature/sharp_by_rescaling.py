@@ -35,6 +35,7 @@ from experiments._runner import run_script
 from jaxopt_tut.curvature import Ascent, AverageCase, Critical, LargestEigenvalue, sharpness
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure
+from jaxopt_tut.plotting.style import look
 
 SIZES = (49, 16, 10)
 KINDS = {
@@ -137,16 +138,17 @@ def check(result: Result) -> list[Claim]:
 def plot(result: Result):
     figure = new_figure(9, 3.6)
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    titles = "plain", "in units of the weights"
+    titles = "Plain: one function, ever sharper", "In units of the weights: no change"
     for ax, title, rows in zip(axes, titles, (result.plain, result.adaptive), strict=True):
-        for marker, (name, values) in zip("osD^", rows.items(), strict=True):
-            ax.plot(result.factors, values / values[0], marker=marker, label=name, alpha=0.8)
+        for i, (name, values) in enumerate(rows.items()):
+            ax.plot(result.factors, values / values[0], label=name, **look(i))
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlabel("factor of the first layer, and divisor of the second")
-        ax.set_title(title)
+        ax.set_title(title, fontsize="medium")
     axes[0].set_ylabel("sharpness, over that of the trained network")
-    axes[0].legend(frameon=False)
+    for ax in axes:
+        ax.legend(frameon=False)
     return {"rescaling": figure}
 
 

@@ -40,6 +40,7 @@ from experiments._runner import run_script
 from jaxopt_tut.curvature import Ascent, AverageCase, Critical, LargestEigenvalue, sharpness
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure
+from jaxopt_tut.plotting.style import COLORS, legend_below
 
 SIZES = (49, 32, 10)
 NUM_IMAGES = 1000
@@ -256,27 +257,40 @@ def plot(result: Result):
     left.set_xscale("log", base=2)
     left.set_xlabel("largest eigenvalue")
     left.set_ylabel("test loss minus training loss")
-    left.set_title("networks of one training loss", fontsize="medium")
+    left.set_title("At one training loss sharper networks have smaller gaps", fontsize="medium")
     left.legend(title="learning rate", frameon=False)
     rows = {**result.sharpness, "learning rate": result.rates}
-    for shift, label, marker, values in (
-        (0.17, "test error", "s", result.error),
-        (-0.17, "gap in loss", "o", result.gap),
+    for shift, label, marker, color, values in (
+        (0.17, "test error", "s", COLORS[0], result.error),
+        (-0.17, "gap in loss", "o", COLORS[1], result.gap),
     ):
         places = np.arange(len(rows))[::-1] + shift
         means = np.array([correlation(row, values) for row in rows.values()])
         ends = np.array([interval(row, values) for row in rows.values()]).T
         right.errorbar(
-            means, places, xerr=np.abs(ends - means), fmt=marker, label=f"{label}, all", capsize=2
+            means,
+            places,
+            xerr=np.abs(ends - means),
+            fmt=marker,
+            color=color,
+            label=f"{label}, all",
+            capsize=2,
         )
         inside = [within(row, values, result.rates)[0] for row in result.sharpness.values()]
-        right.plot(inside, places[:-1], marker, color="0.5", markerfacecolor="none")
-    right.plot([], [], "o", color="0.5", markerfacecolor="none", label="within equal rates")
+        right.plot(
+            inside,
+            places[:-1],
+            marker,
+            color=color,
+            markerfacecolor="none",
+            label=f"{label}, within equal rates",
+        )
     right.axvline(0.0, color="black", linestyle="--", linewidth=1)
     right.set_yticks(np.arange(len(rows))[::-1], list(rows))
     right.set_xlim(-1, 1)
     right.set_xlabel("rank correlation, 95 % interval")
-    right.legend(frameon=False, fontsize="small")
+    right.set_title("Sharpness against what is lost on test images", fontsize="medium")
+    legend_below(right, columns=2)
     return {"correlations": figure}
 
 

@@ -158,16 +158,16 @@ def plot(result: Result):
         mean,
         xlabel="along a filter-normalised direction",
         ylabel="loss (nats)",
-        title=f"Mean over {len(result.losses['frozen'])} networks",
+        title=f"Frozen averages raise the ends (mean over {len(result.losses['frozen'])} networks)",
         ax=axes[0],
     )
     ratios = result.losses["frozen"] / result.losses["reestimated"]
     plot_slice(
         {f"network {i}": show(values, "frozen") for i, values in enumerate(ratios[:5])},
         xlabel="along a filter-normalised direction",
-        ylabel="loss with frozen averages over re-estimated",
+        ylabel="loss, frozen over re-estimated",
         yscale="log",
-        title="How much of the cliff is not there",
+        title="By what factor (a line a network)",
         ax=axes[1],
     )
     return {"slices": figure}

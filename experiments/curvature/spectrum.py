@@ -216,7 +216,7 @@ def plot(result: Result):
         result.density,
         exact=result.eigenvalues,
         xlabel="eigenvalue of the Hessian",
-        title=f"Trained ReLU network, {result.density.size} parameters",
+        title=f"Of {result.density.size} eigenvalues nearly all are near zero",
         ax=density.subplots(),
     )
     layers = new_figure(6.4, 4.4)

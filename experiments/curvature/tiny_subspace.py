@@ -201,7 +201,7 @@ def plot(result: Result):
     ax.set_ylim(K / result.size / 2, 1.5)
     ax.set_xticks(places, [f"{epochs}" for epochs in result.epochs])
     ax.legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1.0, 0.72))
-    title = f"What {K} eigenvectors of the Hessian hold, of {result.size} dimensions"
+    title = f"{K} of {result.size} dimensions hold the gradient, but not the way"
     tidy(ax, xlabel="epochs", ylabel="share of the squared length", title=title)
     return {"shares": figure}
 

@@ -48,6 +48,7 @@ from jaxopt_tut.curvature import (
 )
 from jaxopt_tut.optimizers import adam
 from jaxopt_tut.plotting import new_figure
+from jaxopt_tut.plotting.style import look
 from jaxopt_tut.quantiles import student_quantile
 
 METHODS = {
@@ -59,6 +60,10 @@ METHODS = {
 }
 HONEST = ("Hutchinson", "Hutch++", "Krylov")
 STATES = ("at the start", "trained")
+TITLES = {
+    STATES[0]: "At the start: XNysTrace says that it does not apply",
+    STATES[1]: "Trained: Krylov errs under a tenth as much as Hutchinson",
+}
 LEVEL = 0.95
 
 
@@ -211,16 +216,15 @@ def plot(result: Result):
     figure = new_figure(10, 6.4)
     axes = figure.subplots(2, 2, sharex=True)
     for (upper, lower), state in zip(axes.T, STATES, strict=True):
-        for name in METHODS:
+        for i, name in enumerate(METHODS):
             is_flagged = np.isnan(result.errors[state][name]).any()
             label = f"{name} (flagged)" if is_flagged else name
-            style = {"marker": "o", "label": label, "linestyle": ":" if is_flagged else "-"}
-            upper.loglog(result.budgets, sizes_of_errors(result, state, name), **style)
-            if is_flagged:
-                lower.plot([], [])  # keeps the colours of both rows alike
-            else:
-                lower.plot(result.budgets, result.covered[state][name].mean(-1), marker="o")
-        upper.set_title(f"Hessian of a ReLU network, {state}", fontsize="medium")
+            upper.loglog(
+                result.budgets, sizes_of_errors(result, state, name), label=label, **look(i)
+            )
+            if not is_flagged:
+                lower.plot(result.budgets, result.covered[state][name].mean(-1), **look(i))
+        upper.set_title(TITLES[state], fontsize="medium")
         upper.legend(frameon=False, fontsize="small")
         lower.axhline(LEVEL, color="black", linestyle="--", linewidth=1)
         lower.set_ylim(0, 1.05)

@@ -33,6 +33,7 @@ from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_lines
+from jaxopt_tut.plotting.style import legend_below
 from jaxopt_tut.training import Vmap, sweep, train
 
 WIDTHS, NUM_DATA, NOISE = (8, 16, 1), 1024, 2.0
@@ -150,6 +151,8 @@ def plot(result: Result):
     sizes, medians = result.batch_sizes, np.median(result.losses, axis=2)
     shown = {f"batch {n}": row for n, row in zip(sizes[::2], medians[::2], strict=True)}
     plot_lines(result.rates, shown, xlabel="learning rate", ylabel="loss on clean labels", ax=left)
+    left.set_title("The best rate moves up with the batch", fontsize="medium")
+    legend_below(left, columns=3)
     left.set_xscale("log")
     left.set_yscale("log")
     best = 2 ** best_rates(result.rates, result.losses)
@@ -161,12 +164,7 @@ def plot(result: Result):
     plot_lines(sizes, lines, xlabel="batch size", ylabel="best learning rate", ax=right)
     right.set_xscale("log", base=2)
     right.set_yscale("log")
-    small, large, _ = intervals(result)
-    right.set_title(
-        f"slopes: smaller half {small[0]:.2f} to {small[1]:.2f}, "
-        f"larger {large[0]:.2f} to {large[1]:.2f}",
-        fontsize="medium",
-    )
+    right.set_title("It grows with small batches more than with large ones", fontsize="medium")
     return {"best_rates": figure}
 
 

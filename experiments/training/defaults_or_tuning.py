@@ -165,14 +165,17 @@ def plot(result: Result):
         left.plot(trials, losses, "--s", color=colors[whose], label=f"optimizers, {whose} defaults")
     left.set_ylabel("final loss (geometric mean)")
     left.legend(frameon=False)
+    left.set_title("More trials, lower loss: of rates and of optimizers", fontsize="medium")
     for whose, ratio in ratios(result).items():
         right.plot(trials, ratio[:, 0], "-o", color=colors[whose], label=f"{whose} defaults")
         right.fill_between(trials, ratio[:, 1], ratio[:, 2], color=colors[whose], alpha=0.2)
     right.axhline(1.0, color="black", linestyle="--", linewidth=1)
     right.set_ylabel("defaults over tuning (95 % interval)")
     right.legend(frameon=False)
+    right.set_title("Below 1 defaults are better than tuning", fontsize="medium")
     for axes in (left, right):
         axes.set_xlabel("trials")
+        axes.set_xticks(trials)
     return {"trials": figure}
 
 

@@ -35,6 +35,7 @@ from experiments._claims import Claim, at_least, at_most, equal
 from experiments._runner import run_script
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_lines
+from jaxopt_tut.plotting.style import legend_below
 from jaxopt_tut.training import Vmap, halving, sweep, train
 
 PROBLEMS = ("alike", "ill-conditioned", "network")
@@ -190,15 +191,16 @@ def plot(result: Result):
         plot_lines(RATES[name], lines, xlabel="learning rate", ylabel="loss", ax=ax)
         if name != PROBLEMS[1]:  # all three have the same
             ax.get_legend().remove()
+        else:
+            legend_below(ax, columns=5)
         ax.axvline(RATES[name][chosen], color="0.5", linestyle=":", linewidth=1)
         ax.set_yscale("log")
         if name == "network":
             ax.set_xscale("log")
             ax.set_ylim(None, 10)
         price = float(np.median(prices(result.losses[name])))
-        ax.set_title(
-            f"{name}: the pick (dotted)\nends {price:.2g} times as high", fontsize="medium"
-        )
+        ends = "as low as the best" if price == 1.0 else f"{price:.2g} times as high as the best"
+        ax.set_title(f"{name}: the pick (dotted) ends\n{ends}", fontsize="medium")
     return {"rungs": figure}
 
 

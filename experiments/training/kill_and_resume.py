@@ -43,6 +43,7 @@ from jaxopt_tut import datasets
 from jaxopt_tut.models import mlp
 from jaxopt_tut.optimizers import adam
 from jaxopt_tut.plotting import new_figure
+from jaxopt_tut.plotting.style import COLORS
 from jaxopt_tut.training import Aux, Checkpoint, Event, FitResult, compilation_cache, evaluator, fit
 
 BATCH = 100
@@ -236,24 +237,32 @@ def plot(result: Result):
     figure = new_figure(10, 3.8)
     left, right = figure.subplots(1, 2)
     steps = np.arange(len(smooth(result.losses))) + len(result.losses) - len(smooth(result.losses))
-    left.plot(steps, smooth(result.losses), color="C0", linewidth=3, alpha=0.4, label="undisturbed")
-    left.plot(steps, smooth(result.resumed), color="C0", linewidth=1, label="killed and resumed")
-    left.plot(steps, smooth(result.weights_alone), color="C3", linewidth=1, label="weights alone")
+    left.plot(
+        steps, smooth(result.losses), color=COLORS[0], linewidth=4, alpha=0.4, label="undisturbed"
+    )
+    left.plot(
+        steps, smooth(result.resumed), color=COLORS[0], linewidth=1, label="killed and resumed"
+    )
+    left.plot(
+        steps, smooth(result.weights_alone), color=COLORS[1], linewidth=1, label="weights alone"
+    )
     label = f"{result.kills} kills"
     for at in result.killed_at:
         left.axvline(at, color="0.7", linewidth=0.8, zorder=0, label=label)
         label = None
     left.set(xlabel="step", ylabel="loss (mean of an epoch)", yscale="log")
+    left.set_title("Killed and resumed, the curve is the undisturbed one", fontsize="medium")
     left.legend(fontsize="small")
     for losses, color, name in (
-        (result.resumed, "C0", "killed and resumed"),
-        (result.weights_alone, "C3", "weights alone"),
+        (result.resumed, COLORS[0], "killed and resumed"),
+        (result.weights_alone, COLORS[1], "weights alone"),
     ):
         difference = np.abs(losses - result.losses)
         right.plot(difference, ".", color=color, markersize=2, label=name)
     right.set(xlabel="step", ylabel="|loss - undisturbed loss|")
     right.set_yscale("symlog", linthresh=1e-4)
     right.set_ylim(-2e-5, None)
+    right.set_title("Weights alone: from the first kill on another run", fontsize="medium")
     right.legend(fontsize="small")
     return {"losses": figure}
 

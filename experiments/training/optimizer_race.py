@@ -113,15 +113,25 @@ def check(result: Result) -> list[Claim]:
 
 
 def plot(result: Result):
+    leader = result.confidence.optimizers[int(np.argmax(result.confidence.scores))]
+    profiles = result.table.profiles()
     drawn = {
-        "profiles": (plot_performance_profiles, result.table.profiles()),
-        "scores": (plot_scores, result.confidence),
-        "comparison": (plot_comparison, result.seeds),
+        "profiles": (
+            plot_performance_profiles,
+            profiles,
+            f"{leader} is near the fastest most often",
+        ),
+        "scores": (
+            plot_scores,
+            result.confidence,
+            f"Over problems {leader}'s interval reaches into others",
+        ),
+        "comparison": (plot_comparison, result.seeds, "On these problems there are differences"),
     }
     figures = {}
-    for name, (draw, found) in drawn.items():
+    for name, (draw, found, title) in drawn.items():
         figures[name] = new_figure(7, 4)
-        draw(found, ax=figures[name].subplots())
+        draw(found, title=title, ax=figures[name].subplots())
     return figures
 
 

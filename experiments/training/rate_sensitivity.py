@@ -30,6 +30,7 @@ from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
 from experiments.training._entrants import raced
 from jaxopt_tut.plotting import new_figure, plot_rate_sensitivity
+from jaxopt_tut.plotting.style import legend_below
 from jaxopt_tut.training import RaceTable, problems
 
 NAMES = ("SGD", "momentum", "Adam")
@@ -122,10 +123,21 @@ def check(result: Result) -> list[Claim]:
 
 def plot(result: Result):
     kinds = result.table.problems
-    figure = new_figure(3.4 * len(kinds), 3.4)
+    figure = new_figure(3.2 * len(kinds), 3.8)
     sensitivity = result.table.sensitivity()
-    for axes, kind in zip(np.ravel(figure.subplots(1, len(kinds))), kinds, strict=True):
-        plot_rate_sensitivity(sensitivity, kind, quantity="loss", title=kind, ax=axes)
+    panels = np.ravel(figure.subplots(1, len(kinds)))
+    for ax, kind in zip(panels, kinds, strict=True):
+        title = kind.replace("_", " ")
+        plot_rate_sensitivity(sensitivity, kind, quantity="loss", title=title, ax=ax)
+        ax.set_title(title, fontsize="medium")
+        ax.get_legend().remove()
+        ax.set_ylabel("final loss" if ax is panels[0] else "")
+    legend_below(panels[0])
+    figure.suptitle(
+        f"Beyond the best rate SGD's curve soon ends: it diverges (medians and their "
+        f"{sensitivity.coverage:.0%} intervals)",
+        fontsize="medium",
+    )
     return {"rates": figure}
 
 

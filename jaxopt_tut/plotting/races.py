@@ -70,7 +70,7 @@ def plot_performance_profiles(
         ax,
         xlabel=f"{profiles.unit} relative to the fastest",
         ylabel="share of the problems",
-        title=f"{title}\n({profiles.level:.0%} bands over seeds)".lstrip(),
+        title=_titled(title, f"{profiles.level:.0%} bands over seeds"),
     )
 
 
@@ -119,7 +119,7 @@ def plot_scores(
         ax,
         xlabel=f"score: area under the profile of {confidence.unit}",
         ylabel="optimizer",
-        title=f"{title}\n(beside names: chance to be best, given | over problems)".lstrip(),
+        title=_titled(title, "beside names: chance to be best, given | over problems"),
     )
 
 
@@ -165,7 +165,7 @@ def plot_comparison(
     ax.set_xticks(range(many), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(many), names)
     differ = f"{int(sure.sum()) // 2} of {comparison.num_pairs} pairs differ over {comparison.over}"
-    title = f"{title}\n({differ}, Holm at {comparison.alpha:g})".lstrip()
+    title = _titled(title, f"{differ}, Holm at {comparison.alpha:g}")
     tidy(ax, xlabel="than this one", ylabel=f"{comparison.unit} of this one", title=title)
     ax.grid(visible=False)
     return ax
@@ -290,6 +290,11 @@ def plot_tuning_cost(
     _legend_beside(ax)
     mean = "expected steps to the target" if problem else "expected steps, mean over problems"
     return tidy(ax, xlabel="learning rates tried", ylabel=mean, title=title)
+
+
+def _titled(title: str, note: str) -> str:
+    """Put a note in brackets below the title; without one it is the title."""
+    return f"{title}\n({note})" if title else note[:1].upper() + note[1:]
 
 
 def _require(caller: str, value: Any, kind: type[_Kind], method: str) -> _Kind:
