@@ -188,7 +188,8 @@ def check(result: Result) -> list[Claim]:
 def plot(result: Result):
     before, after = result.labels
     titles = [before, f"change, at most {RADII['LInf']:g}", after]
-    figure = plot_images(result.examples, titles, columns=3, title="Class before, and class after")
+    title = "The prediction flips"
+    figure = plot_images(result.examples, titles, columns=3, title=title)
     figure.set_size_inches(6.0, 2.8)
     return {"adversarial_example": figure}
 

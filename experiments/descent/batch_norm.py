@@ -190,7 +190,9 @@ def check(result: Result) -> list[Claim]:
 
 def plot(result: Result):
     spectra = new_figure(11.0, 4.4)
-    for ax, inputs in zip(spectra.subplots(1, 2), INPUTS, strict=True):
+    for ax, inputs, fall in zip(
+        spectra.subplots(1, 2), INPUTS, ("fall a little", "fall a hundredfold"), strict=True
+    ):
         lines = {model: np.maximum(of[0], 1e-8) for model, of in result.eigenvalues[inputs].items()}
         plot_lines(
             1 + np.arange(len(lines["plain"])),
@@ -199,7 +201,7 @@ def plot(result: Result):
             ylabel="modulus (cut at 1e-8)",
             xscale="log",
             yscale="log",
-            title=f"Hessian of the network at the start: {inputs}",
+            title=f"{inputs.capitalize()}: eigenvalues {fall}",
             ax=ax,
         )
     rates = new_figure(11.0, 4.4)
@@ -208,7 +210,7 @@ def plot(result: Result):
             result.learning_rates,
             {model: np.minimum(of, 10.0) for model, of in result.losses[inputs].items()},
             ylabel="loss after 100 steps (nats, cut at 10)",
-            title=f"Gradient descent: {inputs}",
+            title=f"{inputs.capitalize()}: BatchNorm ends lower, at larger rates",
             ax=ax,
         )
     return {"eigenvalues": spectra, "learning_rates": rates}

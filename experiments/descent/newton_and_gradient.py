@@ -16,8 +16,8 @@ Source: Technion tutorial 5, Newton's method; Nocedal and Wright (2006), theorem
 3.4.
 Section: B1.
 Command: python -m experiments newton_and_gradient
-Expected: steps of Newton and of the gradient: quadratic 1 and 413, Rosenbrock 21 and 11365, Beale 7
-and 1070, Himmelblau 6 and 23, steep optima 3 and 8.
+Expected: steps of Newton and of the gradient: quadratic 1 and 3, Rosenbrock 21 and 8028, Beale 7
+and 704, Himmelblau 6 and 26, steep optima 3 and 4.
 Time: 9 s.
 """
 
@@ -196,7 +196,7 @@ def plot(result: Result):
         lambda w: jnp.log10(1e-3 + surface.fun(w)),
         surface.domain,
         result.paths,
-        title="Rosenbrock: Newton, and 200 steps of the gradient",
+        title="Rosenbrock: Newton arrives, the gradient not in 200 steps",
         ax=left,
     )
     left.figure.axes[-1].set_ylabel("log10 of the loss + 0.001")
@@ -210,7 +210,12 @@ def plot(result: Result):
     right.set_ylim(0.7, None)
     right.set_xticks(np.arange(len(result.steps)), list(result.steps), fontsize="small")
     legend_below(right)
-    tidy(right, xlabel="", ylabel="steps until the gradient is small", title="Wolfe line search")
+    tidy(
+        right,
+        xlabel="",
+        ylabel="steps until the gradient is small",
+        title="Newton takes fewer steps on all surfaces",
+    )
     return {"newton_and_gradient": figure}
 
 

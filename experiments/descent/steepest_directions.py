@@ -185,14 +185,14 @@ def check(result: Result) -> list[Claim]:
 def plot(result: Result):
     figures = {}
     for label, (angle, degrees) in zip(("aligned", "turned"), ANGLES.items(), strict=True):
-        figure = new_figure(10.5, 4.4)
+        figure, fast = new_figure(10.5, 4.4), "L1" if degrees == 0 else "LInf"
         left, right = figure.subplots(1, 2)
         hessian = quadratic(degrees)[0].astype(np.float32)
         plot_surface(
             lambda w, hessian=hessian: 0.5 * jnp.vdot(w, hessian @ w),
             ([-0.15, -0.5], [1.1, 0.5]) if degrees == 0 else ([-0.15, -0.15], [1.0, 1.0]),
             {name: path[:20] for name, path in result.paths[angle].items()},
-            title=f"Exact line search, {angle}",
+            title=f"{fast} needs two steps: {angle}",
             ax=left,
         )
         plot_lines(
@@ -201,7 +201,7 @@ def plot(result: Result):
             xlabel="step",
             ylabel="loss, start = 1 (cut at 1e-12)",
             yscale="log",
-            title=f"Ill-scaled quadratic, {angle}",
+            title="The other two take the same many steps",
             ax=right,
         )
         figures[label] = figure

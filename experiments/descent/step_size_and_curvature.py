@@ -155,7 +155,7 @@ def plot(result: Result):
         xlabel="step",
         ylabel="distance to the minimum, start = 1",
         yscale="log",
-        title=f"Gradient descent on a quadratic of condition number {KAPPA:g}, by learning rate",
+        title=f"1/lambda_max is not the fastest (condition number {KAPPA:g})",
     )
     curves.set_ylim(1e-9, 1e3)
     legend_below(curves, columns=2)
@@ -165,7 +165,7 @@ def plot(result: Result):
         chosen={"measured": BEST},
         yscale="linear",
         ylabel="factor by which a step shrinks the distance",
-        title="Ring: 2/(lambda_min + lambda_max); dotted: 1 and 2 over lambda_max",
+        title="Fastest at 2/(lambda_min + lambda_max) (ring), not 1/lambda_max (dotted)",
     )
     predicted = "largest |1 - eta lambda|"
     factors.plot(result.learning_rates, result.predicted, "k--", linewidth=1, label=predicted)

@@ -166,7 +166,7 @@ def plot(result: Result):
         {"mean over all examples": np.asarray(losses(grid))},
         xlabel="frequency",
         ylabel="loss",
-        title="The loss, with the starts (rings)",
+        title="Starts (rings) lie in poor minima",
         ax=left,
     )
     left.plot(result.poor, np.asarray(losses(result.poor)), "o", color="black", fillstyle="none")
@@ -175,7 +175,7 @@ def plot(result: Result):
         result.paths,
         xlabel="step",
         ylabel="frequency",
-        title=f"One run of each, learning rate {RATE:g}; the right frequency is {TRUTH:g}",
+        title=f"Single examples find the right frequency, {TRUTH:g} (one run each)",
         ax=right,
     )
     legend_below(right, columns=3)

@@ -35,8 +35,8 @@ from experiments._claims import Claim, at_least, at_most, between, equal
 from experiments._runner import run_script
 from jaxopt_tut.landscape import descend
 from jaxopt_tut.optimizers import line_search, momentum, newton, sgd
-from jaxopt_tut.plotting import new_figure, plot_lines, plot_surface
-from jaxopt_tut.plotting.style import legend_below
+from jaxopt_tut.plotting import new_figure, plot_lines
+from jaxopt_tut.plotting.style import legend_below, look, tidy
 
 SAME_STEP = "momentum, same step"
 METHODS = ("gradient", "exact line search", "momentum", SAME_STEP, "BatchNorm", "Newton")
@@ -207,25 +207,37 @@ def check(result: Result) -> list[Claim]:
 
 def plot(result: Result):
     hessian, truth = result.hessian.astype(np.float32), np.array(TRUTH, np.float32)
-    loss = lambda w: 0.5 * jnp.vdot(w - truth, hessian @ (w - truth))
-    paths = plot_surface(
-        loss,
-        ([0.95, -0.56], [2.05, -0.44]),
-        {name: points[:40] for name, points in result.points.items()},
-        title="Regression on two inputs of scales 1 and 7: the first 40 steps of each",
-        ax=new_figure(8.0, 5.6).add_subplot(),
+    first, second = np.linspace(0.95, 2.05, 200), np.linspace(-0.56, -0.43, 60)
+    offset = np.stack(np.meshgrid(first, second), axis=-1) - truth
+    values = 0.5 * np.einsum("...i,ij,...j", offset, hessian, offset)
+    paths = new_figure(10.0, 9.0)
+    # A panel each, for the gradient and the line search take the same path; in equal units, for
+    # else the ravine looks round.
+    panels = paths.subplots(len(METHODS), 1, sharex=True, sharey=True)
+    for i, (ax, (name, points)) in enumerate(zip(panels, result.points.items(), strict=True)):
+        ax.contour(first, second, values, np.geomspace(1e-3, 1, 7), colors="0.7", linewidths=0.8)
+        ax.plot(*points[:40].T, linewidth=1.2, **look(i) | {"linestyle": "-"})
+        ax.plot(*truth, "k*", markersize=10)
+        ax.set_aspect("equal")
+        count = num_steps(result.losses[name])
+        title = f"{name}: {count:g} step{'s' if count != 1 else ''} to a billionth of the loss"
+        tidy(ax, xlabel="", ylabel="$w_2$", title=title)
+        ax.grid(visible=False)
+    panels[-1].set_xlabel("$w_1$")
+    paths.suptitle(
+        "Gradient and line search zig-zag across the ravine alike (first 40 steps; star: minimum)",
+        fontsize="medium",
     )
-    legend_below(paths, columns=3)
     losses = plot_lines(
         np.arange(301),
         {name: np.maximum(losses[:301], 1e-12) for name, losses in result.losses.items()},
         xlabel="step",
         ylabel="loss, start = 1 (cut at 1e-12)",
         yscale="log",
-        title="Regression on two inputs of scales 1 and 7",
+        title="The line search is as slow as the gradient, the others are not",
     )
     legend_below(losses, columns=3)
-    return {"paths": paths.figure, "losses": losses.figure}
+    return {"paths": paths, "losses": losses.figure}
 
 
 if __name__ == "__main__":

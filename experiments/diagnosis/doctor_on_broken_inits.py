@@ -31,7 +31,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.colors import ListedColormap
 
 from experiments._claims import Claim, at_least, at_most
 from experiments._runner import run_script
@@ -41,7 +40,7 @@ from jaxopt_tut.datasets import normalize
 from jaxopt_tut.diagnostics import Diagnosis, diagnose
 from jaxopt_tut.models import mlp
 from jaxopt_tut.plotting import new_figure, plot_diagnosis
-from jaxopt_tut.plotting.style import COLORS
+from jaxopt_tut.plotting.style import legend_below, look, tidy
 
 FULL_PRODUCTS = True  # claims to the rounding of float32
 LAYERS = tuple(range(len(mlp.FASHION_MNIST_SIZES) - 1))
@@ -218,21 +217,29 @@ def check(result: Result) -> list[Claim]:
 def plot(result: Result):
     kinds = list(dict.fromkeys(kind for runs in result.verdicts.values() for kind, _ in runs[0]))
     names = list(result.verdicts)
-    table = np.zeros((len(names), len(LAYERS)))
-    figure = new_figure(9.0, 0.42 * len(names) + 1.2)
+    figure = new_figure(8.0, 0.36 * len(names) + 1.6)
     ax = figure.add_subplot()
-    for row, name in enumerate(names):
-        for layer in LAYERS:
-            found = [kind for kind, place in result.verdicts[name][0] if place == layer]
-            found = list(dict.fromkeys(found))
-            table[row, layer] = kinds.index(found[0]) + 1 if found else 0
-            text = ",\n".join(found).replace("_", " ")
-            ax.text(layer, row, text or "-", ha="center", va="center", fontsize="x-small")
-    colours = ListedColormap(["#FFFFFF", *(COLORS * 2)[: len(kinds)]])
-    ax.imshow(table, cmap=colours, vmin=-0.5, vmax=len(kinds) + 0.5, aspect="auto", alpha=0.35)
+    for i, kind in enumerate(kinds):
+        found = [
+            # verdicts on one layer beside each other
+            (layer + 0.14 * (i - (len(kinds) - 1) / 2), row)
+            for row, name in enumerate(names)
+            for layer in LAYERS
+            if (kind, layer) in result.verdicts[name][0]
+        ]
+        style = look(i) | {"linestyle": "", "markersize": 9}
+        ax.plot(*np.transpose(found), label=kind.replace("_", " "), **style)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlim(LAYERS[0] - 0.5, LAYERS[-1] + 0.5)
+    tidy(
+        ax,
+        xlabel="layer",
+        ylabel="",
+        title="Bad starts get verdicts, the others none (first seed)",
+    )
     ax.set_yticks(range(len(names)), names)
-    ax.set_xticks(LAYERS, [f"layer {layer + 1}" for layer in LAYERS])
-    ax.set_title("What the doctor says (one seed); colour: the worst in a layer", fontsize="medium")
+    ax.set_xticks(LAYERS, [str(layer + 1) for layer in LAYERS])
+    legend_below(ax, columns=3)
     figures = {"verdicts": figure}
     for name, diagnosis in result.drawn.items():
         file = name.replace(", ", "_").replace(" ", "_").replace(".", "0.").lower()

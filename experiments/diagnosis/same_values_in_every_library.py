@@ -181,22 +181,12 @@ def plot(result: Result):
         plot_profile(
             {name: [np.mean(np.square(a)) for a in arrays[name]] for name in arrays},
             ylabel=f"mean square of the {title}",
-            title=f"{title}: four libraries, one curve",
+            title=f"{title.capitalize()}: four libraries, one curve",
             ax=ax,
         )
         for line, size in zip(ax.lines, (13, 10, 7, 4), strict=True):
             line.set_markersize(size)
-
-    names = new_figure(9, 2.4)
-    ax = names.add_subplot()
-    ax.axis("off")
-    rows = list(zip(result.kinds[PLAIN], *result.names.values(), strict=True))
-    table = ax.table(rows, colLabels=["role", *result.names], loc="center", cellLoc="left")
-    table.auto_set_font_size(False)
-    table.set_fontsize(8)
-    table.scale(1.0, 1.4)
-    ax.set_title("names of the same layers", fontsize="medium")
-    return {"layers": figure, "names": names}
+    return {"layers": figure}
 
 
 if __name__ == "__main__":

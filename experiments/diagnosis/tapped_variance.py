@@ -306,7 +306,7 @@ def plot(result: Result):
                 {name: getattr(case, runs) for name, case in cases.items()},
                 predicted={name: getattr(case, theory) for name, case in cases.items()},
                 ylabel=label,
-                title=f"{title}: {'forwards' if column == 0 else 'backwards'}",
+                title=f"{'Signals' if column == 0 else 'Gradients'} as theory has them: {title}",
                 ax=panels[row, column],
             )
     return {"profiles": figure}

@@ -109,7 +109,8 @@ def plot(result: Result):
         "gradient": result.gradients,
     }
     titles = [f"({fan_in} -> {fan_out})" for fan_in, fan_out in pairwise(SIZES)]
-    return {"constant": plot_distributions(rows, titles=titles, title=f"All weights {VALUE}")}
+    title = f"All weights {VALUE}: a middle layer has one single gradient"
+    return {"constant": plot_distributions(rows, titles=titles, title=title)}
 
 
 if __name__ == "__main__":

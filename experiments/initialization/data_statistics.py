@@ -135,7 +135,7 @@ def plot(result: Result):
     values = plot_distributions(
         {"normalised grey value": list(result.values.values())},
         titles=list(result.values),
-        title="1024 images each",
+        title="Variance near 1 in both (1024 images each)",
     )
     values.set_size_inches(6.4, 3.2)
     examples = plot_images(result.examples, CLASS_NAMES, title="The first image of each class")
@@ -143,7 +143,7 @@ def plot(result: Result):
         result.pixel_stds[None],
         [f"{result.pixel_stds.min():.2f} to {result.pixel_stds.max():.2f}"],
         columns=1,
-        title="Std of each pixel",
+        title="Borders hardly vary: std by pixel",
     )
     pixels.set_size_inches(3.2, 3.4)
     return {"values": values, "examples": examples, "pixel_stds": pixels}

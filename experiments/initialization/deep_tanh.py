@@ -178,7 +178,7 @@ def plot(result: Result):
         result.variances,
         predicted=result.predicted,
         ylabel="variance of the pre-activations",
-        title="tanh: forwards",
+        title="Behind Xavier the variance falls, on the edge it stays",
         ax=left,
     )
     left.axhline(0.25, color="black", linestyle=":", linewidth=1)
@@ -186,7 +186,7 @@ def plot(result: Result):
     plot_profile(
         result.gradients,
         ylabel="mean square of the gradient\nover that of the last layer",
-        title="tanh: backwards",
+        title="With the gain gradients explode, on the edge they stay",
         ax=right,
     )
     return {"depth": figure}

@@ -226,7 +226,7 @@ def plot(result: Result):
         left,
         xlabel="layer",
         ylabel="distance from c*, start = 1",
-        title="Decay of correlations at each weight variance; grey: predicted",
+        title="Correlations decay as predicted (grey), by weight variance",
     )
     legend_below(left, columns=3)
     plot_lines(
@@ -235,7 +235,7 @@ def plot(result: Result):
         xlabel="weight variance",
         ylabel="depth scale in layers (cut at 300)",
         yscale="log",
-        title=f"tanh, bias variance {BIAS_VARIANCE:g}",
+        title=f"The scale peaks at the edge of chaos (tanh, biases {BIAS_VARIANCE:g})",
         ax=right,
     )
     for i, name in enumerate(("tanh, ordered", "tanh, chaotic")):

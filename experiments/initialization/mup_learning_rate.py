@@ -224,6 +224,10 @@ def check(result: Result) -> list[Claim]:
 def plot(result: Result):
     figure = new_figure(13.5, 4.8)
     *panels, last = figure.subplots(1, 3)
+    titles = {
+        "standard": "Standard: the best rate falls with width",
+        "maximal update": "Maximal update: it hardly changes",
+    }
     best = {}
     for i, (name, ax) in enumerate(zip(PARAMETRISATIONS, panels, strict=True)):
         losses = result.losses[:, i]
@@ -235,7 +239,7 @@ def plot(result: Result):
             scores,
             chosen=chosen,
             ylabel="loss of the last batches (nats)",
-            title=name,
+            title=titles[name],
             ax=ax,
         )
         ax.set_ylim(0.95 * np.nanmin(result.losses), 1.05 * np.nanmax(result.losses[0]))
@@ -247,7 +251,7 @@ def plot(result: Result):
         ylabel="best learning rate",
         xscale="log",
         yscale="log",
-        title="Best rate (of a parabola)",
+        title="Best rate by width (of a parabola)",
         ax=last,
     )
     last.set_xticks(result.widths, [str(w) for w in result.widths])

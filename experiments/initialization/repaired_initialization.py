@@ -186,14 +186,14 @@ def plot(result: Result):
         xlabel="step",
         ylabel="loss of the batch (nats)",
         yscale="log",
-        title=f"First epoch (median of {len(result.losses[HEALTHY])} seeds, {width} steps on end)",
+        title=f"All but MetaInit train ({len(result.losses[HEALTHY])} seeds, median)",
         ax=left,
     )
     legend_below(left, columns=3)
     plot_profile(
         result.variances,
         ylabel="variance of the pre-activations",
-        title="At the start",
+        title="At the start GradInit has small variances, MetaInit large ones",
         ax=right,
     )
     legend_below(right, columns=3)

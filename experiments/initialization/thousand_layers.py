@@ -234,7 +234,7 @@ def plot(result: Result):
         curves,
         xlabel="step of SGD",
         ylabel=f"training loss, mean of {window} steps",
-        title=f"{result.depth} layers, each at its best rate",
+        title=f"Orthogonal weights learn best ({result.depth} layers, best rates)",
         ax=left,
     )
     legend_below(left, columns=1)
@@ -244,7 +244,7 @@ def plot(result: Result):
         xlabel="rank",
         ylabel="singular value of the Jacobian",
         yscale="log",
-        title="First to last layer, at the start (1e-7 of the largest: rounding)",
+        title="Orthogonal weights keep directions (below 1e-7: rounding)",
         ax=right,
     )
     return {"training": figure}

@@ -31,7 +31,8 @@ from jaxopt_tut import datasets
 from jaxopt_tut.datasets import split_train_validation
 from jaxopt_tut.initializers import constant, normal
 from jaxopt_tut.models import mlp
-from jaxopt_tut.plotting import new_figure, plot_training_curves
+from jaxopt_tut.plotting import new_figure
+from jaxopt_tut.plotting.style import BAND_ALPHA, legend_below, look, tidy
 from jaxopt_tut.training import evaluator, fit
 
 INITIALIZERS = {"std .01": normal(0.01), "constant .005": constant(0.005)}
@@ -60,8 +61,8 @@ class Result(NamedTuple):
     num_test: int
     test: dict[str, dict[str, np.ndarray]]
     """Accuracy after the last epoch."""
-    train: dict[str, dict[str, np.ndarray]]
-    """Accuracy over each epoch, while the parameters move."""
+    curves: dict[str, dict[str, np.ndarray]]
+    """Test accuracy after each epoch."""
 
 
 def run(config: Config) -> Result:
@@ -70,7 +71,7 @@ def run(config: Config) -> Result:
     split_key, *keys = jax.random.split(jax.random.key(0), 1 + config.num_seeds)
     images = split_train_validation(split_key, dataset.train, len(dataset.train.labels) // 6)[0]
     test = {name: {} for name in config.initializers}
-    train = {name: {} for name in config.initializers}
+    curves = {name: {} for name in config.initializers}
     for name in config.initializers:
         for optimizer_name, optimizer in OPTIMIZERS.items():
             runs = []
@@ -85,11 +86,12 @@ def run(config: Config) -> Result:
                     batch_size=config.batch_size,
                     num_epochs=config.num_epochs,
                     key=fit_key,
+                    evaluate=evaluate,  # nothing is chosen by it: the last parameters count
                 )
-                runs.append((evaluate(fitted.params)["accuracy"], fitted.history.train["accuracy"]))
-            test[name][optimizer_name] = np.array([score for score, _ in runs])
-            train[name][optimizer_name] = np.stack([curve for _, curve in runs])
-    return Result(len(dataset.test.labels), test, train)
+                runs.append(fitted.history.validation["accuracy"])
+            curves[name][optimizer_name] = np.stack(runs)
+            test[name][optimizer_name] = np.stack(runs)[:, -1]
+    return Result(len(dataset.test.labels), test, curves)
 
 
 def check(result: Result) -> list[Claim]:
@@ -114,10 +116,27 @@ def check(result: Result) -> list[Claim]:
 
 
 def plot(result: Result):
-    figure = new_figure(5.5 * len(result.train), 4.4)
-    panels = figure.subplots(1, len(result.train), squeeze=False)[0]
-    for ax, (name, train) in zip(panels, result.train.items(), strict=True):
-        plot_training_curves(train, title=f"From {name}", ylabel="training accuracy", ax=ax)
+    figure = new_figure(5.5 * len(result.curves), 4.4)
+    panels = figure.subplots(1, len(result.curves), squeeze=False)[0]
+    num_seeds = len(next(iter(result.test.values()))["Adam"])
+    said = f"(mean and range of {num_seeds} seeds)" if num_seeds > 1 else "(one seed)"
+    for ax, (name, curves) in zip(panels, result.curves.items(), strict=True):
+        for i, (optimizer, runs) in enumerate(curves.items()):
+            epochs = np.arange(1, 1 + runs.shape[1])
+            style = look(i) | {"markersize": 10 - 3 * i}  # those at chance lie on each other
+            ax.plot(epochs, runs.mean(axis=0), label=optimizer, **style)
+            ends = runs.min(axis=0), runs.max(axis=0)
+            ax.fill_between(epochs, *ends, color=style["color"], alpha=BAND_ALPHA, linewidth=0)
+        last = {optimizer: runs[:, -1].mean() for optimizer, runs in curves.items()}
+        tidy(
+            ax,
+            xlabel="epoch",
+            ylabel="test accuracy",
+            title=f"From {name} Adam reaches {last['Adam']:.0%}, "
+            f"the others {max(last['SGD'], last['momentum']):.0%} at most\n{said}",
+        )
+        ax.set_xticks(epochs)
+        legend_below(ax)
         ax.axhline(0.1, color="0.4", linestyle=":", linewidth=1)
         ax.annotate("chance", (1, 0.1), xytext=(0, -12), textcoords="offset points")
         ax.set_ylim(0, 1)

@@ -152,7 +152,13 @@ def plot(result: Result):
         name: jax.vmap(surface.fun)(jnp.asarray(x)[:, None])
         for name, surface in {"training": TRAIN, "test (moved by .25)": TEST}.items()
     }
-    wells = plot_lines(x, losses, xlabel="$w$", ylabel="loss", title="A flat and a sharp minimum")
+    wells = plot_lines(
+        x,
+        losses,
+        xlabel="$w$",
+        ylabel="loss",
+        title="Moved by .25 the flat minimum stays low, the sharp one does not",
+    )
     for minimum, test in zip(TRAIN.minima[:, 0], result.test_loss, strict=True):
         wells.plot([minimum, minimum], [0, test], color="black", marker="o", markersize=4)
         wells.annotate(
@@ -170,7 +176,8 @@ def plot(result: Result):
         shares,
         yscale="linear",
         ylabel="share that settles at the sharp minimum",
-        title=f"{num_starts} starts near the sharp minimum; dotted: limits for SGD and momentum",
+        title="Each leaves the sharp minimum above a rate of its own\n"
+        f"({num_starts} starts near it; dotted: theory for SGD and momentum)",
     )
     means = {name: loss.mean(axis=1) for name, loss in result.final_test.items()}
     test = plot_sensitivity(
@@ -178,7 +185,8 @@ def plot(result: Result):
         means,
         yscale="linear",
         ylabel="mean test loss at the end",
-        title=f"{num_starts} starts in each well; dotted: limits for SGD and momentum",
+        title="Rates that leave the sharp well end lower in the mean\n"
+        f"({num_starts} starts in each well; dotted: limits for SGD and momentum)",
     )
     for ax in (stay, test):
         for limit in limits(result).values():

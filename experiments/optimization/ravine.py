@@ -148,13 +148,12 @@ def plot(result: Result):
         result.tail,
         chosen=CHOSEN,
         ylabel="mean of the last 20 losses",
-        title="Ravine, 100 updates; large markers: the tutorial's learning rates",
+        title="No rate saves SGD in 100 updates (large: the tutorial's rates)",
     )
     sensitivity.axhline(ARRIVED, color="0.4", linewidth=0.8, linestyle=":")
     labels = {f"{name} ({CHOSEN[name]:g})": path for name, path in result.paths.items()}
-    from_above = plot_surface(
-        surface.fun, surface.domain, labels, title="Ravine: 100 updates from (5, 5), one run each"
-    )
+    title = "SGD jumps from wall to wall, momentum and Adam do not"
+    from_above = plot_surface(surface.fun, surface.domain, labels, title=title)
     relief = plot_surface_3d(surface.fun, surface.domain, title="Ravine")
     axes = {"sensitivity": sensitivity, "paths": from_above, "surface": relief}
     return {name: ax.figure for name, ax in axes.items()}

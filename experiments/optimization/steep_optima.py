@@ -156,12 +156,11 @@ def plot(result: Result):
         chosen=CHOSEN,
         yscale="linear",
         ylabel="share of starts that end in an optimum",
-        title=f"Steep optima, 100 updates from each of {num_starts} starts",
+        title=f"In 100 updates SGD arrives at no rate, Adam at most ({num_starts} starts)",
     )
     labels = {f"{name} ({CHOSEN[name]:g})": path for name, path in result.paths.items()}
-    from_above = plot_surface(
-        surface.fun, surface.domain, labels, title="Steep optima: 100 updates from (0, 0)"
-    )
+    title = "Adam stays in a well, SGD and momentum are thrown out"
+    from_above = plot_surface(surface.fun, surface.domain, labels, title=title)
     relief = plot_surface_3d(surface.fun, surface.domain, title="Steep optima")
     axes = {"sensitivity": sensitivity, "paths": from_above, "surface": relief}
     return {name: ax.figure for name, ax in axes.items()}
