@@ -159,7 +159,7 @@ def plot(result: Result):
             result.num_bytes,
             "Memory grows with T, with a root of it, or not at all",
         ),
-        ("seconds of one hypergradient", result.seconds, "What is saved is paid for in time"),
+        ("seconds of one hypergradient", result.seconds, "Time, as measured here"),
     )
     for ax, (ylabel, rows, title) in zip(figure.subplots(1, 2), panels, strict=True):
         for i, (name, values) in enumerate(rows.items()):

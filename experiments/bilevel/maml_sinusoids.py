@@ -214,7 +214,7 @@ def plot(result: Result):
         left,
         xlabel="steps on the ten points",
         ylabel="mean squared error on new tasks",
-        title="MAML gains most by the first step (band: all seeds)",
+        title="After one step MAML errs least (band: all seeds)",
     )
     right.plot(result.example["query x"], result.example["query y"], color="0.5", label="the task")
     right.plot(result.example["support x"], result.example["support y"], "k^", label="seen")

@@ -324,7 +324,7 @@ def plot(result: Result):
         axes,
         xlabel="days ahead",
         ylabel="squared error; that of the last price is 1 on average",
-        title="On test segments neither is better than the last price (band: all seeds)",
+        title="Over all days neither is better than the last price (band: all seeds)",
     )
     return {"errors": axes.figure}
 

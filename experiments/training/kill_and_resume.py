@@ -262,7 +262,7 @@ def plot(result: Result):
     right.set(xlabel="step", ylabel="|loss - undisturbed loss|")
     right.set_yscale("symlog", linthresh=1e-4)
     right.set_ylim(-2e-5, None)
-    right.set_title("Weights alone: from the first kill on another run", fontsize="medium")
+    right.set_title("With weights alone saved it becomes another run", fontsize="medium")
     right.legend(fontsize="small")
     return {"losses": figure}
 

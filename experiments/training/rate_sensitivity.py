@@ -134,8 +134,8 @@ def plot(result: Result):
         ax.set_ylabel("final loss" if ax is panels[0] else "")
     legend_below(panels[0])
     figure.suptitle(
-        f"Beyond the best rate SGD's curve soon ends: it diverges (medians and their "
-        f"{sensitivity.coverage:.0%} intervals)",
+        "Too large a rate costs SGD more than too small a one; curves end where runs diverge "
+        f"(medians and their {sensitivity.coverage:.0%} intervals)",
         fontsize="medium",
     )
     return {"rates": figure}
