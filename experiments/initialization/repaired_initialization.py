@@ -186,7 +186,7 @@ def plot(result: Result):
         xlabel="step",
         ylabel="loss of the batch (nats)",
         yscale="log",
-        title=f"All but MetaInit train ({len(result.losses[HEALTHY])} seeds, median)",
+        title=f"All repairs but MetaInit's train ({len(result.losses[HEALTHY])} seeds, median)",
         ax=left,
     )
     legend_below(left, columns=3)
