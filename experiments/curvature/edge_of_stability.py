@@ -251,10 +251,11 @@ def plot(result: Result):
     top, bottom = figure.subplots(2, 1)
     plot_sharpness(
         result.steps, result.sharpness, limits=dict.fromkeys(result.sharpness, 1.0), relative=True,
-        title=f"All but cross-entropy stay near the limit (median and range of {seeds})",
+        title=f"All but cross-entropy end near the limit (median and range of {seeds})",
         ax=top,
     )  # fmt: skip
     top.set_ylim(0, 2)
+    top.set_yticks([0, 0.5, 1, 1.5, 2])
     top.set_xlabel("")
     both = {
         "largest eigenvalue": result.sharpness["gradient descent"],
@@ -265,6 +266,7 @@ def plot(result: Result):
         title="Gradient descent: the critical sharpness comes to the same limit", ax=bottom,
     )  # fmt: skip
     bottom.set_ylim(0, 2)
+    bottom.set_yticks([0, 0.5, 1, 1.5, 2])
     curves = {name: np.median(values, axis=0) for name, values in result.loss.items()}
     loss = plot_lines(
         np.arange(len(next(iter(curves.values())))), curves,

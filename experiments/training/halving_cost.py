@@ -192,7 +192,7 @@ def plot(result: Result):
         if name != PROBLEMS[1]:  # all three have the same
             ax.get_legend().remove()
         else:
-            legend_below(ax, columns=5)
+            legend_below(ax, columns=3)  # wider ones push the panels apart
         ax.axvline(RATES[name][chosen], color="0.5", linestyle=":", linewidth=1)
         ax.set_yscale("log")
         if name == "network":
