@@ -100,7 +100,7 @@ def _figure(shown: Picture, entry: Entry, images: Path) -> str:
     for file in (shown.file, shown.dark):
         if file and file.suffix == ".png":
             # a column of text is 640 pixels wide
-            _pictures.shrink(file, images / entry.name / file.name, width=1200, colours=128)
+            _pictures.shrink(file, images / entry.name / file.name, width=960)
     alt = f"{shown.alt}. {entry.finding}"
     return f"{picture(shown, alt, entry.name, images)}\n*{to_markdown(shown.title)}*"
 
