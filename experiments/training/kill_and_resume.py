@@ -6,9 +6,10 @@ Claim: a network with dropout under Adam, trained on the bundled images in a pro
 SIGKILL 3 times, with --whole 20 times, at random moments, and is started anew each time, has in the
 end (1) not one bit of its parameters, moments, best parameters and history different from the
 undisturbed run; (2) no save that was announced is lost: each life goes on from the last one, or
-from a later one. (3) With
-weights alone saved, at the end of each epoch, and the data begun anew, as is common, the loss of
-the last epoch is another one: orders and masks repeat, and Adam forgets.
+from a later one. (3) With weights alone saved, at the end of each epoch, and the data begun anew,
+as is common, a run that is killed once in each epoch has another loss in the last one, by far more
+than runs with other keys differ: orders and masks repeat, and Adam forgets. Its kills are at fixed
+steps, so that slow and quick machines measure the same.
 
 Why: Weights alone are not the state of a run: moments, data order and random keys belong to it.
 Whoever saves less continues another experiment.
@@ -17,8 +18,8 @@ Source: beyond the tutorials, which train in one go (UvA tutorial 4); the faults
 keras#17012 and Lightning#18780.
 Section: beyond A7.
 Command: python -m experiments kill_and_resume
-Expected: 0 bits of all kills, no save lost; weights alone: the loss of the last epoch is off
-by 10 %, as the masks of dropout and the orders are those of the first epochs, again and again.
+Expected: 0 bits of all kills, no save lost; weights alone: the loss of the last epoch is 19 %
+lower, with --whole 40 %, as masks of dropout and order are those of the first epoch each time.
 Time: 12 s; with --whole a minute.
 """
 
@@ -79,6 +80,7 @@ class Result(NamedTuple):
     losses: np.ndarray
     resumed: np.ndarray
     weights_alone: np.ndarray
+    """Of a run that begins anew after each epoch, whenever the other one was killed."""
 
 
 def loss_fn(params, batch, state):
@@ -181,16 +183,13 @@ def killed_again_and_again(directory: Path, config: Config, num_steps: int):
     return np.array(killed_at[:-1]), np.array(lost)
 
 
-def with_weights_alone(training: Training, killed_at: np.ndarray, config: Config) -> np.ndarray:
-    """Begin anew after each epoch before a kill, with its weights and nothing else."""
-    steps = len(training.data.train.labels) // BATCH
-    ends = np.unique(np.append(killed_at // steps, config.num_epochs))
+def with_weights_alone(training: Training, num_epochs: int) -> np.ndarray:
+    """Begin anew after each epoch, with its weights and nothing else."""
     losses, params = [], None
-    for epochs in np.diff(ends, prepend=0):
-        if epochs:
-            result = training(int(epochs), params)
-            params = result.params
-            losses.append(result.history.steps["loss"])
+    for _ in range(num_epochs):
+        result = training(1, params)
+        params = result.params
+        losses.append(result.history.steps["loss"])
     return np.concatenate(losses)
 
 
@@ -212,7 +211,7 @@ def run(config: Config) -> Result:
         lost=lost,
         losses=losses,
         resumed=found[at],
-        weights_alone=with_weights_alone(training, killed_at, config),
+        weights_alone=with_weights_alone(training, config.num_epochs),
     )
 
 
@@ -228,14 +227,15 @@ def check(result: Result) -> list[Claim]:
         equal("bits that differ after the kills", result.bits, 0, 0, headline=True),
         equal("lives that took the run up again", len(result.lost), result.kills, 0),
         at_most("steps of announced saves that were lost", result.lost.max(), 0),
-        # 60 steps of 100 images know the loss to some 3 %.
-        at_least("weights alone: relative difference of losses", differences[-1], 0.05),
+        # With other keys, and nothing lost, the mean of the sixth epoch is off by up to 4 %.
+        at_least("weights alone: relative difference of last losses", differences[-1], 0.1),
     ]
 
 
 def plot(result: Result):
     figure = new_figure(10, 3.8)
     left, right = figure.subplots(1, 2)
+    alone = "weights alone, once an epoch"
     steps = np.arange(len(smooth(result.losses))) + len(result.losses) - len(smooth(result.losses))
     left.plot(
         steps, smooth(result.losses), color=COLORS[0], linewidth=4, alpha=0.4, label="undisturbed"
@@ -243,10 +243,8 @@ def plot(result: Result):
     left.plot(
         steps, smooth(result.resumed), color=COLORS[0], linewidth=1, label="killed and resumed"
     )
-    left.plot(
-        steps, smooth(result.weights_alone), color=COLORS[1], linewidth=1, label="weights alone"
-    )
-    label = f"{result.kills} kills"
+    left.plot(steps, smooth(result.weights_alone), color=COLORS[1], linewidth=1, label=alone)
+    label = f"{result.kills} kills of the resumed run"
     for at in result.killed_at:
         left.axvline(at, color="0.7", linewidth=0.8, zorder=0, label=label)
         label = None
@@ -255,7 +253,7 @@ def plot(result: Result):
     left.legend(fontsize="small")
     for losses, color, name in (
         (result.resumed, COLORS[0], "killed and resumed"),
-        (result.weights_alone, COLORS[1], "weights alone"),
+        (result.weights_alone, COLORS[1], alone),
     ):
         difference = np.abs(losses - result.losses)
         right.plot(difference, ".", color=color, markersize=2, label=name)

@@ -16,4 +16,8 @@ def test_a_quick_run_is_killed_three_times_and_the_same():
     assert result.kills == len(result.lost) == 3
     assert result.bits == 0
     np.testing.assert_array_equal(result.losses, result.resumed)
-    assert np.all(np.diff(result.killed_at) > 0)
+    # a quick machine may be past the next of these steps before it is killed, but not before one
+    assert np.all(result.killed_at >= [21, 100, 227])
+    # the arm of weights alone goes its own way from the first step after its first loss
+    assert np.array_equal(result.weights_alone[:60], result.losses[:60])
+    assert np.all(result.weights_alone[60:] != result.losses[60:])
