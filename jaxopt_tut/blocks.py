@@ -14,7 +14,10 @@ from jaxopt_tut.tracing import is_traced, known
 from jaxopt_tut.trees import named_leaves
 from jaxopt_tut.types import PyTree
 
-__all__ = ["Block", "amount", "brief", "in_a_line", "number", "numbers", "shown", "spread_of"]
+__all__ = [
+    "Block", "amount", "brief", "has_numbers", "in_a_line", "number", "numbers", "shown",
+    "spread_of",
+]  # fmt: skip
 
 _Class = TypeVar("_Class", bound=type)
 Rows = Sequence[tuple[str, str]]
@@ -27,6 +30,15 @@ _MOST_LINES = 25
 
 _WIDTH = 80
 """Of a text in a block."""
+
+_FEW = 20
+"""Numbers that are shown all; of more there is the shape, or the ends."""
+
+_EDGE = 3
+"""Numbers shown at an end of an axis."""
+
+_MOST_FETCHED = 10_000
+"""Numbers for which it is quicker to fetch all than to compile what cuts off the ends."""
 
 _WIDEST = 120
 """Of a line with the name beside."""
@@ -150,7 +162,7 @@ def _field_rows(record: Any) -> list[tuple[str, str]]:
 
 def in_a_line(value: Any) -> str:
     """Return in one line of a screen's width what something is; no address in memory."""
-    if numbers(value) is not None:
+    if has_numbers(value):
         text = _in_a_line(value) if np.ndim(value) else number(value)
     elif value is None or isinstance(value, str | bytes):
         text = repr(value)
@@ -210,20 +222,27 @@ def _without_addresses(text: str) -> str:
     return re.sub(r"<(?:function |bound method )?([\w.<>]+)[^<>]* at 0x[0-9a-f]+>", r"\1", text)
 
 
-def numbers(leaf: Any) -> np.ndarray | None:
-    """Return the numbers of an array or a number, if there are any to be seen."""
-    if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
-        return None
+def has_numbers(leaf: Any) -> bool:
+    """Tell whether there are numbers to be seen, without a look: an array stays where it is."""
     if isinstance(leaf, jax.Array):
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
-        return None if is_key or is_traced(leaf) or leaf.is_deleted() else known(leaf)
-    return np.asarray(leaf)
+        return not (is_key or is_traced(leaf) or leaf.is_deleted()) and leaf.is_fully_addressable
+    return isinstance(leaf, np.ndarray | np.generic | int | float | complex)
+
+
+def numbers(leaf: Any) -> np.ndarray | None:
+    """Return the numbers of an array or a number, if there are any to be seen.
+
+    Of an array on a device that is a copy of all, and a wait until it is computed: what is shown as
+    a shape is asked for `has_numbers`.
+    """
+    return known(leaf) if has_numbers(leaf) else None
 
 
 def number(value: Any) -> str:
     """Return a number in six digits, and of anything else what it is."""
-    found = numbers(value)
-    if found is None or found.ndim or found.dtype.kind not in "biuf":
+    found = numbers(value) if has_numbers(value) and np.ndim(value) == 0 else None
+    if found is None or found.dtype.kind not in "biuf":
         return brief(value)
     return f"{found.item():.6g}" if found.dtype.kind == "f" else str(found.item())
 
@@ -260,18 +279,46 @@ def _cut(lines: list[str], more: int = 0) -> str:
 
 
 def _array(leaf: Any) -> str:
-    found = numbers(leaf)
-    if found is None:
+    if not has_numbers(leaf):
+        return _kind(leaf)
+    is_long = np.size(leaf) > _FEW
+    with jax.ensure_compile_time_eval():  # what is cut off a constant is no part of a program
+        ends = _ends(leaf) if is_long else leaf
+    if ends is None or np.size(ends) > _MOST_FETCHED:
         return _kind(leaf)
     shown = np.array2string(
-        found, precision=4, threshold=20, edgeitems=3, max_line_width=_WIDTH - 4
+        known(ends),
+        precision=4,
+        threshold=0 if is_long else _FEW,
+        edgeitems=_EDGE,
+        max_line_width=_WIDTH - 4,
     )
-    return f"{_kind(leaf)}\n{shown}" if found.size > 20 else shown
+    return f"{_kind(leaf)}\n{shown}" if is_long else shown
+
+
+def _ends(array: Any) -> Any:
+    """Cut what is not shown out of the axes of an array where it lies, but for one number.
+
+    NumPy writes dots in the place of that. Of an array in parts on many devices there is nothing:
+    they would all have to take part.
+    """
+    if np.size(array) <= _MOST_FETCHED:
+        return array
+    if isinstance(array, jax.Array):
+        if not array.is_fully_replicated:
+            return None
+        array = array.addressable_shards[0].data
+    for axis, length in enumerate(array.shape):
+        if length > 2 * _EDGE + 1:
+            ends = slice(_EDGE + 1), slice(length - _EDGE, length)
+            parts = [array[(*[slice(None)] * axis, end)] for end in ends]
+            concatenate = jnp.concatenate if isinstance(array, jax.Array) else np.concatenate
+            array = concatenate(parts, axis)
+    return array
 
 
 def _in_a_line(leaf: Any) -> str:
-    found = numbers(leaf)
-    if found is None or found.size > 20:
+    if not has_numbers(leaf) or np.size(leaf) > _FEW:
         return _kind(leaf)
     return " ".join(_array(leaf).split())
 

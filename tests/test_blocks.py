@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_tut.blocks import Block, brief, number, numbers, spread_of
+from jaxopt_tut import blocks, tracing
+from jaxopt_tut.blocks import Block, brief, in_a_line, number, numbers, spread_of
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -143,3 +144,42 @@ def test_a_spread_leaves_out_what_is_not_finite_and_counts_it():
 )
 def test_a_number_is_shown_in_six_digits(value, text):
     assert number(value) == text
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """Count the numbers that are copied from a device, and waited for."""
+    sizes = []
+
+    def known(value):
+        sizes.append(np.size(value))
+        return tracing.known(value)
+
+    monkeypatch.setattr(blocks, "known", known)
+    return sizes
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (120_000,), (30, 40, 50), (6,) * 7])
+def test_of_a_large_array_the_ends_are_fetched_and_of_one_in_a_tree_nothing(shape, fetched):
+    large = jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape)
+    kind = f"float32[{','.join(map(str, shape))}]"
+    assert brief({"a": large, "b": large}) == f"a: {kind}\nb: {kind}"
+    assert in_a_line(large) == kind
+    assert brief(large, only_shapes=True) == kind
+    assert fetched == []
+    text = brief(large)
+    assert sum(fetched) <= 7**3
+    if shape == (6,) * 7:  # NumPy would leave out none of these
+        assert text == kind
+        return
+    options = {"precision": 4, "threshold": 20, "edgeitems": 3, "max_line_width": 76}
+    lines = np.array2string(np.asarray(large), **options).splitlines()
+    assert text.splitlines()[:7] == [kind, *lines][:7]
+    assert brief(np.asarray(large)) == text
+
+
+def test_the_ends_of_a_constant_are_shown_under_a_trace():
+    large, texts = jnp.arange(120_000.0), []
+    program = jax.make_jaxpr(lambda x: texts.append(brief(large)) or x)(1.0)
+    assert "..." in texts[0]
+    assert not program.eqns

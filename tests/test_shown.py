@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_tut import autodiff, datasets, initializers
+from jaxopt_tut import autodiff, blocks, datasets, initializers, tracing
 from jaxopt_tut.calibration import CalibrationReport, LayerCalibration
 from jaxopt_tut.diagnostics import Diagnosis, Verdict, diagnose
 from jaxopt_tut.landscape import surfaces
@@ -95,6 +95,26 @@ def test_a_record_is_shown_in_few_lines_whatever_it_holds(name, filling):
     assert_readable(repr(record))
     if name != "autodiff.Graph":  # which is a picture
         assert "<table>" in record._repr_html_()
+
+
+# Of these a few numbers stand for all: least, median and largest of a batch, or how many are true.
+COUNTED = {"optimizers.Solution": 6, "training.Sweep": 2}
+
+
+@pytest.mark.parametrize("is_tree", [False, True], ids=["arrays", "trees"])
+def test_a_record_that_shows_the_shape_of_an_array_leaves_it_on_its_device(is_tree, monkeypatch):
+    large, fetched = jnp.ones((200, 300)), []
+
+    def known(value):
+        fetched.append(np.size(value))
+        return tracing.known(value)
+
+    monkeypatch.setattr(blocks, "known", known)
+    for name in sorted(set(RECORDS) - WRITTEN):
+        fetched.clear()
+        repr(filled(RECORDS[name], {"a": large} if is_tree else large))
+        most = min(COUNTED.get(name, 0), 1 if is_tree else 9)
+        assert fetched.count(large.size) <= most, name
 
 
 @pytest.mark.parametrize("name", sorted(set(RECORDS) - WRITTEN))

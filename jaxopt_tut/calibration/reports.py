@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.blocks import in_a_line, numbers, shown
+from jaxopt_tut.blocks import has_numbers, in_a_line, numbers, shown
 
 How = TypeAliasType("How", Literal["theory", "measured", "learned"])
 """Whether a scale was predicted, set by looking at the data, or found by descent."""
@@ -64,8 +65,7 @@ class CalibrationReport:
         """Return whether all is met, the table and what is not."""
         title = "CalibrationReport: " + ("converged" if self.converged else "not converged")
         rows = [("layers", _cut(self._table()))] if self.layers else []
-        objective = numbers(self.objective)
-        if objective is None or objective.size:
+        if not has_numbers(self.objective) or np.size(self.objective):
             rows.append(("objective", in_a_line(self.objective)))
         return title, [*rows, *((f"unmet {name}", why) for name, why in self.unmet[:6])]
 

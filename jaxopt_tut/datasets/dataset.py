@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt8
 
-from jaxopt_tut.blocks import brief, in_a_line, number, numbers, shown
+from jaxopt_tut.blocks import brief, has_numbers, in_a_line, number, numbers, shown
 from jaxopt_tut.datasets.normalization import normalize, pixel_statistics, verify_normalization
 from jaxopt_tut.types import PRNGKey
 
@@ -94,8 +94,9 @@ class Dataset(NamedTuple):
 def split_rows(split: Split) -> list[tuple[str, str]]:
     """Return what images and labels are, by what there is to be seen of them."""
     images, labels = in_a_line(split.images), in_a_line(split.labels)
-    found = numbers(split.labels)
-    if found is not None and found.ndim == 1 and found.size and found.dtype.kind in "iu":
+    is_column = has_numbers(split.labels) and np.ndim(split.labels) == 1
+    found = numbers(split.labels) if is_column else None
+    if found is not None and found.size and found.dtype.kind in "iu":
         counts = np.unique(found, return_counts=True)[1]
         least, most = counts.min(), counts.max()
         each = f"{least} of each" if least == most else f"{least} to {most} of each"

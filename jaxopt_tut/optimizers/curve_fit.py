@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Inexact
 from typing_extensions import TypeAliasType
 
-from jaxopt_tut.blocks import Block, brief, number, numbers
+from jaxopt_tut.blocks import Block, brief, has_numbers, number, numbers
 from jaxopt_tut.optimizers.covariance import Covariance, covariance_of
 from jaxopt_tut.optimizers.least_squares import fit_squares
 from jaxopt_tut.optimizers.robust_losses import RobustLoss, RobustSquares, require_loss_name
@@ -48,8 +48,9 @@ class Fit(Block):
         rows: list[tuple[str, str]] = []
         for (path, value), error in zip(values, errors, strict=True):
             name = "" if value is self.params else path
-            found, beside = numbers(value), numbers(error)
-            if found is None or beside is None or found.size > _MOST:
+            is_seen = has_numbers(value) and has_numbers(error) and np.size(value) <= _MOST
+            found, beside = (numbers(value), numbers(error)) if is_seen else (None, None)
+            if found is None or beside is None:
                 rows.append((name or "params", brief(value, only_shapes=True)))
                 continue
             for i in np.ndindex(found.shape):

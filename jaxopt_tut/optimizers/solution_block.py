@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxopt_tut.blocks import brief, number, numbers, spread_of
+from jaxopt_tut.blocks import brief, has_numbers, number, numbers, spread_of
 from jaxopt_tut.types import PyTree
 
 Rows = list[tuple[str, str]]
@@ -40,9 +40,9 @@ def solution_block(solution: Any, sentence: Callable[[Any], str]) -> tuple[str, 
 
 def history_block(history: Any) -> tuple[str, Rows]:
     """Return the title and the rows of a `History`: the numbers at its ends."""
-    value = numbers(history.value)
+    value = history.value
     title, shown = "History", lambda rows: brief(rows, only_shapes=True)
-    if value is not None and value.ndim == 1 and value.size:
+    if has_numbers(value) and np.ndim(value) == 1 and np.size(value):
         title = f"History of {_num_points(history)}"
         shown = lambda rows: f"{number(rows[0])} at the start, {number(rows[-1])} at the end"
     return title, [

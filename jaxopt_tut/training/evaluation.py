@@ -79,11 +79,22 @@ def evaluator(
       >>> evaluate(jnp.array(10.0))
       {'mean': 20.0}
     """
+    return averager(metrics_fn, dataset, split, batch_size=batch_size)
+
+
+def averager(
+    metrics_fn: Metrics,
+    dataset: Data,
+    split: Literal["test", "train"] | Split = "test",
+    *,
+    batch_size: Count = 1000,
+    names: tuple[str, str] = ("evaluator", "metrics_fn"),
+) -> Evaluate:
+    """Build an `evaluator` for another function: `names` are its own and that of its argument."""
+    caller, name = names
     if not callable(metrics_fn):
-        raise TypeError(
-            f"evaluator needs a function as metrics_fn, got {type(metrics_fn).__name__}."
-        )
-    require_hash("metrics_fn", metrics_fn, "evaluator")
+        raise TypeError(f"{caller} needs a function as {name}, got {type(metrics_fn).__name__}.")
+    require_hash(name, metrics_fn, caller)
     batch_size = as_count("evaluator", "batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"evaluator needs batch_size >= 1, got batch_size={batch_size}.")
@@ -93,17 +104,18 @@ def evaluator(
         raise ValueError(
             f"evaluator needs a Dataset to take a split of, got {type(dataset).__name__}."
         )
-    data = device_data(dataset, "evaluator", split)
+    data = device_data(dataset, caller, split)
     size = num_examples(data)
     if not size:
-        raise ValueError("evaluator needs at least one example, got none.")
+        what = "" if caller == "evaluator" else " of validation"
+        raise ValueError(f"{caller} needs at least one example{what}, got none.")
 
     def evaluate(params: Params, model_state: PyTree = None) -> dict[str, Any]:
-        parts = split_model(params, "evaluator")
+        parts = split_model(params, caller)
         starts = range(0, size, batch_size)
         counts = [min(batch_size, size - start) for start in starts]
         means = [
-            _batch_means(*parts, model_state, data, start, metrics_fn, count)
+            _batch_means(*parts, model_state, data, start, metrics_fn, count, names)
             for start, count in zip(starts, counts, strict=True)
         ]
         if any(map(is_traced, jax.tree.leaves(means))):
@@ -119,7 +131,7 @@ def evaluator(
     state = inspect.Parameter("model_state", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
     takes_none, takes_one = (_takes(metrics_fn, number) for number in (2, 3))
     if not (takes_none or takes_one):
-        check_call("evaluator", "metrics_fn", metrics_fn, ("params", "batch"), "")
+        check_call(caller, name, metrics_fn, ("params", "batch"), "")
     params = state.replace(name="params", default=inspect.Parameter.empty)
     state = state if takes_none else state.replace(default=inspect.Parameter.empty)
     vars(evaluate)["__signature__"] = inspect.Signature([params, *([state] if takes_one else [])])
@@ -142,7 +154,7 @@ def _mean(values: Sequence[Shaped[Array, ""]], counts: Sequence[int]) -> Scalar:
     return jnp.sum(jnp.stack(values).astype(dtype) * shares.astype(dtype))
 
 
-@partial(jax.jit, static_argnames=("assembly", "metrics_fn", "count"))
+@partial(jax.jit, static_argnames=("assembly", "metrics_fn", "count", "names"))
 def _batch_means(
     trained: Params,
     carried: PyTree,
@@ -152,15 +164,14 @@ def _batch_means(
     start: Int[Array, ""] | int,
     metrics_fn: Metrics,
     count: int,
+    names: tuple[str, str],
 ) -> dict[str, Array]:
     """Return the metrics of one batch."""
     batch: Batch = take(data, start + jnp.arange(count))
     model = assembly.build(trained, carried)
     args = (model, batch) if model_state is None else (model, batch, model_state)
-    check_call(
-        "evaluator", "metrics_fn", metrics_fn, ("params", "batch", "model_state")[: len(args)]
-    )
-    return as_metrics("evaluator", "metrics_fn", metrics_fn(*args))
+    check_call(*names, metrics_fn, ("params", "batch", "model_state")[: len(args)])
+    return as_metrics(*names, metrics_fn(*args))
 
 
 class DefaultScore:

@@ -34,6 +34,7 @@ from jaxopt_tut.training.sharding import Cut, lay_out, mesh_of
 from jaxopt_tut.training.stops import Stop
 from jaxopt_tut.training.validation import (
     Validation,
+    check_evaluation,
     evaluator_on,
     hold_out,
     needs_key,
@@ -271,6 +272,8 @@ def fit(
         carry, loss_key = placed(carry, places.shardings(carry)), replicated(loss_key, auto)
         if mesh is not None and in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
+    if validation is not None:
+        check_evaluation(evaluate, score, carry.params, carry.model_state)
     loop = Loop(
         carry,
         loss_fn,

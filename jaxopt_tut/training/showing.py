@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_tut.blocks import amount, brief, in_a_line, number, numbers
+from jaxopt_tut.blocks import amount, brief, has_numbers, in_a_line, number, numbers
+from jaxopt_tut.tracing import known
 
 Rows = list[tuple[str, str]]
 
@@ -96,8 +97,8 @@ def _length(column: Any) -> int:
 
 def _ends(column: Any) -> str:
     """Return the first and the last number that is one, and the best between them."""
-    found = numbers(column)
-    if found is None or found.ndim != 1:
+    found = numbers(column) if has_numbers(column) and np.ndim(column) == 1 else None
+    if found is None:
         return in_a_line(column)
     found = found[~np.isnan(found)] if found.dtype.kind == "f" else found
     if not found.size:
@@ -112,5 +113,4 @@ def _is_few(tree: Any) -> bool:
 
 
 def _is_nan(value: Any) -> bool:
-    found = numbers(value)
-    return found is not None and found.ndim == 0 and bool(np.isnan(found))
+    return has_numbers(value) and np.ndim(value) == 0 and bool(np.isnan(known(value)))

@@ -1,5 +1,6 @@
 """Examples that are held out of training, and the loss on them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut.datasets import Dataset, Split
 from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.training.data import AnyKey, Batches, Examples, Streamed, device_data, num_examples
-from jaxopt_tut.training.evaluation import Evaluate, Metrics, evaluator
+from jaxopt_tut.training.evaluation import Evaluate, Metrics, averager
 from jaxopt_tut.training.losses import loss_and_aux
 from jaxopt_tut.training.scalars import as_count
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
@@ -33,6 +34,8 @@ def hold_out(dataset: Examples, validation: Validation, key: AnyKey) -> tuple[Ex
             "other data arrays."
         )
     if not isinstance(validation, float | int | np.generic):
+        if isinstance(dataset, Dataset):
+            _require_bytes(dataset, validation)
         return dataset, validation
     if isinstance(dataset, Streamed | Batches):
         raise TypeError(
@@ -46,6 +49,32 @@ def hold_out(dataset: Examples, validation: Validation, key: AnyKey) -> tuple[Ex
     if isinstance(dataset, Dataset):
         return dataset._replace(train=_rows(dataset.train, rest)), _rows(dataset.train, held)
     return _rows(dataset, rest), _rows(dataset, held)
+
+
+def _require_bytes(dataset: Dataset, validation: Any) -> None:
+    """Refuse, beside a `Dataset`, a `Split` that is normalised already, and raw bytes that are not.
+
+    Other arrays are looked at as they are, so that grey values among them would meet a network that
+    has seen normalised ones: a loss like any other to look at.
+    """
+    advice = "hand over dataset.test, or another Split of uint8 images, which fit normalises."
+    if isinstance(validation, Split):
+        dtype = getattr(validation.images, "dtype", type(validation.images).__name__)
+        if dtype != np.uint8:
+            raise TypeError(
+                "fit needs a Split of uint8 images as validation beside a Dataset, got images of "
+                f"{dtype}, as dataset.batch returns them: {advice}"
+            )
+        return
+    num_pixels = math.prod(np.shape(dataset.train.images)[1:])
+    for leaf in jax.tree.leaves(validation):
+        shape, dtype = getattr(leaf, "shape", ()), getattr(leaf, "dtype", np.float32)
+        is_image = len(shape) > 1 and math.prod(shape[1:]) == num_pixels
+        if is_image and jnp.issubdtype(dtype, jnp.integer):
+            raise TypeError(
+                "fit needs normalised images in arrays as validation beside a Dataset, got grey "
+                f"values of {dtype}, shape {tuple(shape)}: {advice}"
+            )
 
 
 def _size(tree: PyTree) -> int:
@@ -99,9 +128,10 @@ class _LossMetrics:
 
 def evaluator_on(dataset: Examples, held: Any, metrics: Metrics, **options: Any) -> Evaluate:
     """Build what averages metrics over examples that were held out, images normalised."""
+    options = {"names": ("fit", "metrics"), **options}
     if isinstance(dataset, Dataset) and isinstance(held, Split):
-        return evaluator(metrics, dataset, held, **options)
-    return evaluator(metrics, held, **options)
+        return averager(metrics, dataset, held, **options)
+    return averager(metrics, held, **options)
 
 
 def validator(
@@ -117,8 +147,22 @@ def validator(
     """Build what evaluates a loss, and its metrics, on examples that were held out."""
     metrics = _LossMetrics(loss_fn, has_model_state, draws)
     fixed = jax.random.fold_in(key, HELD_OUT + 1) if draws else None
-    evaluate = evaluator_on(dataset, held, metrics, batch_size=batch_size)
+    names = "fit", "loss_fn"
+    evaluate = evaluator_on(dataset, held, metrics, batch_size=batch_size, names=names)
     return lambda params, model_state=None: evaluate(params, (model_state, fixed))
+
+
+def check_evaluation(evaluate: Evaluate, score: Any, params: Params, model_state: PyTree) -> None:
+    """Look at the shapes of metrics before the first step: what is wrong would cost an epoch."""
+    state = () if model_state is None else (model_state,)
+    found = jax.eval_shape(evaluate, params, *state)
+    if score is None and not {"accuracy", "loss"} & set(found):
+        name = min(found, default="error")
+        raise ValueError(
+            "fit needs score= to choose the best by, unless metrics returns 'accuracy' or 'loss', "
+            f"got metrics that returns {sorted(found)}: write score=lambda m: -m[{name!r}] if less "
+            f"is better, m[{name!r}] if more."
+        )
 
 
 def needs_key(loss_fn: LossFn, has_model_state: bool) -> bool:

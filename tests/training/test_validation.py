@@ -96,6 +96,44 @@ def test_a_split_of_bytes_is_normalised_as_the_data_are():
             assert result.history.steps["loss"].shape == (4,)
 
 
+def data_of_images(shape=(28, 28)):
+    rng = np.random.default_rng(0)
+    split = lambda n: Split(rng.integers(0, 256, (n, *shape), np.uint8), np.arange(n, dtype="i4"))
+    return Dataset(split(6), split(4), 0.5, 0.25)
+
+
+RAW = {
+    "bytes": lambda data: (data.test.images, data.test.labels),
+    "bytes on the device": lambda data: {"images": jnp.asarray(data.test.images)},
+    "rows of bytes": lambda data: (data.test.images.reshape(4, -1), data.test.labels),
+    "integers": lambda data: (data.test.images.astype(np.int32), data.test.labels),
+    "a batch": lambda data: data.batch(4, "test"),
+    "a split of grey values": lambda data: Split(data.test.images / 255.0, data.test.labels),
+}
+
+
+@pytest.mark.parametrize("has_metrics", [False, True], ids=["loss", "metrics"])
+@pytest.mark.parametrize("name", RAW)
+def test_beside_a_dataset_images_of_another_scale_are_refused(name, has_metrics):
+    data, steps = data_of_images(), []
+    loss_fn = lambda w, batch: w * jnp.mean(jax.tree.leaves(batch)[0])
+    metrics = (lambda w, batch: {"loss": loss_fn(w, batch)}) if has_metrics else None
+    with pytest.raises(TypeError, match=r"^fit needs .* as validation beside .*: hand over datas"):
+        run(loss_fn, data, validation=RAW[name](data), metrics=metrics, on_event=steps.append)
+    assert steps == []
+
+
+def test_beside_a_dataset_normalised_arrays_are_taken_as_they_are():
+    data = data_of_images((4, 4))
+    loss_fn = lambda w, batch: w * jnp.mean(batch[0]) ** 2
+    labels = np.eye(6, dtype=np.int32)[data.test.labels]  # integers, but not of so many pixels
+    losses = [
+        run(loss_fn, data, validation=held, num_epochs=1).history.validation["loss"][0]
+        for held in (data.test, (data.batch(4, "test").images, labels))
+    ]
+    np.testing.assert_allclose(*losses, rtol=8 * FLOAT32_EPS)
+
+
 DRAWING = {
     "a key": lambda w, batch, key: w * jnp.mean(batch) * 0 + jax.random.uniform(key),
     "a key or none": lambda w, batch, key=None: (
@@ -147,6 +185,48 @@ def test_metrics_want_examples_to_look_at():
         TypeError, match=r"^fit calls metrics\(params, batch\), got one of \(params\)"
     ):
         run(seen, validation=4, metrics=lambda params: {"loss": params})
+
+
+UNFIT = {
+    "no default to choose by": (
+        {"metrics": lambda w, x: {"err": jnp.mean(w * x), "far": jnp.max(x)}},
+        ValueError,
+        r"^fit needs score= .* unless metrics returns 'accuracy' or 'loss', got metrics that "
+        r"returns \['err', 'far'\]: write score=lambda m: -m\['err'\]",
+    ),
+    "no scalar": (
+        {"metrics": lambda w, x: {"loss": w * x}}, TypeError, "^fit needs real scalar metrics",
+    ),
+    "no dictionary": (
+        {"metrics": lambda w, x: jnp.mean(w * x)},
+        TypeError, r"^fit needs metrics to return a dict",
+    ),
+    "an error of its own": (
+        {"metrics": lambda w, x: {"loss": w * x @ jnp.ones(7)}}, TypeError, "dot_general",
+    ),
+    "a dictionary of functions": (
+        {"metrics": {"err": lambda w, x: jnp.mean(w * x)}},
+        TypeError, r"^fit needs a function as metrics, got dict: write lambda params, batch: \{",
+    ),
+    "other examples": ({"validation": {"a": X[:4]}}, TypeError, "not subscriptable|unhashable"),
+    "no examples": ({"validation": X[:0]}, ValueError, "^fit needs at least one example of vali"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_evaluation_cannot_do_is_said_before_the_first_step(name):
+    options, error, sentence = UNFIT[name]
+    events = []
+    loss_fn = lambda w, batch: w * jnp.mean(batch[:2])
+    with pytest.raises(error, match=sentence):
+        run(loss_fn, **{"validation": X[:4], "on_event": events.append, **options})
+    assert events == []
+
+
+def test_a_score_chooses_by_any_metric():
+    metrics = lambda w, x: {"err": jnp.mean(w * x)}
+    result = run(seen, validation=4, metrics=metrics, score=lambda m: -m["err"])
+    assert result.best_score == -result.history.validation["err"].min()
 
 
 def test_streamed_data_are_validated_on_arrays():
