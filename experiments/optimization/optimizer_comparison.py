@@ -152,7 +152,7 @@ def plot(result: Result):
     figure = new_figure(11, 4.4)
     left, right = figure.subplots(1, 2)
     title = "On validation images all end close together, and overfit"
-    plot_training_curves(result.train, result.validation, title=title, ax=left)
+    plot_training_curves(result.train, result.validation, ylabel="accuracy", title=title, ax=left)
     title = "Training losses go on falling"
     plot_training_curves(result.loss, ylabel="training loss (nats)", title=title, ax=right)
     right.set_yscale("log")

@@ -36,7 +36,8 @@ def plot_audit(rows: Sequence[AuditRow], *, title: str = "", ax: Axes | None = N
       >>> ax.lines[0].get_xdata().tolist(), ax.get_legend().get_texts()[0].get_text()
       ([4096], 'exact: 2 ms, cosine 1')
     """
-    if isinstance(rows, AuditRow) or not all(isinstance(row, AuditRow) for row in rows):
+    is_list = isinstance(rows, Sequence) and not isinstance(rows, AuditRow)
+    if not is_list or not all(isinstance(row, AuditRow) for row in rows):
         raise TypeError(f"plot_audit needs the rows of an audit, got {type(rows).__name__}.")
     if not rows:
         raise ValueError("plot_audit needs a row at least, got none.")

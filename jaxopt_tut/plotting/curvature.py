@@ -8,7 +8,14 @@ from matplotlib.ticker import MaxNLocator
 from typing_extensions import TypeAliasType
 
 from jaxopt_tut.curvature import Density, Eigenpairs
-from jaxopt_tut.plotting.numbers import Numbers, real_numbers, require_named, scale_for, set_scale
+from jaxopt_tut.plotting.numbers import (
+    Numbers,
+    label_for,
+    real_numbers,
+    require_named,
+    scale_for,
+    set_scale,
+)
 from jaxopt_tut.plotting.style import BAND_ALPHA, COLORS, axes_or_new, legend_below, look, tidy
 
 Spectra = TypeAliasType("Spectra", Eigenpairs | Mapping[str, Eigenpairs | Numbers])
@@ -133,7 +140,7 @@ def plot_eigenvalues(
     yscale = scale_for(yscale, *(values for values, _ in found.values()))
     for i, (name, (values, flags)) in enumerate(found.items()):
         ranks = np.arange(1, len(values) + 1)
-        ax.plot(ranks, values, label=name, **look(i))
+        ax.plot(ranks, values, label=label_for(name, values, yscale), **look(i))
         open_ = ~flags
         if open_.any():
             ax.scatter(

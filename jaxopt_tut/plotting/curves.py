@@ -7,16 +7,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut import optimizers
 from jaxopt_tut.plotting.numbers import (
     Named,
     Numbers,
     label_for,
+    optional_named,
     real_numbers,
     require_named,
     scale_for,
     set_scale,
 )
-from jaxopt_tut.plotting.results import epoch_curves
+from jaxopt_tut.plotting.results import epoch_curves, search_values
 from jaxopt_tut.plotting.style import (
     BAND_ALPHA,
     COLORS,
@@ -28,11 +30,14 @@ from jaxopt_tut.plotting.style import (
 )
 from jaxopt_tut.training import FitResult, History
 
-Trainings = TypeAliasType(
-    "Trainings",
-    FitResult | History | Mapping[str, Numbers | FitResult | History | Sequence[FitResult]],
+Training = TypeAliasType(
+    "Training",
+    Numbers | FitResult | History | Sequence[FitResult] | optimizers.Solution | optimizers.History,
 )
-"""What `fit` returned, or for each optimizer that, a list of such runs, or numbers an epoch."""
+"""What `fit` returned, a list of such runs, numbers an epoch, or a search of `minimize`."""
+
+Trainings = TypeAliasType("Trainings", Training | Mapping[str, Training])
+"""One training, or several by the name of the optimizer."""
 
 
 _FEW_RUNS = 10
@@ -41,7 +46,7 @@ _FEW_RUNS = 10
 
 def plot_training_curves(
     train: Trainings,
-    validation: Named | None = None,
+    validation: Named | Numbers | None = None,
     *,
     metric: str | None = None,
     ylabel: str | None = None,
@@ -50,14 +55,19 @@ def plot_training_curves(
 ) -> Axes:
     r"""Draw a quantity an epoch: training dashed, validation solid, mean over runs and range.
 
+    Searches of `minimize` are drawn by their loss, a step a point, the start at step 0. A curve
+    without a finite number is named so in the legend.
+
     Args:
-      train: What `fit` returned, or its history; or for each optimizer that, a list of such runs,
-        or numbers of shape (runs, epochs), or (epochs,) for one run.
-      validation: Numbers for the validation set; names of its own are drawn too. Of what `fit`
-        returned it is drawn without.
+      train: What `fit` returned, or its history; a list of such runs; or numbers of shape
+        (runs, epochs), or (epochs,) for one run; or for each optimizer one of these. Or what
+        `minimize(..., history=True)` returned, or several of these by name.
+      validation: Numbers for the validation set, as those of `train`; names of its own are drawn
+        too. Of what `fit` returned it is drawn without.
       metric: Which of the quantities that `fit` recorded; by default the accuracy, else the first
         that both sides have, else the loss.
-      ylabel: What is measured, with its unit; by default the metric, of numbers the accuracy.
+      ylabel: What is measured, with its unit; by default the metric, of searches the loss. Numbers
+        do not say what they are: name it here.
       title: Of the axes; the number of runs is added.
       ax: Where to draw.
 
@@ -65,10 +75,10 @@ def plot_training_curves(
       The axes.
 
     Raises:
-      TypeError: If `train` or `validation` is no mapping, or something in it is no array of real
-        numbers.
-      ValueError: If there is no curve, an array has more than two axes, runs differ in length, or
-        the metric was not recorded.
+      TypeError: If `train` or `validation` is none of these, or something in it is no array of
+        real numbers.
+      ValueError: If there is no curve, an array has more than two axes, runs differ in length, the
+        metric was not recorded, or a search has no history or stands beside a training.
 
     Example:
       >>> ax = plot_training_curves({"adam": [0.5, 0.7]}, {"adam": [0.4, 0.5]})
@@ -76,9 +86,16 @@ def plot_training_curves(
       ['adam, train', 'adam, validation']
     """
     caller = "plot_training_curves"
+    if searches := search_values(caller, train):
+        if validation is not None or metric not in (None, "loss"):
+            other = f"metric={metric!r}" if validation is None else "validation="
+            raise ValueError(
+                f"{caller} needs searches alone, got {other} beside: minimize records the loss."
+            )
+        return _searches(caller, searches, ylabel, title, axes_or_new(ax))
     trained, validated, metric = epoch_curves(caller, train, validation, metric)
     validated = {} if validated is None else validated
-    for curves in (trained or validated, validated or {"": []}):
+    for curves in (trained if trained or not validated else validated, validated or {"": []}):
         require_named(caller, curves)
     ax = axes_or_new(ax)
     num_runs = 1
@@ -92,6 +109,11 @@ def plot_training_curves(
                 continue
             shape = "(runs, epochs) or (epochs,)"
             runs = np.atleast_2d(real_numbers(caller, name, curves[name], shape, [1, 2]))
+            if not runs.size:
+                raise ValueError(
+                    f"{caller} needs an epoch at least, got shape {np.shape(curves[name])} for "
+                    f"{name or side!r}."
+                )
             num_runs = max(num_runs, len(runs))
             epochs = np.arange(1, runs.shape[1] + 1)
             style = look(i) | {"linestyle": line, "markerfacecolor": face}
@@ -99,7 +121,7 @@ def plot_training_curves(
             ax.plot(
                 epochs,
                 runs.mean(axis=0),
-                label=f"{name}, {side}" if name else side,
+                label=label_for(f"{name}, {side}" if name else side, runs, "linear"),
                 markevery=every,
                 **style,
             )
@@ -116,8 +138,20 @@ def plot_training_curves(
     legend_below(ax, columns=3)
     runs_text = f"mean and range of {num_runs} seeds" if num_runs > 1 else "one seed"
     title = f"{title}\n({runs_text})" if title else runs_text
-    ylabel = (metric or "accuracy") if ylabel is None else ylabel
+    ylabel = (metric or "value") if ylabel is None else ylabel
     return tidy(ax, xlabel="epoch", ylabel=ylabel, title=title)
+
+
+def _searches(caller: str, searches: Named, ylabel: str | None, title: str, ax: Axes) -> Axes:
+    """Draw the loss over the steps of searches, a point the start and one each step."""
+    for i, (name, values) in enumerate(searches.items()):
+        shape = "(steps + 1,)"
+        losses = real_numbers(caller, name or "train", values, shape, [1])
+        label = label_for(name or "search", losses, "linear")
+        ax.plot(losses, label=label, markevery=max(1, len(losses) // 10), **look(i))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    legend_below(ax, columns=3)
+    return tidy(ax, xlabel="step", ylabel="loss" if ylabel is None else ylabel, title=title)
 
 
 def plot_sensitivity(
@@ -165,6 +199,7 @@ def plot_sensitivity(
                 f"plot_sensitivity needs scores of shape ({rates.size} rates, runs), "
                 f"got shape {runs.shape} for {name!r}."
             )
+    marked = optional_named(caller, "chosen", chosen)
     ax = axes_or_new(ax)
     yscale = scale_for(yscale, *every.values())
     num_runs = 1
@@ -180,8 +215,8 @@ def plot_sensitivity(
             ax.fill_between(
                 rates, low, high, color=COLORS[i % len(COLORS)], alpha=BAND_ALPHA, linewidth=0
             )
-        if chosen and name in chosen:
-            nearest = np.argmin(np.abs(rates - chosen[name]))
+        if name in marked:
+            nearest = np.argmin(np.abs(rates - marked[name]))
             ax.plot(
                 rates[nearest],
                 median[nearest],
@@ -238,8 +273,8 @@ def plot_lines(
       ('w', [2.0, 3.0])
     """
     require_named("plot_lines", lines)
-    dates = np.asarray(x)
-    x = dates if dates.dtype.kind == "M" else real_numbers("plot_lines", "x", x, "(points,)", [1])
+    is_dates = np.issubdtype(getattr(x, "dtype", float), np.datetime64)
+    x = np.asarray(x) if is_dates else real_numbers("plot_lines", "x", x, "(points,)", [1])
     every = {
         name: real_numbers("plot_lines", name, values, "(points,)", [1])
         for name, values in lines.items()

@@ -60,12 +60,14 @@ def plot_distributions(
     named: Mapping[str, Any] = {"recorded": rows} if isinstance(rows, Tape) else rows
     if isinstance(rows, Diagnosis):
         raise TypeError("plot_distributions needs arrays, got a Diagnosis: use plot_diagnosis.")
-    if named:
+    if not isinstance(named, Mapping) or named:
         require_named("plot_distributions", named)
-        named = {name: _flat(layers) for name, layers in named.items()}
+        named = {name: _flat(name, layers) for name, layers in named.items()}
     if titles is None:
         first = next(iter(named.values()), ())
         titles = list(first) if isinstance(first, Mapping) else [""] * len(first)
+    if not len(titles) and named:
+        raise ValueError(f"plot_distributions needs a layer at least, got none in {list(named)}.")
     panes = {
         name: [
             real_numbers("plot_distributions", name, values)
@@ -95,8 +97,14 @@ def plot_distributions(
     return figure
 
 
-def _flat(layers: Any) -> Any:
+def _flat(name: str, layers: Any) -> Any:
     """Name the leaves of a tree of parameters."""
+    is_record = hasattr(layers, "_fields") or hasattr(layers, "__dataclass_fields__")
+    is_group = isinstance(layers, Mapping | list | tuple) and not is_record
+    if not is_group and (is_record or not np.ndim(layers)):
+        raise TypeError(
+            f"plot_distributions needs arrays by layer, got {type(layers).__name__} for {name!r}."
+        )
     is_tree = isinstance(layers, Mapping) and any(isinstance(x, Mapping) for x in layers.values())
     return dict(named_leaves(layers)) if is_tree else layers
 

@@ -8,10 +8,12 @@ import io
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.backend_bases import RendererBase
+from matplotlib.figure import Figure, FigureBase, SubFigure
 from mpl_toolkits.mplot3d import Axes3D
 
 from jaxopt_tut.plotting.logs import label_logs
+from jaxopt_tut.plotting.texts import literal_figure
 
 _SCALE = 1.6
 """Pixels of a picture for each pixel it takes up: sharp on the screens of today, and small."""
@@ -40,16 +42,35 @@ class ShownAxes3D(_Shown, Axes3D):
     name = Axes3D.name
 
 
-class ShownFigure(_Shown, Figure):
-    """A figure whose axes, too, are shown as the whole of it."""
+class _Showing(_Shown, FigureBase):
+    """What makes axes, and parts with axes, that are shown as the whole figure."""
 
     def add_subplot(self, *args: Any, **kwargs: Any) -> Axes:
         """Add axes to a grid, as matplotlib's; all other ways to subplots end here."""
-        return FigureBase.add_subplot(self, *args, **_showing(kwargs))
+        return super().add_subplot(*args, **_showing(kwargs))
 
     def add_axes(self, *args: Any, **kwargs: Any) -> Axes:
         """Add axes at a place, as matplotlib's."""
-        return FigureBase.add_axes(self, *args, **_showing(kwargs))
+        return super().add_axes(*args, **_showing(kwargs))
+
+    def add_subfigure(self, *args: Any, **kwargs: Any) -> SubFigure:
+        """Add a part with a layout of its own, as matplotlib's; `subfigures` ends here."""
+        part = super().add_subfigure(*args, **kwargs)
+        part.__class__ = ShownSubFigure  # matplotlib asks nobody which class a part shall have
+        return part
+
+
+class ShownFigure(_Showing, Figure):
+    """A figure whose axes and parts, too, are shown as the whole of it."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw it, as matplotlib does; what is no mathematics by its characters."""
+        literal_figure(self)
+        super().draw(renderer)
+
+
+class ShownSubFigure(_Showing, SubFigure):
+    """A part of a figure."""
 
 
 def _showing(kwargs: dict[str, Any]) -> dict[str, Any]:

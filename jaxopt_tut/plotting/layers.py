@@ -13,6 +13,7 @@ from jaxopt_tut.plotting.numbers import (
     Named,
     Numbers,
     label_for,
+    optional_named,
     real_numbers,
     require_named,
     scale_for,
@@ -20,6 +21,7 @@ from jaxopt_tut.plotting.numbers import (
 )
 from jaxopt_tut.plotting.results import layer_profiles
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, look, tidy
+from jaxopt_tut.plotting.texts import literal_where_unreadable
 from jaxopt_tut.taps import Tape
 
 Layered = TypeAliasType("Layered", Diagnosis | Statistics | CalibrationReport)
@@ -77,7 +79,7 @@ def plot_profile(
     curves = {name: _by_layer(name, runs) for name, runs in named.items()}
     theories = {
         name: real_numbers("plot_profile", f"predicted {name}", theory, "(layers,)", [1])
-        for name, theory in (predicted or {}).items()
+        for name, theory in optional_named("plot_profile", "predicted", predicted).items()
     }
     ax = axes_or_new(ax)
     scale = scale_for("log", *curves.values(), *theories.values())
@@ -111,6 +113,7 @@ def plot_profile(
     names = {tuple(runs) for runs in named.values() if isinstance(runs, Mapping)}
     if len(names) == 1 and len(layers := names.pop()) <= 12:
         ax.set_xticks(range(1, len(layers) + 1), layers, rotation=30, ha="right", fontsize="small")
+        literal_where_unreadable(ax.get_xticklabels())
         ax.legend(fontsize="small", frameon=False)  # below are the names
     else:
         legend_below(ax)
@@ -177,6 +180,10 @@ def plot_predicted(
             "plot_predicted needs the same groups on both sides, "
             f"got {sorted(predicted)} and {sorted(measured)}."
         )
+    if errors is not None:
+        require_named("plot_predicted", errors, "errors")
+        if missing := sorted(set(predicted) - set(errors)):
+            raise ValueError(f"plot_predicted needs errors of all groups, got none of {missing}.")
     sides = [
         {name: real_numbers("plot_predicted", name, side[name]) for name in predicted}
         for side in ((predicted, measured) if errors is None else (predicted, measured, errors))

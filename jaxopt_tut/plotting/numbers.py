@@ -15,14 +15,23 @@ Named = TypeAliasType("Named", Mapping[str, Numbers])
 """Numbers by the name that the legend gives them."""
 
 
-def require_named(caller: str, values: Any) -> None:
+def require_named(caller: str, values: Any, what: str = "") -> None:
     """Refuse what does not name its curves, and what has none."""
     if not isinstance(values, Mapping):
+        place = f" as {what}" if what else ""
         raise TypeError(
-            f"{caller} needs a mapping from names to numbers, got {type(values).__name__}."
+            f"{caller} needs a mapping from names to numbers{place}, got {type(values).__name__}."
         )
-    if not values:
+    if not values and not what:
         raise ValueError(f"{caller} needs something to draw, got an empty mapping.")
+
+
+def optional_named(caller: str, what: str, values: Any) -> Mapping[str, Any]:
+    """Return what may be left out by its names, empty without any."""
+    if values is None:
+        return {}
+    require_named(caller, values, what)
+    return values
 
 
 def real_numbers(
@@ -34,7 +43,7 @@ def real_numbers(
     """
     is_record = hasattr(value, "_fields") or hasattr(value, "__dataclass_fields__")
     array = None
-    if not is_record and not isinstance(value, Mapping | str):
+    if not is_record and value is not None and not isinstance(value, Mapping | str):
         try:
             array = np.asarray(value)
             array = None if np.iscomplexobj(array) else array.astype(np.float64)
@@ -63,7 +72,9 @@ def set_scale(ax: Axes, axis: Literal["x", "y"], scale: str) -> None:
 
 
 def label_for(name: str, values: np.ndarray, scale: str) -> str:
-    """Name a curve in the legend, saying so if a logarithmic axis shows nothing of it."""
+    """Name a curve in the legend, saying so if nothing of it is shown."""
+    if not np.isfinite(values).any():
+        return f"{name} (nothing finite)"
     return name if scale != "log" or _has_positive(values) else f"{name} (nothing positive)"
 
 

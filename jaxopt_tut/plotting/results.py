@@ -10,6 +10,7 @@ from jaxopt_tut.calibration import CalibrationReport
 from jaxopt_tut.curvature import TrackedSharpness
 from jaxopt_tut.diagnostics import Diagnosis, LayerStatistics, Statistics
 from jaxopt_tut.landscape import Trajectory
+from jaxopt_tut.plotting.numbers import optional_named
 from jaxopt_tut.taps import Tape
 from jaxopt_tut.training import FitResult, History
 
@@ -23,8 +24,7 @@ def epoch_curves(
 
     Anything else comes back as it is, to be judged by who draws it.
     """
-    if isinstance(train, _OF_TRAINING):
-        train = {"": train}
+    train, validation = _alone(train), _alone(validation)
     runs = {name: list(found) for name, given in _items(train) if (found := _runs(given))}
     if not runs:
         if metric is not None:
@@ -41,7 +41,8 @@ def epoch_curves(
             f"{caller} needs a metric that was recorded ({', '.join(sorted(known)) or 'none'}), "
             f"got metric={metric!r}."
         )
-    drawn_train, drawn_validation = dict(train), dict(validation or {})
+    given = optional_named(caller, "validation", validation)
+    drawn_train, drawn_validation = dict(train), dict(given)
     for name, group in runs.items():
         del drawn_train[name]
         for side, drawn in (("train", drawn_train), ("validation", drawn_validation)):
@@ -49,6 +50,44 @@ def epoch_curves(
             if any(curve is not None for curve in curves) and name not in drawn:
                 drawn[name] = _stacked(caller, name, curves)
     return drawn_train, drawn_validation, metric
+
+
+def _alone(given: Any) -> Any:
+    """Return one curve, of a result or of numbers, as a mapping without a name."""
+    if isinstance(given, Mapping | str) or given is None:
+        return given
+    is_empty = isinstance(given, list | tuple) and not given
+    is_array = hasattr(given, "__array__") or type(given) in (list, tuple)
+    return {"": given} if _runs(given) or (is_array and not is_empty) else given
+
+
+def search_values(caller: str, given: Any) -> dict[str, Any]:
+    """Return the losses of searches of `minimize` by name; nothing where there is no search."""
+    named = given if isinstance(given, Mapping) else {"": given}
+    kinds = optimizers.Solution | optimizers.History
+    searches = {name: one for name, one in named.items() if isinstance(one, kinds)}
+    if searches and len(searches) < len(named):
+        other = next(name for name in named if name not in searches)
+        raise ValueError(
+            f"{caller} needs trainings or searches, got both: steps at {next(iter(searches))!r}, "
+            f"epochs at {other!r}."
+        )
+    return {name: _losses(caller, name, one) for name, one in searches.items()}
+
+
+def _losses(caller: str, name: str, search: Any) -> np.ndarray:
+    """Return the losses of one search, without what a program compiled for it repeats."""
+    history = search.history if isinstance(search, optimizers.Solution) else search
+    if history is None:
+        found = f" for {name!r}" if name else ""
+        raise ValueError(
+            f"{caller} needs the losses of a search, got a Solution without history{found}: "
+            "call minimize(..., history=True)."
+        )
+    values = np.asarray(history.value, float)
+    if isinstance(search, optimizers.Solution) and values.ndim == 1:
+        return values[: int(search.steps) + 1]
+    return values
 
 
 def _items(values: Any) -> list[tuple[str, Any]]:

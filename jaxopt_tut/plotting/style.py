@@ -1,5 +1,6 @@
 """How figures look: curves that differ in colour, dash and marker, labelled axes, a light grid."""
 
+import re
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -8,10 +9,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from jaxopt_tut.plotting.figures import ShownFigure
 from jaxopt_tut.plotting.palette import COLORS
+from jaxopt_tut.plotting.texts import literal_where_unreadable, texts_of
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
 BAND_ALPHA = 0.18
+_OF_MATPLOTLIB = re.compile(r"_(child|container)\d+|_nolegend_|_")
 
 
 def look(index: int) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def tidy(ax: Axes, *, xlabel: str, ylabel: str, title: str = "") -> Axes:
     ax.set_ylabel(ylabel)
     if title:
         ax.set_title(title, fontsize="medium")
+    literal_where_unreadable(texts_of(ax))
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     return ax
@@ -71,6 +75,11 @@ def small_ticks(ax: Axes) -> None:
 
 def legend_below(ax: Axes, columns: int = 4) -> None:
     """Put the legend under the axes, where it covers no data however the curves run."""
+    for artist in (*ax.lines, *ax.containers, *ax.collections):
+        label = str(artist.get_label())
+        # matplotlib hides a name with this first, and gives such names to what has none
+        if label.startswith("_") and not _OF_MATPLOTLIB.fullmatch(label):
+            artist.set_label(f"\N{ZERO WIDTH SPACE}{label}")
     handles = ax.get_legend_handles_labels()[0]
     ax.legend(
         loc="upper center",

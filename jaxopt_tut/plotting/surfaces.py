@@ -1,6 +1,6 @@
 """A loss of two parameters, from above with the paths taken on it, and in three dimensions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from typing_extensions import TypeAliasType
 from jaxopt_tut.landscape import Trajectory
 from jaxopt_tut.landscape.surfaces import Surface
 from jaxopt_tut.optimizers import History, Solution
-from jaxopt_tut.plotting.numbers import Numbers, real_numbers
+from jaxopt_tut.plotting.numbers import Numbers, optional_named, real_numbers
 from jaxopt_tut.plotting.results import path_points
 from jaxopt_tut.plotting.style import COLORS, MARKERS, axes_or_new, legend_below, tidy
 from jaxopt_tut.types import Scalar
@@ -71,7 +71,8 @@ def plot_surface(
     caller = "plot_surface"
     if isinstance(fun, Surface) and isinstance(domain, Mapping):
         domain, paths = None, domain
-    points = {name: _points(caller, name, path) for name, path in (paths or {}).items()}
+    given = optional_named(caller, "paths", paths)
+    points = {name: _points(caller, name, path) for name, path in given.items()}
     first, second, values = _grid(caller, fun, domain, resolution)
     ax = axes_or_new(ax, 5.8, 4.6)
     extent = (first[0], first[-1], second[0], second[-1])
@@ -168,11 +169,20 @@ def _grid(
     if domain is None or isinstance(domain, Mapping):
         found = "no domain" if domain is None else "paths in the place of the domain"
         raise ValueError(f"{caller} needs the corners of the view for a function, got {found}.")
-    corners = [np.asarray(corner, np.float32) for corner in domain]
+    is_pair = isinstance(domain, Sequence | np.ndarray | jax.Array)
+    if not is_pair or isinstance(domain, str) or hasattr(domain, "_fields"):
+        found = type(domain).__name__
+        raise TypeError(f"{caller} needs a lower and an upper corner as domain, got {found}.")
+    corners = [real_numbers(caller, "domain", corner).astype(np.float32) for corner in domain]
     if [corner.shape for corner in corners] != [(2,), (2,)]:
         raise ValueError(
             f"{caller} needs a lower and an upper corner of shape (2,), "
             f"got shapes {[corner.shape for corner in corners]}."
+        )
+    if not (corners[0] < corners[1]).all():
+        raise ValueError(
+            f"{caller} needs a lower and an upper corner, "
+            f"got {corners[0].tolist()} and {corners[1].tolist()}."
         )
     first, second = np.linspace(corners[0], corners[1], resolution, dtype=np.float32).T
     points = jnp.stack(jnp.meshgrid(first, second), axis=-1).reshape(-1, 2)

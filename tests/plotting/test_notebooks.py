@@ -5,7 +5,7 @@ import io
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.image import imread
 
 from jaxopt_tut import plotting
@@ -45,7 +45,30 @@ def twin_axes():
     return one_axes().twinx()
 
 
+def twin_axes_across():
+    return one_axes().twiny()
+
+
+def a_part():
+    left, right = plotting.new_figure(6, 3).subfigures(1, 2)
+    plotting.plot_profile({"he": [1.0, 2.0]}, ax=right.subplots())
+    return left
+
+
+def axes_of_a_part():
+    parts = plotting.new_figure(6, 3).subfigures(1, 2)
+    return plotting.plot_profile({"he": [1.0, 2.0]}, ax=parts[0].subplots())
+
+
+def twin_axes_of_a_part_of_a_part():
+    return axes_of_a_part().figure.add_subfigure(GridSpec(1, 1)[0]).subplots().twinx()
+
+
 CASES = [
+    twin_axes_across,
+    a_part,
+    axes_of_a_part,
+    twin_axes_of_a_part_of_a_part,
     one_axes,
     one_of_two_axes,
     axes_in_space,
@@ -67,7 +90,7 @@ def test_a_plot_is_shown_as_the_picture_of_its_whole_figure(case):
     data, metadata = shown(value)
     assert set(data) == {"text/plain", "image/png"}
     picture = imread(io.BytesIO(data["image/png"]))
-    figure = value if isinstance(value, Figure) else value.figure
+    figure = value.get_figure(root=True)
     width, height = np.round(figure.get_size_inches() * figure.dpi)
     assert metadata["image/png"] == {"width": width, "height": height}
     assert picture.shape[:2] == pytest.approx((1.6 * height, 1.6 * width), abs=1)
