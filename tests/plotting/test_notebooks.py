@@ -5,7 +5,6 @@ import io
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.gridspec import GridSpec
 from matplotlib.image import imread
 
 from jaxopt_tut import plotting
@@ -61,7 +60,7 @@ def axes_of_a_part():
 
 
 def twin_axes_of_a_part_of_a_part():
-    return axes_of_a_part().figure.add_subfigure(GridSpec(1, 1)[0]).subplots().twinx()
+    return plotting.new_figure().subfigures().subfigures().subplots().twinx()
 
 
 CASES = [
