@@ -97,12 +97,9 @@ def verdict(entry: Entry) -> str:
 
 
 def _figure(shown: Picture, entry: Entry, images: Path) -> str:
-    for file in (shown.file, shown.dark):
-        if file and file.suffix == ".png":
-            # a column of text is 640 pixels wide
-            _pictures.shrink(file, images / entry.name / file.name, width=960)
     alt = f"{shown.alt}. {entry.finding}"
-    return f"{picture(shown, alt, entry.name, images)}\n*{to_markdown(shown.title)}*"
+    small = _pictures.small(shown, images / entry.name)
+    return f"{picture(small, alt, entry.name, images)}\n*{to_markdown(shown.title)}*"
 
 
 def picture(shown: Picture, alt: str, name: str, images: Path) -> str:

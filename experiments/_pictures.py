@@ -12,6 +12,7 @@ from PIL import Image
 from experiments._reports import MADE
 
 THUMBNAIL_WIDTH, THUMBNAIL_COLOURS = 400, 128
+COLUMN_WIDTH = 800  # a column of text is 640 pixels wide
 
 
 class Picture(NamedTuple):
@@ -122,6 +123,34 @@ def shrink(file: Path, copy: Path, width: int = 1600, colours: int = 256) -> Non
         few = image.quantize(colours, method, dither=Image.Dither.NONE)
         few.save(copy, optimize=True)
     os.utime(copy, ns=(age, age))
+
+
+def small(picture: Picture, folder: Path) -> Picture:
+    """Write copies in the format that needs least for curves and shades alike.
+
+    Args:
+      picture: The figure.
+      folder: Where the copies go.
+
+    Returns:
+      The copies; of a drawing the drawing itself.
+    """
+    if picture.file.suffix == ".svg":
+        return picture
+    files = [file and _to_webp(file, folder) for file in (picture.file, picture.dark)]
+    return picture._replace(file=files[0], dark=files[1])
+
+
+def _to_webp(file: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / f"{file.stem}.webp"
+    with Image.open(file) as image:
+        image = image.convert("RGBA")
+        if image.width > COLUMN_WIDTH:
+            height = round(image.height * COLUMN_WIDTH / image.width)
+            image = image.resize((COLUMN_WIDTH, height), Image.Resampling.LANCZOS)
+        image.save(copy, quality=75, method=4)
+    return copy
 
 
 def copy(file: Path, folder: Path) -> None:

@@ -96,7 +96,7 @@ def test_markdown_asks_shows_and_says_the_same(results):
         for words in (
             r"# It grows \& \<stays\>.",
             "Does it grows, as `x_y` does?",
-            f'```{{image}} images/grows/some_paths.png\n:alt: "Some paths. {FINDING}"',
+            f'```{{image}} images/grows/some_paths.webp\n:alt: "Some paths. {FINDING}"',
             "**Expected:** a 50 % larger one.",
             "**Found:** height in the end: off by 2e-15, threshold 0.5 ± 1e-13: holds.",
             "**Why it matters:** trees do.",
@@ -163,12 +163,17 @@ def test_images_of_markdown_are_there_and_small(results):
     images = re.findall(r"\{image\} (\S+)", "".join(pages.values()))
     assert len(images) == 4 + 2 + 1 + 1  # light and dark twice, and trees
     assert all((to / image).exists() for image in images)
-    for page in (pages["index"], pages["grows"]):
-        assert re.search(r"\.png\n:alt: .*\n:loading: lazy\n:class: only-light\n", page)
-        assert re.search(r"\.dark\.png\n:alt: .*\n:loading: lazy\n:class: only-dark\n", page)
+    for page, ending in ((pages["index"], "png"), (pages["grows"], "webp")):
+        options = r"\n:alt: .*\n:loading: lazy\n:class: only"
+        assert re.search(rf"\.{ending}{options}-light\n", page)
+        assert re.search(rf"\.dark\.{ending}{options}-dark\n", page)
     assert ":class:" not in pages["falls"].replace("dropdown", "")
     with Image.open(to / "images" / "grows" / "thumbnail.png") as small:
         assert (small.width, small.height, small.mode) == (400, 133, "P")
+    with Image.open(to / "images" / "grows" / "some_paths.dark.webp") as small:
+        assert small.format == "WEBP"
+        assert small.width <= 800
+        assert small.convert("L").getextrema()[1] < 10
 
 
 def test_a_dark_picture_is_for_dark_pages(results):
