@@ -187,6 +187,15 @@ EXAMPLES = {
         "sharpness: 7 times",
     ),
     "a pure training": (lambda: trained(9), "2 at first, 1 at last"),
+    "a loss that is none": (
+        lambda: fit_result({"loss": np.full(3, np.nan)}, {}),
+        "train loss  nan in all 3",
+    ),
+    "a solution that was donated": (
+        lambda: jax.tree.map(lambda x: None, search()),
+        "message      not known\n",
+    ),
+    "no searches": (lambda: search((0,)), "grad_norm    none"),
     "no training": (lambda: trained(0), "nothing yet"),
     "a batch of trainings": (
         lambda: Trained({"w": BIG}, (), BIG, {"error": BIG}, None, BIG[0], BIG[0] > 0),

@@ -62,6 +62,11 @@ class Pose:
         caller, diff = self.caller, self.diff
         # a class that inherits and declares nothing lacks names of the protocol
         is_mode = isinstance(diff, Mode) or Mode in type(diff).__mro__
+        if isinstance(diff, type) and Mode in diff.__mro__:
+            raise TypeError(
+                f"{caller} needs a mode, got its class, diff={diff.__name__}: call it, "
+                f"{names_of((diff,))}."
+            )
         if not is_mode or isinstance(diff, type):
             raise TypeError(
                 f"{caller} needs one of the modes {names_of((*MODES, Plan))}, got diff={diff!r}."

@@ -74,6 +74,7 @@ class Dataset(NamedTuple):
           Images of floats and labels, as JAX arrays.
 
         Raises:
+          TypeError: If `size` is no integer.
           ValueError: If there are not as many images, or there is no such part.
 
         Example:
@@ -82,8 +83,14 @@ class Dataset(NamedTuple):
           >>> images.shape, labels.shape, abs(round(float(images.mean()), 1))
           ((1024, 28, 28), (1024,), 0.0)
         """
-        if split not in ("train", "test"):
+        if not isinstance(split, str) or split not in ("train", "test"):
             raise ValueError(f"batch needs split 'train' or 'test', got split={split!r}.")
+        try:
+            if isinstance(size, bool):
+                raise TypeError
+            size = operator.index(size)
+        except TypeError:
+            raise TypeError(f"batch needs an integer size, got size={size!r}.") from None
         part = self.train if split == "train" else self.test
         if not 1 <= size <= len(part.images):
             raise ValueError(f"batch needs 1 <= size <= {len(part.images)}, got size={size}.")

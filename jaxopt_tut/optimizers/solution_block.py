@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxopt_tut.blocks import brief, has_numbers, number, numbers, spread_of
+from jaxopt_tut.tracing import is_traced
 from jaxopt_tut.types import PyTree
 
 Rows = list[tuple[str, str]]
@@ -20,7 +21,7 @@ def solution_block(solution: Any, sentence: Callable[[Any], str]) -> tuple[str, 
         rows = [("messages", _counts(codes, sentence))]
     else:
         title = "Solution"
-        rows = [("message", "not known under a trace" if codes is None else sentence(codes))]
+        rows = [("message", _unknown(solution) if codes is None else sentence(codes))]
     for name in ("value", "grad_norm", "steps", "evaluations"):
         rows.append((name, _measure(getattr(solution, name))))
     only_shapes = codes is None or codes.ndim > 0
@@ -65,7 +66,13 @@ def _measure(value: Any) -> str:
     found = numbers(value)
     if found is None or found.ndim == 0 or found.dtype.kind not in "biuf":
         return number(value)
-    return spread_of(found)
+    return spread_of(found) if found.size else "none"
+
+
+def _unknown(solution: Any) -> str:
+    """Return why there is no message: arrays may be deleted, and trees hold other things."""
+    code = getattr(solution.status, "code", None)
+    return "not known under a trace" if is_traced(code) else "not known"
 
 
 def _bounds_held(active: PyTree) -> str:

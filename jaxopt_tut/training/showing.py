@@ -100,9 +100,12 @@ def _ends(column: Any) -> str:
     found = numbers(column) if has_numbers(column) and np.ndim(column) == 1 else None
     if found is None:
         return in_a_line(column)
-    found = found[~np.isnan(found)] if found.dtype.kind == "f" else found
     if not found.size:
         return "nothing yet"
+    count = found.size
+    found = found[~np.isnan(found)] if found.dtype.kind == "f" else found
+    if not found.size:
+        return f"nan in all {count}" if count > 1 else "nan"
     if found.size == 1:
         return number(found[0])
     return f"{number(found[0])} at first, {number(found[-1])} at last"

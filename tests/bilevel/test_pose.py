@@ -260,6 +260,40 @@ def test_a_mode_that_does_not_say_what_it_defines_is_told_so(said, message):
         argmin(f, START, TARGET, solver=sgd(0.5), steps=3, diff=Told())
 
 
+class GivesAPoint(Inherits):
+    def run(self, problem, inputs):
+        return inputs.y0
+
+
+class OneWay(Inherits):
+    def run(self, problem, inputs):
+        return problem.run(inputs, 3)
+
+
+@pytest.mark.parametrize(
+    ("diff", "error", "message"),
+    [
+        (GivesAPoint(), TypeError, r"needs GivesAPoint\.run to return a bilevel\.Run, got .*: pr"),
+        (
+            OneWay(),
+            ValueError,
+            r"needs OneWay\.run to go backwards, .* by problem\.advance, in a s",
+        ),
+        (
+            Inherits,
+            TypeError,
+            r"needs a mode, got its class, diff=Inherits: call it, Inherits\(\)\.",
+        ),
+        (Silent, TypeError, r"needs a mode, got its class, diff=Silent: call it, Silent\(\)\."),
+        (Alike, TypeError, r"needs one of the modes .*, got diff=<class"),
+    ],
+    ids=["point", "loop", "class", "plain class", "class of no mode"],
+)
+def test_a_mode_that_is_written_wrongly_is_told_how(diff, error, message):
+    with pytest.raises(error, match="^hypergrad " + message):
+        hypergrad(lambda y, _: jnp.sum(y**2), f, START, TARGET, solver=sgd(0.3), steps=3, diff=diff)
+
+
 class Steps:
     """What looks like a solver and lacks most of it."""
 

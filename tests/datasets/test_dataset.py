@@ -99,5 +99,12 @@ def test_a_batch_is_the_first_images_normalised():
     for arguments in ((0,), (8,)):
         with pytest.raises(ValueError, match=r"^batch needs 1 <= size <= 7, got size="):
             data.batch(*arguments)
-    with pytest.raises(ValueError, match=r"^batch needs split 'train' or 'test', got split='val'"):
-        data.batch(2, "val")
+    for split in ("val", 2, None):
+        with pytest.raises(
+            ValueError, match=f"^batch needs split 'train' or .* got split={split!r}"
+        ):
+            data.batch(2, split)
+    for size in (2.5, 2.0, "3", True, None):
+        with pytest.raises(TypeError, match=r"^batch needs an integer size, got size="):
+            data.batch(size)
+    assert data.batch(np.int64(2)).labels.shape == data.batch(jnp.array(2)).labels.shape == (2,)

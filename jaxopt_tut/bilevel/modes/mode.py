@@ -181,7 +181,17 @@ class Mode(Protocol):
 
         chosen = {name: getattr(inputs, name) for name in wrt}
         if goes_backwards:
-            grads, (result, run) = jax.grad(value, has_aux=True)(chosen)
+            try:
+                grads, (result, run) = jax.grad(value, has_aux=True)(chosen)
+            except ValueError as error:
+                if "Reverse-mode differentiation does not work" not in str(error):
+                    raise
+                raise ValueError(
+                    f"{problem.caller} needs {type(self).__name__}.run to go backwards, as "
+                    "derivatives with 'vjp' declares, got a loop of unknown length, such as "
+                    "problem.run: take the steps by problem.advance, in a scan over "
+                    "jnp.arange(problem.num_steps)."
+                ) from error
             return Hypergradient(result, grads, run, LinearInfo())
         # one tangent for each number
         flat, unravel = ravel(chosen)

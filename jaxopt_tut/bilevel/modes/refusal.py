@@ -25,7 +25,8 @@ def names_of(modes: Iterable[type]) -> str:
     """Write modes as they are called, with what each asks for."""
 
     def written(mode: Any) -> str:
-        asked = [f.name for f in dataclasses.fields(mode) if f.default is dataclasses.MISSING]
+        fields = dataclasses.fields(mode) if dataclasses.is_dataclass(mode) else ()
+        asked = [f.name for f in fields if f.default is dataclasses.MISSING]
         return f"{mode.__name__}({', '.join(asked)})"
 
     return ", ".join(map(written, modes))
@@ -102,7 +103,17 @@ def guarded_run(problem: Problem, mode: Any, inputs: Inputs) -> Run:
                 for name in ("z", "hp", "y0")
             }
         )
-    run = lambda inputs: mode.run(problem, inputs)
+
+    def run(inputs: Inputs) -> Run:
+        result = mode.run(problem, inputs)
+        if not isinstance(result, Run):
+            raise TypeError(
+                f"{problem.caller} needs {type(mode).__name__}.run to return a bilevel.Run, got "
+                f"{type(result).__name__}: problem.start(inputs) makes one, problem.advance "
+                "moves it on, and run._replace(y=...) changes where it is."
+            )
+        return result
+
     if "vjp" not in mode.derivatives:
         run = forward_only(run, undefined(problem, mode, "vjp"))
     return run(inputs)
