@@ -192,7 +192,7 @@ EXAMPLES = {
         "train loss  nan in all 3",
     ),
     "a solution that was donated": (
-        lambda: jax.tree.map(lambda x: None, search()),
+        lambda: jax.tree.map(lambda _: None, search()),
         "message      not known\n",
     ),
     "no searches": (lambda: search((0,)), "grad_norm    none"),

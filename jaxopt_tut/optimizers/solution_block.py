@@ -72,7 +72,8 @@ def _measure(value: Any) -> str:
 def _unknown(solution: Any) -> str:
     """Return why there is no message: arrays may be deleted, and trees hold other things."""
     code = getattr(solution.status, "code", None)
-    return "not known under a trace" if is_traced(code) else "not known"
+    is_form = is_traced(code) or isinstance(code, jax.ShapeDtypeStruct)
+    return "not known under a trace" if is_form else "not known"
 
 
 def _bounds_held(active: PyTree) -> str:

@@ -262,7 +262,7 @@ def test_a_mode_that_does_not_say_what_it_defines_is_told_so(said, message):
 
 class GivesAPoint(Inherits):
     def run(self, problem, inputs):
-        return inputs.y0
+        return problem.start(inputs).y
 
 
 class OneWay(Inherits):
