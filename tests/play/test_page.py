@@ -297,6 +297,19 @@ def test_momentum_and_adam_arrive_in_the_ravine_and_sgd_does_not(open_briefly):
     assert ": right." in page.locator(".guess .verdict").inner_text()
 
 
+def test_question_of_descent_asks_what_its_answer_measures(open_briefly):
+    """SGD's very last loss is below 0.1, the mean of its last 20 is not."""
+    page = open_briefly("#descent")
+    question = page.locator(".guess legend").first.inner_text()
+    assert "last 20 losses average below 0.1" in question
+    page.evaluate("play.change({ guess: '2' })")
+    page.wait_for_function("() => document.querySelector('.guess .verdict').textContent")
+    verdict = page.locator(".guess .verdict").inner_text()
+    assert "means of their last 20 losses" in verdict
+    losses = page.evaluate("play.now().result.runs[0].values")
+    assert losses[-1] < 0.1 < sum(losses[-20:]) / 20
+
+
 def test_looks_of_paths_are_told_apart_in_the_legend(open_briefly):
     page = open_briefly("#descent&paths=sgd;momentum;adam;newton&guess=skip")
     said(page)

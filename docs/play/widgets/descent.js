@@ -181,7 +181,7 @@ export const descent = {
   intro: "Optimizers start at the same point and see nothing but gradients. Drag the start, or focus it and use the arrow keys.",
   fields,
   guess: {
-    question: "On the ravine from (5, 5), 100 steps each: who arrives where the loss is below 0.1?",
+    question: "On the ravine from (5, 5), 100 steps each: whose last 20 losses average below 0.1?",
     options: ["SGD alone", "Momentum and Adam, but not SGD", "All three"],
     answer({ runs }) {
       // as the library's experiment `ravine` judges: one loss of a path that jumps says little
