@@ -287,7 +287,7 @@ def _array(leaf: Any) -> str:
     if ends is None or np.size(ends) > _MOST_FETCHED:
         return _kind(leaf)
     shown = np.array2string(
-        known(ends),
+        np.asarray(known(ends)),
         precision=4,
         threshold=0 if is_long else _FEW,
         edgeitems=_EDGE,

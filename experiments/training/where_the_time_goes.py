@@ -139,7 +139,7 @@ def run(config: Config) -> Result:
 @contextlib.contextmanager
 def without_kept_programs() -> Iterator[None]:
     """Compile in any case: a program that an earlier run left on the disk would only be read."""
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # it asks for the setting once and remembers the answer
     try:

@@ -101,7 +101,7 @@ def _flat(name: str, layers: Any) -> Any:
     """Name the leaves of a tree of parameters."""
     is_record = hasattr(layers, "_fields") or hasattr(layers, "__dataclass_fields__")
     is_group = isinstance(layers, Mapping | list | tuple) and not is_record
-    if not is_group and (is_record or not np.ndim(layers)):
+    if not is_group and (is_record or not getattr(layers, "ndim", 0)):
         raise TypeError(
             f"plot_distributions needs arrays by layer, got {type(layers).__name__} for {name!r}."
         )

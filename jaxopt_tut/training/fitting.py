@@ -272,7 +272,7 @@ def fit(
         carry, loss_key = placed(carry, places.shardings(carry)), replicated(loss_key, auto)
         if mesh is not None and in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
-    if validation is not None:
+    if validation is not None and evaluate is not None:
         check_evaluation(evaluate, score, carry.params, carry.model_state)
     loop = Loop(
         carry,

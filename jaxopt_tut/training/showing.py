@@ -116,4 +116,4 @@ def _is_few(tree: Any) -> bool:
 
 
 def _is_nan(value: Any) -> bool:
-    return has_numbers(value) and np.ndim(value) == 0 and bool(np.isnan(known(value)))
+    return has_numbers(value) and np.ndim(value) == 0 and bool(np.isnan(np.asarray(known(value))))

@@ -25,9 +25,10 @@ def names_of(modes: Iterable[type]) -> str:
     """Write modes as they are called, with what each asks for."""
 
     def written(mode: Any) -> str:
+        name = mode.__name__
         fields = dataclasses.fields(mode) if dataclasses.is_dataclass(mode) else ()
         asked = [f.name for f in fields if f.default is dataclasses.MISSING]
-        return f"{mode.__name__}({', '.join(asked)})"
+        return f"{name}({', '.join(asked)})"
 
     return ", ".join(map(written, modes))
 
