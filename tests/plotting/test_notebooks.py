@@ -9,7 +9,8 @@ from matplotlib.image import imread
 
 from jaxopt_tut import plotting
 
-formatters = pytest.importorskip("IPython.core.formatters")
+WHY = "notebooks need IPython, nbclient and ipykernel, which `make docs` installs"
+formatters = pytest.importorskip("IPython.core.formatters", reason=WHY)
 
 
 def one_axes():
@@ -122,8 +123,9 @@ CELLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("magic", CELLS)
 def test_a_kernel_shows_each_plot_once_and_keeps_no_figure(magic):
-    nbclient, nbformat = map(pytest.importorskip, ["nbclient", "nbformat"])
-    pytest.importorskip("ipykernel")
+    nbclient = pytest.importorskip("nbclient", reason=WHY)
+    nbformat = pytest.importorskip("nbformat", reason=WHY)
+    pytest.importorskip("ipykernel", reason=WHY)
     cells = [
         CELLS[magic] + "from jaxopt_tut import plotting\nfigure = plotting.new_figure()",
         "plotting.plot_profile({'he': [1.0, 2.0]}, ax=figure.add_subplot())",
