@@ -113,9 +113,7 @@ def shrink(file: Path, copy: Path, width: int = 1600, colours: int = 256) -> Non
     with Image.open(file) as image:
         image = image.convert("RGBA")
         opaque = image.getchannel("A").getextrema() == (255, 255)
-        if image.width > width:
-            height = round(image.height * width / image.width)
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        image = _no_wider(image, width)
         # the largest coverage keeps the colours of thin curves, the median cut does not; of both
         # and the octree, only that knows transparency
         method = Image.Quantize.MAXCOVERAGE if opaque else Image.Quantize.FASTOCTREE
@@ -145,12 +143,15 @@ def _to_webp(file: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / f"{file.stem}.webp"
     with Image.open(file) as image:
-        image = image.convert("RGBA")
-        if image.width > COLUMN_WIDTH:
-            height = round(image.height * COLUMN_WIDTH / image.width)
-            image = image.resize((COLUMN_WIDTH, height), Image.Resampling.LANCZOS)
-        image.save(copy, quality=75, method=4)
+        _no_wider(image.convert("RGBA"), COLUMN_WIDTH).save(copy, quality=75, method=4)
     return copy
+
+
+def _no_wider(image: Image.Image, width: int) -> Image.Image:
+    if image.width <= width:
+        return image
+    height = round(image.height * width / image.width)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def copy(file: Path, folder: Path) -> None:
