@@ -35,7 +35,7 @@ def solve(**options):
 
 BAD = {
     "mode": ({"diff": "unroll"}, TypeError, r"needs one of the modes .* got diff='unroll'"),
-    "mode_type": ({"diff": Unroll}, TypeError, r"needs one of the modes .* got diff=<class"),
+    "mode_type": ({"diff": Unroll}, TypeError, r"got its class, diff=Unroll: call it, Unroll\(\)"),
     "steps": ({"steps": -1}, ValueError, "whole number steps >= 0, got steps=-1"),
     "integer_start": (
         {"y0": {"k": jnp.zeros(2, int)}},
