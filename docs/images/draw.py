@@ -85,10 +85,16 @@ def penalty(ax):
         ax.plot(jnp.exp(at), value, "o", color="#d55e00")
 
 
+def worked(x, y):
+    """Compute the tutorial's worked example, the product once."""
+    p = x * y
+    return jnp.sin(p) + jnp.exp(p)
+
+
 if __name__ == "__main__":
     for draw in (ravine, variance, penalty):
         save(draw, draw.__name__)
-    graph = autodiff.trace(lambda x, y: jnp.sin(x * y) + jnp.exp(x * y))(1.0, 2.0)
+    graph = autodiff.trace(worked)(1.0, 2.0)
     values = graph.evaluate(1.0, 2.0)
     adjoints = graph.backpropagate(values, 1.0)
     (HERE / "graph.svg").write_text(autodiff.draw(graph, values, adjoints), encoding="utf-8")
