@@ -43,6 +43,9 @@ _MOST_FETCHED = 10_000
 _WIDEST = 120
 """Of a line with the name beside."""
 
+_WIDEST_NAME = 36
+"""Of what stands on the left; of a longer name the ends are shown."""
+
 
 class Block:
     """The base of results that print as a block, whatever they hold: numbers, tracers, shapes.
@@ -103,8 +106,9 @@ def shown(cls: _Class) -> _Class:
 def _block_of(record: Any) -> tuple[str, Rows]:
     """Return what a record says of itself, else its fields."""
     try:
-        title, rows = record._block()
-        texts = [(name, _without_addresses(str(text))) for name, text in rows]
+        with np.errstate(all="ignore"):  # numbers that are none are shown as such
+            title, rows = record._block()
+        texts = [(_short(name), _without_addresses(str(text))) for name, text in rows]
         return _without_addresses(" ".join(str(title).split())), texts
     except (AttributeError, KeyError, IndexError, TypeError, ValueError):
         # It says nothing; or trees of its form hold other things: axes, shapes, names, nothing.
@@ -116,7 +120,8 @@ def _as_text(title: str, rows: Rows) -> str:
     lines = [title]
     for name, text in rows:
         for i, line in enumerate(text.splitlines() or [""]):
-            lines.append(f"  {name if i == 0 else '':{width}}  {line}".rstrip())
+            beside = f"{name if i == 0 else '':{width}}  " if width else ""
+            lines.append(f"  {beside}{line}".rstrip())
     if len(lines) > _MOST_LINES:
         more = len(lines) - _MOST_LINES + 1
         lines = [*lines[: _MOST_LINES - 1], f"  ... and {more} lines more"]
@@ -158,6 +163,12 @@ def _fields_as_text(record: Any) -> str:
 
 def _field_rows(record: Any) -> list[tuple[str, str]]:
     return [(name, in_a_line(value)) for name, value in _fields(record)]
+
+
+def _short(name: str) -> str:
+    half = _WIDEST_NAME // 2 - 2
+    name = str(name).replace("\n", " ")
+    return name if len(name) <= _WIDEST_NAME else f"{name[:half]} .. {name[-half:]}"
 
 
 def in_a_line(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html.parser
+import importlib
 import inspect
 import re
 import typing
@@ -11,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_tut import autodiff, blocks, datasets, initializers, tracing
+from jaxopt_tut import autodiff, bilevel, blocks, curvature, datasets, initializers, tracing
 from jaxopt_tut.calibration import CalibrationReport, LayerCalibration
 from jaxopt_tut.diagnostics import Diagnosis, Verdict, diagnose
 from jaxopt_tut.landscape import surfaces
 from jaxopt_tut.optimizers import History as Search
-from jaxopt_tut.optimizers import Solution, Status
+from jaxopt_tut.optimizers import Solution, Status, sgd
 from jaxopt_tut.taps import Tape
-from jaxopt_tut.training import FitResult, History, Sweep, Trained, Vmap
-from tests.test_house import PUBLIC
+from jaxopt_tut.training import FitResult, History, RaceTable, Sweep, Trained, Vmap
+from tests.test_house import FILES, PUBLIC, module_name
 
 # records that hold anything at all are no results to a checker
 pytestmark = pytest.mark.untyped
@@ -45,11 +46,28 @@ FILLINGS = {
     "names": tuple((f"name {i}", "a reason") for i in range(60)),
     "nothing": None,
     "shapes": jax.ShapeDtypeStruct((2, 3), jnp.float32),
+    "shapes as leaves": (2, 3),
+    "long names": {"a/very/long/name/" * 20: BIG},
 }
-RECORDS = {
+
+
+def is_record(cls):
+    return inspect.isclass(cls) and (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields"))
+
+
+def returned(module):
+    """Yield what a module shows although no room lists it: methods return it."""
+    for name, cls in vars(module).items():
+        if is_record(cls) and hasattr(cls, "_repr_html_") and cls.__module__ == module.__name__:
+            yield f"{module.__name__.removeprefix('jaxopt_tut.')}.{name}", cls
+
+
+LISTED = {name: cls for name, cls in PUBLIC.items() if is_record(cls)}
+RECORDS = LISTED | {
     name: cls
-    for name, cls in PUBLIC.items()
-    if inspect.isclass(cls) and (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields"))
+    for path in FILES
+    for name, cls in returned(importlib.import_module(module_name(path)))
+    if cls not in LISTED.values()
 }
 
 
@@ -169,6 +187,36 @@ def diagnosis():
     return diagnose(lambda w, x: jnp.mean((x @ w) ** 2), np.zeros((8, 4), np.float32), X)
 
 
+def race():
+    falling = np.array([1.0, 0.6, 0.2])
+    losses = np.stack([falling, falling / 1.2]).reshape(2, 1, 1, 1, 3).repeat(2, axis=3)
+    return RaceTable(
+        ("slow", "fast"), ("line",), np.full((2, 1), 0.1), np.arange(2), np.array([0, 10, 20]),
+        losses, losses, np.array([0.5]), np.ones((2, 1)), np.zeros(2, int),
+    )  # fmt: skip
+
+
+def eigenpairs():
+    return curvature.Eigenpairs(BIG[0, :4], BIG[:4], BIG[1, :4], BIG[0, :4] > 2, jnp.array(9))
+
+
+def density():
+    points, nodes = BIG[0], BIG[:3, :8]
+    return curvature.Density(points, points, points, nodes, nodes, points[0], eigenpairs(), 1000)
+
+
+def argmin_of_a_parabola():
+    return bilevel.argmin(
+        lambda y, z: (y - z) ** 2,
+        0.0,
+        3.0,
+        solver=sgd(0.5),
+        steps=2,
+        diff=bilevel.Unroll(),
+        check=False,
+    )
+
+
 SCORES = np.array([[3.0, 1.0], [5.0, 7.0], [4.0, 4.0]])
 FLAGS = np.ones((3, 2), bool)
 EXAMPLES = {
@@ -233,6 +281,21 @@ EXAMPLES = {
         lambda: Sweep({"rate": BIG[0, :3]}, SCORES, FLAGS, FLAGS, {}, Vmap(), 6, 0, (), ()),
         "configuration 0, with a mean score of 2",
     ),
+    "a tape of long names": (
+        lambda: Tape({"encoder/" * 40 + end: BIG for end in ("first", "last")}),
+        "encoder/ .. der/encoder/last  float64[60,100]",
+    ),
+    "a race": (race, "fast  100%"),
+    "times of a race": (lambda: race().times(), "slow  12.5"),
+    "scores of a race": (lambda: race().scores(), "fast  1.000"),
+    "a comparison": (lambda: race().compare(), "pairs differ in steps"),
+    "profiles": (lambda: race().profiles(), "tau 1"),
+    "a sensitivity": (lambda: race().sensitivity(), "decades of rates"),
+    "a cost of tuning": (lambda: race().tuning_cost(), "k=1"),
+    "eigenpairs": (eigenpairs, "Eigenpairs"),
+    "a density": (density, "Density"),
+    "a derivative of an argmin": (argmin_of_a_parabola, "Result"),
+    "an operator": (lambda: curvature.hessian(jnp.sum, jnp.ones(4)), "Hessian"),
 }
 
 
@@ -272,24 +335,52 @@ def test_results_are_trees_and_tuples_as_before(result):
         assert result._replace() == type(result)(*result) or True
 
 
-@pytest.mark.parametrize("name", ["a fit", "a pure training", "a solution", "a diagnosis"])
-def test_a_result_can_be_shown_under_a_trace(name):
-    result = EXAMPLES[name][0]()
+def stacked(result):
+    """Make of one result a batch of two, as `jax.vmap` would."""
+    return jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * 2), result)
+
+
+def seen(result):
+    """Return the text of a result whose leaves are traced."""
     leaves, structure = jax.tree.flatten(result)
-    arrays = [jnp.asarray(leaf) for leaf in leaves]
     texts = []
 
     def look(*leaves):
-        texts.append(repr(jax.tree.unflatten(structure, leaves)))
+        traced = jax.tree.unflatten(structure, leaves)
+        texts.append(repr(traced))
+        html.parser.HTMLParser().feed(traced._repr_html_())
         return leaves
 
-    jax.make_jaxpr(look)(*arrays)
-    assert_readable(texts[0])
+    jax.make_jaxpr(look)(*map(jnp.asarray, leaves))
     assert "Tracer" not in texts[0]
+    return texts[0]
+
+
+FORMS = {
+    "stacked": lambda result: repr(stacked(result)),
+    "traced": seen,
+    "shapes": lambda result: repr(jax.tree.map(jnp.shape, result)),
+    "structs": lambda result: repr(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.float32), result)
+    ),
+    "none": lambda result: repr(jax.tree.map(lambda _: None, result)),
+    "names": lambda result: repr(jax.tree_util.tree_map_with_path(lambda at, _: str(at), result)),
+    "axes": lambda result: repr(jax.tree.map(lambda _: 0, result)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_tree_of_the_form_of_a_result_is_shown_too(name, form):
+    result = EXAMPLES[name][0]()
+    is_tree = not jax.tree_util.all_leaves([result])  # as a graph is none
+    is_array = not any(isinstance(leaf, str) for leaf in jax.tree.leaves(result))
+    if not is_tree or (form in ("stacked", "traced") and not is_array):
+        return
+    assert_readable(FORMS[form](result))
 
 
 def test_a_batch_shows_its_shape():
-    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), FIT, FIT)
-    text = repr(stacked)
+    text = repr(stacked(FIT))
     assert_readable(text)
     assert "[[2. 1.] [2. 1.]]" in text  # the loss of two runs of two epochs

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -94,6 +94,21 @@ class Graph(Block):
         from jaxopt_tut.autodiff.drawing import draw  # which imports this module
 
         return draw(self)
+
+    def __copy__(self) -> "Graph":
+        """Return the graph itself: nobody writes to it."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Graph":
+        """Return the graph itself: JAX's equations, of which it is made, cannot be copied."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled, as JAX's equations do in words of their own."""
+        raise TypeError(
+            "a Graph cannot be pickled, as JAX's equations cannot: pickle the function, and trace "
+            "it where it is read."
+        )
 
     @property
     def inputs(self) -> tuple[int, ...]:

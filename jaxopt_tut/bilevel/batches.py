@@ -17,7 +17,7 @@ from jaxopt_tut.types import Batch, PyTree
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stream:
     """Batches drawn from a key, the same ones whenever a step is computed again.
 

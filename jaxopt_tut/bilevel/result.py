@@ -27,7 +27,7 @@ Counts = TypeAliasType("Counts", Int[Array, "..."])
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Info(Block):
     r"""How good a solution and its derivative are; read it, the next step does not need it.
 
@@ -73,7 +73,7 @@ class Info(Block):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result(Block):
     """An inner solution.
 

@@ -35,7 +35,7 @@ class LayerCalibration(NamedTuple):
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CalibrationReport:
     """What a calibration did; `str` makes a table of it.
 

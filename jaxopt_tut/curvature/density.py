@@ -45,7 +45,7 @@ Ends = TypeAliasType("Ends", tuple[Float[Array, "..."], Float[Array, "..."]])
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Density(Block):
     """A smoothed density of eigenvalues, with its standard errors, and what it was made of.
 

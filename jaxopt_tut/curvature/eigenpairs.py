@@ -41,7 +41,7 @@ do not show that the best of what remains is none."""
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Eigenpairs(Block):
     """Eigenvalues and eigenvectors, and how good they are.
 

@@ -11,7 +11,7 @@ from jaxopt_tut.quantiles import student_quantile
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate(Block):
     """Numbers that were estimated, with their standard errors.
 

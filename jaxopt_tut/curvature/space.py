@@ -30,7 +30,7 @@ def size_of(tree: PyTree) -> int:
 def leaf_sizes(tree: PyTree) -> list[int]:
     """Return how long each leaf is in the vector of a tree."""
     return [
-        math.prod(jnp.shape(leaf)) * (2 if jnp.iscomplexobj(leaf) else 1)
+        math.prod(np.shape(leaf)) * (2 if jnp.iscomplexobj(leaf) else 1)
         for leaf in jax.tree.leaves(tree)
     ]
 

@@ -23,7 +23,7 @@ from jaxopt_tut.types import Batch, LossFn, Optimizer, Params, PRNGKey, PyTree
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
     """What `diagnose` finds.
 

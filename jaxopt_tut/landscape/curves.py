@@ -27,7 +27,7 @@ from jaxopt_tut.vectors import ravel
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FittedPath(Path):
     """A path that was trained, and how that went.
 

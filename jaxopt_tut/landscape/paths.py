@@ -27,7 +27,7 @@ AnyPath = TypeAliasType("AnyPath", "Path | Callable[[Any], PyTree]")
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Path(Block):
     """A curve in parameter space: called with $t$ it returns the parameters, or the model, there.
 
@@ -141,7 +141,7 @@ def _connect(caller: str, *points: PyTree) -> Path:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PathLoss(Block):
     """A loss along a path.
 

@@ -36,7 +36,7 @@ class PlanePath(NamedTuple):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PcaPlane(Block):
     """A plane in parameter space, and what lies about it.
 

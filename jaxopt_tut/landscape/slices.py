@@ -28,7 +28,7 @@ Directions = TypeAliasType("Directions", Sequence[PyTree] | Array)
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Slice(Block):
     """A loss along one direction, or on the plane of two.
 

@@ -48,7 +48,7 @@ Numbers = TypeAliasType("Numbers", Sequence[Any] | np.ndarray | Array)
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Surface:
     """A function to be minimised together with what is known about it.
 

@@ -22,7 +22,7 @@ from jaxopt_tut.types import Limit, Params
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Progress:
     """Where a search is, as `minimize` shows it to a `callback`.
 

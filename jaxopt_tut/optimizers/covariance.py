@@ -19,7 +19,7 @@ from jaxopt_tut.vectors import matmul, ravel, safe_root
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Covariance(Block):
     """How far the data determine the parameters.
 

@@ -26,7 +26,7 @@ Model = TypeAliasType("Model", Callable[..., Any])
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Fit(Block):
     """A fitted curve; prints as a table of parameters and standard errors.
 

@@ -121,7 +121,7 @@ class Status:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class History(Block):
     """Every point a search visited, the start first.
 
@@ -144,7 +144,7 @@ class History(Block):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Solution(Block):
     """Where `minimize` ended, and why.
 

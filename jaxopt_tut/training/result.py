@@ -12,7 +12,7 @@ from jaxopt_tut.types import Params, PyTree
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FitResult:
     """A trained model and how it came about.
 

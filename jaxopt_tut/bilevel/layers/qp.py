@@ -49,7 +49,7 @@ InequalityBounds = TypeAliasType("InequalityBounds", Real[Array | np.ndarray, "i
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class QPInfo:
     """How good the solution of a quadratic program is.
 
@@ -78,7 +78,7 @@ class QPInfo:
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class QPSolution:
     """The solution of a quadratic program, differentiable but for its `info`.
 

@@ -26,7 +26,7 @@ from jaxopt_tut.vectors import Vector, ravel
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LossAround:
     r"""The mean loss over data, as a function of how far the parameters are moved.
 

@@ -66,7 +66,7 @@ class LayerStatistics(NamedTuple):
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """What `diagnostics.statistics` measures.
 

@@ -16,7 +16,7 @@ from jaxopt_tut.types import PyTree
 
 
 @shown
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Streamed(OffDevice):
     r"""Data larger than the device: `fit` reads the rows of the next steps while it takes others.
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxopt_tut.blocks import Block
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.sign_flips import holm, sign_flip_p_values, smallest_p_value
 from jaxopt_tut.training.races.times import Times, Unit, require_share, restricted, static
@@ -15,8 +16,8 @@ MOST_PAIRS = 12
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
-class Comparison:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Block):
     """Ratios of times for all pairs of optimizers, with p values.
 
     Attributes:
@@ -46,7 +47,7 @@ class Comparison:
     optimizers: tuple[str, ...] = static()
     notes: tuple[str, ...] = static(default=())
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, reading.Rows]:
         """List the pairs that differ, surest first."""
         rows, names = [], self.optimizers
         for i, j in np.argwhere(self.significant & (self.ratios < 1)):
@@ -57,11 +58,10 @@ class Comparison:
         ]
         title = (
             f"Comparison over {self.over}: {len(rows)} of {self.num_pairs} pairs differ in "
-            f"{self.unit} at {self.alpha:g} (sign flips, Holm); the smallest p is "
-            f"{self.smallest_p:.2g}"
+            f"{self.unit}"
         )
-        body = reading.columns(["", "times faster", "p, Holm"], rows) if rows else []
-        return reading.page(title, body, self.notes)
+        lead = f"at {self.alpha:g} (sign flips, Holm); the smallest p is {self.smallest_p:.2g}"
+        return title, reading.page(lead, ["", "times faster", "p, Holm"], rows, self.notes)
 
 
 def compare(

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_tut.blocks import Block
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.bootstrap import interval_around, resample_seeds
 from jaxopt_tut.training.races.profiles import performance_ratios
@@ -17,8 +18,8 @@ FEW_SEEDS, FEW_PROBLEMS = 4, 12
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
-class Confidence:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Confidence(Block):
     """Scores with bootstrap intervals.
 
     Attributes:
@@ -46,7 +47,7 @@ class Confidence:
     optimizers: tuple[str, ...] = static()
     notes: tuple[str, ...] = static(default=())
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, reading.Rows]:
         """Show scores and intervals, best first."""
         rows = [
             [
@@ -60,11 +61,9 @@ class Confidence:
             for o in np.argsort(-self.scores, kind="stable")
         ]
         header = ["", "score", "given problems", "best", "over problems", "best"]
-        title = (
-            f"Confidence: scores by {self.unit} with {self.level:.0%} intervals and the "
-            f"probability of the highest score, {self.num_draws} draws"
-        )
-        return reading.page(title, reading.columns(header, rows), self.notes)
+        title = f"Confidence: scores by {self.unit}, {self.num_draws} draws"
+        lead = f"{self.level:.0%} intervals and the probability of the highest score"
+        return title, reading.page(lead, header, rows, self.notes)
 
 
 def shares_of_first(

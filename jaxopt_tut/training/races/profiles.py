@@ -7,14 +7,15 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_tut.blocks import Block
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.bootstrap import interval_around, resample_seeds
 from jaxopt_tut.training.races.times import Times, Unit, require_ratio, static
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
-class Profiles:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Profiles(Block):
     r"""Performance profiles with bootstrap bands.
 
     Attributes:
@@ -39,7 +40,7 @@ class Profiles:
     optimizers: tuple[str, ...] = static()
     notes: tuple[str, ...] = static(default=())
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, reading.Rows]:
         """Show each profile at a few ratios."""
         wanted = [tau for tau in (1.0, 1.5, 2.0, 4.0, 10.0) if tau <= self.taus[-1]]
         at = np.clip(np.searchsorted(self.taus, wanted, side="right") - 1, 0, None)
@@ -47,12 +48,10 @@ class Profiles:
             [name, *(f"{self.shares[o, i]:.2f}" for i in at)]
             for o, name in enumerate(self.optimizers)
         ]
-        title = (
-            f"Profiles: share of {self.ratios.shape[1]} problems solved within tau times the best "
-            f"median time in {self.unit}"
-        )
+        problems = reading.counted(self.ratios.shape[1], "problem")
+        lead = f"share of {problems} solved within tau times the best median time in {self.unit}"
         header = ["", *(f"tau {tau:g}" for tau in wanted)]
-        return reading.page(title, reading.columns(header, rows), self.notes)
+        return "Profiles", reading.page(lead, header, rows, self.notes)
 
 
 def performance_ratios(

@@ -1,7 +1,10 @@
 """Numbers as people read them: columns that line up, and no more lines than a screen has."""
 
 import math
+import textwrap
 from collections.abc import Sequence
+
+Rows = list[tuple[str, str]]
 
 MOST_ROWS = 12
 MOST_COLUMNS = 7
@@ -37,12 +40,24 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return lines + ([f"… and {len(rows) - MOST_ROWS} more"] if len(rows) > MOST_ROWS else [])
 
 
+def counted(count: int, word: str) -> str:
+    """Return how many of something there are."""
+    return f"{count} {word}" + ("s" if count != 1 else "")
+
+
 def listed(names: Sequence[str], most: int = 4) -> str:
     """Name some things, and count those that are too many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def page(title: str, body: Sequence[str], notes: Sequence[str]) -> str:
-    """Put a title, a table and what is to be known about it under one another."""
-    return "\n".join([title, *body, *notes[:6]])
+def page(
+    lead: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Return the rows of a block: what a table shows, the table, what is to be known about it."""
+    texts = [*_wrapped(lead), *(columns(header, rows) if rows else [])]
+    return [("", "\n".join(texts)), *(("", "\n".join(_wrapped(note))) for note in notes[:6])]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 96)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_tut.blocks import Block
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.profiles import performance_ratios, shares_within
 from jaxopt_tut.training.races.times import Times, Unit, require_ratio, static
@@ -14,8 +15,8 @@ ALGOPERF_POINTS = 100
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
-class Scores:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Scores(Block):
     """Areas under the performance profiles: 1 is the fastest on every problem, 0 solves none.
 
     Attributes:
@@ -36,18 +37,18 @@ class Scores:
     problems: tuple[str, ...] = static()
     notes: tuple[str, ...] = static(default=())
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, reading.Rows]:
         """Show the scores, best first, with the ratio on each problem."""
         order = np.argsort(-self.scores, kind="stable")
         rows = [
             [self.optimizers[o], f"{self.scores[o]:.3f}", *map(reading.number, self.ratios[o])]
             for o in order
         ]
-        title = (
-            f"Scores: area under the profile of {self.unit} up to {self.max_ratio:g} times the "
-            "best, and the ratios to it; intervals are confidence()'s"
+        lead = (
+            f"area under the profile of {self.unit} up to {self.max_ratio:g} times the best, and "
+            "the ratios to it; intervals are confidence()'s"
         )
-        return reading.page(title, reading.columns(["", "score", *self.problems], rows), self.notes)
+        return "Scores", reading.page(lead, ["", "score", *self.problems], rows, self.notes)
 
 
 def areas(

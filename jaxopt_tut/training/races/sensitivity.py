@@ -7,14 +7,15 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_tut.blocks import Block
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.crossings import median_interval
 from jaxopt_tut.training.races.times import require_share, static
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
-class Sensitivity:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Sensitivity(Block):
     """Medians over all seeds at every learning rate, with intervals of the median.
 
     Attributes:
@@ -44,13 +45,13 @@ class Sensitivity:
     problems: tuple[str, ...] = static()
     notes: tuple[str, ...] = static(default=())
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, reading.Rows]:
         """Show over how many decades of rates each optimizer is nearly as fast as at its best."""
         rows = [
             [name, *map(reading.number, self.widths[o])] for o, name in enumerate(self.optimizers)
         ]
-        title = "Sensitivity: decades of rates within twice the best median time"
-        return reading.page(title, reading.columns(["", *self.problems], rows), self.notes)
+        lead = "decades of rates within twice the best median time"
+        return "Sensitivity", reading.page(lead, ["", *self.problems], rows, self.notes)
 
 
 def width_within(

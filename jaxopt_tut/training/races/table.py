@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import Block
 from jaxopt_tut.training.places import place_of_file
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.comparison import Comparison, compare
@@ -49,8 +50,8 @@ IndexOf = TypeAliasType("IndexOf", Int[np.ndarray, " optimizers"])
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
-class RaceTable:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class RaceTable(Block):
     """Losses of every optimizer on every problem, at every learning rate and seed.
 
     Optimizers may have different numbers of rates: the rows of those with fewer end in rates that
@@ -100,18 +101,19 @@ class RaceTable:
     seconds_per_step: OfPairs
     default_rates: IndexOf
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, reading.Rows]:
         """Show how large the race was and how much of it arrives."""
         _, _, rates, seeds, _ = self.losses.shape
         reached = np.isfinite(self.crossings())
         best = np.max(np.mean(reached, axis=-1), axis=-1)
         rows = [[name, *(f"{v:.0%}" for v in best[o])] for o, name in enumerate(self.optimizers)]
-        title = (
-            f"RaceTable: {len(self.optimizers)} optimizers, {len(self.problems)} problems, up to "
-            f"{rates} learning rates, {seeds} seeds, {self.steps[-1]} steps; share of the seeds "
-            "that reach the target at the rate where most do"
-        )
-        return reading.page(title, reading.columns(["", *self.problems], rows), [])
+        optimizers = reading.counted(len(self.optimizers), "optimizer")
+        problems = reading.counted(len(self.problems), "problem")
+        rates = "up to " + reading.counted(rates, "learning rate")
+        seeds = reading.counted(seeds, "seed")
+        title = f"RaceTable: {optimizers}, {problems}, {rates}, {seeds}, {self.steps[-1]} steps"
+        lead = "share of the seeds that reach the target at the rate where most do"
+        return title, reading.page(lead, ["", *self.problems], rows)
 
     def crossings(self) -> Float[np.ndarray, "optimizers problems rates seeds"]:
         r"""Return when every run first reaches its target, `inf` if it never does.

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from typing_extensions import TypeAliasType
 
+from jaxopt_tut.blocks import Block
 from jaxopt_tut.hyperparameters import require_real
 from jaxopt_tut.training.races import reading
 
@@ -22,8 +23,8 @@ def static(**options: Any) -> Any:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
-class Times:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Times(Block):
     """Times to the target, at the rate that other seeds chose.
 
     Attributes:
@@ -83,16 +84,14 @@ class Times:
         whole = np.full(self.steps.shape[:2], float(self.budget))
         return np.min(whole * (self.seconds_per_step if unit == "seconds" else 1.0), axis=0)
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, reading.Rows]:
         """Show the median time of each optimizer on each problem."""
         medians = np.median(self.steps, axis=-1)
         rows = [[name, *map(reading.number, medians[o])] for o, name in enumerate(self.optimizers)]
         reached = np.isfinite(self.steps)
-        title = (
-            f"Times: median steps to the target over {len(self.seeds)} seeds of {self.budget:g} "
-            f"steps; {np.mean(reached):.0%} of the runs reached it"
-        )
-        return reading.page(title, reading.columns(["", *self.problems], rows), self.notes)
+        title = f"Times: {reading.counted(len(self.seeds), 'seed')} of {self.budget:g} steps"
+        lead = f"median steps to the target; {np.mean(reached):.0%} of the runs reached it"
+        return title, reading.page(lead, ["", *self.problems], rows, self.notes)
 
 
 def require_ratio(caller: str, max_ratio: float) -> None:

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from jaxopt_tut.blocks import Block
 from jaxopt_tut.training.races import reading
 from jaxopt_tut.training.races.times import restricted, split_seeds, static
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
-class TuningCost:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TuningCost(Block):
     """Expected time after trying k rates, beside that of the default rate.
 
     Times are restricted: a run that does not reach its target counts with the budget, and means
@@ -48,7 +49,7 @@ class TuningCost:
         """The geometric mean over problems at the default rates."""
         return np.exp(np.mean(np.log(self.defaults), axis=1))
 
-    def __repr__(self) -> str:
+    def _block(self) -> tuple[str, reading.Rows]:
         """Show the expected steps after a few numbers of trials."""
         last = len(self.trials)
         at = [k for k in (1, 2, 4, 8, 16, 32) if k < last] + [last]
@@ -60,12 +61,12 @@ class TuningCost:
             ]
             for o, name in enumerate(self.optimizers)
         ]
-        title = (
-            "TuningCost: expected steps to the target, geometric mean over problems, at the "
-            "default rate and at the best of k tried"
+        lead = (
+            "expected steps to the target, geometric mean over problems, at the default rate and "
+            "at the best of k tried"
         )
         header = ["", "default", *(f"k={k}" for k in at)]
-        return reading.page(title, reading.columns(header, rows), self.notes)
+        return "TuningCost", reading.page(lead, header, rows, self.notes)
 
 
 def chances_of_best(

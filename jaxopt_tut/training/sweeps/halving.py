@@ -27,7 +27,7 @@ Advance = TypeAliasType("Advance", Callable[..., tuple[PyTree, Any]])
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Halving:
     """What came of each configuration.
 

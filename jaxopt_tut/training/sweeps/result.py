@@ -47,7 +47,7 @@ class Best(NamedTuple):
 
 @shown
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
     """Every configuration with every key.
 
