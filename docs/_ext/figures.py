@@ -36,6 +36,8 @@ def _check(app, doctree):
         if said:
             log.warning("%s", said, location=image, type="figure")
         light = Path(app.env.relfn2path(image["uri"], app.env.docname)[1])
+        if light.suffix == ".svg" and "prefers-color-scheme" in light.read_text(encoding="utf-8"):
+            image["classes"].append("dark-light")  # which has its own colours on a dark page
         kept = _dark_version_of(light)
         if kept:
             _show_both(image, light, kept)

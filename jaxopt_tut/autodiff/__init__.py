@@ -7,7 +7,7 @@
 * `check_gradients`, `find_wrong_rule`: is a derivative right, and if not, which rule is wrong.
 * `zero_safe`: the same function, with derivatives in which zero times infinity is zero;
   `zero_products`: where that happens.
-* `draw`, `to_dot`: pictures of a graph.
+* `draw`, `to_dot`: pictures of a graph; a `Drawing` is SVG that notebooks show.
 """
 
 from jaxopt_tut.autodiff import rules as rules
@@ -15,6 +15,7 @@ from jaxopt_tut.autodiff.checks import GradientCheck as GradientCheck
 from jaxopt_tut.autodiff.checks import check_gradients as check_gradients
 from jaxopt_tut.autodiff.custom import custom_node as custom_node
 from jaxopt_tut.autodiff.custom import elu as elu
+from jaxopt_tut.autodiff.drawing import Drawing as Drawing
 from jaxopt_tut.autodiff.drawing import draw as draw
 from jaxopt_tut.autodiff.drawing import to_dot as to_dot
 from jaxopt_tut.autodiff.graph import Graph as Graph
@@ -32,6 +33,7 @@ from jaxopt_tut.autodiff.zero_sites import ZeroSite as ZeroSite
 from jaxopt_tut.autodiff.zero_sites import zero_products as zero_products
 
 __all__ = [
+    "Drawing",
     "GradientCheck",
     "Graph",
     "Node",

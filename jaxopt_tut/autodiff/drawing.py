@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
+from html import escape, unescape
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +17,46 @@ from jaxopt_tut.autodiff.zero_sites import acting_nodes
 _WIDTH, _LINE, _MARGIN = 150, 15, 16
 _FILL = {"input": "#dbeafe", "const": "#e5e7eb", "folded": "#f3f4f6"}
 _GREY = "#f3f4f6"
-_ORANGE = "#c2410c"
+_INK, _FAINT, _BLUE, _RED, _ORANGE = "#111827", "#4b5563", "#1d4ed8", "#b91c1c", "#9a3412"
 _STROKE = {"fallback": "#dc2626", "acting": _ORANGE}
+
+_ARROW = "#6b7280"
+"""Seen on white and on dark: arrows lie on the page, whose colour is not known."""
+
+_ON_DARK = {
+    "#ffffff": "#111827", "#dbeafe": "#1e3a5f", "#e5e7eb": "#374151", "#f3f4f6": "#1f2937",
+    "#374151": "#9ca3af", "#9ca3af": "#6b7280", "#dc2626": "#f87171", _INK: "#f9fafb",
+    _FAINT: "#d1d5db", _BLUE: "#93c5fd", _RED: "#fca5a5", _ORANGE: "#fdba74",
+}  # fmt: skip
+"""What stands for a colour where dark is preferred. A box brings its background and its letters
+along, so that either set can be read on either page."""
+
+
+class Drawing(str):
+    """The text of an SVG, that a notebook shows as the picture.
+
+    It is a string like any other: written to a file or put into a page as it is. In light or dark
+    colours, as whoever looks at it prefers.
+
+    Example:
+      >>> from jaxopt_tut import autodiff
+      >>> picture = draw(autodiff.trace(lambda x: x * x)(3.0))
+      >>> picture
+      Drawing: Computation graph of 2 nodes
+      >>> picture.endswith("</svg>")
+      True
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return what it shows, in a line."""
+        title = self.partition("<title>")[2].partition("</title>")[0]
+        return f"Drawing: {unescape(title)}"
+
+    def _repr_svg_(self) -> str:
+        """Return the text, as notebooks ask for it."""
+        return str(self)
 
 
 class _Box(NamedTuple):
@@ -42,8 +80,8 @@ def draw(
     adjoints: Sequence[Any] | None = None,
     *,
     max_nodes: int = 80,
-) -> str:
-    r"""Draw a graph as a picture that any browser shows.
+) -> Drawing:
+    r"""Draw a graph as a picture that any browser shows, in light or in dark colours.
 
     $$\ell_i = 1 + \max_{j \in \mathrm{parents}(i)} \ell_j$$
 
@@ -62,7 +100,7 @@ def draw(
       max_nodes: How many boxes to draw before folding.
 
     Returns:
-      The text of an SVG file, complete in itself.
+      The text of an SVG file, complete in itself, which a notebook shows as the picture.
 
     Raises:
       ValueError: If values or adjoints are not aligned with the nodes, or `max_nodes` < 1.
@@ -88,14 +126,27 @@ def draw(
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" font-family="monospace" font-size="11" '
-        'role="img">',
+        'role="img" class="computation-graph">',
         f"<title>Computation graph of {len(graph.nodes)} nodes</title>",
-        f"<desc>{escape(_in_words(graph))}</desc>",
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
-        'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#6b7280"/></marker></defs>',
+        f"<desc>{_written(_in_words(graph))}</desc>",
+        f"<style>@media (prefers-color-scheme: dark) {{{_dark_rules()}}}</style>",
         *_marks(picture, _MARGIN, _MARGIN, grey=False),
     ]
-    return "\n".join([*parts, "</svg>"])
+    return Drawing("\n".join([*parts, "</svg>"]))
+
+
+def _dark_rules() -> str:
+    """Write the colours on dark as rules that win over the attributes of this picture alone."""
+    return " ".join(
+        f'.computation-graph [{name}="{light}"] {{{name}: {dark}}}'
+        for light, dark in _ON_DARK.items()
+        for name in ("fill", "stroke")
+    )
+
+
+def _written(text: str) -> str:
+    """Return a text as XML has it, which has no place for control characters."""
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def _in_words(graph: Graph) -> str:
@@ -122,7 +173,11 @@ def _marks(picture: _Picture, left: int | float, top: int | float, *, grey: bool
             (places[end][0], places[end][1], places[end][1]),
         ]
         line = _line([(left + x, top + y0, top + y1) for x, y0, y1 in ends])
-        marks.append(f'<path d="{line}" fill="none" stroke="#6b7280" marker-end="url(#tip)"/>')
+        marks.append(f'<path d="{line}" fill="none" stroke="{_ARROW}"/>')
+        # no marker, which is found by its name: several pictures in a page have one page's names
+        x, y = left + places[end][0], top + places[end][1]
+        corners = f"{x:.0f},{y:.0f} {x - 3.5:.1f},{y - 7:.0f} {x + 3.5:.1f},{y - 7:.0f}"
+        marks.append(f'<polygon points="{corners}" fill="{_ARROW}"/>')
     for box, place in zip(boxes, places, strict=True):
         x, y = left + place[0], top + place[1]
         fill = _GREY if grey else _FILL.get(box.kind, "#ffffff")
@@ -134,7 +189,7 @@ def _marks(picture: _Picture, left: int | float, top: int | float, *, grey: bool
         for k, (text, colour) in enumerate(box.lines, 1):
             marks.append(
                 f'<text x="{x:.0f}" y="{y + k * _LINE:.0f}" text-anchor="middle" '
-                f'fill="{"#6b7280" if grey else colour}">{escape(_short(text))}</text>'
+                f'fill="{_FAINT if grey else colour}">{_written(_short(text))}</text>'
             )
         if box.inner is not None:
             corner = x - box.inner.width / 2, y + _text_height(box)
@@ -233,18 +288,18 @@ def _box(
     if len(group) > 1:
         what = "arguments" if node.op in ("input", "const") else "operations"
         title = "/".join(_scope_at(8)(node)[1]) or what
-        lines = [(title, "#111827"), (f"{len(group)} {what}", "#6b7280")]
+        lines = [(title, _INK), (f"{len(group)} {what}", _FAINT)]
         return _Box("folded", tuple(lines))
     title = node.name if node.op == "input" else node.op
-    lines = [(title or node.op, "#111827")]
+    lines = [(title or node.op, _INK)]
     if node.name and node.op != "input":
-        lines.append((node.name, "#6b7280"))
+        lines.append((node.name, _FAINT))
     lines.append((f"{np.dtype(node.dtype).name if _is_plain(node) else node.dtype}"
-                  f"{list(node.shape)}", "#6b7280"))  # fmt: skip
+                  f"{list(node.shape)}", _FAINT))  # fmt: skip
     if values is not None:
-        lines.append((_number(values[node.index]), "#1d4ed8"))
+        lines.append((_number(values[node.index]), _BLUE))
     if adjoints is not None and adjoints[node.index] is not None:
-        lines.append((f"adjoint {_number(adjoints[node.index])}", "#b91c1c"))
+        lines.append((f"adjoint {_number(adjoints[node.index])}", _RED))
     if node.index in acting:
         lines.append(("0 × ∞ = 0 backwards", _ORANGE))
     kind = "fallback" if node.fallback else "acting" if node.index in acting else node.op
@@ -314,7 +369,8 @@ def _dot_lines(graph: Graph, prefix: str, indent: str, style: str) -> list[str]:
     lines = []
     for node in graph.nodes:
         title = node.name if node.op == "input" else " ".join(filter(None, (node.op, node.name)))
-        text = f"{title}\\n{node.dtype}{list(node.shape)}".replace('"', "'")
+        name = title.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
+        text = f"{name}\\n{node.dtype}{list(node.shape)}"
         shape = "ellipse" if node.op in ("input", "const") else "box"
         colour = ", color=red" if node.fallback else style
         lines.append(f'{indent}{prefix}{node.index} [label="{text}", shape={shape}{colour}];')

@@ -1,5 +1,6 @@
 """Pictures are well-formed, carry the numbers, and stay small."""
 
+import pickle
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from jaxopt_tut import autodiff
+from jaxopt_tut.plotting.palette import DARK_PAGE, contrast
 
+CONSTANT = np.float32([1.0, 2.0])
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -221,6 +224,83 @@ def test_arrays_keys_and_names_with_angle_brackets_are_drawn():
     ElementTree.fromstring(picture)
     assert "table/&lt;b&gt;" in picture
     assert "norm" in picture
+
+
+ODD = ['a<b>&"c"', "w[0]['k']", "back\\slash", "x" * 300, "line\nbreak\x00\x1b", "\ud800"]
+
+
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_any_name_comes_out_right_and_keeps_to_its_box(name):
+    graph = autodiff.trace(lambda table: jnp.sin(table[name]))({name: 1.0})
+    picture = ElementTree.fromstring(autodiff.draw(graph))
+    shown = picture.findall(f"{SVG}text")[0].text
+    wanted = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in f"table/{name}")
+    assert shown == (wanted if len(wanted) <= 22 else f"…{wanted[-21:]}")
+    assert wanted in picture.findtext(f"{SVG}desc")
+    label = re.match(
+        r'  n0 \[label="((?:[^"\\]|\\.)*)", shape=', autodiff.to_dot(graph).split("\n")[1]
+    )[1]
+    assert re.sub(r"\\(.)", r"\1", label.removesuffix(r"\nfloat32[]")) == f"table/{name}".replace(
+        "\n", " "
+    )
+
+
+def colours_of(picture, is_dark):
+    """Return fill and stroke of everything, in the colours of the attributes or of the rules."""
+    rules = dict(
+        ((name, light), dark)
+        for name, light, dark in re.findall(
+            r'\[(\w+)="(#\w+)"\] \{\1: (#\w+)\}', picture.findtext(f"{SVG}style")
+        )
+        if is_dark
+    )
+    for part in picture:
+        found = {name: part.get(name) for name in ("fill", "stroke")}
+        yield part, {name: rules.get((name, colour), colour) for name, colour in found.items()}
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+def test_a_picture_can_be_read_in_light_and_in_dark_on_either_page(is_dark):
+    fun = autodiff.zero_safe(lambda x: jnp.where(x > 0, x, jnp.sqrt(jax.nn.relu(x)) * CONSTANT))
+    many = autodiff.trace(loop)(*LOOP)
+    graph = autodiff.trace(fun)(0.0)
+    values = graph.evaluate(0.0)
+    pictures = [
+        autodiff.draw(graph, values, graph.backpropagate(values, jnp.ones(2))),
+        autodiff.draw(many, many.evaluate(*LOOP)),
+        autodiff.draw(many, max_nodes=4),
+    ]
+    fills = set()
+    for picture in map(ElementTree.fromstring, pictures):
+        box = None
+        for part, colours in colours_of(picture, is_dark):
+            if part.tag == f"{SVG}rect":
+                box = colours["fill"]
+                fills.add(box)
+            elif part.tag == f"{SVG}text":
+                assert contrast(colours["fill"], box) >= 4.5  # small text, of WCAG 2.2, 1.4.3
+            elif part.tag in (f"{SVG}path", f"{SVG}polygon"):
+                colour = colours["stroke"] or colours["fill"]
+                assert min(contrast(colour, page) for page in ("#ffffff", DARK_PAGE)) >= 3  # 1.4.11
+    assert len(fills) == 4
+    assert all((contrast(fill, "#ffffff") > 8) is is_dark for fill in fills)
+
+
+def test_a_drawing_is_text_that_a_notebook_shows_as_a_picture(tmp_path):
+    graph, *_ = graph_and_numbers()
+    picture = autodiff.draw(graph)
+    assert repr(picture) == "Drawing: Computation graph of 7 nodes"
+    assert type(picture._repr_svg_()) is str
+    assert picture._repr_svg_() == picture == graph._repr_svg_()
+    again = pickle.loads(pickle.dumps(picture))
+    assert (type(again), again) == (autodiff.Drawing, picture)
+    (tmp_path / "graph.svg").write_text(picture, encoding="utf-8")
+    assert (tmp_path / "graph.svg").read_text(encoding="utf-8") == picture
+
+
+def test_pictures_of_one_page_share_no_names():
+    graph, *_ = graph_and_numbers()
+    assert not re.search(r"\bid=|url\(", autodiff.draw(graph))
 
 
 def test_dot_has_every_node_and_edge():
