@@ -285,7 +285,8 @@ class RaceTable(Block):
 
         One $i$ is a seed of a problem (both optimizers have its start and batches), or a problem
         with its mean over seeds. Times beyond the budget count with the budget. The p values are
-        exact, and Holm's method keeps the chance of *any* false claim at `alpha`.
+        exact where the $d_i$ are independent and, if two optimizers are equal, each symmetric about
+        0; Holm's method keeps the chance of *any* false claim at `alpha`.
 
         Args:
           unit: "steps" or "seconds".
