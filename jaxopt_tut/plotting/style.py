@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import offset_copy
 
 from jaxopt_tut.plotting.figures import ShownFigure
 from jaxopt_tut.plotting.palette import COLORS
@@ -14,6 +15,7 @@ from jaxopt_tut.plotting.texts import literal_where_unreadable, texts_of
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
 BAND_ALPHA = 0.18
+_BELOW = "below"
 _OF_MATPLOTLIB = re.compile(r"_(child|container)\d+|_nolegend_|_")
 
 
@@ -59,6 +61,7 @@ def tidy(ax: Axes, *, xlabel: str, ylabel: str, title: str = "") -> Axes:
     if title:
         ax.set_title(title, fontsize="medium")
     literal_where_unreadable(texts_of(ax))
+    _put_below(ax)
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     return ax
@@ -81,10 +84,25 @@ def legend_below(ax: Axes, columns: int = 4) -> None:
         if label.startswith("_") and not _OF_MATPLOTLIB.fullmatch(label):
             artist.set_label(f"\N{ZERO WIDTH SPACE}{label}")
     handles = ax.get_legend_handles_labels()[0]
-    ax.legend(
+    legend = ax.legend(
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.17),
+        borderaxespad=0.8,
         fontsize="small",
         frameon=False,
         ncols=min(columns, len(handles)),
     )
+    legend.set_label(_BELOW)
+    if ax.get_xlabel():
+        _put_below(ax)
+
+
+def _put_below(ax: Axes) -> None:
+    """Put such a legend right under ticks and label, however low the axes and tall the ticks."""
+    legend = ax.get_legend()
+    if legend is None or legend.get_label() != _BELOW:
+        return
+    under = ax.xaxis.get_tightbbox()
+    depth = 0.0 if under is None else ax.bbox.y0 - under.y0
+    figure = ax.get_figure(root=True)
+    place = offset_copy(ax.transAxes, figure, y=-depth / figure.dpi)
+    legend.set_bbox_to_anchor((0.5, 0.0), transform=place)

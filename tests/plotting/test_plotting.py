@@ -57,6 +57,31 @@ def test_a_plot_draws_on_the_axes_it_is_given(name):
 
 
 @every_plot
+@pytest.mark.parametrize("height", [2.0, 6.0])
+def test_the_legend_lies_under_the_label(name, height):
+    figure = style.new_figure(6.0, height)
+    ax = figure.add_subplot(projection="3d" if name == "surface_3d" else None)
+    PLOTS[name](ax=ax)
+    figure.draw_without_rendering()
+    if (legend := ax.get_legend()) is not None:
+        assert not legend.get_window_extent().overlaps(ax.xaxis.get_tightbbox())
+
+
+@pytest.mark.parametrize("turned", [0, 60, 90])
+@pytest.mark.parametrize("height", [1.6, 3.0, 9.0])
+def test_so_it_does_under_turned_ticks(height, turned):
+    ax = style.new_figure(5.0, height).add_subplot()
+    ax.plot([0, 1], [0, 1], label="a curve")
+    ax.set_xticks([0, 1], ["0.00316", "10"], rotation=turned)
+    style.tidy(ax, xlabel="rate", ylabel="loss")
+    style.legend_below(ax)
+    ax.figure.draw_without_rendering()
+    legend = ax.get_legend().get_window_extent()
+    gap = ax.xaxis.label.get_window_extent().y0 - legend.y1
+    assert 0 < gap < 20  # pixels at 100 an inch: near, and not on it
+
+
+@every_plot
 def test_a_plot_can_be_written_without_a_display(name, tmp_path):
     png, svg = plotting.save_figure(PLOTS[name]().figure, tmp_path / "plot")
     assert png.read_bytes().startswith(b"\x89PNG")

@@ -19,9 +19,9 @@ def sign_flip_p_values(
     $$p = 2^{-n} \left|\left\{ s \in \{-1, 1\}^n :
       \left| \sum_i s_i d_i \right| \ge \left| \sum_i d_i \right| \right\}\right|$$
 
-    That is Fisher's randomization test (1935, The Design of Experiments, section 21). It asks that
-    the differences are independent and, where nothing differs, each symmetric about 0. No pattern is
-    drawn at random: up to 24 differences all are counted. More are rounded to a grid, on which the
+    That is Fisher's randomization test (1935, The Design of Experiments, section 21). Differences
+    have to be independent and, where nothing differs, each symmetric about 0. No pattern is drawn
+    at random: up to 24 differences all are counted. More are rounded to a grid, on which the
     distribution of their sum is a product of convolutions (Pagano and Tritchler 1983, J. Amer.
     Statist. Assoc. 78:435), so that the test of the rounded differences is exact, too.
 
