@@ -75,6 +75,18 @@ PRINTS = {
     "howto/linen.md": ["No verdicts", "exploding at Dense_0/kernel\ndraw the weights with"],
     "howto/nnx.md": ["No verdicts", "exploding at inner/kernel\ndraw the weights with"],
     "howto/weight_decay.md": ["converged True", "one penalty: 0.0", "each: test loss 0.7"],
+    "learn/b9_forecast.md": [
+        "1323 segments for training, 304 for judging",
+        "ridge, later days: 1.00",
+        # the same derivative by three ways
+        "closed form in s -0.005469334984, in channels 0.013890839718\n"
+        "implicit    in s -0.005469334984, in channels 0.013890839718\n"
+        "unrolled    in s -0.005469334984, in channels 0.013890839718\n",
+        "network 1.0",
+        "1.0% of the segments have two shares, and 86% of the squared moves",
+        "network 0.0",
+        "split at random: 0.02\nsplit by date: 1.00",
+    ],
     "optimizers.md": [
         "[1. 1. 1. 1. 1. 1. 1. 1. 1. 1.] Converged",
         "['0.79', '0.62'] norm 1.000",
