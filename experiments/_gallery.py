@@ -21,6 +21,8 @@ WORDS = {
     "missing": "not run",
 }
 """How an experiment stands, in words."""
+ILL = ("error", "unreadable", "silent")
+"""Of these, those that no verdict of a claim says."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,16 +78,15 @@ def _count(number: int) -> str:
 
 
 def _card(entry: Entry, to: Path) -> str:
-    name = html.escape(entry.name)
     if entry.pictures:
         small = _pictures.thumbnail(entry.pictures[0], to / entry.name)
-        picture = _html.picture(small, entry.finding, f"{entry.name}/")
+        picture = _html.picture(small, entry.finding, entry.name)
     else:
         picture = '<div class="blank counts">no figure</div>'
     further = '<p class="place">goes on from the tutorial</p>' if _goes_on(entry) else ""
     return (
-        f'<li class="card"><h3><a href="{name}/index.html">{html.escape(entry.headline)}</a></h3>'
-        f"{picture}{_html.verdict(entry)}{further}</li>\n"
+        f'<li class="card"><h3><a href="{_html.link(entry.name, "index.html")}">'
+        f"{html.escape(entry.headline)}</a></h3>{picture}{_html.verdict(entry)}{further}</li>\n"
     )
 
 
@@ -143,8 +142,8 @@ def _table(title: str, entries: Sequence[Entry]) -> str:
 
 
 def _rows(entry: Entry) -> list[str]:
-    name = html.escape(entry.name)
-    link = f'<td><a href="{name}/index.html">{name}</a></td>'
+    page = _html.link(entry.name, "index.html")
+    link = f'<td><a href="{page}">{html.escape(entry.name)}</a></td>'
     rows = [
         f'<tr>{link}<td class="text">{html.escape(claim.text)}{"" if claim.required else " *"}</td>'
         f'<td class="number">{html.escape(claim.shown_number)}</td>'
@@ -152,7 +151,7 @@ def _rows(entry: Entry) -> list[str]:
         f'<td class="verdict">{_html.said_verdict(claim)}</td></tr>'
         for claim in entry.claims
     ]
-    if entry.kind in ("error", "unreadable", "silent"):
+    if entry.kind in _gallery.ILL:
         word = _gallery.WORDS[entry.kind]
         rows.append(f'<tr>{link}<td colspan="3"></td><td class="{entry.kind}">{word}</td></tr>')
     return rows

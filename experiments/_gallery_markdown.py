@@ -6,11 +6,12 @@ from pathlib import Path
 from experiments import _gallery, _pictures
 from experiments._files import write_text
 from experiments._gallery import Entry
-from experiments._inline import to_markdown
+from experiments._inline import to_cell, to_markdown, words_to_markdown
 from experiments._page_markdown import (
     HEAD,
     IMAGES,
     SMALL_TITLES,
+    file_of,
     footnote,
     make_page,
     picture,
@@ -32,10 +33,10 @@ def write(results: Path, to: Path) -> Path:
     entries = _gallery.collect(results)
     to.mkdir(parents=True, exist_ok=True)
     for old in to.glob("*.md"):  # of scripts that were renamed since
-        if old.read_text(encoding="utf-8").startswith(HEAD):
+        if old.is_file() and old.read_bytes().startswith(HEAD.encode()):
             old.unlink()
     for entry in entries:
-        write_text(to / f"{entry.name}.md", f"{HEAD}\n{make_page(entry, to / IMAGES)}")
+        write_text(to / f"{file_of(entry)}.md", f"{HEAD}\n{make_page(entry, to / IMAGES)}")
     write_text(to / "claims.md", f"{HEAD}\n{_claims(entries)}")
     path = to / "index.md"
     write_text(path, f"{HEAD}\n{_index(entries, to / IMAGES)}")
@@ -54,7 +55,7 @@ def _index(entries: Sequence[Entry], images: Path) -> str:
         for key in _gallery.by_section(entries)
     )
     claims = [claim for entry in entries for claim in entry.claims]
-    names = "\n".join(["claims", *(f"{in_words(entry.name)} <{entry.name}>" for entry in entries)])
+    names = "\n".join(["claims", *map(_listed, entries)])
     return f"""# Gallery
 
 {SMALL_TITLES}
@@ -74,6 +75,12 @@ What the two tutorials claim, and what goes on from them, measured: {len(entries
 """
 
 
+def _listed(entry: Entry) -> str:
+    title = " ".join(in_words(entry.name).split())
+    # with its ending, for of `a.md <a.md>` Sphinx would look for the page `a`
+    return f"{title} <{file_of(entry)}.md>"
+
+
 def _target(key: str) -> str:
     return f"gallery-{key.lower() or 'beyond'}"
 
@@ -82,13 +89,14 @@ def _card(entry: Entry, images: Path) -> str:
     further = entry.section.beyond and entry.section.key
     lines = [
         ":::{grid-item-card}",
-        f":link: {entry.name}",
+        f":link: {file_of(entry)}",
         ":link-type: doc",
         "",
     ]
     if entry.pictures:
-        small = _pictures.thumbnail(entry.pictures[0], images / entry.name)
-        lines += [picture(small, entry.finding, entry.name, images)]
+        folder = images / file_of(entry)
+        small = _pictures.thumbnail(entry.pictures[0], folder)
+        lines += [picture(small, entry.finding, folder)]
     lines += [f"**{to_markdown(entry.headline)}**", "", verdict(entry)]
     lines += ["", "*goes on from the tutorial*"] if further else []
     return "\n".join([*lines, ":::", "", ""])
@@ -106,12 +114,14 @@ def _claims(entries: Sequence[Entry]) -> str:
 
 
 def _rows(entry: Entry) -> list[str]:
-    link = f"[{entry.name}]({entry.name}.md)"
+    link = f"[{words_to_markdown(entry.name)}]({file_of(entry)}.md)"
     rows = [
         [
-            to_markdown(claim.text) + ("" if claim.required else r" \*"),
-            *map(to_markdown, (claim.shown_number, claim.threshold, claim.verdict)),
+            to_cell(claim.text) + ("" if claim.required else r" \*"),
+            *map(to_cell, (claim.shown_number, claim.threshold, claim.verdict)),
         ]
         for claim in entry.claims
-    ] or [["", "", "", _gallery.WORDS[entry.kind]]]
+    ]
+    if not rows or entry.kind in _gallery.ILL:
+        rows.append(["", "", "", _gallery.WORDS[entry.kind]])
     return [f"| {' | '.join([link, *row])} |" for row in rows]

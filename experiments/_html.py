@@ -1,7 +1,9 @@
 """Pieces of pages: the frame, pictures, claims, notes. They need no server and no script."""
 
 import html
+import os
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from experiments import _gallery, _pictures, _style
 from experiments._claims import Claim
@@ -21,13 +23,18 @@ def page(title: str, body: str) -> str:
 """
 
 
-def picture(shown: Picture, alt: str, folder: str = "", *, lazy: bool = True) -> str:
+def link(*names: str) -> str:
+    """Return the address of a file whose folders have these names; no name is more than a name."""
+    return "/".join(quote(os.fsencode(name), safe="") for name in names)
+
+
+def picture(shown: Picture, alt: str, *folder: str, lazy: bool = True) -> str:
     """Show a figure, the dark one on a dark page.
 
     Args:
       shown: Its files.
       alt: What is seen.
-      folder: What stands before the files' names in links, with its slash.
+      *folder: Where the files lie as seen from the page, if not beside it.
       lazy: Whether it is loaded only when it comes into view.
 
     Returns:
@@ -37,18 +44,14 @@ def picture(shown: Picture, alt: str, folder: str = "", *, lazy: bool = True) ->
     room = f' width="{size[0]}" height="{size[1]}"' if size else ""
     late = ' loading="lazy"' if lazy else ""
     dark = (
-        f'<source media="(prefers-color-scheme: dark)" srcset="{_link(folder, shown.dark.name)}">'
+        f'<source media="(prefers-color-scheme: dark)" srcset="{link(*folder, shown.dark.name)}">'
         if shown.dark
         else ""
     )
     return (
-        f'<picture>{dark}<img src="{_link(folder, shown.file.name)}" alt="{html.escape(alt)}"'
+        f'<picture>{dark}<img src="{link(*folder, shown.file.name)}" alt="{html.escape(alt)}"'
         f"{room}{late}></picture>"
     )
-
-
-def _link(folder: str, name: str) -> str:
-    return html.escape(folder + name)
 
 
 def verdict(entry: Entry) -> str:

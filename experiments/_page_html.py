@@ -42,7 +42,7 @@ def make_page(entry: Entry, before: Entry | None, behind: Entry | None) -> str:
 </div>
 {_headed(entry, "In detail", "Claim")}
 {_said(entry, "Source")}
-<p>Run it: <code>{html.escape(entry.said.get("Command", entry.command))}</code></p>
+<p>Run it: <code>{html.escape(entry.said.get("Command") or entry.command)}</code></p>
 {_said(entry, "Time")}
 {_traceback(entry)}
 {_script(entry)}
@@ -85,8 +85,8 @@ def _figures(entry: Entry, which: slice, place: str) -> str:
 
 def _figure(entry: Entry, picture: Picture, lazy: bool) -> str:
     shown = _html.picture(picture, f"{picture.alt}. {entry.finding}", lazy=lazy)
-    vector = picture.vector and html.escape(picture.vector.name)
-    link = f' (<a href="{vector}">SVG</a>)' if vector else ""
+    vector = picture.vector
+    link = f' (<a href="{_html.link(vector.name)}">SVG</a>)' if vector else ""
     return f"<figure>{shown}<figcaption>{html.escape(picture.title)}{link}</figcaption></figure>"
 
 
@@ -111,7 +111,7 @@ def _numbers(entry: Entry) -> str:
     report = entry.report
     if not report:
         return ""
-    name = html.escape(report.file)
+    name = report.file
     time = f" It took {report.seconds:.1f} s." if report.seconds is not None else ""
     said = f'<p>All of them are in <a href="{name}">{name}</a>.{time}</p>'
     text = of_report(report)
@@ -126,8 +126,10 @@ def _log(entry: Entry) -> str:
 
 
 def _turn(before: Entry | None, behind: Entry | None) -> str:
+    # a headline's own links would end this one
     links = [
-        f'<a href="../{html.escape(entry.name)}/index.html">{word}: {to_html(entry.headline)}</a>'
+        f'<a href="../{_html.link(entry.name, "index.html")}">{word}: '
+        f"{html.escape(entry.headline)}</a>"
         for word, entry in (("Previous", before), ("Next", behind))
         if entry
     ]

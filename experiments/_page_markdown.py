@@ -1,14 +1,14 @@
 """One experiment on a page of Markdown, for the documentation's builder."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import _gallery, _pictures
+from experiments import _catalog, _gallery, _pictures
 from experiments._claims import Claim
+from experiments._files import plain
 from experiments._gallery import Entry
-from experiments._inline import to_markdown
+from experiments._inline import code_to_markdown, fence, to_markdown
 from experiments._numbers import of_report
 from experiments._pictures import Picture
 
@@ -24,6 +24,11 @@ SMALL_TITLES = """```{raw} html
 <style>.bd-article h1 { font-size: clamp(1.3rem, 1rem + 1.6vw, 2rem); margin-top: 0; }
 .bd-article h2 { font-size: 1.4rem; }</style>
 ```"""
+
+
+def file_of(entry: Entry) -> str:
+    """Return what an experiment's page is called, without its ending."""
+    return plain(entry.name, *_catalog.PAGES)
 
 
 def make_page(entry: Entry, images: Path) -> str:
@@ -45,7 +50,7 @@ def make_page(entry: Entry, images: Path) -> str:
         _beside(entry, images),
         _said(entry, "Claim", "In detail"),
         _said(entry, "Source"),
-        f"**Run it:** `{entry.said.get('Command', entry.command)}`",
+        f"**Run it:** {code_to_markdown(entry.said.get('Command') or entry.command)}",
         _said(entry, "Time"),
         *_folded_parts(entry),
     ]
@@ -76,7 +81,9 @@ def _folded_parts(entry: Entry) -> list[str]:
     if entry.last and entry.last.error:
         parts.append(_folded("Where the last run stopped", _code("text", entry.last.error)))
     if entry.script:
-        parts.append(_folded(f"The script, `{entry.path}`", _code("python", entry.script)))
+        parts.append(
+            _folded(f"The script, {code_to_markdown(entry.path)}", _code("python", entry.script))
+        )
     return [*parts, _numbers(entry)]
 
 
@@ -92,38 +99,38 @@ def _notes(entry: Entry) -> str:
 
 def verdict(entry: Entry) -> str:
     """Say how an experiment stands, and how many of its claims hold."""
-    counts = f" {to_markdown(entry.counts)}" if entry.counts else ""
-    return f"**{_gallery.WORDS[entry.kind]}**{counts}"
+    return f"**{_gallery.WORDS[entry.kind]}** {entry.counts}".rstrip()
 
 
 def _figure(shown: Picture, entry: Entry, images: Path) -> str:
     alt = f"{shown.alt}. {entry.finding}"
-    small = _pictures.small(shown, images / entry.name)
-    return f"{picture(small, alt, entry.name, images)}\n*{to_markdown(shown.title)}*"
+    small = _pictures.small(shown, images / file_of(entry))
+    return f"{picture(small, alt, images / file_of(entry))}\n*{to_markdown(shown.title)}*"
 
 
-def picture(shown: Picture, alt: str, name: str, images: Path) -> str:
+def picture(shown: Picture, alt: str, folder: Path) -> str:
     """Show a picture, and its dark version where the page is dark.
 
     Args:
-      shown: Its files; a PNG lies among the images already.
+      shown: Its files; a PNG lies in the folder already.
       alt: What is seen.
-      name: The experiment.
-      images: The folder `images` beside the page.
+      folder: The experiment's own in the folder `images` beside the page.
 
     Returns:
       Markdown.
     """
-    light = _image(shown.file, alt, name, images, "only-light" if shown.dark else "")
-    return light + (_image(shown.dark, alt, name, images, "only-dark") if shown.dark else "")
+    light = _image(shown.file, alt, folder, "only-light" if shown.dark else "")
+    return light + (_image(shown.dark, alt, folder, "only-dark") if shown.dark else "")
 
 
-def _image(file: Path, alt: str, name: str, images: Path, kind: str) -> str:
+def _image(file: Path, alt: str, folder: Path, kind: str) -> str:
+    name = file.name
     if file.suffix == ".svg":
-        _pictures.copy(file, images / name)
+        name = f"{plain(file.stem)}.svg"
+        _pictures.copy(file, folder, name)
     # options are YAML: a sentence with a colon or a number sign would end early
     said = json.dumps(" ".join(alt.split()), ensure_ascii=False)
-    lines = [f"```{{image}} {IMAGES}/{name}/{file.name}", f":alt: {said}", ":loading: lazy"]
+    lines = [f"```{{image}} {IMAGES}/{folder.name}/{name}", f":alt: {said}", ":loading: lazy"]
     return "\n".join([*lines, *([f":class: {kind}"] if kind else []), "```", ""])
 
 
@@ -137,8 +144,8 @@ def _list(entry: Entry) -> str:
 def _claim(claim: Claim, main: bool) -> str:
     text = to_markdown(claim.text) + ("" if claim.required else r" \*")
     text = f"**{text}**" if main else text
-    found = to_markdown(f"{claim.shown_number}, threshold {claim.threshold}")
-    return f"- {text}\\\n  {found}: {to_markdown(claim.verdict)}"
+    parts = (claim.shown_number, claim.threshold, claim.verdict)
+    return "- {}\\\n  {}, threshold {}: {}".format(text, *map(to_markdown, parts))
 
 
 def footnote(claims: Sequence[Claim]) -> str:
@@ -153,17 +160,12 @@ def _numbers(entry: Entry) -> str:
 
 
 def _folded(title: str, body: str) -> str:
-    fence = _fence(body, ":", 4)
-    return f"{fence}{{dropdown}} {title}\n{body}\n{fence}"
+    marks = fence(body, ":", 4)
+    return f"{marks}{{dropdown}} {title}\n{body}\n{marks}"
 
 
 def _code(language: str, text: str) -> str:
     """Show code as it is; a plain fence of Python would be run when the page is built."""
-    fence = _fence(text, "`", 5)
-    return f"{fence}{{code-block}} {language}\n{text.rstrip()}\n{fence}"
-
-
-def _fence(text: str, mark: str, least: int) -> str:
-    """Return a fence that is longer than all in a text."""
-    longest = max(map(len, re.findall(f"{mark}+", text)), default=0)
-    return mark * max(least, longest + 1)
+    marks = fence(text, "`", 5)
+    # with an option of our own first, no line of the text is read as one
+    return f"{marks}{{code-block}} {language}\n:force:\n\n{text.rstrip()}\n{marks}"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from experiments._files import plain
 from experiments._reports import MADE
 
 THUMBNAIL_WIDTH, THUMBNAIL_COLOURS = 400, 128
@@ -141,7 +142,7 @@ def small(picture: Picture, folder: Path) -> Picture:
 
 def _to_webp(file: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    copy = folder / f"{file.stem}.webp"
+    copy = folder / f"{plain(file.stem)}.webp"
     with Image.open(file) as image:
         _no_wider(image.convert("RGBA"), COLUMN_WIDTH).save(copy, quality=75, method=4)
     return copy
@@ -154,8 +155,8 @@ def _no_wider(image: Image.Image, width: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def copy(file: Path, folder: Path) -> None:
-    """Put a file as it is into a folder, unless it lies there."""
+def copy(file: Path, folder: Path, name: str = "") -> None:
+    """Put a file as it is into a folder, unless it lies there, under its name or another."""
     folder.mkdir(parents=True, exist_ok=True)
     if file.parent.resolve() != folder.resolve():
-        shutil.copyfile(file, folder / file.name)
+        shutil.copyfile(file, folder / (name or file.name))

@@ -4,7 +4,11 @@ import json
 import re
 from pathlib import Path
 
-FENCE = re.compile(r"^```python\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
+# any fence: what looks like a cell within another one is a text that is shown
+FENCE = re.compile(
+    r"^(?P<marks>`{3,})(?P<word>[^`\n]*)\n(?P<code>.*?)^(?P=marks)`*[ ]*$",
+    re.MULTILINE | re.DOTALL,
+)
 WORDS = re.compile(r"# (solution|alt|caption)\b:?[ ]*(.*)")
 FRONT = """\
 ---
@@ -21,14 +25,25 @@ START = Path(__file__).with_name("kernel_start.py")
 
 def to_notebook(text: str) -> str:
     """Turn the fences of a page into cells of one notebook; a page without any stays as it is."""
-    if not FENCE.search(text):
+    if not codes(text):
         return text
     start = _cell(START.read_text(encoding="utf-8"), {"tags": ["remove-cell"]})
     # what starts the kernel comes behind the title, which must stay the first thing on the page
     title = re.match(r"\s*# .*\n", text)
     at = title.end() if title else 0
-    body = text[:at] + "\n" + start + "\n" + FENCE.sub(lambda found: to_cell(found[1]), text[at:])
-    return FRONT + body
+    body = FENCE.sub(
+        lambda found: to_cell(found["code"]) if _is_cell(found) else found[0], text[at:]
+    )
+    return f"{FRONT}{text[:at]}\n{start}\n{body}"
+
+
+def codes(text: str) -> list[str]:
+    """Return what stands in the fences of a page that are to be cells."""
+    return [found["code"] for found in FENCE.finditer(text) if _is_cell(found)]
+
+
+def _is_cell(found: re.Match[str]) -> bool:
+    return (found["marks"], found["word"]) == ("```", "python")
 
 
 def to_cell(code: str) -> str:

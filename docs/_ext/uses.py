@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docs._ext import names as catalogue
-from docs._ext.cells import FENCE
+from docs._ext.cells import codes
 
 CODE = re.compile(r"(?<!`)`([\w.]+)[^`\n]*`(?!`)")
 
@@ -38,7 +38,7 @@ def find_uses(repository: Path) -> dict[str, Uses]:
 
 def names_in_page(text: str) -> set[str]:
     """Name what a page uses in its code, or names in inline code."""
-    code = "\n".join(FENCE.findall(text))
+    code = "\n".join(codes(text))
     mentioned = {name for one in CODE.findall(text) if (name := known(one))}
     return mentioned | names_in_code(code)
 

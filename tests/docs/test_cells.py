@@ -41,6 +41,20 @@ def test_a_page_without_code_stays_as_it_is():
     assert to_notebook(text) == text
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "````\n```python\nx\n```\n````\n",
+        "`````{code-block} text\na\n```python\nx\n```\n\n```python\ny\n```\n`````\n",
+        "```text\n```python\nx\n```\n",
+    ],
+)
+def test_what_looks_like_a_cell_within_a_fence_is_text(shown):
+    assert to_notebook(f"# Title\n\n{shown}") == f"# Title\n\n{shown}"
+    page = to_notebook(f"# Title\n\n{shown}\n```python\nz\n```\n")
+    assert page.endswith(f"\n{shown}\n```{{code-cell}} python\nz\n```\n")
+
+
 def test_the_kernel_is_started_behind_the_title():
     page = to_notebook("# Title\n\nText.\n\n```python\nx\n```\n")
     front, title, rest = page.partition("# Title\n")

@@ -74,7 +74,7 @@ def write(results, form="html", to=None):
     """Write the gallery and return its pages, by their path without ending."""
     to = to or results.with_name(f"as_{form}")
     assert main(["gallery", "--results", str(results), "--to", str(to), "--format", form]) == 0
-    files = [file for file in to.rglob("*") if file.suffix in (".html", ".md")]
+    files = [file for file in to.rglob("*") if file.is_file() and file.suffix in (".html", ".md")]
     pages = {file.relative_to(to).as_posix(): file.read_text("utf-8") for file in files}
     return {
         re.sub(r"/?index.html$|\.html$|\.md$", "", name) or "index": page
