@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.transforms import offset_copy
+from matplotlib.transforms import ScaledTranslation
 
 from jaxopt_tut.plotting.figures import ShownFigure
 from jaxopt_tut.plotting.palette import COLORS
@@ -103,6 +103,5 @@ def _put_below(ax: Axes) -> None:
         return
     under = ax.xaxis.get_tightbbox()
     depth = 0.0 if under is None else ax.bbox.y0 - under.y0
-    figure = ax.get_figure(root=True)
-    place = offset_copy(ax.transAxes, figure, y=-depth / figure.dpi)
-    legend.set_bbox_to_anchor((0.5, 0.0), transform=place)
+    below = ScaledTranslation(0.0, -depth / ax.figure.dpi, ax.figure.dpi_scale_trans)
+    legend.set_bbox_to_anchor((0.5, 0.0), transform=ax.transAxes + below)
