@@ -18,7 +18,10 @@ def rows():
 
 def distance(page, rows):
     """Largest difference to the library, relative where numbers are large."""
-    call = f"rows => rows.map((row) => play.hypergradient({{ ...row, k: {golden.K} }}))"
+    call = (
+        "rows => rows.map(({ problem, logPenalty, steps }) => "
+        f"play.hypergradient({{ problem, logPenalty, steps, k: {golden.K} }}))"
+    )
     found = page.evaluate(call, rows)
     return max(
         abs(mine[name] - row[name]) / max(1.0, abs(row[name]))

@@ -6,12 +6,11 @@ import { hypergradient } from "../widgets/hypergradient.js";
 import { initialization } from "../widgets/initialization.js";
 import { momentum } from "../widgets/momentum.js";
 import { backpropagate, evaluate } from "../numerics/backpropagation.js";
+import { requireKey, requireNumbers, requireOptions } from "../numerics/checks.js";
 import { GRAPHS } from "../numerics/graphs.js";
 import { hypergradient as differentiate } from "../numerics/hypergradient.js";
 import { THRESHOLDS, variances } from "../numerics/initialization.js";
-import { best, bestRate, factor, stabilityLimit } from "../numerics/momentum.js";
-import { amplification, finalLoss, path, updates } from "../numerics/paths.js";
-import { surfaces } from "../numerics/surfaces.js";
+import { path, updates } from "../numerics/paths.js";
 import { el } from "./dom.js";
 import { createRoom } from "./room.js";
 
@@ -49,16 +48,17 @@ function go() {
 window.play = {
   path,
   updates,
-  finalLoss,
-  amplification,
-  surfaces,
-  momentum: { best, bestRate, factor, stabilityLimit },
   variances,
   thresholds: THRESHOLDS,
   /** Values and adjoints of every node of an exported graph. */
-  adjoints({ graph, inputs = GRAPHS[graph].start }) {
-    const values = evaluate(GRAPHS[graph], inputs);
-    return { values, inputs: GRAPHS[graph].inputs, ...backpropagate(GRAPHS[graph], values) };
+  adjoints(options) {
+    requireOptions("adjoints", options, ["graph", "inputs"]);
+    requireKey("adjoints", "graph", options.graph, GRAPHS);
+    const graph = GRAPHS[options.graph];
+    const { inputs = graph.start } = options;
+    requireNumbers("adjoints", "inputs", inputs, graph.inputs.length);
+    const values = evaluate(graph, inputs);
+    return { values, inputs: graph.inputs, ...backpropagate(graph, values) };
   },
   hypergradient: differentiate,
   /** The state, the result and the drawing times of the widget on view. */

@@ -6,6 +6,8 @@
 //
 // z is the natural logarithm of the penalty. Tangents are pushed along the steps.
 
+import { requireKey, requireNumber, requireNumbers, requireOptions } from "./checks.js";
+
 export const PROBLEMS = {
   one: {
     label: "one",
@@ -27,22 +29,26 @@ export const PROBLEMS = {
   },
 };
 
+const LISTS = ["curvature", "target", "weight", "validation", "start"];
+
 export const LIMITS = { steps: 1000, low: -5, high: 1.5 };
+
+const WHO = "hypergradient";
 
 // The problem named, or one of the caller's own of the same form.
 export function problem(given) {
-  if (typeof given !== "string") return given;
-  if (!Object.hasOwn(PROBLEMS, given)) {
-    const names = Object.keys(PROBLEMS).join(", ");
-    throw new RangeError(`hypergradient needs a problem of ${names}, got ${given}.`);
+  if (typeof given !== "object") {
+    requireKey(WHO, "problem", given, PROBLEMS);
+    return PROBLEMS[given];
   }
-  return PROBLEMS[given];
+  requireOptions(WHO, given, ["rate", ...LISTS, "label"]);
+  requireNumber(WHO, "rate", given.rate);
+  LISTS.forEach((name) => requireNumbers(WHO, name, given[name], given.start?.length || 1));
+  return given;
 }
 
-function require(name, value, low, high) {
-  if (Number.isInteger(value) && value >= low && value <= high) return;
-  throw new RangeError(`hypergradient needs a whole number ${low} <= ${name} <= ${high}, got ${value}.`);
-}
+const requireSteps = (name, value, low) => (
+  requireNumber(WHO, name, value, { low, high: LIMITS.steps, whole: true }));
 
 const sum = (values) => values.reduce((total, x) => total + x, 0);
 
@@ -62,7 +68,7 @@ function step({ curvature, target, rate }, penalty, y, tangent) {
 // The inner points, start first.
 export function innerPath(given, z, steps) {
   const p = problem(given);
-  require("steps", steps, 0, LIMITS.steps);
+  requireSteps("steps", steps, 0);
   const none = p.start.map(() => 0);
   const points = [p.start];
   for (let i = 0; i < steps; i += 1) points.push(step(p, Math.exp(z), points[i], none)[0]);
@@ -96,13 +102,13 @@ function implicit(p, penalty, y) {
 }
 
 // dE/dz after `steps` inner steps by three ways, with the outer value and how far y has come.
-export function hypergradient({ problem: given = "two", logPenalty: z, steps, k = 2 }) {
+export function hypergradient(options) {
+  requireOptions(WHO, options, ["problem", "logPenalty", "steps", "k"]);
+  const { problem: given = "two", logPenalty: z, steps, k = 2 } = options;
   const p = problem(given);
-  require("steps", steps, 0, LIMITS.steps);
-  require("k", k, 1, LIMITS.steps);
-  if (!Number.isFinite(z)) {
-    throw new RangeError(`hypergradient needs a finite logPenalty, got ${z}.`);
-  }
+  requireNumber(WHO, "logPenalty", z);
+  requireSteps("steps", steps, 0);
+  requireSteps("k", k, 1);
   const penalty = Math.exp(z);
   let y = p.start;
   let whole = y.map(() => 0);

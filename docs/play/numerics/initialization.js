@@ -5,6 +5,8 @@
 // Gauss-Legendre panels with an edge at zero, where all kinks of these activations are. (A
 // Gauss-Hermite rule of 64 nodes would miss the second moment of ELU's slope by 1e-3.)
 
+import { requireKey, requireNumber, requireOptions } from "./checks.js";
+
 const sech2 = (x) => 1 - Math.tanh(x) ** 2;
 const logistic = (x) => (x < 0 ? Math.exp(x) / (1 + Math.exp(x)) : 1 / (1 + Math.exp(-x)));
 const GELU_ROOT = Math.sqrt(2 / Math.PI);
@@ -68,7 +70,7 @@ export const THRESHOLDS = {
   collapse: 5e-4,
 };
 
-export const LIMITS = { depth: 1000, width: 256 };
+export const LIMITS = { depth: 1000, width: 256, seed: 1e9 };
 
 // ---- averages over a Gaussian
 
@@ -295,25 +297,21 @@ function nextDistance({ squares, rest, power }, distance, weightVariance, biasVa
 
 // ---- a network of finite depth
 
-function require(name, value, low, high, isWhole) {
-  const fits = typeof value === "number" && value >= low && value <= high && Number.isFinite(value);
-  if (fits && (!isWhole || Number.isInteger(value))) return;
-  const range = high === Infinity ? `${name} >= ${low}` : `${low} <= ${name} <= ${high}`;
-  const kind = isWhole ? "a whole number " : "";
-  throw new RangeError(`variances needs ${kind}${range}, got ${name}=${value}.`);
-}
+const OPTIONS = ["activation", "weightVariance", "biasVariance", "depth", "width", "seed"];
 
 export function checked(options) {
-  const given = { activation: "tanh", weightVariance: 1, biasVariance: 0, depth: 10, ...options };
-  if (!Object.hasOwn(ACTIVATIONS, given.activation)) {
-    const names = Object.keys(ACTIVATIONS).join(", ");
-    throw new RangeError(`variances needs an activation of ${names}, got ${given.activation}.`);
-  }
-  require("weightVariance", given.weightVariance, 0, Infinity, false);
-  require("biasVariance", given.biasVariance, 0, Infinity, false);
-  require("depth", given.depth, 1, LIMITS.depth, true);
-  if (given.width !== undefined) require("width", given.width, 1, LIMITS.width, true);
-  return given;
+  const who = "variances";
+  requireOptions(who, options, OPTIONS);
+  const {
+    activation = "tanh", weightVariance = 1, biasVariance = 0, depth = 10, width, seed = 1,
+  } = options;
+  requireKey(who, "activation", activation, ACTIVATIONS);
+  requireNumber(who, "weightVariance", weightVariance, { low: 0 });
+  requireNumber(who, "biasVariance", biasVariance, { low: 0 });
+  requireNumber(who, "depth", depth, { low: 1, high: LIMITS.depth, whole: true });
+  if (width !== undefined) requireNumber(who, "width", width, { low: 1, high: LIMITS.width, whole: true });
+  requireNumber(who, "seed", seed, { low: 0, high: LIMITS.seed, whole: true });
+  return { activation, weightVariance, biasVariance, depth, width, seed };
 }
 
 // The same function with its last answer kept: deep down the variance stands still.
@@ -523,7 +521,7 @@ const meanOfSquares = (array) => array.reduce((sum, x) => sum + x * x, 0) / arra
 
 // The same variances in one random network, over its units and two inputs of mean square 1.
 export function sample(options) {
-  const given = checked({ width: 64, seed: 1, ...options });
+  const given = checked({ width: 64, ...options });
   const { activation, weightVariance, biasVariance, depth, seed } = given;
   const n = sampleWidth(given.width, depth);
   const { value, slope } = ACTIVATIONS[activation];

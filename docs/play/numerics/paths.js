@@ -1,5 +1,6 @@
 // Whole paths of an optimizer, and whether they can be believed.
 
+import { requireKey, requireNumber, requireNumbers, requireOptions } from "./checks.js";
 import { optimizers } from "./optimizers.js";
 import { quadratic, surfaces } from "./surfaces.js";
 
@@ -7,21 +8,27 @@ export const SHIFT = 1e-12;
 /** An end that moves by this many times the change of the start is called chaotic. */
 export const CHAOS = 1e4;
 
+const OPTIONS = ["surface", "optimizer", "rate", "decay", "b2", "eps", "curvatures", "start", "steps"];
+const MOST_STEPS = 100_000; // a path keeps every point
+
 /** Look a problem up and refuse what is none, in words. */
-function problem({ surface = "ravine", optimizer = "sgd", curvatures, start, ...settings }) {
-  if (!Object.hasOwn(surfaces, surface)) throw new RangeError(`There is no surface ${surface}.`);
-  if (!Object.hasOwn(optimizers, optimizer)) {
-    throw new RangeError(`There is no optimizer ${optimizer}.`);
-  }
-  const f = surface === "quadratic" && curvatures ? quadratic(curvatures) : surfaces[surface];
-  const { rate, decay = 0.9, b2 = 0.999, eps = 1e-8, steps = 100 } = settings;
-  if (!Number.isFinite(rate)) throw new RangeError(`The rate must be finite, got ${rate}.`);
-  for (const [name, value] of Object.entries({ decay, b2 })) {
-    if (!(value >= 0 && value < 1)) throw new RangeError(`${name} must be in [0, 1), got ${value}.`);
-  }
-  if (!Number.isInteger(steps) || steps < 0) throw new RangeError(`steps must be whole, got ${steps}.`);
+function problem(options, who = "path") {
+  requireOptions(who, options, OPTIONS);
+  const { surface = "ravine", optimizer = "sgd", curvatures = [1, 10] } = options;
+  const { rate, decay = 0.9, b2 = 0.999, eps = 1e-8, steps = 100 } = options;
+  requireKey(who, "surface", surface, surfaces);
+  requireKey(who, "optimizer", optimizer, optimizers);
+  requireNumbers(who, "curvatures", curvatures, 2);
+  requireNumber(who, "rate", rate);
+  requireNumber(who, "decay", decay, { low: 0, end: 1 });
+  requireNumber(who, "b2", b2, { low: 0, end: 1 });
+  requireNumber(who, "eps", eps, { low: 0 });
+  requireNumber(who, "steps", steps, { low: 0, high: MOST_STEPS, whole: true });
+  const f = surface === "quadratic" ? quadratic(curvatures) : surfaces[surface];
+  const { start = f.start } = options;
+  requireNumbers(who, "start", start, 2);
   const step = optimizers[optimizer].begin({ rate, decay, b2, eps });
-  return { f, step, steps, start: start ?? f.start };
+  return { f, step, steps, start };
 }
 
 /** Follow an optimizer: `steps + 1` points and the loss at each, the start first. */
@@ -40,8 +47,10 @@ export function path(options) {
 }
 
 /** The updates an optimizer makes when it is led along given points: single steps. */
-export function updates({ points, ...options }) {
-  const { f, step } = problem(options);
+export function updates({ points, ...options } = {}) {
+  const { f, step } = problem(options, "updates");
+  const each = Array.isArray(points) ? points : [points];
+  each.forEach((point) => requireNumbers("updates", "each of points", point, 2));
   return points.map((w) => step(f.gradient(w), () => f.hessian(w)));
 }
 

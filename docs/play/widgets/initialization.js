@@ -26,7 +26,7 @@ const fields = {
     label: "Width of the sample", unit: "units", value: 128, min: 1, max: LIMITS.width, step: 1, lowest: 1, highest: LIMITS.width, integer: true,
   }),
   seed: number({
-    label: "Seed of the sample", value: 1, min: 1, max: 50, step: 1, lowest: 0, highest: 1e9, integer: true,
+    label: "Seed of the sample", value: 1, min: 1, max: 50, step: 1, lowest: 0, highest: LIMITS.seed, integer: true,
   }),
 };
 
