@@ -27,7 +27,9 @@ def differs(found, expected):
 
 def misses(page, rows):
     """Count the numbers that are not the library's or JAX's."""
-    found = page.evaluate("rows => rows.map(({ graph, inputs }) => play.adjoints({ graph, inputs }))", rows)
+    found = page.evaluate(
+        "rows => rows.map(({ graph, inputs }) => play.adjoints({ graph, inputs }))", rows
+    )
     pairs = []
     for mine, row in zip(found, rows, strict=True):
         grad = [mine["adjoints"][index] for index in mine["inputs"]]

@@ -104,6 +104,26 @@ def test_widget_asks_before_it_shows(open_briefly, widget):
 
 
 @pytest.mark.parametrize("widget", WIDGETS)
+def test_what_is_asked_is_what_is_shown(open_briefly, widget):
+    page = open_briefly(f"#{widget}")
+    asked = state(page)
+    page.locator("input[type=number]:visible").first.fill("0.5")
+    moved = state(page)
+    assert moved["guess"] == "skip"
+    assert {**moved, "guess": "none"} != asked
+    page.get_by_role("button", name="Ask me again").click()
+    assert state(page) == asked
+    # an address of other settings without a guess wants to see them, as who moves something does
+    moved_hash = said(page) and page.evaluate(
+        "(patch) => { play.change(patch); return new Promise((done) => setTimeout(() => "
+        "done(location.hash), 600)); }",
+        moved,
+    )
+    again = open_briefly(moved_hash.replace("guess=skip", "guess=none"))
+    assert state(again) == moved
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
 def test_right_answer_is_one_of_the_options(open_briefly, widget):
     page = open_briefly(f"#{widget}")
     count = page.locator(".guess input[type=radio]").count()
@@ -308,6 +328,8 @@ def test_question_of_descent_asks_what_its_answer_measures(open_briefly):
     assert "means of their last 20 losses" in verdict
     losses = page.evaluate("play.now().result.runs[0].values")
     assert losses[-1] < 0.1 < sum(losses[-20:]) / 20
+    assert f"its last loss is {losses[-1]:.3g}, but the one before it {losses[-2]:.3g}" in verdict
+    assert "so one loss does not count" in verdict
 
 
 def test_looks_of_paths_are_told_apart_in_the_legend(open_briefly):

@@ -104,7 +104,12 @@ REFUSED = [
         for row in every(
             f"variances({{{{ {name}: {{}} }}}})",
             f"variances needs a whole number {low} <= {name} <= {high}, got {name}=",
-            [(f"{low - 1}", f"{low - 1}"), (f"{high + 1}", f"{high + 1}"), *NO_COUNT[1::2], *FINITE],
+            [
+                (f"{low - 1}", f"{low - 1}"),
+                (f"{high + 1}", f"{high + 1}"),
+                *NO_COUNT[1::2],
+                *FINITE,
+            ],
         )
     ],
     ("adjoints()", "adjoints needs an object of options, got undefined."),

@@ -1,6 +1,6 @@
 // Native, labelled inputs for the fields of a state.
 
-import { el, show } from "./dom.js";
+import { el, showByOne } from "./dom.js";
 import { swatch } from "./swatch.js";
 
 /** Build the control of a field; its `sync(value)` shows a value that came from elsewhere. */
@@ -55,7 +55,7 @@ function numberInputs(id, field, change) {
     sync(value) {
       latest = value;
       slider.value = toSlider(value);
-      slider.setAttribute("aria-valuetext", `${show(value)}${unit ? ` ${unit}` : ""}`);
+      slider.setAttribute("aria-valuetext", `${showByOne(value)}${unit ? ` ${unit}` : ""}`);
       if (document.activeElement !== exact || Number(exact.value) !== value) exact.value = value;
     },
   };

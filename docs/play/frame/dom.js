@@ -21,6 +21,12 @@ export function power(exponent) {
   return `10${[...String(exponent)].map((c) => SUPERSCRIPTS[c]).join("")}`;
 }
 
+/** Write what may be near 1: with two digits of its distance from there. */
+export function showByOne(x, digits = 3) {
+  const count = Math.ceil(-Math.log10(Math.abs(1 - x))) + 1;
+  return show(x, Math.min(Math.max(count, digits), 12));
+}
+
 /** Write a number with some significant digits, a proper minus and powers of ten. */
 export function show(x, digits = 3) {
   if (Number.isNaN(x)) return "not a number";

@@ -70,21 +70,14 @@ function addGrip(plot, frame, drag, give) {
       const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
       if (!move[event.key]) return;
       event.preventDefault();
-      const part = event.shiftKey ? 10 : 100;
-      const spans = [plot.axes.x, plot.axes.y].map(([lo, hi]) => (hi - lo) / part);
-      // rounded, or ten steps there and back would not end where they began; kept at once, or keys
-      // that come faster than pictures would be lost
-      point = point.map((p, i) => Number((p + move[event.key][i] * spans[i]).toPrecision(12)));
+      // kept at once, or keys that come faster than pictures would be lost
+      point = plot.axes.moved(point, move[event.key], event.shiftKey ? 10 : 100);
       give(drag.set(point));
     },
   });
   const follow = (event) => {
     const box = plot.canvas.getBoundingClientRect();
-    const digits = (x, [lo, hi]) => Number(
-      x.toFixed(Math.max(0, Math.ceil(-Math.log10((hi - lo) / 1000)))),
-    );
-    const at = plot.axes.toData(event.clientX - box.left, event.clientY - box.top);
-    give(drag.set([digits(at[0], plot.axes.x), digits(at[1], plot.axes.y)]));
+    give(drag.set(plot.axes.toRound(event.clientX - box.left, event.clientY - box.top)));
   };
   const begin = (event) => {
     if (event.button !== 0) return;
@@ -131,6 +124,23 @@ function createAxes(pen, width, height, scale, options) {
     const v = y0 + ((box.bottom - top_) / (box.bottom - box.top)) * (y1 - y0);
     return [xLog ? 10 ** u : u, yLog ? 10 ** v : v];
   };
+  /** The same with the digits that a hand can choose. */
+  axes.toRound = (left_, top_) => {
+    const round = (v, [lo, hi], isLog) => Number(isLog ? v.toPrecision(3) : v.toFixed(
+      Math.max(0, Math.ceil(-Math.log10((hi - lo) / 1000))),
+    ));
+    const [a, b] = axes.toData(left_, top_);
+    return [round(a, x, xLog), round(b, y, yLog)];
+  };
+  /** A point moved by parts of the view; one beyond the edge is first taken to it. */
+  axes.moved = (point, move, parts) => [[X, x0, x1, xLog], [Y, y0, y1, yLog]].map(
+    ([scaling, lo, hi, isLog], i) => {
+      if (!move[i]) return point[i];
+      const at = Math.min(Math.max(scaling.to(point[i]), lo), hi) + (move[i] * (hi - lo)) / parts;
+      // rounded, or ten steps there and back would not end where they began
+      return Number((isLog ? 10 ** at : at).toPrecision(12));
+    },
+  );
   /** Where a point is drawn, at the edge if it lies beyond it. */
   axes.place = (a, b) => [
     Math.min(Math.max(px(a), box.left), box.right), Math.min(Math.max(py(b), box.top), box.bottom),
@@ -163,8 +173,9 @@ function createAxes(pen, width, height, scale, options) {
     }
     pen.setLineDash([]);
   });
-  axes.mark = ([a, b], { colour, marker = "o" }, { size = 4, hollow = false } = {}) => {
-    const at = [px(a), py(b)];
+  /** A marker; beyond the view it is not seen, or `held` at the edge. */
+  axes.mark = ([a, b], { colour, marker = "o" }, { size = 4, hollow = false, held = false } = {}) => {
+    const at = held ? axes.place(a, b) : [px(a), py(b)];
     if (!at.every(Number.isFinite)) return;
     axes.inside(() => {
       traceMarker(pen, marker, ...at, size);

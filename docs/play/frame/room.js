@@ -13,8 +13,11 @@ const SETTLED = 300; // milliseconds without a change, before it is spoken and w
 export function createRoom(widget, changed) {
   const fields = { ...widget.fields, guess: guessField(widget.guess) };
   const room = { widget, fields, state: defaults(fields), notes: [], result: null, frames: [], root: null };
+  // what the question is about; it is asked of nothing else
+  const asked = { ...defaults(widget.fields), ...widget.guess.about };
+  const written = (state) => toFragment(widget.id, widget.fields, state);
   let view;
-  let asked = 0;
+  let awaited = 0;
   let settling = 0;
 
   room.change = (wanted) => {
@@ -26,8 +29,8 @@ export function createRoom(widget, changed) {
     room.redraw();
   };
   room.redraw = () => {
-    if (asked || !view) return;
-    asked = requestAnimationFrame(() => { asked = 0; render(); });
+    if (awaited || !view) return;
+    awaited = requestAnimationFrame(() => { awaited = 0; render(); });
     clearTimeout(settling);
     settling = setTimeout(settle, SETTLED);
   };
@@ -35,6 +38,7 @@ export function createRoom(widget, changed) {
     const found = fromFragment(fragment, fields, room.state);
     room.state = found.state;
     room.notes = found.notes;
+    if (room.state.guess === "none" && written(room.state) !== written(asked)) room.state.guess = "skip";
   };
   room.fragment = () => toFragment(widget.id, fields, room.state);
   room.open = (parent) => {
@@ -51,8 +55,11 @@ export function createRoom(widget, changed) {
       ([key, spec]) => [key, createPlot(spec, give)],
     ));
     const inputs = controls(widget.id, widget.fields, give);
-    const answer = () => widget.guess.answer(widget.compute({ ...defaults(fields), ...widget.guess.about }));
-    const guess = createGuess(widget.id, widget.guess, answer, (value) => give({ guess: value }));
+    const answer = () => widget.guess.answer(widget.compute(asked));
+    // the pictures beside a question and its answer are those of what is asked
+    const guess = createGuess(widget.id, widget.guess, answer, (value) => give(
+      value === "skip" ? { guess: value } : { ...asked, guess: value },
+    ));
     const says = el("p", { class: "says", role: "status", "aria-live": "polite" });
     const tries = el("ul", { class: "tries" }, widget.tries.map(({ text, set }) => el("li", {}, el("button", {
       type: "button", onclick: () => give({ ...defaults(widget.fields), ...set }),

@@ -1,4 +1,4 @@
-// What the functions behind `window.play` refuse, each in a sentence: who, the rule, the value.
+// What is refused, each in a sentence: who, the rule, the value.
 
 function written(value) {
   if (Array.isArray(value)) return `[${value.map(written).join(", ")}]`;

@@ -5,19 +5,29 @@
 
 const weight = (form, decay) => (form === "ema" ? 1 - decay : 1);
 
+/** The sum of the roots, and the square of half their difference: complex roots make it negative. */
+function roots({ form, rate, decay, curvature }) {
+  const pull = weight(form, decay) * rate * curvature;
+  // trace² − 4β, without what cancels where the pull is small
+  return { pull, trace: 1 + decay - pull, rest: (1 - decay) ** 2 + pull * (pull - 2 * (1 + decay)) };
+}
+
 /** The factor by which a direction shrinks each step in the long run; above 1 it grows. */
-export function factor({ form, rate, decay, curvature }) {
-  const trace = 1 + decay - weight(form, decay) * rate * curvature;
-  const rest = trace * trace - 4 * decay;
-  if (rest < 0) return Math.sqrt(decay);
+export function factor(direction) {
+  const { pull, trace, rest } = roots(direction);
+  if (pull === 0) return 1;
+  if (rest < 0) return Math.sqrt(direction.decay);
   return (Math.abs(trace) + Math.sqrt(rest)) / 2;
 }
 
-/** How a direction comes in: swings are complex roots, zig-zags negative ones. */
-export function manner({ form, rate, decay, curvature }) {
-  const trace = 1 + decay - weight(form, decay) * rate * curvature;
-  if (trace * trace < 4 * decay) return "swings";
-  return trace < 0 ? "zig-zags" : "creeps";
+/** How a direction goes on: swings are complex roots, zig-zags negative ones. */
+export function manner(direction) {
+  const { trace, rest } = roots(direction);
+  const rho = factor(direction);
+  if (rest < 0) return "swings";
+  if (rho === 0) return "arrives in one step";
+  if (trace < 0) return rho < 1 ? "zig-zags" : rho > 1 ? "zig-zags away" : "zig-zags for ever";
+  return rho < 1 ? "creeps" : rho > 1 ? "runs away uphill" : "stands still";
 }
 
 /** The factor of the slower of two directions. */

@@ -109,7 +109,7 @@ function draw(plots, { surface, runs }, state, { colours, revealed, look }) {
       if (chaotic) map.text("?", ...[map.px(end[0]), map.py(end[1])], { align: "center" });
     });
   }
-  map.mark([state.x, state.y], { colour: colours.accent, marker: "o" }, { size: 8, hollow: true });
+  map.mark([state.x, state.y], { colour: colours.accent }, { size: 8, hollow: true, held: true });
 
   drawLosses(plots.loss, runs, state, { colours, revealed, look });
   drawSweep(plots.sweep, runs, state, { colours, revealed, look });
@@ -189,7 +189,8 @@ export const descent = {
       const [sgd, momentum, adam] = means.map((mean) => mean < 0.1);
       const index = sgd && momentum && adam ? 2 : momentum && adam ? 1 : 0;
       const [a, b, c] = means.map((mean) => show(mean, 2));
-      const jumps = sgd ? "" : " SGD keeps jumping across.";
+      const [before, last] = runs[0].values.slice(-2);
+      const jumps = sgd ? "" : ` SGD keeps jumping across the ravine: its last loss is ${show(last)}, but the one before it ${show(before)}. Where such a path stops is chance, so one loss does not count.`;
       return { index, sentence: `The means of their last 20 losses are ${a} (SGD), ${b} (momentum) and ${c} (Adam).${jumps}` };
     },
   },

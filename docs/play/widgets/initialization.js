@@ -20,7 +20,7 @@ const fields = {
     label: "Bias variance", value: 0, min: 0, max: 1, step: 0.01, lowest: 0, highest: 1e6,
   }),
   depth: number({
-    label: "Depth", unit: "layers", value: 20, min: 1, max: 100, step: 1, lowest: 1, highest: LIMITS.depth, integer: true,
+    label: "Depth", unit: "layers", value: 50, min: 1, max: 100, step: 1, lowest: 1, highest: LIMITS.depth, integer: true,
   }),
   width: number({
     label: "Width of the sample", unit: "units", value: 128, min: 1, max: LIMITS.width, step: 1, lowest: 1, highest: LIMITS.width, integer: true,
@@ -69,12 +69,7 @@ function draw(plots, result, state, { colours, revealed, look }) {
     const critical = { colour: colours.ink, marker: "D" };
     plane.mark([weightVariance, bias], critical, { size: 5, hollow: !holds });
   } else plane.veil("Guess first");
-  // beyond the plane the point stands at its edge, as the grip does
-  plane.mark(
-    [Math.min(weight, reach(activation)), Math.min(bias, MOST_BIAS)],
-    { colour: colours.accent, marker: "o" },
-    { size: 8, hollow: true },
-  );
+  plane.mark([weight, bias], { colour: colours.accent }, { size: 8, hollow: true, held: true });
   const layers = (values) => values.map((value, i) => [i + 1, value]);
   const bounds = {
     forward: [

@@ -1,6 +1,6 @@
 // Step and momentum: which rate and decay are stable on a quadratic, and which are best.
 
-import { show } from "../frame/dom.js";
+import { show, showByOne } from "../frame/dom.js";
 import { drawField } from "../frame/field.js";
 import { choice, number } from "../frame/fields.js";
 import {
@@ -69,7 +69,7 @@ function draw(plots, result, state, { colours, revealed, look }) {
     const [x, y] = [map.px(stabilityLimit({ form, decay: 0.12, high })), map.py(0.06)];
     map.text("diverges", Math.min(x + 14, map.box.right - 56), y, { colour: colours.muted });
   } else map.veil("Guess first");
-  map.mark([state.rate, state.decay], { colour: colours.accent }, { size: 8, hollow: true });
+  map.mark([state.rate, state.decay], { colour: colours.accent }, { size: 8, hollow: true, held: true });
   drawDistances(plots.distance, result, state, { colours, revealed, look });
   drawFactors(plots.factor, result, state, rates, { colours, revealed, look });
 }
@@ -101,14 +101,15 @@ function drawFactors(plot, { low, high, atDecay }, { form, rate, decay }, rates,
   return axes.mark([atDecay.rate, atDecay.factor], { colour: colours.ink, marker: "D" }, { size: 4, hollow: true });
 }
 
-const digits = (rho) => (rho < 1 ? `${show(stepsADigit(rho))} steps a digit` : "no end");
+const digits = (rho) => (rho === 0 ? "one step in all" : `${show(stepsADigit(rho))} steps a digit`);
 
-function say({ directions, worst: rho, limit, atDecay, best: top }, { rate, decay }) {
-  const [flat, steep] = directions.map((d) => `${d.manner} (factor ${show(d.factor, 4)})`);
+function say({ low, high, directions, worst: rho, limit, atDecay, best: top }, { rate, decay }) {
+  const [flat, steep] = directions.map((d) => `${d.manner} (factor ${showByOne(d.factor, 4)})`);
+  const ways = low === high ? `every direction ${flat}` : `the flat direction ${flat}, the steep one ${steep}`;
   const fate = rho < 1 ? `it takes ${digits(rho)}` : "it does not converge";
-  return `At rate ${show(rate)} and decay ${show(decay)} the flat direction ${flat}, the steep one ${steep}: ${fate}. `
-    + `At this decay rates below ${show(limit)} are stable and ${show(atDecay.rate)} is best (${digits(atDecay.factor)}); `
-    + `best of all are rate ${show(top.rate)} and decay ${show(top.decay)} (${digits(top.factor)}).`;
+  return `At rate ${show(rate)} and decay ${showByOne(decay)} ${ways}: ${fate}. `
+    + `At this decay rates from 0 to ${show(limit)} are stable and ${show(atDecay.rate)} is best (${digits(atDecay.factor)}); `
+    + `best of all are rate ${show(top.rate)} and decay ${showByOne(top.decay)} (${digits(top.factor)}).`;
 }
 
 export const momentum = {
@@ -124,7 +125,7 @@ export const momentum = {
       const index = needed < 30 ? 1 : needed < 90 ? 0 : 2;
       return {
         index,
-        sentence: `${show(needed)} steps a digit, at decay ${show(top.decay)}: momentum replaces the condition number, 100, by its root.`,
+        sentence: `${show(needed)} steps a digit, at decay ${showByOne(top.decay)}: momentum replaces the condition number, 100, by its root.`,
       };
     },
   },
@@ -138,7 +139,7 @@ export const momentum = {
         label: "Rate and decay",
         get: ({ rate, decay }) => [rate, decay],
         set: ([rate, decay]) => ({ rate, decay: Math.min(Math.max(decay, 0), 0.99) }),
-        say: ([rate, decay]) => `rate ${show(rate)}, decay ${show(decay)}`,
+        say: ([rate, decay]) => `rate ${show(rate)}, decay ${showByOne(decay)}`,
       },
       alt: (result, state) => `Map of the convergence factor, darker is faster. Right of the solid line it diverges, the dashed line is the best rate of each decay, the diamond the best of all. ${say(result, state)}`,
     },
@@ -154,13 +155,15 @@ export const momentum = {
       title: "Factor a step, by rate",
       note: "Below 1 a direction shrinks. Diamond: the best rate at this decay.",
       aspect: 0.62,
-      alt: ({ atDecay, limit }) => `Factor by rate: both directions meet at ${show(atDecay.factor, 4)} at rate ${show(atDecay.rate)}; beyond ${show(limit)} the steep one grows.`,
+      alt: ({ atDecay, limit }) => `Factor by rate: both directions meet at ${showByOne(atDecay.factor, 4)} at rate ${show(atDecay.rate)}; beyond ${show(limit)} the steep one grows.`,
     },
   },
   compute,
   draw,
   say,
-  legend: ({ low, high }) => [low, high].map((c, index) => ({ index, text: `curvature ${show(c)}` })),
+  legend: ({ low, high }) => [["flat", low], ["steep", high]].map(
+    ([name, c], index) => ({ index, text: `${name} direction, curvature ${show(c)}` }),
+  ),
   tries: [
     { text: "The best of all: both directions at once", set: bestOf("ema") },
     { text: "Decay 0.9 at the gradient’s best rate", set: { rate: 0.0198, decay: 0.9, guess: "skip" } },
