@@ -5,7 +5,7 @@ import math
 import pytest
 
 from docs.play.golden import initialization as golden
-from docs.play.inline import build
+from docs.play.inline import build, bundle
 
 TOLERANCE = 1e-6
 
@@ -105,6 +105,42 @@ def test_a_broken_formula_is_noticed(open_page, layers, tmp_path, old, new):
     file.write_text(build(edit), encoding="utf-8")
     broken = open_page("#initialization", file=file)
     assert distance_of_layers(broken, layers) > 1e3 * TOLERANCE
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "sigmoid"])
+def test_shade_of_the_plane_is_chi(page, activation):
+    """The table is linear between quarters of an octave of the variance: to a hundredth."""
+    points = [[weight, bias] for weight in (0.3, 0.9, 1.7, 4.5) for bias in (0.01, 0.2, 0.9)]
+    call = f"""points => {{ const m = {bundle("numerics/initialization.js")}; return points.map(
+      ([weightVariance, biasVariance]) => [
+        m.chiAt("{activation}", weightVariance, biasVariance),
+        m.variances({{ activation: "{activation}", weightVariance, biasVariance }}).chi]); }}"""
+    for shade, chi in page.evaluate(call, points):
+        assert shade == pytest.approx(chi, rel=0.01)
+
+
+def test_network_is_the_same_whether_its_numbers_are_drawn_at_once_or_a_slice_a_picture(page):
+    numerics = bundle("numerics/initialization.js")
+    options = {"weightVariance": 1.3, "biasVariance": 0.2, "depth": 7, "width": 33, "seed": 4}
+    pieces, slow, quick = page.evaluate(
+        f"""(options) => {{
+          const [m, other] = [{numerics}, {numerics}];
+          let [pieces, found] = [0, null];
+          while (!found) {{ found = m.sample(options, 1000); pieces += 1; }}
+          return [pieces, found, other.sample(options)];
+        }}""",
+        options,
+    )
+    # none with the first, then 7 x 33 x 34 weights and biases and 4 x 33 numbers at the ends
+    assert pieces == 1 + math.ceil((7 * 33 * 34 + 4 * 33) / 1000)
+    assert slow == quick
+    assert page.evaluate("options => play.variances(options).sample", options) == quick
+
+
+def test_network_comes_to_the_picture_by_itself(open_page):
+    page = open_page("#initialization")
+    page.wait_for_function("play.now().result.sample?.forward.length === 50")
+    assert page.faults == []
 
 
 def test_networks_scatter_around_theory(page):

@@ -46,7 +46,7 @@ def state(page):
 
 def said(page):
     """Return what is spoken, once it is: after a pause in the changes."""
-    page.wait_for_function("() => location.hash.includes('guess=')")
+    page.wait_for_function("() => location.hash.includes('guess=') && !play.now().result.isPartial")
     page.wait_for_timeout(400)
     return page.locator(".says").inner_text()
 

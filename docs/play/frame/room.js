@@ -55,7 +55,9 @@ export function createRoom(widget, changed) {
       ([key, spec]) => [key, createPlot(spec, give)],
     ));
     const inputs = controls(widget.id, widget.fields, give);
-    const answer = () => widget.guess.answer(widget.compute(asked));
+    const answer = () => widget.guess.answer(
+      written(room.state) === written(asked) ? room.result : widget.compute(asked),
+    );
     // the pictures beside a question and its answer are those of what is asked
     const guess = createGuess(widget.id, widget.guess, answer, (value) => give(
       value === "skip" ? { guess: value } : { ...asked, guess: value },
@@ -118,6 +120,7 @@ export function createRoom(widget, changed) {
     }
     room.frames.push(performance.now() - begun);
     if (room.frames.length > 1000) room.frames.shift();
+    if (result.isPartial && view.root.isConnected) room.redraw();
   }
 
   function settle() {

@@ -234,18 +234,33 @@ function holds(activation, biasVariance, { weightVariance, qStar }) {
 
 const NUM_POWERS = 256;
 
+// Hermite's functions at the nodes of a rule, one after the other: each covariance needs the same.
+function hermiteFunctions({ z, density }) {
+  const size = z.length;
+  const found = new Float64Array(NUM_POWERS * size);
+  found.set(density);
+  for (let k = 1; k < NUM_POWERS; k += 1) {
+    const [root, scale, own] = [Math.sqrt(k - 1), 1 / Math.sqrt(k), k * size];
+    for (let i = 0; i < size; i += 1) {
+      const before = k > 1 ? found[own - 2 * size + i] : 0;
+      found[own + i] = (z[i] * found[own - size + i] - root * before) * scale;
+    }
+  }
+  return found;
+}
+
 // E[phi(u) phi(v)] as a power series in the correlation of u and v (Mehler's formula); one even and
 // one odd power stand for all from 256 on.
 function covarianceSeries(activation, variance) {
   const q = Math.max(variance, NEGLIGIBLE);
   const root = Math.sqrt(q);
-  const { z, w, density } = ruleAt(q);
+  const rule = ruleAt(q);
+  const { z, w, density } = rule;
+  const functions = (rule.functions ??= hermiteFunctions(rule));
   const { value, slope } = ACTIVATIONS[activation];
   const size = z.length;
   const parts = [new Float64Array(size), new Float64Array(size)];
   const sums = { value: [0, 0], slope: [0, 0] };
-  let before = new Float64Array(size);
-  let now = Float64Array.from(density);
   for (let i = 0; i < size; i += 1) {
     const right = value(root * z[i]) * density[i];
     const left = value(-root * z[i]) * density[i];
@@ -261,13 +276,9 @@ function covarianceSeries(activation, variance) {
   const squares = new Float64Array(NUM_POWERS);
   for (let k = 0; k < NUM_POWERS; k += 1) {
     const part = parts[k % 2];
-    const scale = 1 / Math.sqrt(k + 1);
+    const own = k * size;
     let coefficient = 0;
-    for (let i = 0; i < size; i += 1) {
-      coefficient += part[i] * now[i];
-      before[i] = (z[i] * now[i] - Math.sqrt(k) * before[i]) * scale;
-    }
-    [before, now] = [now, before];
+    for (let i = 0; i < size; i += 1) coefficient += part[i] * functions[own + i];
     squares[k] = coefficient * coefficient;
     sums.value[k % 2] -= squares[k];
     sums.slope[k % 2] -= k * squares[k];
@@ -361,9 +372,12 @@ export function variances(options) {
   const edge = critical(activation, biasVariance);
   edge.holds = holds(activation, biasVariance, edge);
   const found = layers(activation, weightVariance, biasVariance, depth);
-  const result = { ...found, ...field, critical: edge, gain: gain(activation) };
-  result.verdict = judge(given, result);
-  result.sentence = sentence(given, result);
+  const result = {
+    ...found, ...field, critical: edge, gain: gain(activation),
+    // asked for once a drag has ended
+    get verdict() { return judge(given, this); },
+    get sentence() { return sentence(given, this); },
+  };
   if (given.width !== undefined) result.sample = sample(given);
   return result;
 }
@@ -480,87 +494,118 @@ export function generator(seed) {
   return next;
 }
 
-// Fill an array with standard normal numbers (Box and Muller).
-function fillNormal(array, next) {
-  for (let i = 0; i < array.length; i += 2) {
-    const radius = Math.sqrt(-2 * Math.log(1 - next()));
-    const angle = 2 * Math.PI * next();
-    array[i] = radius * Math.cos(angle);
-    if (i + 1 < array.length) array[i + 1] = radius * Math.sin(angle);
-  }
-  return array;
-}
-
 const MOST_WEIGHTS = 4e5; // what a frame has time for
 const BATCH = 2;
-let drawn = { key: "" };
+let stream = { seed: NaN };
+
+// The first standard normal numbers of a seed (Box and Muller), of which at most `most` are drawn
+// now: the first network takes longer than a frame. They are kept, so that moving the point, or
+// another depth, rescales the same numbers.
+function normals(seed, count, most) {
+  if (stream.seed !== seed) {
+    // weights, as many biases as the deepest network has, inputs and ends
+    const room = MOST_WEIGHTS + Math.sqrt(MOST_WEIGHTS * LIMITS.depth) + 2 * BATCH * LIMITS.width;
+    stream = { seed, next: generator(seed), numbers: new Float32Array(2 * Math.ceil(room / 2)), size: 0 };
+    if (most < Infinity) return null; // the first picture waits for none
+  }
+  const { next, numbers } = stream;
+  const end = Math.min(count, stream.size + most);
+  let i = stream.size;
+  for (; i < end; i += 2) {
+    const radius = Math.sqrt(-2 * Math.log(1 - next()));
+    const angle = 2 * Math.PI * next();
+    numbers[i] = radius * Math.cos(angle);
+    numbers[i + 1] = radius * Math.sin(angle);
+  }
+  stream.size = i;
+  return i < count ? null : numbers;
+}
 
 // The width at which a network of this depth is still drawn at once.
 export function sampleWidth(width, depth) {
   return Math.max(1, Math.min(width, Math.floor(Math.sqrt(MOST_WEIGHTS / depth))));
 }
 
-// Standard normal weights, biases, inputs and a gradient at the end; kept until the size changes,
-// so that moving the point rescales the same network.
-function draws(width, depth, seed) {
-  const key = `${width},${depth},${seed}`;
-  if (drawn.key !== key) {
-    const next = generator(seed);
-    drawn = {
-      key,
-      weights: fillNormal(new Float32Array(depth * width * width), next),
-      biases: fillNormal(new Float32Array(depth * width), next),
-      inputs: fillNormal(new Float64Array(BATCH * width), next),
-      ends: fillNormal(new Float64Array(BATCH * width), next),
-    };
-  }
-  return drawn;
+// Inputs, a gradient at the end, biases and weights; null as long as there are too few numbers.
+function draws(width, depth, seed, most) {
+  const sizes = [BATCH * width, BATCH * width, depth * width, depth * width * width];
+  const numbers = normals(seed, sizes.reduce((sum, size) => sum + size), most);
+  let at = 0;
+  return numbers && sizes.map((size) => numbers.subarray(at, (at += size)));
 }
 
-const meanOfSquares = (array) => array.reduce((sum, x) => sum + x * x, 0) / array.length;
+function meanOfSquares(array, start = 0, end = array.length) {
+  let sum = 0;
+  for (let i = start; i < end; i += 1) sum += array[i] * array[i];
+  return sum / (end - start);
+}
 
-// The same variances in one random network, over its units and two inputs of mean square 1.
-export function sample(options) {
+// W a for both examples, which lie one after the other; W begins at `start`, z at `to`.
+function forth(weights, start, n, a, z, to) {
+  for (let i = 0; i < n; i += 1) {
+    const row = start + i * n;
+    let first = 0;
+    let second = 0;
+    for (let j = 0; j < n; j += 1) {
+      first += weights[row + j] * a[j];
+      second += weights[row + j] * a[n + j];
+    }
+    z[to + i] = first;
+    z[to + n + i] = second;
+  }
+}
+
+// The transpose of W times delta, two rows at once, which is twice as fast as one.
+function back(weights, start, n, delta, before) {
+  before.fill(0);
+  for (let i = 0; i < n; i += 2) {
+    const row = start + i * n;
+    const isLast = i + 1 === n;
+    const twin = isLast ? row : row + n;
+    const first = delta[i];
+    const second = delta[n + i];
+    const third = isLast ? 0 : delta[i + 1];
+    const fourth = isLast ? 0 : delta[n + i + 1];
+    for (let j = 0; j < n; j += 1) {
+      before[j] += weights[row + j] * first + weights[twin + j] * third;
+      before[n + j] += weights[row + j] * second + weights[twin + j] * fourth;
+    }
+  }
+}
+
+// The same variances in one random network, over its units and two inputs of mean square 1; null
+// if that needs more than `most` new random numbers, which are then drawn.
+export function sample(options, most = Infinity) {
   const given = checked({ width: 64, ...options });
   const { activation, weightVariance, biasVariance, depth, seed } = given;
   const n = sampleWidth(given.width, depth);
   const { value, slope } = ACTIVATIONS[activation];
-  const { weights, biases, inputs, ends } = draws(n, depth, seed);
+  const drawn = draws(n, depth, seed, most);
+  if (!drawn) return null;
+  const [inputs, ends, biases, weights] = drawn;
   const scale = Math.sqrt(weightVariance / n);
   const shift = Math.sqrt(biasVariance);
-  let a = inputs.map((x) => x / Math.sqrt(meanOfSquares(inputs)));
-  const slopes = [];
+  const own = BATCH * n; // numbers a layer
+  const size = Math.sqrt(meanOfSquares(inputs));
+  const a = Float64Array.from(inputs, (x) => x / size);
+  const z = new Float64Array(depth * own);
   const forward = [];
   for (let layer = 0; layer < depth; layer += 1) {
-    const z = new Float64Array(BATCH * n);
-    for (let i = 0; i < n; i += 1) {
-      const row = (layer * n + i) * n;
-      let first = 0;
-      let second = 0;
-      for (let j = 0; j < n; j += 1) {
-        first += weights[row + j] * a[j];
-        second += weights[row + j] * a[n + j];
-      }
-      const b = shift * biases[layer * n + i];
-      z[i] = scale * first + b;
-      z[n + i] = scale * second + b;
+    const to = layer * own;
+    forth(weights, layer * n * n, n, a, z, to);
+    for (let k = 0; k < own; k += 1) {
+      z[to + k] = scale * z[to + k] + shift * biases[layer * n + (k % n)];
+      a[k] = value(z[to + k]);
     }
-    forward.push(meanOfSquares(z));
-    slopes.push(z.map(slope));
-    a = z.map(value);
+    forward.push(meanOfSquares(z, to, to + own));
   }
-  let delta = ends;
+  let delta = Float64Array.from(ends);
+  let before = new Float64Array(own);
   const backward = new Array(depth).fill(1);
   for (let layer = depth - 1; layer > 0; layer -= 1) {
-    const before = new Float64Array(BATCH * n);
-    for (let i = 0; i < n; i += 1) {
-      const row = (layer * n + i) * n;
-      for (let j = 0; j < n; j += 1) {
-        before[j] += weights[row + j] * delta[i];
-        before[n + j] += weights[row + j] * delta[n + i];
-      }
-    }
-    delta = before.map((x, k) => scale * x * slopes[layer - 1][k]);
+    back(weights, layer * n * n, n, delta, before);
+    for (let k = 0; k < own; k += 1) before[k] *= scale * slope(z[(layer - 1) * own + k]);
+    [delta, before] = [before, delta];
     backward[layer - 1] = meanOfSquares(delta) / meanOfSquares(ends);
   }
   const overflown = (x) => (Number.isNaN(x) ? Infinity : x);
@@ -570,30 +615,39 @@ export function sample(options) {
 // ---- the map of the plane
 
 const STEPS = 4; // an octave
+const MIDDLE = 40 * STEPS; // where the variance is 1
 const tables = new Map();
 
+// The moments at variances of 2^-40 up to 2^40, of which [first, last] have been asked for.
 function table(activation) {
   if (!tables.has(activation)) {
-    const inverse = Float64Array.from({ length: 80 * STEPS + 1 }, (_, k) => 2 ** (40 - k / STEPS));
-    tables.set(activation, {
-      inverse,
-      moment: inverse.map((rate) => secondMoment(activation, 1 / rate) * rate),
-      slope: inverse.map((rate) => slopeMoment(activation, 1 / rate)),
-    });
+    const inverse = Float64Array.from({ length: 2 * MIDDLE + 1 }, (_, k) => 2 ** ((MIDDLE - k) / STEPS));
+    const [moment, slope] = [new Float64Array(inverse.length), new Float64Array(inverse.length)];
+    const found = { inverse, moment, slope, first: MIDDLE, last: MIDDLE };
+    tables.set(activation, found);
+    fill(activation, found, MIDDLE);
   }
   return tables.get(activation);
 }
 
+function fill(activation, found, k) {
+  found.first = Math.min(found.first, k);
+  found.last = Math.max(found.last, k);
+  found.moment[k] = secondMoment(activation, 1 / found.inverse[k]) * found.inverse[k];
+  found.slope[k] = slopeMoment(activation, 1 / found.inverse[k]);
+}
+
 // chi where signals end, from a table of moments, to some 1e-3: to draw, not to read.
 export function chiAt(activation, weightVariance, biasVariance) {
-  const { inverse, moment, slope } = table(activation);
-  const growth = (k) => weightVariance * moment[k] + biasVariance * inverse[k] - 1;
-  let k = 40 * STEPS;
-  let before = growth(k);
+  const found = table(activation);
+  const { inverse, moment, slope } = found;
+  let k = MIDDLE;
+  let before = weightVariance * moment[k] + biasVariance - 1;
   const step = before > ROUNDING ? 1 : before < -ROUNDING ? -1 : 0;
   while (step && k + step >= 0 && k + step < inverse.length) {
     k += step;
-    const now = growth(k);
+    if (k < found.first || k > found.last) fill(activation, found, k);
+    const now = weightVariance * moment[k] + biasVariance * inverse[k] - 1;
     if (now * step < 0) {
       const share = now / (now - before); // of the last step, to be taken back
       return weightVariance * (slope[k] + share * (slope[k - step] - slope[k]));

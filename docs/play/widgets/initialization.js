@@ -31,6 +31,7 @@ const fields = {
 };
 
 const MOST_BIAS = 1;
+const SLICE = 30_000; // random numbers a picture, a few milliseconds
 const edges = new Map();
 
 /** How far the plane reaches: to the sigmoid's edge of chaos, which is far out. */
@@ -48,7 +49,10 @@ function edgeOf(activation) {
 
 function compute({ activation, weight, bias, depth, width, seed }) {
   const options = { activation, weightVariance: weight, biasVariance: bias, depth };
-  return { ...variances(options), sample: sample({ ...options, width, seed }) };
+  const result = variances(options);
+  result.sample = sample({ ...options, width, seed }, SLICE);
+  result.isPartial = !result.sample; // the next picture has more
+  return result;
 }
 
 function draw(plots, result, state, { colours, revealed, look }) {
@@ -91,7 +95,7 @@ function draw(plots, result, state, { colours, revealed, look }) {
     }
     axes.line(layers(result[way]), look(0));
     const stride = Math.ceil(state.depth / 50);
-    layers(result.sample[way])
+    layers(result.sample?.[way] ?? [])
       .filter((_, i) => i % stride === 0)
       .forEach((point) => axes.mark(point, look(1), { size: 3.5 }));
     if (state.depth === 1) axes.mark([1, result[way][0]], look(0), { size: 6, hollow: true });
@@ -100,7 +104,7 @@ function draw(plots, result, state, { colours, revealed, look }) {
 
 /** Powers of ten around what is drawn; no more than thirty of them. */
 function rangeOf(result, way) {
-  const all = [...result[way], ...result.sample[way]].filter((x) => x > 0 && Number.isFinite(x));
+  const all = [...result[way], ...(result.sample?.[way] ?? [])].filter((x) => x > 0 && Number.isFinite(x));
   const logs = (all.length ? all : [1]).map(Math.log10);
   const low = Math.max(Math.min(...logs, -1), -20);
   const high = Math.min(Math.max(...logs, 0.5), 20);
@@ -149,24 +153,24 @@ export const initialization = {
       title: "Signal, going forward",
       aspect: 0.72,
       alt: ({ forward, sample: drawn }) =>
-        `Variance of the pre-activations: theory from ${show(forward[0])} at the first layer to ${lastOf(forward)} at the last; one network ends at ${lastOf(drawn.forward)}.`,
+        `Variance of the pre-activations: theory from ${show(forward[0])} at the first layer to ${lastOf(forward)} at the last${drawn ? `; one network ends at ${lastOf(drawn.forward)}` : ""}.`,
     },
     backward: {
       title: "Gradient, going back, last layer 1",
       aspect: 0.72,
       alt: ({ backward, sample: drawn }) =>
-        `Variance of the gradient against that of the last layer: theory ${show(backward[0])} at the first layer; one network ${show(drawn.backward[0])}.`,
+        `Variance of the gradient against that of the last layer: theory ${show(backward[0])} at the first layer${drawn ? `; one network ${show(drawn.backward[0])}` : ""}.`,
     },
   },
   layout: "one-and-two",
   compute,
   draw,
   say: (result) => result.sentence,
-  legend: ({ sample: drawn }, { width, depth, activation }) => [
+  legend: (_, { width, depth, activation }) => [
     { index: 0, text: "theory for infinite width" },
     {
       index: 1,
-      text: `one network of width ${drawn.width}${
+      text: `one network of width ${sampleWidth(width, depth)}${
         sampleWidth(width, depth) < width ? `: all that a frame has time for at depth ${depth}` : ""
       }, ${ACTIVATIONS[activation].label}`,
     },
