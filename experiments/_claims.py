@@ -1,5 +1,6 @@
 """Claims with their verdicts: what an experiment's `check` returns."""
 
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -38,6 +39,30 @@ class Claim(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         return {**self._asdict(), "shown": self.shown_number, "verdict": self.verdict}
+
+
+def is_contradicted(claim: Claim) -> bool:
+    """Say whether a number is NaN, or farther beyond its threshold than the digits leave open."""
+    number = claim.measured
+    # a limit is written in four digits or more, a tolerance in two and what it is about in six
+    near = functools.partial(math.isclose, number, rel_tol=1e-3)
+    try:
+        match claim.threshold.split():
+            case ["≤", high]:
+                fits = number <= float(high) or near(float(high))
+            case ["≥", low]:
+                fits = number >= float(low) or near(float(low))
+            case [low, "…", high]:
+                limits = (float(low), float(high))
+                fits = limits[0] <= number <= limits[1] or any(map(near, limits))
+            case [goal, "±", off]:
+                reach = 1.06 * float(off) + 1e-5 * math.fabs(float(goal))
+                fits = math.fabs(number - float(goal)) <= reach
+            case _:
+                fits = True
+    except ValueError:  # words instead of numbers
+        fits = True
+    return math.isnan(number) or not fits
 
 
 def at_most(text: str, measured: float, limit: float, **options) -> Claim:

@@ -9,7 +9,7 @@ from experiments import _catalog, _pictures
 from experiments._catalog import Section
 from experiments._claims import Claim
 from experiments._pictures import Picture
-from experiments._reports import Report, read_all
+from experiments._reports import MOST_NAME, Report, read_all, shorten
 
 WORDS = {
     "holds": "holds",
@@ -201,6 +201,8 @@ def _look(
         notes += last.before.problems
     if report and report is not last:
         notes.append("What is shown here is from the last complete run.")
+    elif last.error and last.claims:
+        notes.append("Its claims were judged before it stopped.")
     if not report:
         notes.append(f"`python -m experiments {name}` runs it again.")
         return (), notes
@@ -208,8 +210,9 @@ def _look(
     lost = [figure for figure, picture in pictures.items() if picture is None]
     if lost:
         several = "Figures that are" if len(lost) > 1 else "A figure that is"
-        notes.append(f"{several} missing or cut short: {', '.join(lost)}.")
-    elif not pictures and not report.problems:
+        names = ", ".join(shorten(name, MOST_NAME) for name in lost)
+        notes.append(f"{several} missing or cut short: {names}.")
+    elif not (pictures or report.problems or report.error):
         notes.append("This experiment draws no figure.")
     return tuple(picture for picture in pictures.values() if picture), notes
 

@@ -43,7 +43,7 @@ def _files(entry: Entry) -> list[Path]:
     figures = [file for picture in entry.pictures for file in picture[1:] if file]
     folder = entry.last.folder if entry.last else Path()
     kept = [folder / name for name in ("result.json", "last_complete.json", "log.txt")]
-    return [*figures, *(file for file in kept if file.exists())]
+    return [*figures, *(file for file in kept if file.is_file())]
 
 
 def _index(entries: Sequence[Entry], to: Path, interrupted: Sequence[str]) -> str:

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from experiments._reports import Report
+from experiments._reports import Report, shorten
 
-LONGEST_LIST, MOST_LINES = 12, 120
+LONGEST_LIST, LONGEST_LINE, MOST_LINES, MOST_LEVELS = 12, 500, 120, 20
 
 
 def of_report(report: Report) -> str:
@@ -21,9 +21,12 @@ def to_text(value: Any) -> str:
       value: Dictionaries, lists, numbers, strings, booleans and None.
 
     Returns:
-      Lines; of a list the first dozen and how many there are, of all lines the first 120.
+      Lines; of a list the first dozen and how many there are, of all lines the first 120, and
+      nothing that lies deeper than twenty levels.
     """
-    lines = _lines(value, "")
+    # a text may have lines of its own
+    lines = "\n".join(_lines(value, "")).splitlines()
+    lines = [shorten(line, LONGEST_LINE) for line in lines]
     if len(lines) > MOST_LINES:
         more = len(lines) - MOST_LINES
         lines = [*lines[:MOST_LINES], f"… {more} lines more"]
@@ -31,6 +34,8 @@ def to_text(value: Any) -> str:
 
 
 def _lines(value: Any, indent: str) -> list[str]:
+    if len(indent) > 2 * MOST_LEVELS and isinstance(value, dict | list):
+        return [f"{indent}…"]
     if isinstance(value, dict) and value:
         return [line for key, item in value.items() for line in _item(f"{key}:", item, indent)]
     if isinstance(value, list) and any(isinstance(item, dict | list) and item for item in value):

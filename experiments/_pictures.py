@@ -50,23 +50,27 @@ def in_words(name: str) -> str:
 
 def find(folder: Path, name: str) -> Picture | None:
     """Return a figure's files, or None where there are none that can be shown."""
-    if Path(name).name != name:  # a report of which somebody made something else
+    # only what lies there: a report may name a file elsewhere, or what is no name at all
+    files = {file.name: file for file in folder.iterdir() if file.is_file()}
+    png, svg = files.get(f"{name}.png"), files.get(f"{name}.svg")
+    file = png or svg
+    if file is None or not is_image(file):
         return None
-    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    file = png if png.exists() else svg
-    if not file.exists() or not is_image(file):
-        return None
-    dark = folder / f"{name}.dark{file.suffix}"
-    return Picture(name, file, dark if dark.exists() else None, svg if svg.exists() else None)
+    dark = files.get(f"{name}.dark{file.suffix}")
+    return Picture(name, file, dark if dark and is_image(dark) else None, svg)
 
 
 def is_image(file: Path) -> bool:
-    """Say whether a file begins and ends as a PNG or an SVG does."""
+    """Say whether a PNG is whole, or a file begins and ends as an SVG does."""
     if file.suffix == ".svg":
         text = file.read_text(encoding="utf-8", errors="replace")
         return "<svg" in text and ("</svg>" in text or "/>" in text)
-    content = file.read_bytes()
-    return content.startswith(b"\x89PNG\r\n") and b"IEND" in content[-16:]
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            image.verify()  # the sums of all pieces, without drawing it
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+    return True
 
 
 def size(file: Path) -> tuple[int, int] | None:

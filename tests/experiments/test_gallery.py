@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -222,6 +223,15 @@ def change(**changes):
     return lambda folder: _outputs.write_json(report("grows", **changes), folder)
 
 
+def say(**changes):
+    """Write a report that no run writes: `to_json` would mend it."""
+    return lambda folder: put(json.dumps({**report("grows"), **changes}))(folder)
+
+
+def claim(text="t", **changes):
+    return {"text": text, "measured": 1.0, "threshold": "≥ 0", "holds": True, **changes}
+
+
 def drop(*keys):
     def damage(folder):
         found = json.loads((folder / "result.json").read_text("utf-8"))
@@ -269,6 +279,39 @@ def empty(folder):
 
 def figures_alone(folder):
     (folder / "result.json").unlink()
+
+
+def leavings(name):
+    def damage(folder):
+        empty(folder)
+        (folder / name).touch()
+
+    return damage
+
+
+def folder_in_place_of(name):
+    def damage(folder):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).mkdir()
+
+    return damage
+
+
+def cut_dark(folder):
+    draw(folder / "some_paths.dark.png")
+    cut("some_paths.dark.png")(folder)
+
+
+def flip(folder):
+    content = bytearray((folder / "some_paths.png").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "some_paths.png").write_bytes(content)
+
+
+CONTRADICTED = "A claim is said to hold that its number contradicts, and is shown as failing: t"
+NO_TIME = "What the report calls its seconds is no time."
+LONG = "long " * 100_000
+DEEP = json.loads('{"a":' * 200 + "1" + "}" * 200)
 
 
 BAD = {
@@ -347,6 +390,89 @@ BAD = {
         "fails",
         "t: -1, threshold ≥ 0: fails.",
     ),
+    "leavings of JSON": (leavings("a.json"), "unreadable", "result.json is missing: the run"),
+    "leavings of text": (leavings("a.txt"), "unreadable", "result.json is missing: the run"),
+    "a folder in place of the report": (
+        folder_in_place_of("result.json"),
+        "unreadable",
+        "result.json cannot be read (",
+    ),
+    "a folder in place of the log": (folder_in_place_of("log.txt"), "holds", FINDING),
+    "a folder in place of a figure": (
+        folder_in_place_of("some_paths.png"),
+        "holds",
+        'src="some_paths.svg"',
+    ),
+    "a claim that NaN holds": (
+        say(claims=[claim(measured=math.nan, headline=True), claim("u")]),
+        "fails",
+        CONTRADICTED,
+    ),
+    "a claim that infinity holds": (
+        say(claims=[claim(measured="inf", threshold="≤ 1")]),
+        "fails",
+        CONTRADICTED,
+    ),
+    "a claim beyond numbers": (
+        say(claims=[claim(measured=10**400), claim("u")]),
+        "holds",
+        "One of the report's 2 claims cannot be read.",
+    ),
+    "a claim of no words": (
+        say(claims=[claim(" "), claim("u")]),
+        "holds",
+        "One of the report's 2 claims cannot be read.",
+    ),
+    "a claim that is required in words": (
+        say(claims=[claim(required="false", holds=False), claim("u")]),
+        "holds",
+        "One of the report's 2 claims cannot be read.",
+    ),
+    "a claim twice": (
+        say(claims=[claim(), claim(measured=2.0), claim("u")]),
+        "holds",
+        "The report states a claim 2 times: t",
+    ),
+    "two headlines": (
+        say(claims=[claim("u"), claim(headline=True), claim("v", headline=True)]),
+        "holds",
+        "The report has 2 claims for its headline; the first one is taken.",
+    ),
+    "claims of a run that stopped": (
+        say(error="ValueError: no water", figures=[]),
+        "error",
+        "Its claims were judged before it stopped.",
+    ),
+    "an error without words": (say(error=" \n"), "error", "The report does not say which."),
+    "an error of no text": (say(error=[1]), "error", "The report does not say which."),
+    "negative seconds": (say(seconds=-1), "holds", NO_TIME),
+    "seconds that are NaN": (say(seconds=math.nan), "holds", NO_TIME),
+    "infinite seconds": (say(seconds=math.inf), "holds", NO_TIME),
+    "seconds beyond floats": (say(seconds=10**400), "holds", NO_TIME),
+    "true seconds": (say(seconds=True), "holds", NO_TIME),
+    "figures elsewhere": (
+        say(figures=["../falls/some_paths", "/etc/passwd", "..", "", "\0", "\ud800", "a" * 5000]),
+        "holds",
+        "Figures that are missing or cut short: ../falls/some_paths, /etc/passwd, ..,",
+    ),
+    "a figure for the dark that is cut": (cut_dark, "holds", 'src="some_paths.png"'),
+    "a figure that is damaged": (
+        flip,
+        "holds",
+        "A figure that is missing or cut short: some_paths.",
+    ),
+    "long texts": (
+        say(
+            claims=[claim(LONG, threshold=LONG, shown=LONG, original=LONG)] * 2,
+            description=LONG,
+            error=f"{LONG}the end",
+            numbers={LONG: LONG},
+            figures=[LONG],
+        ),
+        "error",
+        "the end",
+    ),
+    "numbers too deep": (say(numbers=DEEP), "holds", "a: …"),
     "another that fails": (
         change(claims=[CLAIMS[1].to_json(), _claims.at_least("t", float("nan"), 0.0).to_json()]),
         "fails",
@@ -371,7 +497,9 @@ def test_bad_input_is_a_sentence_on_the_page(results, bad):
         assert f'<span class="{kind}">' in pages["grows"]
         assert 'href="grows/index.html"' in pages["index"]
     assert FINDING in pages["falls"]  # which nothing is wrong with
+    assert max(map(len, pages.values())) < 200_000
     pages = write(results, "markdown")
+    assert max(map(len, pages.values())) < 200_000
     assert pages.keys() == {"index", "claims", *SCRIPTS}
     assert "**holds**" in pages["falls"]
 
