@@ -328,9 +328,11 @@ def trace(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> graph = trace(lambda x, y: jnp.sin(x * y) + jnp.exp(x * y))(1.0, 2.0)
-      >>> [(node.op, node.parents) for node in graph.nodes[2:5]]
-      [('mul', (0, 1)), ('sin', (2,)), ('mul', (0, 1))]
+      >>> def worked_example(x, y):
+      ...     p = x * y  # once: what is written twice is two nodes
+      ...     return jnp.sin(p) + jnp.exp(p)
+      >>> [(node.op, node.parents) for node in trace(worked_example)(1.0, 2.0).nodes[2:5]]
+      [('mul', (0, 1)), ('sin', (2,)), ('exp', (2,))]
     """
     if not set(enter) <= {"jit", "remat"}:
         raise ValueError(f"trace can enter 'jit' and 'remat' calls, got enter={enter!r}.")
