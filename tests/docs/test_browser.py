@@ -70,6 +70,25 @@ def test_pages_are_accessible(tab, page):
     assert [url for url in tab.asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
+def test_play_is_accessible_before_and_after_each_guess(tab):
+    address = (SITE / "play.html").as_uri()
+    tab.goto(address)
+    widgets = tab.locator("nav a").evaluate_all("all => all.map((a) => a.hash)")
+    assert len(widgets) == 5
+    found = {}
+    for widget in widgets:
+        for guess, shown in (("none", ".guess form"), ("0", ".guess .told"), ("skip", ".says")):
+            tab.goto("about:blank")  # another text behind the # alone would load nothing
+            tab.goto(f"{address}{widget}&guess={guess}")
+            assert tab.locator(shown).is_visible()
+            for width in (320, 1280):
+                tab.set_viewport_size({"width": width, "height": 900})
+                tab.wait_for_timeout(100)
+                if faults := serious(tab):
+                    found[widget, guess, width] = faults
+    assert found == {}
+
+
 def test_axe_sees_what_is_not_accessible(tab):
     tab.set_content("<html lang=en><title>t</title><main><img src=x><h1>t</h1></main>")
     assert [name for name, *_ in serious(tab)] == ["image-alt"]

@@ -165,6 +165,16 @@ def test_any_depth_and_size_is_drawn_and_told(open_page):
     assert page.faults == []
 
 
+def test_gelu_jumps_where_the_page_says(open_page):
+    page = open_page("#initialization")
+    page.get_by_role("button", name="GELU jumps: move the weight variance from 2.1 to 2.2").click()
+    end = "play.now().state.activation === 'gelu' && play.now().result.forward.at(-1)"
+    page.wait_for_function(f"{end} < 0.1")
+    page.get_by_label("Weight variance, exact").fill("2.2")
+    page.wait_for_function(f"{end} > 30")
+    page.wait_for_function("document.querySelector('.says').textContent.startsWith('Exploding')")
+
+
 def test_point_moves_by_arrow_keys_and_the_sentence_follows(open_page):
     page = open_page("#initialization&weight=1.2&bias=0&depth=50&guess=skip")
     page.get_by_role("slider", name="Weight and bias variance").focus()

@@ -100,6 +100,10 @@ def test_widget_asks_before_it_shows(open_briefly, widget):
     assert verdict.startswith("You guessed “")
     assert state(page)["guess"] == "0"
     assert question not in said(page)
+    again = page.get_by_role("button", name="Ask me again")
+    assert again.evaluate("node => node === document.activeElement")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.activeElement?.id.endsWith('guess-0')")
     assert page.faults == []
 
 
@@ -131,13 +135,16 @@ def test_right_answer_is_one_of_the_options(open_briefly, widget):
     for i in range(count):
         page.evaluate("(i) => play.change({ guess: String(i) })", i)
         page.wait_for_function(
-            "(i) => document.querySelectorAll('.guess .option label')[i].textContent && "
-            "document.querySelector('.guess .verdict').textContent.includes("
-            "document.querySelectorAll('.guess .option label')[i].textContent)",
+            "(i) => document.querySelector('.guess .verdict').textContent.includes("
+            "`You guessed “${document.querySelectorAll('.guess .option label')[i].textContent}”`)",
             arg=i,
         )
-        verdicts.append(": right." in page.locator(".guess .verdict").inner_text())
-    assert sum(verdicts) == 1
+        verdicts.append(page.locator(".guess .verdict").inner_text())
+    right = [i for i, verdict in enumerate(verdicts) if "”: right." in verdict]
+    assert len(right) == 1
+    answer = page.locator(".guess .option label").nth(right[0]).text_content()
+    others = verdicts[: right[0]] + verdicts[right[0] + 1 :]
+    assert all(f"”: not so; it is “{answer}”." in verdict for verdict in others)
 
 
 @pytest.fixture(scope="module")

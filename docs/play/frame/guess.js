@@ -26,7 +26,7 @@ export function createGuess(id, { question, options }, answer, give) {
   const again = el("button", {
     type: "button",
     class: "quiet",
-    onclick() { give("none"); radios[0].input.focus(); },
+    onclick: () => give("none"),
   }, "Ask me again");
   const ask = el(
     "form",
@@ -53,8 +53,12 @@ export function createGuess(id, { question, options }, answer, give) {
     sync(guess) {
       if (guess === before) return;
       before = guess;
+      // what is hidden loses the focus, which goes on in what takes its place
+      const [toTold, toAsk] = [ask, told].map((part) => part.contains(document.activeElement));
       ask.hidden = guess !== "none";
       told.hidden = guess === "none";
+      if (toTold) again.focus();
+      if (toAsk) radios[0].input.focus();
       if (guess === "none") {
         radios.forEach(({ input }) => { input.checked = false; });
         verdict.textContent = "";
@@ -63,8 +67,8 @@ export function createGuess(id, { question, options }, answer, give) {
       const { index, sentence } = answer();
       if (guess === "skip") verdict.textContent = `${question} ${sentence}`;
       else {
-        const right = Number(guess) === index;
-        verdict.textContent = `You guessed “${options[Number(guess)]}”: ${right ? "right" : "not so"}. ${sentence}`;
+        const fate = Number(guess) === index ? "right." : `not so; it is “${options[index]}”.`;
+        verdict.textContent = `You guessed “${options[Number(guess)]}”: ${fate} ${sentence}`;
       }
     },
   };

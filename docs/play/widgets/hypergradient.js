@@ -140,7 +140,7 @@ function say(result, { steps, k }) {
     ? "has converged"
     : `has not converged: the inner gradient is still ${show(result.residual)}`;
   const cut = k >= steps ? "Truncation cuts nothing here." : `Truncation keeps the last ${k} of ${steps} steps.`;
-  return `After ${steps} inner steps the descent ${state}. Slopes of the outer loss: ${slopes}; at the inner solution it is ${show(result.exact)}. ${cut}`;
+  return `After ${steps} inner step${steps === 1 ? "" : "s"} the descent ${state}. Slopes of the outer loss: ${slopes}; at the inner solution it is ${show(result.exact)}. ${cut}`;
 }
 
 export const hypergradient = {

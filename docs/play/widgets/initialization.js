@@ -191,7 +191,7 @@ export const initialization = {
     { text: "Put tanh on its edge: 50 layers, bias variance 0.05", set: { activation: "tanh", weight: 1.761, bias: 0.05, depth: 50, guess: "skip" } },
     { text: "Kaiming's ReLU, then weight variance 1.5", set: { activation: "relu", weight: 2, bias: 0, depth: 50, guess: "skip" } },
     { text: "Xavier's scale under a sigmoid: look at the gradient", set: { activation: "sigmoid", weight: 1, bias: 0, depth: 20, guess: "skip" } },
-    { text: "GELU jumps: move the weight variance across 2.3", set: { activation: "gelu", weight: 2.25, bias: 0.02, depth: 50, guess: "skip" } },
+    { text: "GELU jumps: move the weight variance from 2.1 to 2.2", set: { activation: "gelu", weight: 2.1, bias: 0.02, depth: 50, guess: "skip" } },
   ],
   notes: [
     "A layer is z = W a + b with the weights W of variance σ² / fan-in, of which σ² is set here, and normal biases b; the input has mean square 1. Theory averages over a Gaussian by quadrature, layer by layer, as initializers.mean_field does. It holds for infinite width; one network scatters around it, by more the narrower and the deeper it is.",

@@ -133,7 +133,7 @@ export const momentum = {
   plots: {
     map: {
       title: "Convergence on the plane of rate and decay",
-      note: "Darker is faster. Solid line: the edge of stability. Dashed: the best rate of each decay. Diamond: the best of all.",
+      note: "Darker is faster. Solid line: the edge of stability. Dashed: the best rate of each decay, close to that edge where curvatures are far apart. Diamond: the best of all.",
       aspect: 0.7,
       drag: {
         label: "Rate and decay",
