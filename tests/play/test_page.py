@@ -25,6 +25,11 @@ NONSENSE = [
     "#momentum&l1=NaN&l2=-5&rate=-1&decay=1&steps=2.5",
     "#momentum&rate=1e30&decay=-1&guess=skip",
     "#momentum&rate=0&l1=1e9&l2=1e-6&guess=skip",
+    "#initialization&weight=NaN&bias=-1&depth=1e30&width=0.5&seed=-1&activation=constructor",
+    "#initialization&weight=1e30&bias=1e30&depth=1000&width=256&activation=sigmoid&guess=skip",
+    "#initialization&weight=0&bias=0&depth=1&width=1&seed=1e9&guess=skip",
+    "#backpropagation&graph=__proto__&inputs=,&step=NaN&guess=3",
+    "#hypergradient&problem=three&z=Infinity&steps=1e30&k=-1",
 ]
 
 
@@ -170,6 +175,24 @@ def test_nonsense_in_the_address_is_mended_and_said(page, fragment):
         ("#descent&steps=1e9", "Steps: “1e9” is above 2000; 2000 is used."),
         ("#descent&paths=newt,1", "Optimizer: “newt” is not known; sgd is used."),
         ("#descent&paths=sgd,1,2", "Decay β: “2” is above 0.999999999; 0.999999999 is used."),
+        ("#momentum&rate=NaN", "Rate η: “NaN” is no finite number; 0.0198 is used."),
+        ("#momentum&decay=1", "Decay β: “1” is above 0.999999; 0.999999 is used."),
+        ("#momentum&l2=-5", "Curvature λ₂: “-5” is below 0.000001; 0.000001 is used."),
+        ("#initialization&depth=0", "Depth: “0” is below 1; 1 is used."),
+        ("#initialization&depth=1001", "Depth: “1001” is above 1000; 1000 is used."),
+        ("#initialization&depth=2.5", "Depth: “2.5” is not whole; 3 is used."),
+        (
+            "#initialization&weight=1e30",
+            "Weight variance: “1e30” is above 1000000; 1000000 is used.",
+        ),
+        ("#initialization&bias=-1", "Bias variance: “-1” is below 0; 0 is used."),
+        (
+            "#backpropagation&inputs=1,x",
+            "Inputs: “1,x” are not finite numbers; those of the example",
+        ),
+        ("#backpropagation&step=-1", "Step: “-1” is below 0; 0 is used."),
+        ("#hypergradient&z=NaN", "Hyper-parameter z: “NaN” is no finite number; -1 is used."),
+        ("#hypergradient&steps=1e30", "Inner descent T: “1e30” is above 1000; 1000 is used."),
         ("#descent&unknown=1", "The address has “unknown=1”, which is nothing here."),
     ],
 )
