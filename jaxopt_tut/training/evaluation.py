@@ -135,7 +135,17 @@ def averager(
     params = state.replace(name="params", default=inspect.Parameter.empty)
     state = state if takes_none else state.replace(default=inspect.Parameter.empty)
     vars(evaluate)["__signature__"] = inspect.Signature([params, *([state] if takes_one else [])])
+    vars(evaluate)[_IS_PURE] = True
     return evaluate
+
+
+_IS_PURE = "_is_pure"
+
+
+def is_pure(evaluate: Evaluate) -> bool:
+    """Tell whether a function may be traced to see what it returns: others may do other things."""
+    function = evaluate.func if isinstance(evaluate, partial) else evaluate
+    return isinstance(function, jax.stages.Wrapped) or hasattr(function, _IS_PURE)
 
 
 def _takes(function: Callable[..., Any], number: int) -> bool:

@@ -20,7 +20,7 @@ from jaxopt_tut.training import arguments, steps
 from jaxopt_tut.training.checkpoints.options import Checkpoint, as_checkpoint
 from jaxopt_tut.training.checkpoints.saver import Saver
 from jaxopt_tut.training.data import AnyKey, Examples, Layout, open_data
-from jaxopt_tut.training.evaluation import Evaluate, Metrics, Score
+from jaxopt_tut.training.evaluation import Evaluate, Metrics, Score, is_pure
 from jaxopt_tut.training.events import OnEvent
 from jaxopt_tut.training.fingerprints import fingerprint as fingerprint_of
 from jaxopt_tut.training.loop import Loop
@@ -138,7 +138,8 @@ def fit(
         where there is one. Here dropout is switched off and running averages are used:
         `model.eval()` of a module of flax nnx is called on a copy.
       evaluate: Called after each epoch as `evaluate(params)`, or `evaluate(params, model_state)` if
-        there is a state; returns a dictionary of scalars. See `evaluator`.
+        there is a state; returns a dictionary of scalars. See `evaluator`. What that makes, or
+        `jax.jit`, is traced before the first step, so that a mistake in it costs no epoch.
       score: Maps that dictionary to the number whose largest value is best; by default its
         `"accuracy"`, else minus its `"loss"`. NaN is worse than any number.
       model_state: The initial state of the model, any tree of arrays, such as running averages. It
@@ -209,6 +210,7 @@ def fit(
     held = None
     if validation is not None:
         dataset, held = hold_out(dataset, validation, key)
+    looks = validation is not None or (evaluate is not None and is_pure(evaluate))
     if metrics is not None:
         evaluate, held = evaluator_on(dataset, held, metrics), None
     options = as_checkpoint("fit", checkpoint)
@@ -272,8 +274,9 @@ def fit(
         carry, loss_key = placed(carry, places.shardings(carry)), replicated(loss_key, auto)
         if mesh is not None and in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
-    if validation is not None and evaluate is not None:
-        check_evaluation(evaluate, score, carry.params, carry.model_state)
+    if looks and evaluate is not None:
+        name = "metrics" if validation is not None else "evaluate"
+        check_evaluation(name, evaluate, score, carry.params, carry.model_state)
     loop = Loop(
         carry,
         loss_fn,

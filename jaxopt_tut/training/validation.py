@@ -15,7 +15,7 @@ from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.training.data import AnyKey, Batches, Examples, Streamed, device_data, num_examples
 from jaxopt_tut.training.evaluation import Evaluate, Metrics, averager
 from jaxopt_tut.training.losses import loss_and_aux
-from jaxopt_tut.training.scalars import as_count
+from jaxopt_tut.training.scalars import as_count, as_metrics
 from jaxopt_tut.types import Batch, LossFn, Params, PyTree
 
 Validation = TypeAliasType("Validation", Split | PyTree | float | int | None)
@@ -152,16 +152,18 @@ def validator(
     return lambda params, model_state=None: evaluate(params, (model_state, fixed))
 
 
-def check_evaluation(evaluate: Evaluate, score: Any, params: Params, model_state: PyTree) -> None:
+def check_evaluation(
+    name: str, evaluate: Evaluate, score: Any, params: Params, model_state: PyTree
+) -> None:
     """Look at the shapes of metrics before the first step: what is wrong would cost an epoch."""
     state = () if model_state is None else (model_state,)
-    found = jax.eval_shape(evaluate, params, *state)
+    found = jax.eval_shape(lambda *args: as_metrics("fit", name, evaluate(*args)), params, *state)
     if score is None and not {"accuracy", "loss"} & set(found):
-        name = min(found, default="error")
+        first = min(found, default="error")
         raise ValueError(
-            "fit needs score= to choose the best by, unless metrics returns 'accuracy' or 'loss', "
-            f"got metrics that returns {sorted(found)}: write score=lambda m: -m[{name!r}] if less "
-            f"is better, m[{name!r}] if more."
+            f"fit needs score= to choose the best by, unless {name} returns 'accuracy' or 'loss', "
+            f"got {name} that returns {sorted(found)}: write score=lambda m: -m[{first!r}] if less "
+            f"is better, m[{first!r}] if more."
         )
 
 

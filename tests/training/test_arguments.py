@@ -1,5 +1,6 @@
 """What `fit` cannot use is refused in one sentence, and what it can use is taken."""
 
+import functools
 import re
 from decimal import Decimal
 from fractions import Fraction
@@ -316,6 +317,42 @@ def test_other_arguments_that_are_refused(options, error, sentence):
 def test_what_evaluate_must_not_return(metrics, sentence):
     with pytest.raises(TypeError, match=re.escape(sentence)):
         run(evaluate=lambda _: metrics)
+
+
+PURE = {
+    "an array": (jax.jit(lambda w: w), TypeError, "dictionary of scalars, got an array."),
+    "no scalar": (
+        functools.partial(jax.jit(lambda w, scale: {"loss": w * scale}), scale=X),
+        TypeError,
+        "got float32[8] for 'loss'.",
+    ),
+    "no default to choose by": (
+        evaluator(lambda w, batch: {"err": jnp.mean(w * batch)}, X),
+        ValueError,
+        "unless evaluate returns 'accuracy' or 'loss', got evaluate that returns ['err']: write "
+        "score=lambda m: -m['err']",
+    ),
+    "what its metrics return": (
+        evaluator(lambda w, batch: w * batch, X),
+        TypeError,
+        "evaluator needs metrics_fn to return a dictionary of scalars",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_what_is_traced_anyway_is_looked_at_before_the_first_step(name, monkeypatch):
+    evaluate, error, sentence = PURE[name]
+    monkeypatch.setattr(loop.Loop, "run_epoch", lambda *_, **__: pytest.fail("a step was taken"))
+    with pytest.raises(error, match=re.escape(sentence)):
+        run(evaluate=evaluate)
+
+
+def test_a_function_of_python_is_called_after_each_epoch_alone():
+    seen = []
+    run(evaluate=lambda w: seen.append(float(w)) or {"loss": w}, num_epochs=2)
+    assert len(seen) == 2
+    assert 0.0 not in seen
 
 
 def with_state(w, batch, state):
