@@ -1,10 +1,12 @@
 """Figures that notebooks show: the last line of a cell may be a figure or any of its axes.
 
 Without pyplot nothing tells a notebook that there is a figure. IPython asks an object itself for
-`_repr_png_`, so figures and axes have one here; no figure is kept alive for it.
+`_repr_png_`, so figures and axes have one here; no figure is kept alive for it. Where somebody has
+told IPython how to show figures, as `%matplotlib inline` does, axes follow their figure.
 """
 
 import io
+import sys
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -25,18 +27,31 @@ class _Shown:
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """Return the picture and the pixels that it takes up."""
         figure = self.get_figure(root=True)  # pyright: ignore[reportAttributeAccessIssue]
-        label_logs(figure)
         width, height = (round(inches * figure.dpi) for inches in figure.get_size_inches())
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=_SCALE * figure.dpi, metadata={"Software": None})
         return file.getvalue(), {"width": width, "height": height}
 
 
-class ShownAxes(_Shown, Axes):
+class _Part(_Shown):
+    """What a notebook shows as it shows the figure it is in."""
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return what IPython makes of the figure, in the formats and sizes that are set there."""
+        ipython = sys.modules.get("IPython")  # which is there if it asks
+        shell = None if ipython is None else ipython.get_ipython()
+        if shell is None:
+            return None
+        figure = self.get_figure(root=True)  # pyright: ignore[reportAttributeAccessIssue]
+        data, metadata = shell.display_formatter.format(figure)
+        return {kind: part for kind, part in data.items() if kind != "text/plain"}, metadata
+
+
+class ShownAxes(_Part, Axes):
     """Axes in a plane."""
 
 
-class ShownAxes3D(_Shown, Axes3D):
+class ShownAxes3D(_Part, Axes3D):
     """Axes in space."""
 
     name = Axes3D.name
@@ -64,12 +79,13 @@ class ShownFigure(_Showing, Figure):
     """A figure whose axes and parts, too, are shown as the whole of it."""
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw it, as matplotlib does; what is no mathematics by its characters."""
+        """Draw it as matplotlib does, with plain numbers, and what is no mathematics as it is."""
+        label_logs(self)
         literal_figure(self)
         super().draw(renderer)
 
 
-class ShownSubFigure(_Showing, SubFigure):
+class ShownSubFigure(_Part, _Showing, SubFigure):
     """A part of a figure."""
 
 

@@ -1,5 +1,6 @@
 """A figure is a picture in a notebook, wherever a cell ends in it or in its axes."""
 
+import base64
 import io
 
 import matplotlib
@@ -114,6 +115,49 @@ def test_axes_of_another_class_are_left_to_who_asks_for_them():
     assert plotting.new_figure().add_subplot(polar=True).name == "polar"
 
 
+FORMATS = {
+    "without": "",
+    "inline": "%matplotlib inline\n",
+    "svg": "%matplotlib inline\n%config InlineBackend.figure_formats = ['svg']\n",
+    "retina": "%matplotlib inline\n%config InlineBackend.figure_formats = ['retina']\n",
+}
+
+
+def outputs_of(sources):
+    """Run cells in a kernel; return what each shows."""
+    nbclient = pytest.importorskip("nbclient", reason=WHY)
+    nbformat = pytest.importorskip("nbformat", reason=WHY)
+    pytest.importorskip("ipykernel", reason=WHY)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+    nbclient.NotebookClient(notebook, timeout=120).execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", FORMATS)
+def test_axes_and_parts_are_shown_as_their_figure_is(setting):
+    start = (
+        "from jaxopt_tut import plotting\nleft, right = plotting.new_figure().subfigures(1, 2)\n"
+    )
+    ax = "ax = plotting.plot_lines([1, 2], {'f': [.1, .7]}, xlabel='', ylabel='', yscale='log', "
+    _, *shown = outputs_of(
+        [FORMATS[setting] + start + ax + "ax=left.subplots())", "ax.figure.figure", "ax", "left"]
+    )
+    kinds = {"text/plain", "image/png"} | ({"image/svg+xml"} if setting == "svg" else set())
+    figure, *parts = (outputs[0] for outputs in shown)
+    assert set(figure["data"]) == kinds
+    sizes = set()
+    for part in (figure, *parts):
+        assert part["metadata"] == figure["metadata"]
+        assert set(part["data"]) == kinds
+        picture = imread(io.BytesIO(base64.b64decode(part["data"]["image/png"])))
+        sizes.add(picture.shape)
+    assert len(sizes) == 1
+    if setting == "svg":
+        assert "5 \\times" not in figure["data"]["image/svg+xml"]
+        assert "<!-- 0.5 -->" in figure["data"]["image/svg+xml"]
+
+
 CELLS = {
     "without": "",
     "inline": "%matplotlib inline\n",
@@ -123,9 +167,6 @@ CELLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("magic", CELLS)
 def test_a_kernel_shows_each_plot_once_and_keeps_no_figure(magic):
-    nbclient = pytest.importorskip("nbclient", reason=WHY)
-    nbformat = pytest.importorskip("nbformat", reason=WHY)
-    pytest.importorskip("ipykernel", reason=WHY)
     cells = [
         CELLS[magic] + "from jaxopt_tut import plotting\nfigure = plotting.new_figure()",
         "plotting.plot_profile({'he': [1.0, 2.0]}, ax=figure.add_subplot())",
@@ -133,9 +174,8 @@ def test_a_kernel_shows_each_plot_once_and_keeps_no_figure(magic):
         "plotting.plot_profile({'he': [1.0, 2.0]});",
         "import matplotlib.pyplot as plt\nplt.get_fignums()",
     ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-    nbclient.NotebookClient(notebook, timeout=120).execute()
-    kinds = [[set(o.get("data", {})) for o in cell.outputs] for cell in notebook.cells]
+    shown = outputs_of(cells)
+    kinds = [[set(o.get("data", {})) for o in outputs] for outputs in shown]
     picture = [{"text/plain", "image/png"}]
     assert kinds[:4] == [[], picture, picture, []]
-    assert notebook.cells[4].outputs[0]["data"]["text/plain"] == "[]"
+    assert shown[4][0]["data"]["text/plain"] == "[]"
