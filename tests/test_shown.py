@@ -253,6 +253,7 @@ EXAMPLES = {
     "a batch of images": (lambda: datasets.load("mini").batch(8), "float32[8,28,28]"),
     "a small graph": (lambda: graph(2), "v2      sin(v1)  float32[]"),
     "a deep graph": (lambda: graph(500), "481 more"),
+    "a node of a graph": (lambda: graph(2).nodes[2], "v2 = sin(v1) float32[]"),
     "a tape": (lambda: Tape({"one": BIG}), "Tape({'one': float64[60,100]})"),
     "a long tape": (lambda: Tape(dict.fromkeys(map(str, range(99)), BIG)), "Tape of 99 values"),
     "an empty tape": (lambda: Tape({}), "Tape({})"),

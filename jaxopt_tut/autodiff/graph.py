@@ -53,6 +53,10 @@ class Node(NamedTuple):
     fallback: bool = False
     body: "Graph | None" = None
 
+    def _block(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return one line, as a graph has it of each."""
+        return f"v{self.index} = {_node_text(self)}", []
+
 
 _MOST_NODES = 20
 """Of the text of a graph."""
