@@ -257,3 +257,44 @@ def test_a_diagnosis_is_a_pytree():
     again = jax.tree.map(np.asarray, found)
     assert again.verdicts == found.verdicts
     assert list(again.layers) == list(found.layers)
+
+
+def square_loss(params, x):
+    return jnp.mean((mlp.apply(params, x) - 1) ** 2)
+
+
+@pytest.mark.parametrize("loss_fn", [relu_loss, square_loss], ids=["classes", "numbers"])
+@pytest.mark.parametrize("value", [1e-4, 0.005, 0.1, 1.0, -0.1])
+def test_of_units_that_are_all_alike_that_alone_is_said(loss_fn, value):
+    params = mlp.init(jax.random.key(0), SIZES, kernel_init=constant(value))
+    data = batch() if loss_fn is relu_loss else batch()[0].reshape(len(batch()[0]), -1)
+    found = diagnose(loss_fn, params, data)
+    assert found.worst is not None
+    assert (found.worst.kind, found.worst.layer) == ("symmetric", "0/kernel")
+    assert kinds(found) == {"symmetric"}
+
+
+def test_a_last_layer_of_one_number_behind_random_ones_is_judged_by_its_size():
+    params = mlp.init(jax.random.key(0), SIZES)
+    params[-1]["kernel"] = jnp.full_like(params[-1]["kernel"], 5.0)
+    found = diagnose(relu_loss, params, batch())
+    assert kinds(found) >= {"exploding"}
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.5])
+def test_a_batch_of_zeros_carries_no_signal(bias):
+    images, labels = batch()
+    params = mlp.init(jax.random.key(0), SIZES, bias_init=constant(bias))
+    (verdict,) = diagnose(relu_loss, params, (0 * images, labels), optimizer=ADAM).verdicts
+    assert (verdict.kind, verdict.layer) == ("no_signal", "0/kernel")
+    one = jnp.zeros_like(images).at[0].set(1.0)
+    assert "no_signal" not in kinds(diagnose(relu_loss, params, (one, labels)))
+
+
+def test_a_batch_of_one_example_many_times_is_named_as_a_cause():
+    images, labels = batch()
+    same = jnp.broadcast_to(images[:1], images.shape)
+    worst = diagnose(relu_loss, mlp.init(jax.random.key(0), SIZES), (same, labels)).worst
+    assert worst is not None
+    assert (worst.kind, worst.layer) == ("rank_collapse", "0/kernel")
+    assert worst.cause.startswith("the examples of the batch are alike")

@@ -7,9 +7,10 @@ import numpy as np
 from jaxopt_tut.diagnostics.judging.backward import judge_backward
 from jaxopt_tut.diagnostics.judging.forward import judge_forward
 from jaxopt_tut.diagnostics.judging.learning_rate import judge_learning_rate
-from jaxopt_tut.diagnostics.judging.scales import judge_inputs, judge_logits
+from jaxopt_tut.diagnostics.judging.scales import judge_inputs, judge_logits, judge_signal
 from jaxopt_tut.diagnostics.judging.steps import Step, steps_of
 from jaxopt_tut.diagnostics.judging.units import (
+    is_constant,
     judge_collapse,
     judge_dead,
     judge_saturated,
@@ -26,6 +27,9 @@ def judge(statistics: Statistics) -> tuple[Verdict, ...]:
         return (_non_finite(steps, statistics),)  # NaN makes all other numbers meaningless
     # What is masked or padded and does no harm has no size to judge.
     steps = [one for one in steps if not any(_shares_nonfinite(one))]
+    empty = tuple(judge_signal(steps))
+    if empty:
+        return empty  # all other numbers are those of biases
     verdicts = [
         *judge_inputs(steps),
         *judge_forward(steps),
@@ -37,8 +41,20 @@ def judge(statistics: Statistics) -> tuple[Verdict, ...]:
         *judge_logits(steps),
         *judge_learning_rate(steps, statistics),
     ]
-    kept = _one_a_cause(verdicts, statistics)
+    kept = _one_a_cause(_without_consequences(verdicts, steps), statistics)
     return tuple(sorted(kept, key=lambda verdict: ORDER.index(verdict.kind)))
+
+
+_OF_SIZE = ("dead", "exploding", "vanishing", "saturated", "rank_collapse", "logits_too_large")
+
+
+def _without_consequences(verdicts: Sequence[Verdict], steps: Sequence[Step]) -> list[Verdict]:
+    """Leave out what is said of sizes where all units are alike: of weights to be drawn anew."""
+    plain = lambda name: name.split("[")[0]
+    alike = {plain(verdict.layer) for verdict in verdicts if verdict.kind == "symmetric"}
+    if alike:  # the last layer's units are told apart by the loss, but start alike as the others
+        alike |= {plain(one.name) for one in steps if is_constant(one)}
+    return [v for v in verdicts if v.kind not in _OF_SIZE or plain(v.layer) not in alike]
 
 
 def _one_a_cause(verdicts: Sequence[Verdict], statistics: Statistics) -> list[Verdict]:

@@ -8,6 +8,22 @@ from jaxopt_tut.diagnostics.judging.thresholds import THRESHOLDS
 from jaxopt_tut.diagnostics.judging.verdicts import Verdict
 
 
+def judge_signal(steps: Sequence[Step]) -> Iterator[Verdict]:
+    """Find a batch of zeros, on which nothing can be learned of the weights."""
+    first = [one for one in steps if one.wiring.is_first and not one.wiring.use.is_derivative]
+    sizes = [
+        math.nan if s is None else float(s.mean_square) for s in (f.numbers.inputs for f in first)
+    ]
+    if first and not any(sizes):
+        yield Verdict(
+            "no_signal",
+            first[0].name,
+            "all inputs are zero",
+            "the batch carries no signal: what arrives anywhere comes of biases alone",
+            "hand in a batch of training data, and see whether a mask or a scale has emptied it",
+        )
+
+
 def judge_inputs(steps: Sequence[Step]) -> Iterator[Verdict]:
     """Find data that come in units of their own."""
     for one in steps:

@@ -28,10 +28,8 @@ def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
             continue
         # A normalisation of equal units gives zero up to rounding, and so a gradient of noise. The
         # units of the last layer are told apart by the loss.
-        weights = one.numbers.weights
-        is_constant = weights.mean and weights.variance <= 1e-10 * weights.mean**2
-        if is_constant and one.wiring.fan_out > 1 and not one.is_last:
-            yield _symmetric(one, f"all weights are {weights.mean:.3g}")
+        if is_constant(one) and one.wiring.fan_out > 1 and not one.is_last:
+            yield _symmetric(one, f"all weights are {one.numbers.weights.mean:.3g}")
             continue
         active, distinct = int(one.numbers.active_gradients), int(one.numbers.distinct_gradients)
         if active >= 2 and distinct <= max(1, THRESHOLDS.symmetric * active):
@@ -39,6 +37,12 @@ def judge_symmetric(steps: Sequence[Step]) -> Iterator[Verdict]:
             yield _symmetric(
                 one, f"the gradients of {active} units take {distinct} distinct {values}"
             )
+
+
+def is_constant(one: Step) -> bool:
+    """Tell whether all weights of a layer are one number, which is not zero."""
+    weights = one.numbers.weights
+    return bool(weights.mean and weights.variance <= 1e-10 * weights.mean**2)
 
 
 def _symmetric(
@@ -135,10 +139,20 @@ def judge_collapse(steps: Sequence[Step]) -> Iterator[Verdict]:
             yield Verdict(
                 "rank_collapse",
                 one.name,
-                f"two examples differ by 1 - c = {1 - c:.2g} in correlation c; a network on the "
-                f"edge of chaos has {min(predicted, 1):.2g} left at depth {one.depth}",
-                "the weights are in the ordered phase, or biases outweigh them: all inputs become "
-                "one",
-                "put the network on the edge of chaos with initializers.critical, or start biases "
-                "at 0",
+                f"two examples differ by 1 - c = {max(1 - c, 0.0):.2g} in correlation c; a network "
+                f"on the edge of chaos has {min(predicted, 1):.2g} left at depth {one.depth}",
+                *_why_alike(one),
             )
+
+
+def _why_alike(one: Step) -> tuple[str, str]:
+    """Return cause and fix; what the first layer reads are the data themselves."""
+    if one.wiring.is_first:
+        return (
+            "the examples of the batch are alike, or biases outweigh what tells them apart",
+            "look whether the batch holds different examples; start biases at 0",
+        )
+    return (
+        "the weights are in the ordered phase, or biases outweigh them: all inputs become one",
+        "put the network on the edge of chaos with initializers.critical, or start biases at 0",
+    )

@@ -7,8 +7,8 @@ from jaxopt_tut.diagnostics.judging.steps import Step
 from jaxopt_tut.diagnostics.showing import verdict_block
 
 ORDER: tuple[str, ...] = (
-    "non_finite", "input_not_normalized", "symmetric", "dead", "exploding", "vanishing",
-    "saturated", "rank_collapse", "logits_too_large", "lr_too_high", "lr_too_low",
+    "non_finite", "no_signal", "input_not_normalized", "symmetric", "dead", "exploding",
+    "vanishing", "saturated", "rank_collapse", "logits_too_large", "lr_too_high", "lr_too_low",
 )  # fmt: skip
 """What can be wrong, causes before what they cause."""
 
