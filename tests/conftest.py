@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import shutil
 import signal
 from pathlib import Path
 
@@ -60,6 +61,22 @@ def forget_programs():
     yield
     if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 15_000:
         jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Start Chromium once a file; tests of pages are skipped only where there is none.
+
+    Were it open for longer, nothing else could run a loop of asyncio.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright looks at the pages")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium on this machine (apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The built site in Chromium: accessible, light and dark, and never scrolled sideways."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pytest
 
 SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
 AXE = Path(sys.prefix) / "node" / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SAMPLE = (
     "index.html",
     "learn/a3_variance.html",
@@ -19,20 +17,7 @@ SAMPLE = (
     "play.html",
 )
 WIDTHS = (320, 390, 1280)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium (apt-get install chromium)"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=["light", "dark"])

@@ -1,6 +1,5 @@
 """The gallery in a browser: on a phone and a screen, by day and by night."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -8,8 +7,6 @@ import pytest
 
 from tests.experiments.galleries import draw, make, write
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="pages are looked at by playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(sys.prefix, "node", "node_modules", "axe-core", "axe.min.js")
 SIZES = {320: 640, 390: 844, 1280: 800}
 
@@ -27,17 +24,6 @@ def folder(tmp_path_factory):
         script.write_text(script.read_text("utf-8").replace("trees do", long), encoding="utf-8")
         write(results, to=results)
         return results
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Start Chromium once; the tests are skipped only where there is none."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(params=SIZES)

@@ -1,26 +1,8 @@
-"""A browser for the tests of the interactive page, which is opened from a file."""
-
-import shutil
+"""The interactive page, opened from a file in the browser of `tests/conftest.py`."""
 
 import pytest
 
 from docs.play.inline import build
-
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="the interactive page is tested through playwright"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Start Chromium once; the tests are skipped only where there is none."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")
