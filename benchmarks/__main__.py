@@ -7,6 +7,7 @@ import sys
 
 import benchmarks
 from benchmarks import measure
+from experiments._log import until_cut
 
 
 def names() -> list[str]:
@@ -35,4 +36,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with until_cut():
+        main()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments import _catalog, _gallery_html, _gallery_markdown, _runner, _table
+from experiments import _catalog, _gallery_html, _gallery_markdown, _log, _runner, _table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,4 +123,5 @@ def _list() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with _log.until_cut():
+        sys.exit(main())

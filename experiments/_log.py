@@ -8,6 +8,26 @@ from pathlib import Path
 from typing import Any, TextIO
 
 LOG = "log.txt"
+CUT = 141
+"""The exit code, as a shell tells it, of a program that nobody listens to any more."""
+
+
+@contextlib.contextmanager
+def until_cut() -> Iterator[None]:
+    """End in silence when what reads the output has seen enough, as `head` has after its lines.
+
+    Raises:
+      SystemExit: With code 141, if so.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(CUT) from None
 
 
 @contextlib.contextmanager

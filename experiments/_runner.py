@@ -21,7 +21,7 @@ from rich.text import Text
 
 from experiments import _catalog, _gallery_html, _outputs
 from experiments._files import replace_folder
-from experiments._log import LOG, log_output
+from experiments._log import LOG, log_output, until_cut
 from experiments._printing import make_console, print_line, print_summary, print_table
 
 Data = Literal["mini", "full"]
@@ -297,6 +297,7 @@ def _broken_script(name: str, out: Path) -> dict[str, Any]:
     return report
 
 
+@until_cut()
 def run_script(module: ModuleType) -> None:
     """Run one script as a program: its `Config` on the command line, its files under `--out`.
 
