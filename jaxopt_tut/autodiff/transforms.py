@@ -6,14 +6,20 @@ emit are ordinary JAX operations, so they nest and go under `jax.jit` and `jax.v
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_tut import counts, trees
 from jaxopt_tut.autodiff import loops
+from jaxopt_tut.autodiff.differentiated import (
+    check_input,
+    check_output,
+    chosen_of,
+    positions_of,
+    split_fixed,
+)
 from jaxopt_tut.autodiff.program import as_arrays, traced
 from jaxopt_tut.autodiff.zeros import filled
 from jaxopt_tut.types import PyTree
@@ -135,15 +141,28 @@ def value_and_grad(
       >>> float(value), float(gradient["w"]), float(gradient["b"])
       (10.0, 6.0, 1.0)
     """
-    positions = _positions(argnums)
+    settings = _Settings(has_aux, holomorphic, allow_int, zero_safe)
+    return _value_and_grad("value_and_grad", fun, argnums, settings)
+
+
+class _Settings(NamedTuple):
+    has_aux: bool
+    holomorphic: bool
+    allow_int: bool
+    zero_safe: bool
+
+
+def _value_and_grad(caller: str, fun: Callable, argnums: Any, settings: _Settings) -> Callable:
+    has_aux, holomorphic, allow_int, zero_safe = settings
+    positions = positions_of(caller, argnums)
     is_one = counts.whole_number(argnums) is not None
 
     def differentiated(*args: Any, **kwargs: Any) -> tuple:
-        chosen = _chosen(positions, len(args))
+        chosen = chosen_of(caller, positions, len(args))
         primals, rebuild = [], []
         for position in chosen:
-            leaves, join = _split_fixed(args[position])
-            _check_input(args[position], position, holomorphic, allow_int)
+            leaves, join = split_fixed(args[position])
+            check_input(caller, args[position], position, holomorphic, allow_int)
             primals.append(leaves)
             rebuild.append(join)
 
@@ -154,7 +173,7 @@ def value_and_grad(
             return fun(*full, **kwargs)
 
         value, pull, *aux = vjp(partial, *primals, has_aux=has_aux, zero_safe=zero_safe)
-        _check_output(value, holomorphic)
+        check_output(caller, value, holomorphic)
         pulled = pull(jax.lax.full((), 1, value.dtype))
         slopes = tuple(join(leaves, False) for join, leaves in zip(rebuild, pulled, strict=True))
         gradient = slopes[0] if is_one else slopes
@@ -207,117 +226,14 @@ def grad(
       >>> grad(norm)(jnp.zeros(2)).tolist(), grad(norm, zero_safe=True)(jnp.zeros(2)).tolist()
       ([nan, nan], [0.0, 0.0])
     """
-    both = value_and_grad(
-        fun,
-        argnums,
-        has_aux=has_aux,
-        holomorphic=holomorphic,
-        allow_int=allow_int,
-        zero_safe=zero_safe,
-    )
+    settings = _Settings(has_aux, holomorphic, allow_int, zero_safe)
+    both = _value_and_grad("grad", fun, argnums, settings)
 
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, slope = both(*args, **kwargs)
         return (slope, value[1]) if has_aux else slope
 
     return gradient
-
-
-def _positions(argnums: Any) -> tuple[int, ...]:
-    """Return positions of arguments as Python's integers, or refuse them."""
-    one = counts.whole_number(argnums)
-    if one is not None:
-        return (one,)
-    is_sequence = isinstance(argnums, Sequence) and not isinstance(argnums, str)
-    found = [counts.whole_number(each) for each in argnums] if is_sequence else [None]
-    positions = tuple(each for each in found if each is not None)
-    if len(positions) < len(found):
-        raise TypeError(
-            "grad needs argnums to be the position of an argument, or a tuple of positions, got "
-            f"argnums={argnums!r}."
-        )
-    return positions
-
-
-def _chosen(positions: tuple[int, ...], count: int) -> list[int]:
-    for position in positions:
-        if not -count <= position < count:
-            raise ValueError(f"grad needs argnums below the {count} arguments, got {position}.")
-    return [position % count for position in positions]
-
-
-def _fixed_leaves(primal: PyTree) -> list[bool]:
-    """Tell the leaves that are no numbers, and the settings of a module, from the others.
-
-    Python's numbers that are attributes are settings (the rate of equinox's dropout) where the
-    same tree holds a function, a string or a flag, so that it is more than a tree of parameters.
-    """
-    numbers = jax.Array, np.ndarray, np.generic, bool, int, float, complex
-    paths = jax.tree_util.tree_leaves_with_path(primal)
-    attribute = [bool(path) and isinstance(path[-1], jax.tree_util.GetAttrKey) for path, _ in paths]
-    alien = [
-        not (isinstance(leaf, numbers) or hasattr(leaf, "__jax_array__"))
-        or (named and isinstance(leaf, bool | int))
-        for (_, leaf), named in zip(paths, attribute, strict=True)
-    ]
-    python = bool, int, float, complex
-    return [
-        strange or (any(alien) and named and isinstance(leaf, python))
-        for (_, leaf), named, strange in zip(paths, attribute, alien, strict=True)
-    ]
-
-
-def _split_fixed(primal: PyTree) -> tuple[list[Any], Callable]:
-    """Take the leaves to differentiate out of a tree; the function puts them, or slopes, back."""
-    paths, tree = jax.tree_util.tree_flatten_with_path(primal)
-    fixed = _fixed_leaves(primal)
-
-    def join(leaves: Sequence[Any], with_fixed: bool) -> PyTree:
-        fresh = iter(leaves)
-        kept = (leaf if with_fixed else None for _, leaf in paths)
-        return tree.unflatten(
-            old if held else next(fresh) for old, held in zip(kept, fixed, strict=True)
-        )
-
-    return [leaf for (_, leaf), held in zip(paths, fixed, strict=True) if not held], join
-
-
-def _check_input(primal: PyTree, position: int, holomorphic: bool, allow_int: bool) -> None:
-    paths = jax.tree_util.tree_leaves_with_path(primal)
-    fixed = _fixed_leaves(primal)
-    named = [
-        (trees.path_name(path), leaf)
-        for (path, leaf), held in zip(paths, fixed, strict=True)
-        if not held
-    ]
-    if paths and not named:
-        path, leaf = paths[0]
-        raise TypeError(
-            f"grad needs floating or complex inputs, got {type(leaf).__name__} at argument "
-            f"{position}, {trees.path_name(path)!r}; choose others by argnums."
-        )
-    for name, leaf in named:
-        dtype = jnp.result_type(leaf)
-        if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(
-                f"grad(holomorphic=True) needs complex inputs, "
-                f"got {dtype} at argument {position}, {name!r}."
-            )
-        if not allow_int and not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                f"grad needs floating or complex inputs, got {dtype} at argument {position}, "
-                f"{name!r}; choose others by argnums or set allow_int=True."
-            )
-
-
-def _check_output(value: Any, holomorphic: bool) -> None:
-    if not hasattr(value, "shape") or value.shape != ():
-        shapes = jax.tree.map(np.shape, value)
-        raise TypeError(f"grad needs a function with a scalar output, got shape {shapes}.")
-    wanted = jnp.complexfloating if holomorphic else jnp.floating
-    if not jnp.issubdtype(value.dtype, wanted):
-        kind = "complex" if holomorphic else "real floating"
-        raise TypeError(f"grad needs a {kind} output, got {value.dtype}.")
 
 
 def jvp(

@@ -99,7 +99,7 @@ def covariance(
     """
     require_loss_name("covariance", loss, loss_scale)
     squares = RobustSquares("covariance", residual_fn, loss, loss_scale)
-    params = solution.params if isinstance(solution, Solution) else as_start(solution)
+    params = solution.params if isinstance(solution, Solution) else as_start("covariance", solution)
     return covariance_of(squares, params, args, absolute_sigma)
 
 

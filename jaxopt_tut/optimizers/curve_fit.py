@@ -143,7 +143,7 @@ def curve_fit(
     if not callable(model):
         raise TypeError(f"{caller} needs a function model(x, params) first, got {model!r:.60}.")
     require_loss_name(caller, loss, loss_scale)
-    start = as_start(start)
+    start = as_start(caller, start)
     y = _data(y, start)
     x = jax.tree.map(jnp.asarray, _floating(x, y))
     _require_model(model, x, y, start)

@@ -12,6 +12,7 @@ from jaxopt_tut.optimizers.minimize import ResidualFn, minimize
 from jaxopt_tut.optimizers.robust_losses import RobustLoss, RobustSquares, require_loss_name
 from jaxopt_tut.optimizers.scipy_words import BoundsLike
 from jaxopt_tut.optimizers.solution import Solution
+from jaxopt_tut.optimizers.starts import as_start
 from jaxopt_tut.types import Number, Optimizer, Params
 
 _WRITTEN = {
@@ -148,6 +149,7 @@ def fit_squares(
     for name in options:
         if name in _WRITTEN:
             raise TypeError(f"{caller} has no {name}=; write {_WRITTEN[name]}.")
+    x0 = as_start(caller, x0)
     optimizer = levenberg_marquardt() if optimizer is None else optimizer
     require_optimizer(caller, optimizer)
     if squares.loss != "linear" and not isinstance(squares.loss_scale, jax.Array):

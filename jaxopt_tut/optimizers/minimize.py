@@ -124,7 +124,7 @@ def minimize(
     if not (is_static or is_array):
         kind = "a static integer" if history else "an integer"
         raise ValueError(f"minimize needs {kind} max_steps >= 0, got max_steps={max_steps}.")
-    x0 = as_start(x0)
+    x0 = as_start("minimize", x0)
     precision = [jnp.finfo(leaf.dtype) for leaf in jax.tree.leaves(x0)]
     by_offset = gtol is None and residual_fn is not None
     if gtol is None:

@@ -10,7 +10,7 @@ from jaxopt_tut.trees import named_leaves, require_inexact
 from jaxopt_tut.types import Params, PyTree
 
 
-def as_start(x0: PyTree) -> Params:
+def as_start(caller: str, x0: PyTree) -> Params:
     """Return parameters as arrays, with integers as floating numbers where that is meant.
 
     An integer of Python has no precision of its own, and an array that is all of the start is one
@@ -19,13 +19,13 @@ def as_start(x0: PyTree) -> Params:
     x0 = _as_array(x0) if type(x0) in (list, tuple) else x0
     leaves = named_leaves(x0)
     for name, leaf in leaves:
-        _require_numbers(name, leaf)
+        _require_numbers(caller, name, leaf)
     is_alone = len(leaves) == 1 and leaves[0][1] is x0
     x0 = jax.tree.map(lambda leaf: _floating(leaf, is_alone), x0)
-    require_inexact(x0, "minimize")
+    require_inexact(x0, caller)
     if not sum(leaf.size for leaf in jax.tree.leaves(x0)):
         got = "None" if x0 is None else "an empty tree"
-        raise ValueError(f"minimize needs at least one parameter, got {got}.")
+        raise ValueError(f"{caller} needs at least one parameter, got {got}.")
     return x0
 
 
@@ -45,12 +45,12 @@ def _is_nested_list(thing: Any) -> bool:
     return isinstance(thing, int | float | complex | np.number) and not isinstance(thing, bool)
 
 
-def _require_numbers(name: str, leaf: Any) -> None:
+def _require_numbers(caller: str, name: str, leaf: Any) -> None:
     """Refuse what JAX would not take for an array, or not for the one that is meant."""
     if np.ma.is_masked(leaf):
         raise TypeError(
-            f"minimize needs parameters without a mask, got a masked array at {name!r}; leave what "
-            "is masked out of x0."
+            f"{caller} needs parameters without a mask, got a masked array at {name!r}; leave out "
+            "what is masked."
         )
     if isinstance(leaf, jax.Array):  # a tracer, too
         return
@@ -60,7 +60,7 @@ def _require_numbers(name: str, leaf: Any) -> None:
         kind = "O"
     if kind in "OSUMm":
         raise TypeError(
-            "minimize needs floating or complex parameters, got "
+            f"{caller} needs floating or complex parameters, got "
             f"{type(leaf).__name__} {leaf!r:.60} at {name!r}."
         )
 

@@ -155,7 +155,7 @@ def find_learning_rate(
     caller = "find_learning_rate"
     _check_factory(optimizer_factory)
     data = device_data(dataset, caller)
-    require_key("fit", key)
+    require_key(caller, key)
     counts = {"batch_size": batch_size, "seeds": seeds, "num_steps": num_steps}
     counts = {name: as_count(caller, name, value) for name, value in counts.items()}
     size, least = num_examples(data), {"batch_size": 1, "seeds": 1, "num_steps": 2}
@@ -226,7 +226,7 @@ class _Ramp(NamedTuple):
         caller = "find_learning_rate"
         init_key, shuffle_key = jax.random.split(key)
         parts = model if isinstance(model, ModelParts) else take_model(caller, model(init_key))
-        packing = Packing(parts.assembly, has_state=model_state is not None)
+        packing = Packing(parts.assembly, has_state=model_state is not None, caller=caller)
         form = read_form(
             caller, self.loss_fn, has_key=None, has_model_state=model_state is not None
         )
@@ -234,7 +234,7 @@ class _Ramp(NamedTuple):
         if not parts.assembly.is_plain:
             loss_fn = ModelLoss(loss_fn, form, packing)
         params, state = strong((parts.trained, packing.pack(parts.carried, model_state)))
-        normal_form = loss_and_aux(loss_fn, state is not None)
+        normal_form = loss_and_aux(loss_fn, state is not None, caller=caller)
         train, seen = self._batches(shuffle_key, len(rates))
         is_double = any(leaf.dtype in _DOUBLES for leaf in jax.tree.leaves(params))
         traced_rates = jnp.asarray(rates, jnp.float64 if is_double else jnp.float32)

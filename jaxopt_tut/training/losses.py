@@ -19,58 +19,60 @@ from jaxopt_tut.types import LossFn, Params, PyTree
 
 
 def loss_and_aux(
-    loss_fn: LossFn, has_model_state: bool, *, has_key: bool | None = None
+    loss_fn: LossFn, has_model_state: bool, *, has_key: bool | None = None, caller: str = "fit"
 ) -> Callable[..., tuple[Array, Aux]]:
     """Make `(params, batch, model_state, key=None) -> loss, Aux` of every form of a loss."""
-    form = read_form("fit", loss_fn, has_key=has_key, has_model_state=has_model_state)
+    form = read_form(caller, loss_fn, has_key=has_key, has_model_state=has_model_state)
 
     def normal_form(params, batch, model_state, key=None):
         # in containers of its own: a state of equinox can be used but once
         state = jax.tree.map(lambda leaf: leaf, model_state)
-        loss, aux = take_pair("fit", form.call(loss_fn, params, batch, key, state))
-        new = like_the_old(aux.model_state, model_state)
-        return _real_loss(loss), Aux(_metrics(aux.metrics), new)
+        loss, aux = take_pair(caller, form.call(loss_fn, params, batch, key, state))
+        new = like_the_old(caller, aux.model_state, model_state)
+        return _real_loss(caller, loss), Aux(_metrics(caller, aux.metrics), new)
 
     return normal_form
 
 
-def _real_loss(loss: Any) -> Array:
+def _real_loss(caller: str, loss: Any) -> Array:
     """Refuse a loss without a derivative."""
     if not isinstance(loss, jax.Array | np.ndarray | np.generic | float | int | complex):
-        raise TypeError(f"{loss_rule('fit')}, got {described(loss)} as loss.")
+        raise TypeError(f"{loss_rule(caller)}, got {described(loss)} as loss.")
     try:
         loss = jnp.asarray(loss)
     except (TypeError, ValueError, OverflowError):  # too large an integer, an array of objects
-        raise TypeError(f"{loss_rule('fit')}, got {described(loss)} as loss.") from None
+        raise TypeError(f"{loss_rule(caller)}, got {described(loss)} as loss.") from None
     if loss.shape != ():
-        raise ValueError(f"fit needs a scalar loss, got shape {loss.shape}.")
+        raise ValueError(f"{caller} needs a scalar loss, got shape {loss.shape}.")
     if not jnp.issubdtype(loss.dtype, jnp.floating):
-        raise TypeError(f"fit needs a real floating loss, got {loss.dtype}.")
+        raise TypeError(f"{caller} needs a real floating loss, got {loss.dtype}.")
     return loss
 
 
-def _metrics(metrics: Any) -> dict[str, Array]:
+def _metrics(caller: str, metrics: Any) -> dict[str, Array]:
     if metrics is None:
         return {}
     for name, value in metrics.items() if isinstance(metrics, Mapping) else ():
         if name == "loss":
             raise ValueError(
-                "fit needs metrics by other names than 'loss', which is the loss itself."
+                f"{caller} needs metrics by other names than 'loss', which is the loss itself."
             )
         if getattr(value, "shape", ()) != ():
-            raise ValueError(f"fit needs a scalar {name}, got shape {value.shape}.")
-    return as_metrics("fit", "loss_fn", metrics)
+            raise ValueError(f"{caller} needs a scalar {name}, got shape {value.shape}.")
+    return as_metrics(caller, "loss_fn", metrics)
 
 
-def like_the_old(new: PyTree, old: PyTree) -> PyTree:
+def like_the_old(caller: str, new: PyTree, old: PyTree) -> PyTree:
     """Put a new state into the containers of the old one, or refuse it for its form."""
     if new is None and old is not None:
         raise ValueError(
-            "fit needs loss_fn to return (loss, Aux(metrics, model_state)) where model_state is "
-            "given, got no new one."
+            f"{caller} needs loss_fn to return (loss, Aux(metrics, model_state)) where model_state "
+            "is given, got no new one."
         )
     if new is not None and old is None:
-        raise ValueError("fit needs model_state= for a loss that returns a new one, got None.")
+        raise ValueError(
+            f"{caller} needs model_state= for a loss that returns a new one, got None."
+        )
     for one, other in zip_longest(named_leaves(new), named_leaves(old), fillvalue=(None, None)):
         names, values = zip(one, other, strict=True)
         found, expected = map(described, values)
@@ -78,7 +80,7 @@ def like_the_old(new: PyTree, old: PyTree) -> PyTree:
             place = "" if names[0] is None else f" at {names[0]!r}"
             instead = "none" if names[1] is None else f"{expected} at {names[1]!r}"
             raise ValueError(
-                "fit needs the new model_state in the form of the one before, "
+                f"{caller} needs the new model_state in the form of the one before, "
                 f"got {found}{place} for {instead}."
             )
     return jax.tree.unflatten(jax.tree.structure(old), jax.tree.leaves(new))

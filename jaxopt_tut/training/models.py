@@ -19,10 +19,12 @@ class Packing:
     Attributes:
       assembly: What the model is beside its arrays.
       has_state: Whether the user hands over a state, too.
+      caller: The public function that works on the model.
     """
 
     assembly: Assembly
     has_state: bool
+    caller: str = "fit"
 
     def pack(self, carried: PyTree, own: PyTree) -> PyTree:
         """Make one state of both; None where there is neither."""
@@ -45,7 +47,7 @@ class Packing:
         """Make a loss of a model one of trained arrays and the one state."""
         if self.assembly.is_plain:
             return loss_fn
-        form = read_form("fit", loss_fn, has_key=has_key, has_model_state=self.has_state)
+        form = read_form(self.caller, loss_fn, has_key=has_key, has_model_state=self.has_state)
         return ModelLoss(loss_fn, form, self)
 
     def evaluated(self, evaluate: Evaluate) -> Evaluate:
@@ -85,22 +87,24 @@ class ModelLoss:
         given = dict(zip(self._extra, extra, strict=True))
         carried, own = packing.unpack(given.get("model_state"))
         model, now = packing.assembly.open(params, carried)
-        loss, aux = take_pair("fit", form.call(loss_fn, model, batch, given.get("key"), own))
+        returned = form.call(loss_fn, model, batch, given.get("key"), own)
+        loss, aux = take_pair(packing.caller, returned)
         new = aux.model_state
         if not packing.has_state:
             collections = packing.assembly.collections_of(new, carried)
             if collections is not None:
-                _refuse_unknown(new, collections)
+                _refuse_unknown(packing.caller, new, collections)
                 return loss, Aux(aux.metrics, collections)
-        return loss, Aux(aux.metrics, packing.pack(now(), like_the_old(new, own)))
+        new = like_the_old(packing.caller, new, own)
+        return loss, Aux(aux.metrics, packing.pack(now(), new))
 
 
-def _refuse_unknown(updated: Any, collections: Any) -> None:
+def _refuse_unknown(caller: str, updated: Any, collections: Any) -> None:
     """Refuse collections of flax linen that the model does not have: they would be lost."""
     unknown = sorted(set(updated) - set(collections) - {"params"})
     if unknown:
         raise ValueError(
-            f"fit needs Aux(model_state=) to have collections of the model, {sorted(collections)}, "
-            f"got {unknown}: leave out what is not to be kept, or begin with variables that have "
-            "it."
+            f"{caller} needs Aux(model_state=) to have collections of the model, "
+            f"{sorted(collections)}, got {unknown}: leave out what is not to be kept, or begin "
+            "with variables that have it."
         )

@@ -101,7 +101,7 @@ def shuffled(dataset: Data, *, batch_size: Count, num_epochs: Count, key: AnyKey
       [0. 1. 2. 3. 4. 5.]
     """
     data = device_data(dataset, "shuffled")
-    require_key("fit", key)
+    require_key("shuffled", key)
     size, length = as_count("shuffled", "batch_size", batch_size), num_examples(data)
     epochs = as_count("shuffled", "num_epochs", num_epochs)
     if not 1 <= size <= length:
@@ -193,6 +193,8 @@ def train(
     steps = as_count("train", "num_steps", num_steps)
     if steps < 0:
         raise ValueError(f"train needs num_steps >= 0, got num_steps={steps}.")
+    if key is not None:
+        require_key("train", key)
     batch_of = _batch_of(batches)
     # a scan wants the types of its carry to stay: a number of Python's takes those of the others
     params, model_state = strong((params, model_state))
@@ -202,7 +204,7 @@ def train(
         "train", loss_fn, has_key=None if key is not None else False, has_model_state=has_state
     )
     loss_key = None if key is None else jax.random.fold_in(key, LOSS)
-    normal_form = loss_and_aux(loss_fn, has_state)
+    normal_form = loss_and_aux(loss_fn, has_state, caller="train")
     value_and_grad = jax.value_and_grad(normal_form, has_aux=True)
     rule: Any = optimizer
 

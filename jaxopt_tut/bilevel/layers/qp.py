@@ -151,7 +151,7 @@ def qp(
       Mehrotra (1992), section 2. https://doi.org/10.1137/0802028
       Amos and Kolter (2017), eq. (6). https://arxiv.org/abs/1703.00443
     """
-    solution = qp_solution(P, q, A, b, G, h)
+    solution = _solve(_program("qp", P, q, A, b, G, h))
     try:
         has_converged = bool(solution.info.converged)
     except jax.errors.TracerBoolConversionError:
@@ -209,27 +209,46 @@ def qp_solution(
       >>> print(info.converged, info.primal_residual > 0.1)
       False True
     """
+    return _solve(_program("qp_solution", P, q, A, b, G, h))
+
+
+def _program(
+    caller: str,
+    P: Matrix,
+    q: Vector,
+    A: EqualityRows | None,
+    b: EqualityBounds | None,
+    G: InequalityRows | None,
+    h: InequalityBounds | None,
+) -> Program:
+    """Refuse shapes that do not fit, and bring all to one dtype."""
     dim = jnp.shape(q)[0] if jnp.ndim(q) == 1 else -1
     if jnp.shape(P) != (dim, dim):
         raise ValueError(
-            f"qp needs P (dim, dim) and q (dim,), got shapes {jnp.shape(P)} and {jnp.shape(q)}."
+            f"{caller} needs P (dim, dim) and q (dim,), "
+            f"got shapes {jnp.shape(P)} and {jnp.shape(q)}."
         )
-    rows = (*_rows("A", "b", A, b, q), *_rows("G", "h", G, h, q))
-    return _solve(Program(*promote("qp", P, q, *rows)))
+    rows = (*_rows(caller, "A", "b", A, b, q), *_rows(caller, "G", "h", G, h, q))
+    return Program(*promote(caller, P, q, *rows))
 
 
 def _rows(
-    left: str, right: str, matrix: ArrayLike | None, vector: ArrayLike | None, q: ArrayLike
+    caller: str,
+    left: str,
+    right: str,
+    matrix: ArrayLike | None,
+    vector: ArrayLike | None,
+    q: ArrayLike,
 ) -> tuple[ArrayLike, ArrayLike]:
     (dim,) = jnp.shape(q)
     if (matrix is None) != (vector is None):
-        raise ValueError(f"qp needs both of {left} and {right} or neither, got one.")
+        raise ValueError(f"{caller} needs both of {left} and {right} or neither, got one.")
     if matrix is None or vector is None:
         dtype = jnp.asarray(q).dtype
         return jnp.zeros((0, dim), dtype), jnp.zeros(0, dtype)
     if jnp.ndim(vector) != 1 or jnp.shape(matrix) != (*jnp.shape(vector), dim):
         raise ValueError(
-            f"qp needs {left} (rows, {dim}) and {right} (rows,), "
+            f"{caller} needs {left} (rows, {dim}) and {right} (rows,), "
             f"got shapes {jnp.shape(matrix)} and {jnp.shape(vector)}."
         )
     return matrix, vector
