@@ -5,7 +5,7 @@ import { traceMarker } from "./theme.js";
 
 const FONT = "13px system-ui, sans-serif";
 const LOG = {
-  to: (x) => (x > 0 ? Math.log10(x) : -Infinity),
+  to: (x) => (x <= 0 ? -Infinity : Math.log10(x)), // what is no number has no place
   ticks(lo, hi, most) {
     const [a, b] = [Math.ceil(lo - 1e-9), Math.floor(hi + 1e-9)];
     const stride = Math.max(1, Math.ceil((b - a + 1) / most));
@@ -173,11 +173,11 @@ function createAxes(pen, width, height, scale, options) {
     }
     pen.setLineDash([]);
   });
-  /** A marker; beyond the view it is not seen, or `held` at the edge. */
+  /** A marker; beyond the view it is not seen, or `held` at the edge, over which it hangs. */
   axes.mark = ([a, b], { colour, marker = "o" }, { size = 4, hollow = false, held = false } = {}) => {
     const at = held ? axes.place(a, b) : [px(a), py(b)];
     if (!at.every(Number.isFinite)) return;
-    axes.inside(() => {
+    (held ? (paint) => paint() : axes.inside)(() => {
       traceMarker(pen, marker, ...at, size);
       pen.lineWidth = 1.5;
       pen.fillStyle = hollow ? colours.paper : colour;
