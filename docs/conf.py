@@ -8,7 +8,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from docs._ext import figures, sources  # noqa: E402
+from docs._ext import cells, figures, sources  # noqa: E402
 
 project = "jaxopt_tut"
 author = "The jaxopt_tut developers"
@@ -33,6 +33,7 @@ nb_execution_mode = "cache"
 kept = sources.kept_in(DOCS / "_build" / "cells")
 nb_execution_cache_path = str(kept)
 figures.keep_dark_figures_in(kept / "dark")
+cells.configure_kernels_in(kept / "ipython")
 nb_execution_timeout = 120
 nb_execution_show_tb = True
 nb_merge_streams = True
@@ -63,6 +64,7 @@ html_theme_options = {
     "navigation_depth": 3,
     "header_links_before_dropdown": 7,
     "show_toc_level": 2,
+    "primary_sidebar_end": [],
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],

@@ -148,7 +148,7 @@ def _to_webp(file: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / f"{plain(file.stem)}.webp"
     with Image.open(file) as image:
-        _no_wider(image.convert("RGBA"), COLUMN_WIDTH).save(copy, quality=75, method=4)
+        _no_wider(image.convert("RGBA"), COLUMN_WIDTH).save(copy, quality=70, method=6)
     return copy
 
 

@@ -1,6 +1,8 @@
 """Pages are plain Markdown: their ```python fences become cells when the site is built."""
 
 import json
+import logging
+import os
 import re
 from pathlib import Path
 
@@ -77,6 +79,15 @@ def _read(app, docname, content):
     path = Path(app.env.doc2path(docname))
     if path.suffix == ".md":
         content[0] = to_notebook(content[0])
+
+
+def configure_kernels_in(folder: Path) -> None:
+    """Start kernels without the user's own configuration, and without a warning from each."""
+    own = folder / "profile_default/ipython_kernel_config.py"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text("c.IPKernelApp.log_level = 40\n", encoding="utf-8")
+    os.environ["IPYTHONDIR"] = str(folder)
+    logging.getLogger("traitlets").setLevel(logging.WARNING)
 
 
 def setup(app):

@@ -10,6 +10,7 @@ NAMED = re.compile(r'<summary aria-label="[^"]*">')
 PRE = re.compile(r'<span class="pre">([^<]*)</span>')
 # what keeps its blanks
 AS_IS = re.compile(r"(<(pre|script|style|textarea)\b.*?</\2>)", re.DOTALL)
+COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 # names, punctuation and blanks in code, which have the colour of the text
 PLAIN = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
 
@@ -21,9 +22,9 @@ def valid(html: str) -> str:
 
 
 def shorter(html: str) -> str:
-    """Leave out a fifth that nobody sees: indents but for code, marks in code without a colour."""
+    """Leave out a fifth that nobody sees: indents, comments, marks in code without a colour."""
     pieces = AS_IS.split(html)  # text, what is as it is, its tag, text, ...
-    pieces[::3] = [re.sub(r"\n\s+", "\n", piece) for piece in pieces[::3]]
+    pieces[::3] = [re.sub(r"\n\s+", "\n", COMMENT.sub("", piece)) for piece in pieces[::3]]
     pieces[1::3] = [PLAIN.sub(r"\1", piece) for piece in pieces[1::3]]
     return "".join(piece for i, piece in enumerate(pieces) if i % 3 != 2)
 

@@ -17,6 +17,11 @@ def test_a_second_pass_changes_nothing():
     assert shorter(page) == page
 
 
+def test_comments_go_but_for_those_in_code_and_scripts():
+    page = "<p>a</p>\n<!-- said\nto nobody -->\n<p>b</p>\n<pre><!-- shown --></pre>\n"
+    assert shorter(page) == "<p>a</p>\n<p>b</p>\n<pre><!-- shown --></pre>\n"
+
+
 def test_words_in_code_keep_the_colours_that_they_have():
     name, blank = '<span class="n">x</span>', '<span class="w"> </span>'
     keyword = '<span class="k">def</span>'
