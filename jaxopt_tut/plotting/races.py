@@ -164,7 +164,9 @@ def plot_comparison(
     names = [comparison.optimizers[o] for o in order]
     ax.set_xticks(range(many), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(many), names)
-    differ = f"{int(sure.sum()) // 2} of {comparison.num_pairs} pairs differ over {comparison.over}"
+    num_sure, num_pairs = int(sure.sum()) // 2, comparison.num_pairs
+    pairs = f"{num_pairs} pair{'' if num_pairs == 1 else 's'}"
+    differ = f"{num_sure} of {pairs} differ{'s' if num_sure == 1 else ''} over {comparison.over}"
     title = _titled(title, f"{differ}, Holm at {comparison.alpha:g}")
     tidy(ax, xlabel="than this one", ylabel=f"{comparison.unit} of this one", title=title)
     ax.grid(visible=False)

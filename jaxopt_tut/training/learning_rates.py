@@ -79,7 +79,8 @@ class RateRange(NamedTuple):
         count = len(self.suggestions)
         if math.isnan(self.suggestion):
             return "No loss was finite."
-        found = f"{self.suggestion:.2g} (within a factor of {self.spread:.2g} over {count} seeds)"
+        seeds = f"{count} seed{'s' if count > 1 else ''}"
+        found = f"{self.suggestion:.2g} (within a factor of {self.spread:.2g} over {seeds})"
         if self.at_edge.any():
             edges = f"{self.at_edge.sum()} of {count} minima are at an end of the range of rates"
             return f"{found}, but {edges}: widen it, or take more steps."

@@ -90,7 +90,7 @@ def run_epochs(
         with suppress(KeyboardInterrupt):
             loop.measure_end()
     if message is None:
-        message = f"Finished {num_epochs} epochs."
+        message = f"Finished {num_epochs} epoch{'s' if num_epochs != 1 else ''}."
     else:
         announce("stop", message=message)
     announce("end", message=message)

@@ -73,7 +73,7 @@ def patience(epochs: Count, min_gain: SupportsFloat = 0.0, *, score: Score | Non
             return None
         gain = f"rise by more than {least:g}" if least else "rise"
         found = f", best was {best:.6g} after epoch {best_epoch}" if best_epoch else ""
-        return f"the score did not {gain} in {epochs} epochs{found}"
+        return f"the score did not {gain} in {epochs} epoch{'s' if epochs > 1 else ''}{found}"
 
     return stop
 

@@ -104,7 +104,7 @@ PRINTS = {
         "Stopped after epoch 2: stop returned True.\nTrue\nfloat32 [0. 1. 2. 3. 4. 5. 6. 7.]",
         "[ 6  7  8  9 10 11] (3, 2, 6)",
         "(2, 1, 5, 4, 10) True",
-        "No pair can be told apart, whatever the times: 2 problems give p >= 0.5, and for 3 pairs",
+        "No pair can be told apart, whatever the times: with 2 problems p >= 0.5, and for 3 pairs",
         "resumed from step 40 True\nTrue [80, 80]\nTrue",
         "streamed: True\nbatches: 3.000\ncut over data",
         "(14, 4, 20)\n['configuration', 'decay', 'rate', 'key', 'loss', 'finite', 'done']\n",

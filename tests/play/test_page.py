@@ -56,6 +56,27 @@ def said(page):
     return page.locator(".says").inner_text()
 
 
+EXTREME = [
+    "#initialization&weight=0.6&bias=0&depth=40",
+    "#initialization&weight=3&bias=0&depth=100",
+    "#initialization&activation=relu&weight=1e6&bias=0&depth=60",
+    "#initialization&activation=tanh&weight=0.9&bias=0.9&depth=40",
+    "#momentum&rate=1e30&decay=-1",
+    "#momentum&rate=1e-6&l1=1e-3&l2=1e6",
+    "#hypergradient&z=-20&steps=1",
+]
+
+
+@pytest.mark.parametrize("fragment", [*(f"#{widget}" for widget in WIDGETS), *EXTREME])
+def test_numbers_and_apostrophes_are_those_of_print(open_briefly, fragment):
+    page = open_briefly(f"{fragment}&guess=skip")
+    said(page)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    labels = "[...document.querySelectorAll('[aria-label]')].map((e) => e.ariaLabel).join(' ')"
+    text = page.locator("body").inner_text() + page.evaluate(labels)
+    assert re.findall(r".{0,20}(?:'|\d[eE][+-]?\d).{0,20}", text) == []
+
+
 def test_page_is_one_small_file_that_loads_nothing():
     page = build()
     assert len(page.encode()) <= LARGEST

@@ -130,7 +130,7 @@ def test_another_thread_trains_too():
     thread = threading.Thread(target=lambda: results.append(run(num_epochs=1)))
     thread.start()
     thread.join()
-    assert results[0].message == "Finished 1 epochs."
+    assert results[0].message == "Finished 1 epoch."
 
 
 def test_a_handler_of_ones_own_gets_the_signal():

@@ -83,6 +83,7 @@ def test_it_is_the_geometric_median_over_seeds():
     np.testing.assert_allclose(found.suggestion, 0.1, rtol=1e-6)
     assert found.diverged[[0, 2, 3]].tolist() == [True, False, True]
     assert found.message == "0.1 (within a factor of 1e+02 over 4 seeds)."
+    assert _rate_range(rates, losses[1:2]).message == "0.1 (within a factor of 1 over 1 seed)."
 
 
 def test_a_spike_and_an_overflow_do_not_hide_the_minimum():

@@ -456,6 +456,16 @@ def test_patience_counts_as_a_loop_would(losses, epochs, min_gain):
     assert stops_at(patience(epochs, min_gain), losses) == expected
 
 
+@pytest.mark.parametrize(("epochs", "said"), [(1, "in 1 epoch,"), (2, "in 2 epochs,")])
+def test_patience_counts_its_epochs(epochs, said):
+    scores = iter([1.0, 2.0, 2.0, 1.5, 9.0, 9.0])
+    result = run(
+        lambda w, x: jnp.sum(w * x), jnp.ones(()), optax.sgd(0.1), num_epochs=6,
+        evaluate=lambda _: {"accuracy": next(scores)}, stop=patience(epochs),
+    )  # fmt: skip
+    assert said in result.message
+
+
 @pytest.mark.parametrize("steps_per_call", [1, 4])
 def test_fit_stops_as_the_history_says(steps_per_call):
     scores = iter([1.0, 2.0, 2.0, 1.5, 9.0, 9.0])

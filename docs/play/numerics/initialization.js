@@ -376,7 +376,6 @@ export function variances(options) {
     ...found, ...field, critical: edge, gain: gain(activation),
     // asked for once a drag has ended
     get verdict() { return judge(given, this); },
-    get sentence() { return sentence(given, this); },
   };
   if (given.width !== undefined) result.sample = sample(given);
   return result;
@@ -440,37 +439,6 @@ function judge({ activation, weightVariance, biasVariance, depth }, { forward, b
     return own.find((one) => one.where !== "backward") ?? own[own.length - 1];
   }
   return { kind: "fine", where: "", layer: 0, value: NaN };
-}
-
-export function brief(x, digits = 3) {
-  if (!Number.isFinite(x)) return Number.isNaN(x) ? "not a number" : "infinite";
-  if (x === 0) return "0";
-  const size = Math.abs(x);
-  if (size >= 1e4 || size < 1e-3) return x.toExponential(1).replace("e+", "e");
-  return String(Number(x.toPrecision(digits)));
-}
-
-function sentence({ activation, weightVariance, depth }, { verdict, lastFactor, critical: edge }) {
-  const { kind, where, layer, value } = verdict;
-  const { label } = ACTIVATIONS[activation];
-  const size = {
-    forward: `the variance of the signal is ${brief(value)} at layer ${layer} of ${depth}`,
-    backward: `the variance of the gradient at layer ${layer} is ${brief(value)} times that at layer ${depth}`,
-    weights: `the weights of a layer multiply the mean square by ${brief(weightVariance)}`,
-  }[where];
-  const share = `${brief(100 * value)} % of the slopes of ${label}`;
-  const texts = {
-    symmetric: "Symmetric: all weights are zero, so that no layer hears of the one before.",
-    exploding: `Exploding: ${size}.`,
-    vanishing: `Vanishing: ${size}.`,
-    saturated: `Saturated: ${share} are below 0.05 at layer ${layer}.`,
-    rank_collapse: `Collapsed: at layer ${layer} any two inputs have correlation 1 - ${brief(value)}.`,
-    fine: `Fine: nothing out of the ordinary in ${depth} layer${depth === 1 ? "" : "s"}.`,
-  };
-  const at = brief(edge.weightVariance, 4);
-  const isHeld = edge.holds ? "" : ", but signals do not stay there";
-  const factor = `Layer ${depth} multiplies the gradient's variance by ${brief(lastFactor, 4)}.`;
-  return `${texts[kind]} ${factor} At this bias variance chi = 1 at weight variance ${at}${isHeld}.`;
 }
 
 // ---- one random network

@@ -113,6 +113,30 @@ function rangeOf(result, way) {
 
 const lastOf = (values) => show(values.at(-1));
 
+/** Say what the doctor finds, and where the edge is. */
+function sentence({ verdict, lastFactor, critical: edge }, { activation, weight, depth }) {
+  const { kind, where, layer, value } = verdict;
+  const { label } = ACTIVATIONS[activation];
+  const size = {
+    forward: `the variance of the signal is ${show(value)} at layer ${layer} of ${depth}`,
+    backward: `the variance of the gradient at layer ${layer} is ${show(value)} times that at layer ${depth}`,
+    weights: `the weights of a layer multiply the mean square by ${show(weight)}`,
+  }[where];
+  const share = `${show(100 * value)} % of the slopes of ${label}`;
+  const texts = {
+    symmetric: "Symmetric: all weights are zero, so that no layer hears of the one before.",
+    exploding: `Exploding: ${size}.`,
+    vanishing: `Vanishing: ${size}.`,
+    saturated: `Saturated: ${share} are below 0.05 at layer ${layer}.`,
+    rank_collapse: `Collapsed: at layer ${layer} any two inputs have correlation 1 − ${show(value)}.`,
+    fine: `Fine: nothing out of the ordinary in ${depth} layer${depth === 1 ? "" : "s"}.`,
+  };
+  const at = show(edge.weightVariance, 4);
+  const isHeld = edge.holds ? "" : ", but signals do not stay there";
+  const factor = `Layer ${depth} multiplies the gradient’s variance by ${show(lastFactor, 4)}.`;
+  return `${texts[kind]} ${factor} At this bias variance χ = 1 at weight variance ${at}${isHeld}.`;
+}
+
 export const initialization = {
   id: "initialization",
   title: "Initialization",
@@ -165,7 +189,7 @@ export const initialization = {
   layout: "one-and-two",
   compute,
   draw,
-  say: (result) => result.sentence,
+  say: sentence,
   legend: (_, { width, depth, activation }) => [
     { index: 0, text: "theory for infinite width" },
     {
@@ -189,12 +213,12 @@ export const initialization = {
   }),
   tries: [
     { text: "Put tanh on its edge: 50 layers, bias variance 0.05", set: { activation: "tanh", weight: 1.761, bias: 0.05, depth: 50, guess: "skip" } },
-    { text: "Kaiming's ReLU, then weight variance 1.5", set: { activation: "relu", weight: 2, bias: 0, depth: 50, guess: "skip" } },
-    { text: "Xavier's scale under a sigmoid: look at the gradient", set: { activation: "sigmoid", weight: 1, bias: 0, depth: 20, guess: "skip" } },
+    { text: "Kaiming’s ReLU, then weight variance 1.5", set: { activation: "relu", weight: 2, bias: 0, depth: 50, guess: "skip" } },
+    { text: "Xavier’s scale under a sigmoid: look at the gradient", set: { activation: "sigmoid", weight: 1, bias: 0, depth: 20, guess: "skip" } },
     { text: "GELU jumps: move the weight variance from 2.1 to 2.2", set: { activation: "gelu", weight: 2.1, bias: 0.02, depth: 50, guess: "skip" } },
   ],
   notes: [
     "A layer is z = W a + b with the weights W of variance σ² / fan-in, of which σ² is set here, and normal biases b; the input has mean square 1. Theory averages over a Gaussian by quadrature, layer by layer, as initializers.mean_field does. It holds for infinite width; one network scatters around it, by more the narrower and the deeper it is.",
-    "The dotted lines are where the library's doctor speaks: signals below 0.002 / layer or above 30, gradients beyond a factor 10⁴ for every ten layers. Table and plane follow a signal that starts at variance 1, as initializers.mean_field does. The diamond is initializers.critical; it is hollow where signals do not stay at its fixed point.",
+    "The dotted lines are where the library’s doctor speaks: signals below 0.002 / layer or above 30, gradients beyond a factor 10⁴ for every ten layers. Table and plane follow a signal that starts at variance 1, as initializers.mean_field does. The diamond is initializers.critical; it is hollow where signals do not stay at its fixed point.",
   ],
 };

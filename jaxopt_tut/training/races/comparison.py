@@ -56,10 +56,9 @@ class Comparison(Block):
             [f"{faster} before {slower}", f"{1 / ratio:.2f}", f"{p:.2g}"]
             for p, ratio, faster, slower in sorted(rows)
         ]
-        title = (
-            f"Comparison over {self.over}: {len(rows)} of {self.num_pairs} pairs differ in "
-            f"{self.unit}"
-        )
+        pairs = reading.counted(self.num_pairs, "pair")
+        differ = "differs" if len(rows) == 1 else "differ"
+        title = f"Comparison over {self.over}: {len(rows)} of {pairs} {differ} in {self.unit}"
         lead = f"at {self.alpha:g} (sign flips, Holm); the smallest p is {self.smallest_p:.2g}"
         return title, reading.page(lead, ["", "times faster", "p, Holm"], rows, self.notes)
 
@@ -83,9 +82,8 @@ def compare(
     for matrix, values in ((p_values, flips), (adjusted, holm(flips))):
         matrix[rows, cols] = matrix[cols, rows] = values
     mean = differences.mean(axis=-1)
-    unit_of_flips = "problems" if over == "problems" else "judging seeds"
-    if over == "seeds" and problem is None:
-        unit_of_flips += " times problems"
+    unit_of_flips = "problem" if over == "problems" else "judging seed"
+    times_problems = " times problems" if over == "seeds" and problem is None else ""
     return Comparison(
         ratios=np.exp(mean[:, None] - mean[None, :]),
         p_values=p_values,
@@ -97,7 +95,7 @@ def compare(
         over=over if problem is None else f"seeds on {problem}",
         unit=unit,
         optimizers=times.optimizers,
-        notes=(*times.notes, *_notes(paired, alpha, unit_of_flips)),
+        notes=(*times.notes, *_notes(paired, alpha, unit_of_flips, times_problems)),
     )
 
 
@@ -126,28 +124,30 @@ def needed(num_tests: int, alpha: float) -> int:
     return int(np.ceil(1 + np.log2(num_tests / alpha) - 1e-9))
 
 
-def _notes(paired: np.ndarray, alpha: float, flips: str) -> tuple[str, ...]:
+def _notes(paired: np.ndarray, alpha: float, one: str, more: str) -> tuple[str, ...]:
     """Say what no outcome could have decided."""
     num_tests, count = paired.shape
     if num_tests == 0:
         return ("One optimizer alone has nobody to be compared with.",)
-    notes = []
+    notes, pairs = [], reading.counted(num_tests, "pair")
+    flips = lambda number: reading.counted(number, one) + more
     smallest = smallest_p_value(count)
     if num_tests * smallest > alpha:
         notes.append(
-            f"No pair can be told apart, whatever the times: {count} {flips} give p >= "
-            f"{smallest:.2g}, and for {num_tests} pairs that is {min(1, num_tests * smallest):.2g} "
-            f"> {alpha:g}; {needed(num_tests, alpha)} {flips} would do."
+            f"No pair can be told apart, whatever the times: with {flips(count)} p >= "
+            f"{smallest:.2g}, and for {pairs} that is {min(1, num_tests * smallest):.2g} "
+            f"> {alpha:g}; {flips(needed(num_tests, alpha))} would do."
         )
     tied = int(np.sum(~np.any(paired != 0, axis=-1)))
     if tied:
         notes.append(
-            f"{tied} of {num_tests} pairs have the same times or never reach a target: undecidable."
+            f"{tied} of {pairs} {'has' if tied == 1 else 'have'} the same times or never "
+            "reach a target: undecidable."
         )
     few = np.sum(paired != 0, axis=-1)
     hopeless = (few > 0) & (num_tests * 2.0 ** (1 - few) > alpha)
     if num_tests * smallest <= alpha and np.any(hopeless):
-        notes.append(
-            f"{int(hopeless.sum())} of {num_tests} pairs differ on too few {flips} to be decided."
-        )
+        number = int(hopeless.sum())
+        differ = "differs" if number == 1 else "differ"
+        notes.append(f"{number} of {pairs} {differ} on too few {one}s{more} to be decided.")
     return tuple(notes)

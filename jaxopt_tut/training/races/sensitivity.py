@@ -89,7 +89,8 @@ def sensitivity(
     few = coverage < level
     seeds = crossings.shape[-1]
     note = (
-        f"{seeds} seeds cannot give a {level:.0%} interval of a median: these have {coverage:.0%}."
+        f"{reading.counted(seeds, 'seed')} cannot give a {level:.0%} interval of a median: those "
+        f"shown have {coverage:.0%}."
     )
     return Sensitivity(
         learning_rates=learning_rates,

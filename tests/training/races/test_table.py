@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import re
 from typing import Any, cast
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxopt_tut.plotting import plot_comparison
 from jaxopt_tut.training.races import RaceTable
 from jaxopt_tut.training.races.profiles import performance_ratios
 from jaxopt_tut.training.races.scores import areas
@@ -280,6 +282,26 @@ def test_what_no_outcome_could_decide_is_said():
     assert "12 judging seeds would do" in repr(within)
     assert "No pair" not in repr(table.compare())
     assert "12 problems would do" in repr(table.compare(over="problems"))
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2, 6])
+@pytest.mark.parametrize("faster", [1.0, 0.5])
+@pytest.mark.parametrize("num_optimizers", [2, 3])
+def test_one_pair_and_one_seed_are_in_the_singular(num_optimizers, faster, num_seeds):
+    times = np.full((num_optimizers, 1, 1, num_seeds), 50.0)
+    times[0] *= faster
+    found = table_of(times).compare(problem="problem0")
+    said = repr(found) + plot_comparison(found).get_title()
+    assert (
+        re.findall(
+            r"(?<![\d.])1 (?:pairs|judging seeds|problems)|1 of \d+ pairs? (?:have|differ) ", said
+        )
+        == []
+    )
+    number = int(found.significant.sum()) // 2
+    of = "1 pair" if num_optimizers == 2 else "3 pairs"
+    assert said.count(f"{number} of {of} {'differs' if number == 1 else 'differ'} ") == 2
+    assert ("with 1 judging seed p >= 1," in said) == (num_seeds == 1)
 
 
 def test_the_number_of_seeds_that_would_do_does():
