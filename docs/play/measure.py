@@ -1,8 +1,8 @@
 """Measure the page's budgets: `python -m docs.play.measure [axe.min.js]`.
 
-Prints the size, the time to the first picture and that of drag frames, for each widget and some
-widths; with a copy of axe-core (npm's) also what it finds, in light and dark. No test decides by
-these times: they are those of the machine.
+Prints the size, the time to the first picture, that of drag frames and what both take of the
+processor, for each widget and some widths; with a copy of axe-core (npm's) also what it finds, in
+light and dark. No test decides by these times: they are those of the machine.
 """
 
 import shutil
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
 from docs.play.inline import LARGEST, build
 
@@ -52,8 +52,11 @@ def open_at(browser: Browser, file: Path, widget: str, width: int, scheme: str =
 def times(browser: Browser, file: Path, widget: str, width: int) -> str:
     """Time the first picture and the frames of a drag in circles."""
     page = open_at(browser, file, widget, width)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
     first = page.evaluate("performance.getEntriesByName('first-picture')[0].startTime")
     page.wait_for_timeout(500)
+    opened = processor_time(session)
     page.evaluate("play.now().frames.length = 0")
     grip = page.locator(".grip").first
     if grip.count():
@@ -67,14 +70,22 @@ def times(browser: Browser, file: Path, widget: str, width: int) -> str:
         page.mouse.up()
     page.wait_for_timeout(100)
     frames = page.evaluate("play.now().frames")
+    dragged = processor_time(session) - opened
     page.close()
+    start = f"first picture {first:.0f} ms of {FIRST}, {opened:.0f} ms of processor until at rest"
     if len(frames) < 2:
-        return f"first picture {first:.0f} ms of {FIRST}; nothing to drag"
+        return f"{start}; nothing to drag"
     share = statistics.quantiles(frames, n=20)[-1]
     return (
-        f"first picture {first:.0f} ms of {FIRST}; {len(frames)} drag frames, "
-        f"median {statistics.median(frames):.1f}, 95 % below {share:.1f} ms of {FRAME}"
+        f"{start}; {len(frames)} drag frames, median {statistics.median(frames):.1f}, "
+        f"95 % below {share:.1f} ms of {FRAME}, {dragged / len(frames):.1f} ms of processor each"
     )
+
+
+def processor_time(session: CDPSession) -> float:
+    """Return the milliseconds that the page has used of the processor, over all its threads."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(1e3 * one["value"] for one in metrics if one["name"] == "ProcessTime")
 
 
 def violations(browser: Browser, file: Path, widget: str, width: int, scheme: str, axe: str) -> str:
