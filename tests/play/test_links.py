@@ -29,6 +29,6 @@ def test_the_page_takes_a_link_as_it_is_written(open_briefly, fragment):
 
 def test_chapters_lead_to_every_widget():
     chapters = {page.split("/")[1][:2] for page, _ in LINKS if page.startswith("learn/")}
-    assert {"a3", "a4", "a5", "a6", "b1", "b3", "b5", "b8"} <= chapters
+    assert {"a3", "a4", "a5", "a6", "b1", "b3", "b5", "b8", "b9"} <= chapters
     widgets = {fragment.split("&")[0] for _, fragment in LINKS}
     assert widgets == {"descent", "momentum", "initialization", "backpropagation", "hypergradient"}
