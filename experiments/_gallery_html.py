@@ -59,10 +59,11 @@ def _index(entries: Sequence[Entry], to: Path, interrupted: Sequence[str]) -> st
     )
     ran = [entry for group in shown.values() for entry in group]
     errors = sum(entry.kind in ("error", "unreadable") for entry in ran)
+    ill = f"; {errors} stopped with an error or cannot be read" if errors else ""
     claims = [claim for entry in ran for claim in entry.claims]
     body = f"""<header><h1>{NAME}</h1>
 <p>What the two tutorials claim, and what goes on from them, measured. {_count(len(ran))},
-{_gallery.count(claims)}; {errors} stopped with an error or cannot be read.
+{_gallery.count(claims)}{ill}.
 <a href="claims.html">The table of all claims</a></p>
 {_interruption(interrupted, ran)}
 <nav aria-label="Sections"><ul>{jumps}</ul></nav></header>
@@ -146,8 +147,8 @@ def _rows(entry: Entry) -> list[str]:
     link = f'<td><a href="{page}">{html.escape(entry.name)}</a></td>'
     rows = [
         f'<tr>{link}<td class="text">{html.escape(claim.text)}{"" if claim.required else " *"}</td>'
-        f'<td class="number">{html.escape(claim.shown_number)}</td>'
-        f'<td class="number">{html.escape(claim.threshold)}</td>'
+        f'<td class="number" data-label="measured">{html.escape(claim.shown_number)}</td>'
+        f'<td class="number" data-label="threshold">{html.escape(claim.threshold)}</td>'
         f'<td class="verdict">{_html.said_verdict(claim)}</td></tr>'
         for claim in entry.claims
     ]

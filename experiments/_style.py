@@ -48,6 +48,11 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
   border-bottom: 1px solid var(--line); }
 td.text, td.verdict { min-width: 14rem; font-weight: 400; }
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+@media (max-width: 40rem) { thead { display: none; } tr, td { display: block; }
+  tbody tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  td, td.number { border: 0; padding: .1rem 0; text-align: left; white-space: normal; }
+  td:empty { display: none; }
+  td[data-label]::before { content: attr(data-label) " "; color: var(--faint); } }
 details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; padding: .2rem 0; }
 code, pre { font-size: .87em; } pre { overflow-x: auto; background: var(--soft); padding: .8rem;
   border-radius: 4px; }

@@ -49,7 +49,7 @@ def test_cards_stand_by_section_with_picture_headline_and_verdict(results):
     places = [
         page.index(words)
         for words in (
-            "2 experiments,\n8 claims: 4 hold, 2 differ from the tutorials, 2 fail;",
+            "2 experiments,\n8 claims: 4 hold, 2 differ from the tutorials, 2 fail.",
             "<h2>A4 Initializers</h2>",
             '<a href="grows/index.html">It grows &amp; &lt;stays&gt;.</a>',
             '<img src="grows/thumbnail.png" alt="height in the end: off by 2e-15, threshold',
@@ -62,6 +62,12 @@ def test_cards_stand_by_section_with_picture_headline_and_verdict(results):
     ]
     assert places == sorted(places)
     assert 'loading="lazy"' in page
+
+
+def test_what_stopped_is_counted_where_something_did(results):
+    assert "stopped with an error" not in write(results)["index"]
+    fail(results / "grows")
+    assert "2 fail; 1 stopped with an error or cannot be read." in write(results)["index"]
 
 
 def test_a_page_asks_shows_and_says_what_was_found(results):

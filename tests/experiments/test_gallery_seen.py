@@ -53,6 +53,14 @@ def test_no_page_scrolls_sideways(look, name):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_no_cell_of_the_claims_is_hidden_at_the_side(look):
+    page = look("claims.html")
+    cells = "[...document.querySelectorAll('td')].map((e) => e.getBoundingClientRect().right)"
+    assert max(page.evaluate(cells)) <= page.viewport_size["width"]
+    side_by_side = page.evaluate("getComputedStyle(document.querySelector('td')).display")
+    assert side_by_side == ("table-cell" if page.viewport_size["width"] > 640 else "block")
+
+
 def test_a_figure_is_within_the_first_screen_without_scripts_too(look):
     page = look("grows/index.html", java_script_enabled=False)
     place = page.locator("main img").first.bounding_box()
