@@ -39,6 +39,7 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 nb_mime_priority_overrides = [("html", "image/svg+xml", 5), ("html", "text/html", 10)]
 
+smartquotes_action = "qe"  # dashes stay what they are: options of commands begin with two
 add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88

@@ -79,6 +79,19 @@ def test_axe_sees_what_is_not_accessible(tab):
     assert [name for name, *_ in serious(tab)] == ["image-alt"]
 
 
+@pytest.mark.parametrize(
+    "page", ["gallery/claims.html", "glossary.html", "which.html", "learn/index.html"]
+)
+def test_long_tables_hide_no_cell_on_a_phone(browser, page):
+    tab = browser.new_context(viewport={"width": 390, "height": 800}).new_page()
+    tab.goto((SITE / page).as_uri())
+    right = "[...document.querySelectorAll('td')].map((e) => e.getBoundingClientRect().right)"
+    assert 0 < max(tab.evaluate(right)) <= 390
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    assert tab.evaluate("getComputedStyle(document.querySelector('td')).display") == "table-cell"
+    tab.context.close()
+
+
 # the page as a whole, and text that its own box cuts off or does not hold
 TOO_WIDE = """() => {
   const scrolls = (e) => /auto|scroll/.test(getComputedStyle(e).overflowX);

@@ -7,6 +7,7 @@ import pytest
 
 LEARN = Path(__file__).parents[2] / "docs" / "learn"
 CHAPTERS = sorted(LEARN.glob("[abc][0-9]_*.md"))
+PAGES = sorted([*LEARN.parent.glob("*.md"), *LEARN.parent.glob("[a-z]*/*.md")])
 
 
 def boxes(text):
@@ -26,6 +27,12 @@ def test_a_chapter_has_its_parts(path):
     assert [title for title in titles if re.fullmatch("What the tutorials? says?", title)]
     assert "\n# alt: " in text
     assert text.count("\n**What comes next.**") == 1
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_no_line_of_text_is_taken_for_a_comment(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^\s*%.*", text, re.MULTILINE) == []  # which MyST would leave out
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

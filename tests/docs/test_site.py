@@ -56,6 +56,15 @@ def badly_described(pages):
                 yield f"{here}: {source} {alt!r}"
 
 
+def test_options_of_commands_keep_their_dashes():
+    found = [
+        (path.name, words)
+        for path in SITE.rglob("*.html")
+        for words in re.findall(r"[\w,;] –[a-z]+", path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
 def test_no_internal_link_is_dead(pages):
     assert sorted(dead_links(pages)) == []
 
