@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
+try:
+    import tyro
+except ModuleNotFoundError:
+    raise SystemExit('python -m experiments needs more: pip install ".[experiments]"') from None
 
 from experiments import _catalog, _gallery_html, _gallery_markdown, _log, _runner, _table
 

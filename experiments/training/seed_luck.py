@@ -5,10 +5,10 @@ Question: How much of an optimizer's lead comes from having been tuned more ofte
 Claim: runs of one optimizer at one learning rate are handed out at random, as 20 "rates" to one
 entry and as a single one to its copy, on 6 problems with 10 seeds. No rate is better than another:
 every difference is luck. If the rate of each problem is chosen and judged on the same seeds, the
-entry with 20 rates is faster in every race, and in eight or nine of ten the test says so at a level
-of 5 %. If half of the seeds choose and the others judge, it errs as often as it may. Cross-fitting,
-where each fold is judged by the rate that the others chose, is no way out: the folds share their
-seeds, and the more of them there are, the more often the test errs.
+entry with 20 rates is faster in every race, and in more than eight of ten the test says so at a
+level of 5 %. If half of the seeds choose and the others judge, it errs as often as it may.
+Cross-fitting, where each fold is judged by the rate that the others chose, is no way out: the folds
+share their seeds, and the more of them there are, the more often the test errs.
 
 Why: The best of twenty tries looks better than one try, even if all are the same. Choosing on some
 seeds and judging on others removes that luck; cross-fitting does not.

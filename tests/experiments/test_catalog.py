@@ -244,3 +244,10 @@ def test_a_page_without_the_marks_is_refused(make_part, capsys, marks):
 def test_the_readmes_table_is_that_of_the_docstrings():
     page = (_catalog.FOLDER / "README.md").read_text(encoding="utf-8")
     assert page == _table.insert(page), "run: python -m experiments table"
+
+
+def test_what_is_not_installed_is_named_in_a_sentence():
+    code = "import runpy, sys; sys.modules['tyro'] = None; runpy.run_module('experiments')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == 'python -m experiments needs more: pip install ".[experiments]"\n'
