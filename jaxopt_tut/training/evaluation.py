@@ -145,7 +145,9 @@ _IS_PURE = "_is_pure"
 def is_pure(evaluate: Evaluate) -> bool:
     """Tell whether a function may be traced to see what it returns: others may do other things."""
     function = evaluate.func if isinstance(evaluate, partial) else evaluate
-    return isinstance(function, jax.stages.Wrapped) or hasattr(function, _IS_PURE)
+    is_jitted = isinstance(function, jax.stages.Wrapped)
+    # `functools.wraps` copies a mark to what is called around it, and says so
+    return is_jitted or (hasattr(function, _IS_PURE) and not hasattr(function, "__wrapped__"))
 
 
 def _takes(function: Callable[..., Any], number: int) -> bool:

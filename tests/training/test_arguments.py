@@ -348,11 +348,48 @@ def test_what_is_traced_anyway_is_looked_at_before_the_first_step(name, monkeypa
         run(evaluate=evaluate)
 
 
-def test_a_function_of_python_is_called_after_each_epoch_alone():
+def wrapped(pure, seen):
+    """Write down what a function returns, as a log of the user's does, under its name."""
+
+    @functools.wraps(pure)
+    def logged(w):
+        metrics = pure(w)
+        seen.append(float(metrics["loss"]))
+        return metrics
+
+    return logged
+
+
+PLAIN = {
+    "a function": lambda seen: lambda w: seen.append(float(w)) or {"loss": w},
+    "around an evaluator": lambda seen: wrapped(evaluator(lambda w, _: {"loss": w}, X), seen),
+    "around what is compiled": lambda seen: wrapped(jax.jit(lambda w: {"loss": w}), seen),
+    "a part of one around": lambda seen: functools.partial(
+        wrapped(evaluator(lambda w, _: {"loss": w}, X), seen)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_function_of_python_is_called_after_each_epoch_alone(name):
     seen = []
-    run(evaluate=lambda w: seen.append(float(w)) or {"loss": w}, num_epochs=2)
+    run(evaluate=PLAIN[name](seen), num_epochs=2)
     assert len(seen) == 2
     assert 0.0 not in seen
+
+
+def test_the_look_before_the_first_step_traces_for_the_epochs_too():
+    traces = []
+
+    def metrics(w, _):
+        traces.append(w)
+        return {"loss": w}
+
+    compiled = jax.jit(lambda w: metrics(w, None))
+    run(evaluate=compiled, num_epochs=3)
+    run(evaluate=evaluator(metrics, X, batch_size=4), num_epochs=3)
+    assert len(traces) == 2
+    assert compiled._cache_size() == 1
 
 
 def with_state(w, batch, state):
