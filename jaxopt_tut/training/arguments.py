@@ -217,26 +217,26 @@ def _is_array(leaf: Any) -> bool:
     return True
 
 
-def like_state(opt_state: PyTree, fresh: PyTree) -> PyTree:
-    """Copy a state, from `fit` or from a file, into the form of the one the optimizer makes."""
+def like_state(caller: str, opt_state: PyTree, fresh: PyTree) -> PyTree:
+    """Bring a state, from a run or from a file, into the form of the one the optimizer makes."""
     advice = "it belongs to another optimizer or to other parameters"
     none = ("(no leaf)", None)
     for ours, theirs in zip_longest(named_leaves(fresh), named_leaves(opt_state), fillvalue=none):
         if ours[0] != theirs[0]:
             raise ValueError(
-                f"fit needs the opt_state of its optimizer, got {theirs[0]!r} for {ours[0]!r}: "
-                f"{advice}."
+                f"{caller} needs the opt_state of its optimizer, got {theirs[0]!r} for {ours[0]!r}:"
+                f" {advice}."
             )
         expected = jax.typeof(jnp.asarray(ours[1]))
         found = jax.typeof(jnp.asarray(native(theirs[1]))) if _is_array(theirs[1]) else None
         if found is None or (expected.shape, expected.dtype) != (found.shape, found.dtype):
             name = type(theirs[1]).__name__ if found is None else found.str_short()
             raise ValueError(
-                f"fit needs the opt_state of its optimizer, got {name} for "
+                f"{caller} needs the opt_state of its optimizer, got {name} for "
                 f"{expected.str_short()} at {ours[0]!r}: {advice}."
             )
-    copies = [jnp.array(on_device("fit", *pair)) for pair in named_leaves(opt_state)]
-    return jax.tree.unflatten(jax.tree.structure(fresh), copies)
+    leaves = [on_device(caller, *pair) for pair in named_leaves(opt_state)]
+    return jax.tree.unflatten(jax.tree.structure(fresh), leaves)
 
 
 def empty_record(

@@ -242,7 +242,7 @@ def fit(
         )
         fresh = steps.initial_opt_state(parts.trained, optimizer)
     if opt_state is not None:
-        opt_state = arguments.like_state(opt_state, fresh)
+        opt_state = jax.tree.map(jnp.array, arguments.like_state("fit", opt_state, fresh))
     packing = Packing(parts.assembly, has_state=model_state is not None)
     model_state = packing.pack(parts.carried, arguments.copy_of_state(model_state))
     opt_state = fresh if opt_state is None else opt_state

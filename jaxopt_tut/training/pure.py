@@ -13,7 +13,7 @@ from jaxopt_tut.blocks import shown
 from jaxopt_tut.keys import require_key
 from jaxopt_tut.loss_forms import read_form
 from jaxopt_tut.optimizers.inner import require_optimizer, take_step
-from jaxopt_tut.training.arguments import check_params
+from jaxopt_tut.training.arguments import check_params, like_state
 from jaxopt_tut.training.data import (
     AnyKey,
     Data,
@@ -198,7 +198,8 @@ def train(
     batch_of = _batch_of(batches)
     # a scan wants the types of its carry to stay: a number of Python's takes those of the others
     params, model_state = strong((params, model_state))
-    opt_state = strong(optimizer.init(params) if opt_state is None else opt_state)
+    fresh = optimizer.init(params)
+    opt_state = strong(fresh if opt_state is None else like_state("train", opt_state, fresh))
     has_state = model_state is not None
     read_form(
         "train", loss_fn, has_key=None if key is not None else False, has_model_state=has_state

@@ -178,3 +178,26 @@ def test_shuffled_refuses_counts_out_of_range(options, sentence):
     given = {"batch_size": 2, "num_epochs": 1, "key": jax.random.key(0), **options}
     with pytest.raises((TypeError, ValueError), match=sentence):
         shuffled(jnp.arange(6.0), **given)
+
+
+def test_a_state_that_does_not_fit_is_refused_and_one_from_a_file_is_taken():
+    rows = jnp.ones((4, 2))
+    loss_fn = lambda w, row: jnp.sum((w - row) ** 2)
+    go_on = lambda state, optimizer: train(
+        loss_fn, jnp.zeros(2), optimizer, rows, num_steps=2, opt_state=state
+    )
+    momentum, adam = optax.sgd(0.1, momentum=0.9), optax.adam(0.1)
+    for state, optimizer in (
+        (3, momentum), (3, optax.sgd(0.1)), ("a", adam), (optax.sgd(0.1).init(jnp.zeros(2)), adam),
+        (adam.init(jnp.zeros(3)), adam), (adam.init(jnp.zeros(2, jnp.float16)), adam),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"^train needs the opt_state of its optimizer, got"):
+            go_on(state, optimizer)
+    first = go_on(None, momentum).opt_state
+    whole = go_on(first, momentum).params
+    read = (jax.tree.map(np.asarray, first[0]._asdict()), ())
+    np.testing.assert_array_equal(go_on(read, momentum).params, whole)
+    # inside a transformation, too
+    each = jax.vmap(lambda state: go_on(state, momentum).params)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), first)
+    np.testing.assert_array_equal(each(stacked), jnp.stack([whole, whole]))
