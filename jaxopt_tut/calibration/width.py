@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -13,10 +14,13 @@ from typing_extensions import TypeAliasType
 
 from jaxopt_tut import control_flow
 from jaxopt_tut.blocks import shown
+from jaxopt_tut.calibration.asking import require_form
 from jaxopt_tut.calibration.network import require_concrete
 from jaxopt_tut.calibration.roles import AxesByName, axis_roles, growth
-from jaxopt_tut.losses import value_part
-from jaxopt_tut.optimizers.inner import take_step
+from jaxopt_tut.loss_forms import LOSS, Bound, BoundLoss
+from jaxopt_tut.losses import require_loss, value_part
+from jaxopt_tut.optimizers.inner import require_optimizer, take_step
+from jaxopt_tut.splitting import split_model
 from jaxopt_tut.taps import record
 from jaxopt_tut.taps.inner import leaf_name
 from jaxopt_tut.trees import at_least_single, named_leaves, require_same_structure, split_arrays
@@ -153,7 +157,7 @@ def mup_multipliers(
 
 
 MakeRun = TypeAliasType("MakeRun", Callable[[int, PRNGKey], tuple[LossFn, Params, Optimizer]])
-"""From a width and a key to a loss, parameters and an optimizer."""
+"""From a width and a key to a loss, a model and an optimizer."""
 
 
 @shown
@@ -198,10 +202,13 @@ def coordinate_check(
     steps of training for each width and seed.
 
     Args:
-      make: `make(width, key)` returns a loss function, parameters and an optimizer.
+      make: `make(width, key)` returns a loss function, `loss_fn(params, batch)` or
+        `(params, batch, key)` of one that draws, parameters or any model that `fit` takes, and an
+        optimizer. What is no parameter is held fixed, such as running averages.
       widths: At least two, increasing; a factor of 8 between the ends tells exponents apart.
       batch: The data of all steps.
-      key: Draws the parameters; each seed has its own key, the same for all widths.
+      key: Draws the parameters; each seed has its own key, the same for all widths. A loss that
+        draws is handed another one at each step, and before and after training the same.
       steps: Steps of training.
       tolerance: Largest exponent taken for zero.
       num_seeds: Runs over which squared changes are averaged.
@@ -211,9 +218,9 @@ def coordinate_check(
 
     Raises:
       TypeError: If it is called inside a transformation such as `jit`: it decides by what it
-        measures.
+        measures. If the loss cannot be called so, or the optimizer is none.
       ValueError: If there are fewer than two widths, they do not increase, the networks differ in
-        their layers, or `steps` is not positive.
+        their layers, the loss is no real scalar, or `steps` is not positive.
 
     Example:
       >>> import optax
@@ -266,17 +273,31 @@ def coordinate_check(
 
 def _changes(make: MakeRun, width: int, key: PRNGKey, batch: Batch, steps: int) -> dict[str, float]:
     """Train for a few steps; return the mean squared change of each layer."""
-    loss_fn, params, optimizer = make(width, key)
+    caller = "coordinate_check"
+    loss_fn, model, optimizer = make(width, key)
+    require_optimizer(caller, optimizer)
+    form = require_form(caller, loss_fn, has_model_state=False)
+    loss_key = jax.random.fold_in(key, LOSS) if form.takes_key else None
+    # the optimizer is handed what it is in `fit`, the trained arrays, whatever the model is
+    params, carried, assembly = split_model(model, caller, hashed=False)
+    bound = Bound(BoundLoss(loss_fn, form, assembly), params, (batch, carried, loss_key, None))
+
+    def value(params, given):
+        returned = bound.loss_fn(params, given)
+        require_loss(caller, returned)
+        return value_part(returned)
 
     @jax.jit
     def run(params):
-        loss = lambda params: value_part(loss_fn(params, batch))
-
-        def follow(carry, _):
-            after = take_step("coordinate_check", optimizer, loss, *carry)
+        def follow(carry, step):
+            loss = partial(value, given=bound.on(batch, step))
+            after = take_step(caller, optimizer, loss, *carry)
             return (after.params, after.state), None
 
-        trained, _ = control_flow.scan(follow, (params, optimizer.init(params)), length=steps)[0]
+        start = params, optimizer.init(params)
+        trained, _ = control_flow.scan(follow, start, jnp.arange(steps))[0]
+        # the same draws before and after: what changes is what was trained
+        loss = partial(value, given=bound.batch)
         look = record(loss, lambda site: site.kind == "pre_activation")
         before, after = look(params)[1], look(trained)[1]
         return jax.tree.map(_mean_square_change, before, after)
