@@ -37,6 +37,7 @@ class Layer:
       is_last: Whether no layer lies downstream.
       is_normalized: Whether a normalisation of $z$ alone follows, so that the scale of $W$ has no
         effect.
+      looks_up: Whether $x$ is made of what is looked up in a parameter, as embeddings are.
       is_elementwise: Whether $x$ is made of upstream layers, normalisations and data by sums and
         elementwise functions, so that its size follows from theirs.
       stops_gradient: Whether a `stop_gradient` cuts the nonlinearity off from its input.
@@ -60,6 +61,7 @@ class Layer:
     is_first: bool
     is_last: bool
     is_normalized: bool
+    looks_up: bool
     is_elementwise: bool
     stops_gradient: bool
     use: Use
@@ -125,6 +127,7 @@ def find_layers(
                 is_first=graph.depth[end] == 1,
                 is_last=not graph.feeds[end],
                 is_normalized=graph.is_normalized(end),
+                looks_up=graph.looks_up[data],
                 is_elementwise=graph.is_elementwise[data] and not node.frame.lengths,
                 stops_gradient=is_cut,
                 use=looked_at.of(end, contraction, weight_steps),
@@ -242,6 +245,7 @@ class _Wiring:
       before_norm: The same for each normalisation, seen from its input.
       depth: Number of layers upstream, on the longest way.
       feeds: Whether a layer lies downstream.
+      looks_up: Whether a lookup in a parameter lies upstream, and no layer between.
       is_elementwise: Whether nothing but sums and elementwise functions lies between a node and
         what is `before` it.
     """
@@ -254,6 +258,7 @@ class _Wiring:
         self.before_norm: dict[int, frozenset[int]] = {}
         self.depth: list[int] = []
         self.is_elementwise: list[bool] = []
+        self.looks_up: list[bool] = []
         self.meets = [
             node.op in CONTRACTIONS and provenance.consumed[node.index] is not None
             for node in nodes
@@ -271,6 +276,8 @@ class _Wiring:
             )
             self.depth.append(depth)
             is_lookup = node.op == "gather" and provenance.consumed[node.index] is not None
+            comes_of_one = any(self.looks_up[i] for i in data) and node.index not in layers
+            self.looks_up.append(is_lookup or comes_of_one)
             self.is_elementwise.append(starts or is_lookup or self._stays_elementwise(node, data))
         self.feeds = [False] * len(nodes)
         for node in reversed(nodes):

@@ -298,3 +298,31 @@ def test_a_batch_of_one_example_many_times_is_named_as_a_cause():
     assert worst is not None
     assert (worst.kind, worst.layer) == ("rank_collapse", "0/kernel")
     assert worst.cause.startswith("the examples of the batch are alike")
+
+
+def embedded(params, batch):
+    tokens, labels = batch
+    outputs = jax.nn.relu(params["table"][tokens] @ params["first"]) @ params["last"]
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 30.0])
+def test_what_is_looked_up_is_not_taken_for_data(scale):
+    keys = jax.random.split(jax.random.key(0), 5)
+    params = {
+        "table": scale * jax.random.normal(keys[0], (50, 16)),
+        "first": jax.random.normal(keys[1], (16, 32)) / 4,
+        "last": jax.random.normal(keys[2], (32, 4)) / 6,
+    }
+    batch = jax.random.randint(keys[3], (64,), 0, 50), jax.random.randint(keys[4], (64,), 0, 4)
+    found = diagnose(embedded, params, batch)
+    assert "no_signal" not in kinds(found)
+    for verdict in found.verdicts:
+        assert "training set" not in verdict.fix
+    if scale in (1e-3, 30.0):
+        assert found.worst is not None
+        assert found.worst.kind == "input_not_normalized"
+        assert found.worst.cause.startswith("embeddings come in units of their own")
+    # a batch of zeros beside is one still
+    beside = lambda params, x: jnp.mean((x @ params["first"] @ params["last"] - 1) ** 2)
+    assert kinds(diagnose(beside, params, jnp.zeros((8, 16)))) == {"no_signal"}

@@ -14,7 +14,8 @@ def judge_signal(steps: Sequence[Step]) -> Iterator[Verdict]:
     sizes = [
         math.nan if s is None else float(s.mean_square) for s in (f.numbers.inputs for f in first)
     ]
-    if first and not any(sizes):
+    # embeddings may start at zero, and learn from there
+    if first and not any(sizes) and not any(one.wiring.looks_up for one in first):
         yield Verdict(
             "no_signal",
             first[0].name,
@@ -39,10 +40,23 @@ def judge_inputs(steps: Sequence[Step]) -> Iterator[Verdict]:
                 "input_not_normalized",
                 one.name,
                 f"inputs have mean {summary.mean:.3g} and standard deviation {spread:.3g}",
-                "the data come in units of their own, initializers count on mean 0 and variance 1",
-                f"feed (x - {summary.mean:.3g}) / {spread:.3g}, with mean and deviation of the "
-                "training set",
+                *_why_in_other_units(one, float(summary.mean), spread),
             )
+
+
+def _why_in_other_units(one: Step, mean: float, spread: float) -> tuple[str, str]:
+    """Return cause and fix; what is looked up are no data."""
+    expected = "initializers count on mean 0 and variance 1"
+    if one.wiring.looks_up:
+        return (
+            f"embeddings come in units of their own, {expected}",
+            "draw the embeddings with variance 1, or divide what is looked up by "
+            f"{math.hypot(mean, spread):.3g}",
+        )
+    return (
+        f"the data come in units of their own, {expected}",
+        f"feed (x - {mean:.3g}) / {spread:.3g}, with mean and deviation of the training set",
+    )
 
 
 def judge_logits(steps: Sequence[Step]) -> Iterator[Verdict]:

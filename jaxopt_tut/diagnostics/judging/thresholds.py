@@ -25,7 +25,7 @@ healthy network shows; a verdict is due an order of magnitude beyond it.
 * `"saturated"`: 40 % of a layer's activations have a slope below 0.05. At unit variance 3 % of
   tanh's have, at variance 4 some 28 %.
 * `"symmetric"`: the gradients of a layer's units take a quarter of the possible values or fewer.
-* `"no_signal"`: all that the first layers read is zero.
+* `"no_signal"`: all that the first layers read is zero, and no embeddings.
 * `"input_not_normalized"`: mean square of the data above 25 or below 1e-4, or mean over standard
   deviation above 5.
 * `"logits_too_large"`: standard deviation above 6 in the last layer.
