@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import inspect
 import math
 import pickle
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +103,63 @@ def test_results_are_compared_without_a_look_into_their_arrays(name):
         assert record == record
         assert record != other
         assert len({record, other, record}) == 2
+
+
+def parts_of(hint):
+    """Yield the classes in an annotation, those of its fields too."""
+    hint = getattr(hint, "__value__", hint)
+    if inspect.isclass(hint) and hint.__module__.startswith("jaxopt_tut."):
+        yield hint
+        if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
+            hints = typing.get_type_hints(hint).values()
+            yield from (part for inner in hints for part in parts_of(inner))
+    for inner in typing.get_args(hint):
+        yield from parts_of(inner)
+
+
+STATIC = {
+    name: [
+        field.name for field in dataclasses.fields(RECORDS[name]) if field.metadata.get("static")
+    ]
+    for name in DATACLASSES
+}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, static in STATIC.items() if static))
+def test_what_is_static_in_a_result_is_compared_by_value(name):
+    hints = typing.get_type_hints(RECORDS[name])
+    for field in STATIC[name]:
+        for part in parts_of(hints[field]):
+            if not getattr(part, "_is_protocol", False):
+                # else each result would compile anew what is handed it
+                assert part.__eq__ is not object.__eq__, (field, part)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_results_made_twice_are_one_program(name):
+    first, second = (EXAMPLES[name][0]() for _ in range(2))
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    assert hash(jax.tree.structure(first)) == hash(jax.tree.structure(second))
+    assert type(jax.tree.map(lambda leaf: leaf, first)) is type(first)
+    if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(first)):
+        traces = []
+        count = jax.jit(lambda result: traces.append(result))
+        count(first)
+        count(second)
+        assert len(traces) == 1
+
+
+def test_a_result_can_be_a_static_argument_and_a_key_of_a_dictionary():
+    for name in sorted(DATACLASSES - BY_VALUE - {"optimizers.Status"}):
+        record = filled(RECORDS[name], jnp.ones(3))
+        traces = []
+        taken = jax.jit(lambda _, x, traces=traces: traces.append(x), static_argnums=0)
+        taken(record, 1.0)
+        taken(record, 2.0)
+        assert len(traces) == 1, name
+        assert {record: name}[record] == name
+        assert record in [record]
+        assert record not in [filled(RECORDS[name], jnp.ones(3))]
 
 
 def test_named_tuples_are_compared_as_tuples():
