@@ -7,7 +7,13 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it; halves of characters become question marks."""
+    """Write a file beside its place and rename it; halves of characters become question marks.
+
+    Raises:
+      ValueError: If a folder lies there.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, where a file has to be; rename it")
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8", errors="replace")
     part.replace(path)

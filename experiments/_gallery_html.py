@@ -27,7 +27,7 @@ def write(results: Path, to: Path, interrupted: Sequence[str] = ()) -> Path:
     shown = [entry for entry in entries if entry.last]
     to.mkdir(parents=True, exist_ok=True)
     for i, entry in enumerate(shown):
-        folder = to / entry.name
+        folder = to / _html.folder_of(entry)
         folder.mkdir(exist_ok=True)
         for file in _files(entry):
             _pictures.copy(file, folder)
@@ -80,13 +80,14 @@ def _count(number: int) -> str:
 
 def _card(entry: Entry, to: Path) -> str:
     if entry.pictures:
-        small = _pictures.thumbnail(entry.pictures[0], to / entry.name)
-        picture = _html.picture(small, entry.finding, entry.name)
+        folder = _html.folder_of(entry)
+        small = _pictures.thumbnail(entry.pictures, to / folder)
+        picture = _html.picture(small, entry.finding, folder)
     else:
         picture = '<div class="blank counts">no figure</div>'
     further = '<p class="place">goes on from the tutorial</p>' if _goes_on(entry) else ""
     return (
-        f'<li class="card"><h3><a href="{_html.link(entry.name, "index.html")}">'
+        f'<li class="card"><h3><a href="{_html.link(_html.folder_of(entry), "index.html")}">'
         f"{html.escape(entry.headline)}</a></h3>{picture}{_html.verdict(entry)}{further}</li>\n"
     )
 
@@ -143,7 +144,7 @@ def _table(title: str, entries: Sequence[Entry]) -> str:
 
 
 def _rows(entry: Entry) -> list[str]:
-    page = _html.link(entry.name, "index.html")
+    page = _html.link(_html.folder_of(entry), "index.html")
     link = f'<td><a href="{page}">{html.escape(entry.name)}</a></td>'
     rows = [
         f'<tr>{link}<td class="text">{html.escape(claim.text)}{"" if claim.required else " *"}</td>'

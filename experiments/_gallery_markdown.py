@@ -95,7 +95,7 @@ def _card(entry: Entry, images: Path) -> str:
     ]
     if entry.pictures:
         folder = images / file_of(entry)
-        small = _pictures.thumbnail(entry.pictures[0], folder)
+        small = _pictures.thumbnail(entry.pictures, folder)
         lines += [picture(small, entry.finding, folder)]
     lines += [f"**{to_markdown(entry.headline)}**", "", verdict(entry)]
     lines += ["", "*goes on from the tutorial*"] if further else []

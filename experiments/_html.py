@@ -5,8 +5,9 @@ import os
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from experiments import _gallery, _pictures, _style
+from experiments import _catalog, _gallery, _pictures, _style
 from experiments._claims import Claim
+from experiments._files import plain
 from experiments._gallery import Entry
 from experiments._inline import to_html
 from experiments._pictures import Picture
@@ -26,6 +27,12 @@ def page(title: str, body: str) -> str:
 def link(*names: str) -> str:
     """Return the address of a file whose folders have these names; no name is more than a name."""
     return "/".join(quote(os.fsencode(name), safe="") for name in names)
+
+
+def folder_of(entry: Entry) -> str:
+    """Return what the folder of an experiment's page is called: no page of the gallery's own."""
+    pages = [f"{page}.html" for page in _catalog.PAGES]
+    return plain(entry.name, *pages) if entry.name in pages else entry.name
 
 
 def picture(shown: Picture, alt: str, *folder: str, lazy: bool = True) -> str:

@@ -84,10 +84,23 @@ def _figures(entry: Entry, which: slice, place: str) -> str:
 
 
 def _figure(entry: Entry, picture: Picture, lazy: bool) -> str:
-    shown = _html.picture(picture, f"{picture.alt}. {entry.finding}", lazy=lazy)
-    vector = picture.vector
-    link = f' (<a href="{_html.link(vector.name)}">SVG</a>)' if vector else ""
-    return f"<figure>{shown}<figcaption>{html.escape(picture.title)}{link}</figcaption></figure>"
+    alt = f"{picture.alt}. {entry.finding}"
+    shown = _html.picture(picture, alt, lazy=lazy)
+    caption = f"<figcaption>{html.escape(picture.title)}</figcaption>"
+    return f"<figure>{shown}{caption}{_enlarged(picture, alt)}</figure>"
+
+
+def _enlarged(picture: Picture, alt: str) -> str:
+    """Show the SVG as an image: opened by a link it would run what scripts it holds."""
+    if not picture.vector:
+        return ""
+    image = _html.picture(picture._replace(file=picture.vector, dark=None), alt)
+    label = html.escape(f"{picture.title}, enlarged")
+    return (
+        f"<details><summary>Enlarged ({html.escape(picture.vector.name)})</summary>"
+        f'<div class="scroll large" role="region" tabindex="0" aria-label="{label}">{image}</div>'
+        "</details>"
+    )
 
 
 def _traceback(entry: Entry) -> str:
@@ -128,7 +141,7 @@ def _log(entry: Entry) -> str:
 def _turn(before: Entry | None, behind: Entry | None) -> str:
     # a headline's own links would end this one
     links = [
-        f'<a href="../{_html.link(entry.name, "index.html")}">{word}: '
+        f'<a href="../{_html.link(_html.folder_of(entry), "index.html")}">{word}: '
         f"{html.escape(entry.headline)}</a>"
         for word, entry in (("Previous", before), ("Next", behind))
         if entry

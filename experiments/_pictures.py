@@ -4,6 +4,7 @@ import html
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,14 +62,16 @@ def find(folder: Path, name: str) -> Picture | None:
 
 
 def is_image(file: Path) -> bool:
-    """Say whether a PNG is whole, or a file begins and ends as an SVG does."""
+    """Say whether a PNG can be drawn, or a file begins and ends as an SVG does."""
     if file.suffix == ".svg":
         text = file.read_text(encoding="utf-8", errors="replace")
         return "<svg" in text and ("</svg>" in text or "/>" in text)
     try:
         with Image.open(file, formats=["PNG"]) as image:
-            image.verify()  # the sums of all pieces, without drawing it
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            image.verify()  # the sums of all pieces
+        with Image.open(file, formats=["PNG"]) as image:
+            image.load()  # which may be right of pieces that are no picture
+    except Exception:  # a decoder may stumble in any way
         return False
     return True
 
@@ -81,19 +84,23 @@ def size(file: Path) -> tuple[int, int] | None:
         return image.size
 
 
-def thumbnail(picture: Picture, folder: Path) -> Picture:
-    """Write a small copy for a card, if there is none of the same age.
+def thumbnail(pictures: Sequence[Picture], folder: Path) -> Picture:
+    """Write a small copy of the first figure for a card, if there is none of the same age.
 
     Args:
-      picture: The figure.
-      folder: Where the copy goes.
+      pictures: The figures of an experiment.
+      folder: Where the copy goes; it takes the place of none of them.
 
     Returns:
       The copy; of a drawing the drawing itself.
     """
+    picture = pictures[0]
     if picture.file.suffix == ".svg":
         return picture
-    small, small_dark = folder / MADE[1], folder / MADE[2]
+    name, taken = Path(MADE[1]).stem, {figure.name for figure in pictures}
+    while taken & {name, f"{name}.dark"}:
+        name += "_"
+    small, small_dark = folder / f"{name}.png", folder / f"{name}.dark.png"
     shrink(picture.file, small, THUMBNAIL_WIDTH, THUMBNAIL_COLOURS)
     if picture.dark:
         shrink(picture.dark, small_dark, THUMBNAIL_WIDTH, THUMBNAIL_COLOURS)
@@ -155,7 +162,7 @@ def _to_webp(file: Path, folder: Path) -> Path:
 def _no_wider(image: Image.Image, width: int) -> Image.Image:
     if image.width <= width:
         return image
-    height = round(image.height * width / image.width)
+    height = max(round(image.height * width / image.width), 1)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 

@@ -33,6 +33,7 @@ nav { font-size: .9rem; } nav ul { list-style: none; margin: 0; padding: 0; disp
 .card .blank { height: 11rem; display: grid; place-items: center; border: 1px dashed var(--line); }
 .card p { margin: 0; }
 img { max-width: 100%; height: auto; border-radius: 3px; }
+.large img { width: 100rem; max-width: none; background: #fff; }
 figure { margin: 0 0 1rem; min-width: 0; } figcaption { color: var(--faint); }
 .beside > div { min-width: 0; } .beside h2:first-child { margin-top: .2rem; }
 .beside h2 { margin-top: 1rem; font-size: 1.05rem; }

@@ -8,10 +8,13 @@ import functools
 import html
 import json
 import re
+import struct
 import tempfile
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 
 from docs._ext.cells import to_notebook
 from experiments import _catalog
+from experiments.__main__ import main
 from experiments._page_markdown import SMALL_TITLES
 from tests.experiments.galleries import write
 
@@ -278,8 +282,89 @@ def test_no_text_or_name_adds_an_element(form, text, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["index", "claims", "a.md", "thumbnail", "x" * 200, "größe", "#", "%41"]
+    "name",
+    [
+        *("index", "claims", "index.html", "claims.html", "index.md", "a.md", "thumbnail"),
+        *("x" * 200, "größe", "#", "%41"),
+    ],
 )
 def test_every_name_has_a_page_of_its_own(name):
     for form in ("html", "markdown"):
         assert elements(form, "a", name) == plain(form)
+
+
+def png(size=(4, 4), pixels=None, between=b""):
+    """Return a PNG of grey pixels whose pieces all have the right sums."""
+
+    def piece(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    rows = bytes(size[1] * (1 + size[0]))
+    drawn = b"" if pixels == b"" else piece(b"IDAT", pixels or zlib.compress(rows))
+    head = piece(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + between + drawn + piece(b"IEND", b"")
+
+
+PNGS = {
+    "what can be drawn": (png(), True),
+    "a line": (png((5000, 1)), True),
+    "a column": (png((1, 5000)), True),
+    "no pixels": (png(pixels=b""), False),
+    "pixels that are none": (png(pixels=b"none"), False),
+    "too few pixels": (png(pixels=zlib.compress(b"\0")), False),
+    "a filter that is none": (png(pixels=zlib.compress(b"\x09" * 20)), False),
+    "no size": (png((0, 0)), False),
+    "a size beyond memory": (png((60000, 60000)), False),
+    "nothing": (b"", False),
+}
+
+
+@pytest.mark.parametrize("form", ["html", "markdown"])
+@pytest.mark.parametrize("case", PNGS)
+def test_a_figure_is_shown_or_said_to_be_cut_short(tmp_path, case, form):
+    data, is_whole = PNGS[case]
+    folder = tmp_path / "results" / "a"
+    folder.mkdir(parents=True)
+    (folder / "line.png").write_bytes(data)
+    (folder / "result.json").write_text(json.dumps({"claims": [], "figures": ["line"]}), "utf-8")
+    page = write(tmp_path / "results", form)["a"]
+    assert ("missing or cut short" in page) is not is_whole
+
+
+@pytest.mark.parametrize("name", ["thumbnail", "thumbnail.dark", "thumbnail_", "index", "result"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_no_figure_is_written_over(tmp_path, name, elsewhere):
+    results = tmp_path / "results"
+    folder = results / "a"
+    folder.mkdir(parents=True)
+    figures = ["first", "thumbnail", name]
+    for k, figure in enumerate(figures):
+        (folder / f"{figure}.png").write_bytes(png((500, 10 + k)))
+    (folder / "result.json").write_text(json.dumps({"claims": [], "figures": figures}), "utf-8")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    to = tmp_path / "to" if elsewhere else results
+    for _ in range(2):
+        write(results, "html", to)
+        assert {one: (to / "a" / one).read_bytes() for one in before} == before
+    (card,) = re.findall(r'<img src="(a/[^"]+)"', (to / "index.html").read_text("utf-8"))
+    assert (to / card).exists()
+    assert Path(card).name not in before
+
+
+@pytest.mark.parametrize("form", ["html", "markdown"])
+def test_a_folder_in_place_of_a_page_is_said(tmp_path, form, capsys):
+    page = tmp_path / {"html": "index.html", "markdown": "claims.md"}[form]
+    page.mkdir()
+    assert main(["gallery", "--results", str(tmp_path), "--format", form]) == 2
+    assert f"{page} is a folder, where a file has to be; rename it" in capsys.readouterr().err
+
+
+def test_no_link_opens_a_drawing_whose_scripts_would_run(tmp_path):
+    results, _ = make(tmp_path, "a", "a")
+    for file in write(results, "html"):
+        page = (tmp_path / "as_html" / file).with_suffix(".html")
+        for path in (page, tmp_path / "as_html" / file / "index.html"):
+            if path.is_file():
+                links = re.findall(r'href="([^"]+)"', path.read_text("utf-8"))
+                assert not [link for link in links if unquote(link).endswith(".svg")]
+    assert '<img src="a.svg"' in (tmp_path / "as_html" / "a" / "index.html").read_text("utf-8")
