@@ -270,13 +270,14 @@ def fit(
     )
     carry = carry._replace(record=record)
     arguments.check_host(carry)  # what `init` closes over
+    # before it enters a mesh, which nothing that is traced can
+    if looks and evaluate is not None:
+        name = "metrics" if validation is not None else "evaluate"
+        check_evaluation(name, evaluate, score, carry.params, carry.model_state)
     if places is not None:
         carry, loss_key = placed(carry, places.shardings(carry)), replicated(loss_key, auto)
         if mesh is not None and in_context and evaluate is not None:
             evaluate = partial(_on_mesh, mesh, evaluate)
-    if looks and evaluate is not None:
-        name = "metrics" if validation is not None else "evaluate"
-        check_evaluation(name, evaluate, score, carry.params, carry.model_state)
     loop = Loop(
         carry,
         loss_fn,
