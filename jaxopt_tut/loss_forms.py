@@ -106,7 +106,7 @@ def read_form(
       The form.
 
     Raises:
-      TypeError: If the loss cannot be called so.
+      TypeError: If the loss cannot be called so, or is no function.
 
     Example:
       >>> read_form("fit", lambda w, x, rng: w, has_key=None, has_model_state=False).positional
@@ -118,6 +118,8 @@ def read_form(
       ...
       TypeError: fit calls loss_fn(params, batch), got a loss of (w): too many positional arguments.
     """
+    if not callable(loss_fn):
+        raise TypeError(f"{caller} needs a function as {what}, got {type(loss_fn).__name__}.")
     wanted = [slot for slot, given in zip(_SLOTS, (has_key, has_model_state), strict=True) if given]
     try:
         signature = inspect.signature(loss_fn)

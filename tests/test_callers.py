@@ -19,6 +19,7 @@ def bad_losses():
     """Return by name a loss that is none, and the options that go with it."""
     scalar = jnp.sum
     return {
+        "no function": (3.0, {}),
         "a vector": (VECTOR, {}),
         "an integer": (lambda *_: 1, {}),
         "a text": (lambda *_: "a", {}),
@@ -87,6 +88,7 @@ def test_who_shares_work_with_another_keeps_its_name(caller):
 
 
 PAIRS = {
+    "no function": lambda of: of(3.0),
     "argnums": lambda of: of(lambda x: x, "x"),
     "a position": lambda of: of(lambda x: x, 3)(1.0),
     "an integer": lambda of: of(lambda x: x * 1.0)(1),

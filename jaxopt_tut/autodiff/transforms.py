@@ -153,6 +153,8 @@ class _Settings(NamedTuple):
 
 
 def _value_and_grad(caller: str, fun: Callable, argnums: Any, settings: _Settings) -> Callable:
+    if not callable(fun):
+        raise TypeError(f"{caller} needs a function first, got {type(fun).__name__}.")
     has_aux, holomorphic, allow_int, zero_safe = settings
     positions = positions_of(caller, argnums)
     is_one = counts.whole_number(argnums) is not None
