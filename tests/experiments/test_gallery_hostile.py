@@ -156,7 +156,7 @@ class HtmlReader(HTMLParser):
             self.open.append((tag, made))
         if not made:
             self.found.append((tag, *(key if key in LINKS else (key, given[key]) for key in given)))
-            for key in LINKS & given.keys() - {"alt"}:
+            for key in LINKS & given.keys() - {"alt", "aria-label"}:
                 assert_leads_somewhere(self.file, given[key])
 
     def handle_endtag(self, tag):
@@ -169,7 +169,8 @@ class HtmlReader(HTMLParser):
         raise AssertionError(data)
 
 
-LINKS = {"href", "src", "srcset", "alt"}
+LINKS = {"href", "src", "srcset", "alt", "aria-label"}
+"""Attributes that hold what others wrote, words among them."""
 
 
 class MarkdownReader:
