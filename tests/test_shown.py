@@ -289,7 +289,7 @@ EXAMPLES = {
     "a race": (race, "fast  100%"),
     "times of a race": (lambda: race().times(), "slow  12.5"),
     "scores of a race": (lambda: race().scores(), "fast  1.000"),
-    "a comparison": (lambda: race().compare(), "pairs differ in steps"),
+    "a comparison": (lambda: race().compare(), "of 1 pair differ"),
     "profiles": (lambda: race().profiles(), "tau 1"),
     "a sensitivity": (lambda: race().sensitivity(), "decades of rates"),
     "a cost of tuning": (lambda: race().tuning_cost(), "k=1"),
