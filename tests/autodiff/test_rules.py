@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxopt_tut import autodiff
+from jaxopt_tut import autodiff, jaxprs
 from jaxopt_tut.autodiff import registry
+from jaxopt_tut.autodiff.twins import is_twin
 
 RNG = np.random.default_rng(0)
 
@@ -386,5 +387,7 @@ TESTED_ELSEWHERE = {
 def test_every_rule_has_a_case():
     traced = [autodiff.trace(fun)(*map(jnp.asarray, args)) for fun, args in ALL.values()]
     seen = {step.primitive for graph in traced for step in graph.program.steps}
-    without = {str(primitive) for primitive in registry.RULES if primitive not in seen}
+    # some are made when a program needs them: which there are depends on the tests before
+    made = {p for p in registry.RULES if is_twin(p) or p.name.startswith(jaxprs.ROUNDED)}
+    without = {str(primitive) for primitive in registry.RULES.keys() - seen - made}
     assert without == TESTED_ELSEWHERE, "add a case to CASES for each rule that has none"
